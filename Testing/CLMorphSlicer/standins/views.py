@@ -90,11 +90,12 @@ class SliceView(_View):
         node = self.logic.AddSliceNode(name)
         node.SetOrientation(orientation)
         self.logic.ResizeSliceNode(size, size)
-        self._show(node)
         self._add_image_actor()
+        self._show(node)
 
     def _add_image_actor(self) -> None:
-        # the slice image itself is drawn by the application's Qt widget, below everything else
+        # In the application the slice image is drawn by a Qt widget. It must be added before the managers add theirs:
+        # props are drawn in this order, and the image would cover the fill of segments.
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)

@@ -1,0 +1,179 @@
+"""How a deformation is looked at: grid, arrows or contours, before and after, Jacobian map, millimetres at a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+from .errors import NodeError
+from .nodes import Results, results_of
+
+MODES = ("grid", "glyph", "contour")
+PLAIN_COLOR = (1.0, 0.85, 0.25)
+DISPLACEMENT_COLORS = ((0.0, (0.45, 0.70, 1.0)), (0.5, (1.0, 0.90, 0.35)), (1.0, (1.0, 0.20, 0.10)))  # seen on dark
+AXIAL_SLICE = "vtkMRMLSliceNodeRed"
+LAYERS = (1, 3, 4)  # of a slice view: 0 is the background, 1 the foreground, 2 the labels; the others lie above
+NAMES = {"affine_warped": "affine-only atlas", "jacobian": "Jacobian map", "field": "deformation for display"}
+
+
+@dataclass(frozen=True)
+class DeformationStyle:
+    """How a deformation is drawn. `scale` 1 is true size; `line_width` is in pixels in slices, in mm in 3D."""
+
+    mode: str = "grid"
+    in_slices: bool = True
+    in_3d: bool = False
+    spacing_mm: float = 10.0
+    scale: float = 1.0
+    line_width: float = 1.0
+    color_by_displacement: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+        for name in ("spacing_mm", "scale", "line_width"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
+
+
+def show_deformation(transform_node: slicer.vtkMRMLTransformNode, style: DeformationStyle) -> None:
+    """Draw the deformation without the affine, on the patient; replaces what was drawn of this transform before."""
+    results = results_of(transform_node)
+    display = _field_display(results)
+    with slicer.util.RenderBlocker(), slicer.util.NodeModify(display):
+        display.SetVisibility(True)
+        display.SetVisibility2D(style.in_slices)
+        display.SetVisibility3D(style.in_3d)
+        display.SetAndObserveRegionNode(_region(results, style))
+        highest_mm = max_displacement_mm(transform_node)
+        _set_mode(display, style, highest_mm)
+        _set_color(display, style, highest_mm)
+
+
+def hide_deformation(transform_node: slicer.vtkMRMLTransformNode) -> None:
+    """Draw nothing of the deformation."""
+    _field_display(results_of(transform_node)).SetVisibility(False)
+
+
+def _field_display(results: Results) -> slicer.vtkMRMLTransformDisplayNode:
+    field = _present(results, "field")
+    field.CreateDefaultDisplayNodes()
+    return field.GetDisplayNode()
+
+
+def _region(results: Results, style: DeformationStyle) -> slicer.vtkMRMLNode:
+    # where the deformation is drawn in 3D: lines that fill the whole volume hide each other, those of a slice do not
+    axial = slicer.mrmlScene.GetNodeByID(AXIAL_SLICE)
+    return axial if style.mode == "grid" and axial is not None else _present(results, "volume")
+
+
+def _set_mode(display: object, style: DeformationStyle, highest_mm: float) -> None:
+    modes = {"grid": display.VIS_MODE_GRID, "glyph": display.VIS_MODE_GLYPH, "contour": display.VIS_MODE_CONTOUR}
+    display.SetVisualizationMode(modes[style.mode])
+    display.SetSliceIntersectionThickness(max(1, round(style.line_width)))
+    display.SetGridSpacingMm(style.spacing_mm)
+    display.SetGridResolutionMm(style.spacing_mm / 5.0)
+    display.SetGridScalePercent(100.0 * style.scale)
+    display.SetGridLineDiameterMm(style.line_width)
+    display.SetGlyphSpacingMm(style.spacing_mm)
+    display.SetGlyphScalePercent(100.0 * style.scale)
+    display.SetGlyphDiameterMm(3.0 * style.line_width)
+    display.SetContourResolutionMm(style.spacing_mm / 5.0)
+    display.SetContourLevelsMmFromString(" ".join(f"{level:g}" for level in contour_levels_mm(highest_mm)))
+
+
+def _set_color(display: object, style: DeformationStyle, highest_mm: float) -> None:
+    display.SetColor(*PLAIN_COLOR)
+    display.SetScalarVisibility(style.color_by_displacement)
+    colors = vtk.vtkColorTransferFunction()
+    for part, rgb in DISPLACEMENT_COLORS:
+        colors.AddRGBPoint(part * highest_mm, *rgb)
+    display.SetColorMap(colors)
+
+
+def round_number(value: float) -> float:
+    """Largest of 1, 2, 5 times a power of ten that is not above a positive value."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(max(step for step in (1.0, 2.0, 5.0) if step <= value / power * (1.0 + 1e-9)) * power)
+
+
+def contour_levels_mm(highest_mm: float) -> list[float]:
+    """Round levels below the largest displacement: five to twelve of them."""
+    if highest_mm <= 0.0:
+        return []
+    step = round_number(highest_mm / 5.0)
+    return (np.arange(1, np.ceil(highest_mm / step)) * step).tolist()
+
+
+def suggested_spacing_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
+    """A round distance of about twenty lines over the longest side of the patient's volume, mm."""
+    bounds = [0.0] * 6
+    _present(results_of(transform_node), "volume").GetRASBounds(bounds)
+    return round_number(float(np.max(np.diff(bounds)[::2])) / 20.0)
+
+
+def show_slices(
+    transform_node: slicer.vtkMRMLTransformNode,
+    *,
+    blend: float | None = None,
+    atlas_opacity: float = 0.5,
+    jacobian_opacity: float = 0.0,
+) -> None:
+    """Show patient, atlas and Jacobian map in all slice views: patient below, the map on top.
+
+    `blend` mixes the atlas warped by the affine alone (0) with the fully warped one (1); None shows no atlas.
+    Slicer does not save the opacity of all layers: call this again after a scene was loaded.
+    """
+    results = results_of(transform_node)
+    layers = []
+    if blend is not None:
+        affine_opacity, warped_opacity = blend_opacities(blend, atlas_opacity)
+        layers += [(_present(results, "affine_warped"), affine_opacity), (_present(results, "warped"), warped_opacity)]
+    if jacobian_opacity > 0.0:
+        layers.append((_present(results, "jacobian"), jacobian_opacity))
+    with slicer.util.RenderBlocker():
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            with slicer.util.NodeModify(composite):
+                composite.SetBackgroundVolumeID(_present(results, "volume").GetID())
+                _set_layers(composite, layers)
+
+
+def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
+    """(lower, upper) opacities of two layers that show opacity * ((1 - blend) * lower + blend * upper) together."""
+    upper = opacity * blend
+    lower = opacity * (1.0 - blend) / (1.0 - upper) if upper < 1.0 else 0.0
+    return lower, upper
+
+
+def _set_layers(composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[object, float]]) -> None:
+    for index, (volume, opacity) in zip(LAYERS, layers):
+        if composite.GetNthLayerVolumeID(index) != volume.GetID():
+            composite.SetNthLayerVolumeID(index, volume.GetID())
+        composite.SetNthLayerOpacity(index, opacity)
+    for index in reversed(LAYERS[len(layers) :]):  # from the last: those above a removed layer move down
+        composite.SetNthLayerVolumeID(index, None)
+
+
+def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, float, float]) -> np.ndarray:
+    """u(p) = A⁻¹(T(p)) − p: from a point p of the patient to where the affine alone would put its atlas point; (3,) RAS."""
+    in_atlas, without_affine = [0.0] * 3, [0.0] * 3
+    transform_node.GetTransformFromParent().TransformPoint(ras, in_atlas)
+    _present(results_of(transform_node), "affine").GetTransformToParent().TransformPoint(in_atlas, without_affine)
+    return np.subtract(without_affine, ras)
+
+
+def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
+    """Length of the largest displacement that is drawn, mm."""
+    vectors = slicer.util.arrayFromGridTransform(_present(results_of(transform_node), "field"))
+    return float(np.sqrt(np.einsum("...i,...i", vectors, vectors).max()))
+
+
+def _present(results: Results, name: str) -> slicer.vtkMRMLNode:
+    node = getattr(results, name)
+    if node is None:
+        raise NodeError(f"the {NAMES.get(name, name)} of this result was deleted: run the segmentation again")
+    return node

@@ -1,0 +1,384 @@
+"""Nodes of the scene <-> files of the engine.
+
+Files and positions are exchanged in world coordinates: a linear transform above a node is hardened into what is
+exported, and results come back without a parent transform, on the place where the patient is seen.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import slicer.util
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .colors import color_by_jacobian
+from .errors import NodeError
+from .geometry import (
+    LPS_TO_RAS,
+    coarser_grid,
+    grid_transform,
+    ijk_to_ras,
+    image_from_array,
+    linear_transform_ras,
+    spacing_and_direction,
+    vtk_matrix,
+)
+from .output import EngineOutput
+
+RESULT_ATTRIBUTE = "CLMorph.Result"
+ORTHOGONAL = 1e-4
+ANATOMY = "SCT^123037004^Anatomical Structure"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The nodes of one run; None where a person has deleted the node since."""
+
+    transform: slicer.vtkMRMLTransformNode | None
+    affine: slicer.vtkMRMLLinearTransformNode | None
+    field: slicer.vtkMRMLTransformNode | None
+    volume: slicer.vtkMRMLScalarVolumeNode | None
+    atlas: slicer.vtkMRMLScalarVolumeNode | None
+    segmentation: slicer.vtkMRMLSegmentationNode | None
+    warped: slicer.vtkMRMLScalarVolumeNode | None
+    affine_warped: slicer.vtkMRMLScalarVolumeNode | None
+    jacobian: slicer.vtkMRMLScalarVolumeNode | None
+    table: slicer.vtkMRMLTableNode | None
+
+
+# -- nodes -> files
+
+
+def world_matrix(volume_node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """World RAS = matrix @ (i, j, k, 1), with the linear transforms above the node; (4, 4), mm.
+
+    Raises NodeError where a transform above it is not linear.
+    """
+    matrix, parent = vtk.vtkMatrix4x4(), volume_node.GetParentTransformNode()
+    volume_node.GetIJKToRASMatrix(matrix)
+    if parent is None:
+        return slicer.util.arrayFromVTKMatrix(matrix)
+    to_world = vtk.vtkMatrix4x4()
+    if not parent.GetMatrixTransformToWorld(to_world):
+        raise NodeError(
+            f"“{volume_node.GetName()}” is under the non-linear transform “{parent.GetName()}”: "
+            "harden the transform or take the volume out of it first"
+        )
+    return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
+    """Raise NodeError, saying why, if the volume cannot be given to the engine."""
+    if volume_node is None:
+        raise NodeError("no volume is chosen: load an image and choose it")
+    name, image = volume_node.GetName(), volume_node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise NodeError(f"“{name}” has no voxels: load its image again")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise NodeError(
+            f"“{name}” has {image.GetNumberOfScalarComponents()} values in each voxel: choose a volume with one"
+        )
+    if min(image.GetDimensions()) < 2:
+        raise NodeError(f"“{name}” has the size {image.GetDimensions()}: choose a volume of several slices")
+    direction = spacing_and_direction(world_matrix(volume_node))[1]
+    if np.abs(direction.T @ direction - np.eye(3)).max() > ORTHOGONAL:
+        raise NodeError(f"the axes of “{name}” are sheared: resample the volume (module Resample Scalar/Vector/DWI)")
+
+
+def image_of(volume_node: slicer.vtkMRMLVolumeNode) -> sitk.Image:
+    """SimpleITK image of a volume node in world coordinates. Raises NodeError as `check_volume`."""
+    check_volume(volume_node)
+    return image_from_array(slicer.util.arrayFromVolume(volume_node), world_matrix(volume_node))
+
+
+def export_volume(volume_node: slicer.vtkMRMLVolumeNode, path: str | Path) -> None:
+    """Write a volume in its world geometry; the format goes by the ending. Raises NodeError as `check_volume`."""
+    sitk.WriteImage(image_of(volume_node), str(path))
+
+
+def export_labels(
+    labels_node: slicer.vtkMRMLNode,
+    atlas_node: slicer.vtkMRMLVolumeNode,
+    labels_path: str | Path,
+    names_path: str | Path,
+) -> None:
+    """Write the labels of an atlas on the grid of its volume, and their names as CSV value,name,color,terminology.
+
+    `labels_node` is a segmentation or a labelmap volume. Raises NodeError where it holds no label inside the volume.
+    """
+    grid = image_of(atlas_node)
+    if labels_node.IsA("vtkMRMLSegmentationNode"):
+        labels, rows = _labels_of_segmentation(labels_node, atlas_node, grid)
+    else:
+        labels, rows = _labels_of_labelmap(labels_node, grid)
+    if not rows:
+        raise NodeError(
+            f"“{labels_node.GetName()}” has no structure inside “{atlas_node.GetName()}”: "
+            "choose the labels that belong to this atlas"
+        )
+    sitk.WriteImage(labels, str(labels_path), useCompression=True)
+    with open(names_path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("value", "name", "color", "terminology"), *rows])
+
+
+def _labels_of_segmentation(node: object, atlas_node: object, grid: sitk.Image) -> tuple[sitk.Image, list[tuple]]:
+    merged = slicer.vtkOrientedImageData()
+    segmentation = node.GetSegmentation()
+    ids = vtk.vtkStringArray()
+    for segment_id in segmentation.GetSegmentIDs():
+        ids.InsertNextValue(segment_id)
+    slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
+        node, atlas_node, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, merged
+    )
+    if merged.GetDimensions() != grid.GetSize():
+        return grid, []
+    array = vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(grid.GetSize()[::-1]).astype(np.uint16)
+    labels = sitk.GetImageFromArray(array)
+    labels.CopyInformation(grid)
+    present = set(np.unique(array))
+    segments = [(value, segmentation.GetNthSegment(value - 1)) for value in range(1, ids.GetNumberOfValues() + 1)]
+    rows = [(v, s.GetName(), hex_color(s.GetColor()), _type_code(s)) for v, s in segments if v in present]
+    return labels, rows
+
+
+def _labels_of_labelmap(node: object, grid: sitk.Image) -> tuple[sitk.Image, list[tuple]]:
+    image = sitk.Cast(image_of(node), sitk.sitkUInt16)
+    labels = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    display = node.GetDisplayNode()
+    colors = display.GetColorNode() if display is not None else None
+    rows = []
+    for value in np.unique(sitk.GetArrayViewFromImage(labels)).tolist():
+        if value == 0:
+            continue
+        name, rgba = "", [0.5, 0.5, 0.5, 1.0]
+        if colors is not None and value < colors.GetNumberOfColors():
+            name = colors.GetColorName(value)
+            colors.GetColor(value, rgba)
+        rows.append((value, name or f"Label {value}", hex_color(rgba[:3]), ""))
+    return labels, rows
+
+
+def _type_code(segment: object) -> str:
+    # the entry's third part is the type: what is it
+    entry = segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName()) or ""
+    parts = entry.split("~")
+    return parts[2] if len(parts) > 2 and parts[2].strip("^") else ""
+
+
+def hex_color(rgb: tuple[float, float, float]) -> str:
+    """#rrggbb of red, green, blue 0..1."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+
+
+def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: str | Path) -> None:
+    """Write the linear transform that moves the atlas onto the patient as the engine wants it: fixed -> moving, LPS.
+
+    Raises NodeError where it is not linear.
+    """
+    from_world = vtk.vtkMatrix4x4()
+    if not transform_node.GetMatrixTransformFromWorld(from_world):
+        raise NodeError(f"“{transform_node.GetName()}” is not linear: choose a linear transform to start from")
+    matrix = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(from_world) @ LPS_TO_RAS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    sitk.WriteTransform(transform, str(path))
+
+
+# -- files -> nodes
+
+
+def import_results(
+    output_folder: str | Path,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    atlas_image: str | Path,
+    atlas_node: slicer.vtkMRMLScalarVolumeNode | None = None,
+    *,
+    display_resolution: float = 0.5,
+) -> Results:
+    """Add what the engine wrote for `volume_node` to the scene, in one folder of the subject hierarchy.
+
+    `atlas_image` is the file of the atlas that the engine warped; `atlas_node` its node, where it came from the scene.
+    Raises NodeError where a file is missing or lies on another grid; then the scene is left as it was.
+    """
+    size = volume_node.GetImageData().GetDimensions()
+    output = EngineOutput(Path(output_folder), Path(atlas_image), size, world_matrix(volume_node))
+    with slicer.util.RenderBlocker(), _all_or_nothing():
+        results = _add_results(output, volume_node, atlas_node, display_resolution)
+        added = [getattr(results, field.name) for field in fields(Results) if field.name != "volume"]
+        _file_in_folder(volume_node, [node for node in added if node is not atlas_node])
+    return results
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    scene = slicer.mrmlScene
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    items_before = set(_hierarchy_items(hierarchy))
+    try:
+        yield
+    except Exception:
+        for item in set(_hierarchy_items(hierarchy)) - items_before:
+            hierarchy.RemoveItem(item, False, False)
+        for node in slicer.util.getNodesByClass("vtkMRMLNode"):
+            if node.GetID() not in before:
+                scene.RemoveNode(node)
+        raise
+
+
+def _hierarchy_items(hierarchy: object) -> list[int]:
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    return [items.GetId(i) for i in range(items.GetNumberOfIds())]
+
+
+def _add_results(output: EngineOutput, volume_node: object, atlas_node: object, display_resolution: float) -> Results:
+    patient, atlas = volume_node.GetName(), output.report["atlas"]["name"]
+    transform = _add_transform(output.transform_path, f"{patient} transform")
+    results = Results(
+        transform=transform,
+        affine=_add_affine(output.affine, f"{patient} affine"),
+        field=_add_field(output, f"{patient} deformation for display", display_resolution),
+        volume=volume_node,
+        atlas=atlas_node or _add_volume(sitk.GetArrayFromImage(output.atlas), ijk_to_ras(output.atlas), atlas),
+        segmentation=_add_segmentation(output, volume_node, f"{patient} segmentation"),
+        warped=_add_volume(output.warped, output.matrix, f"{atlas} warped to {patient}"),
+        affine_warped=_add_volume(output.affine_warped(), output.matrix, f"{atlas} affine to {patient}"),
+        jacobian=_add_volume(output.jacobian, output.matrix, f"{patient} Jacobian"),
+        table=_add_table(output.report, f"{patient} report"),
+    )
+    color_by_jacobian(results.jacobian)
+    results.affine_warped.GetDisplayNode().CopyContent(results.warped.GetDisplayNode())
+    transform.SetAttribute(RESULT_ATTRIBUTE, "1")
+    transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume_node.GetID())
+    transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), results.atlas.GetID())
+    for field in fields(Results):
+        if field.name != "transform":
+            transform.SetNodeReferenceID(_role(field.name), getattr(results, field.name).GetID())
+    return results
+
+
+def _add_node(class_name: str, name: str) -> object:
+    return slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
+
+
+def _add_transform(path: Path, name: str) -> object:
+    # Slicer reads ITK's resampling direction as TransformFromParent: a node under it moves from moving to fixed
+    node, storage = _add_node("vtkMRMLTransformNode", name), slicer.vtkMRMLTransformStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        raise NodeError(f"Slicer cannot read {path.name}: the file is damaged; run the segmentation again")
+    return node
+
+
+def _add_affine(affine: sitk.Transform, name: str) -> object:
+    node = _add_node("vtkMRMLLinearTransformNode", name)
+    node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(affine)))
+    return node
+
+
+def _add_field(output: EngineOutput, name: str, resolution: float) -> object:
+    # Slicer draws a transform by ToParent. Given as the engine's inverse, on a regular grid, it is a plain look-up;
+    # as the inverse of FromParent it would be searched point by point, in vain where the field folds.
+    # The node stays visible in selectors: Slicer does not save hidden ones.
+    inverse_without_affine = sitk.CompositeTransform([output.inverse, output.affine])
+    size, matrix = coarser_grid(output.size, output.matrix, resolution)
+    node = _add_node("vtkMRMLTransformNode", name)
+    node.SetAndObserveTransformToParent(grid_transform(inverse_without_affine, size, matrix))
+    return node
+
+
+def _add_volume(array: np.ndarray, matrix: np.ndarray, name: str) -> object:
+    node = _add_node("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, array)
+    node.SetIJKToRASMatrix(vtk_matrix(matrix))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> object:
+    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    slicer.util.updateVolumeFromArray(labelmap, output.labels.astype(np.int16))
+    labelmap.SetIJKToRASMatrix(vtk_matrix(output.matrix))
+    node = _add_node("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    imported = slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
+    slicer.mrmlScene.RemoveNode(labelmap)
+    if not imported:
+        raise NodeError("labels.nii.gz holds no structure: does the image show the anatomy of the model?")
+    structures = {structure["value"]: structure for structure in output.report["structures"]}
+    segmentation = node.GetSegmentation()
+    for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
+        _name_segment(segment, structures.get(segment.GetLabelValue()))
+    node.CreateClosedSurfaceRepresentation()
+    return node
+
+
+def _name_segment(segment: object, structure: dict | None) -> None:
+    if structure is None:
+        return  # a label the report does not name keeps its value as its name
+    segment.SetName(structure["name"])
+    segment.SetColor(*(int(structure["color"][i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    segment.NameAutoGeneratedOff()
+    segment.ColorAutoGeneratedOff()
+    if structure["terminology"]:
+        entry = ("", ANATOMY, structure["terminology"], "^^", "", "^^", "^^")
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), "~".join(entry))
+
+
+def _add_table(report: dict, name: str) -> object:
+    similarity = report["similarity"]
+    rows = [(structure["name"], structure["volume_ml"], "ml") for structure in report["structures"]]
+    rows += [
+        (f"{similarity['measure']} after the affine", similarity["affine"], ""),
+        (f"{similarity['measure']} after the deformation", similarity["warped"], ""),
+        ("folding fraction", report["folding_fraction"], ""),
+        ("duration", report["duration_s"]["total"], "s"),
+    ]
+    node = _add_node("vtkMRMLTableNode", name)
+    for title, column, values in zip(
+        ("Name", "Value", "Unit"), (vtk.vtkStringArray(), vtk.vtkDoubleArray(), vtk.vtkStringArray()), zip(*rows)
+    ):
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        node.AddColumn(column)
+    node.SetColumnType("Value", vtk.VTK_DOUBLE)  # else it is read back from the saved scene as text
+    return node
+
+
+def _file_in_folder(volume_node: object, nodes: list) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    patient = hierarchy.GetItemByDataNode(volume_node)
+    parent = hierarchy.GetItemParent(patient) if patient else hierarchy.GetSceneItemID()
+    folder = hierarchy.CreateFolderItem(parent, f"{volume_node.GetName()} CLMorph")
+    for node in nodes:
+        hierarchy.CreateItem(folder, node)
+
+
+# -- a run's nodes, found again
+
+
+def _role(name: str) -> str:
+    return f"CLMorph.{name}"
+
+
+def is_result(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether the node is the transform of a run."""
+    return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) is not None
+
+
+def results_of(transform_node: slicer.vtkMRMLTransformNode) -> Results:
+    """The nodes of the run that made this transform, also after the scene was saved and loaded."""
+    others = (field.name for field in fields(Results) if field.name != "transform")
+    return Results(transform=transform_node, **{name: transform_node.GetNodeReference(_role(name)) for name in others})
