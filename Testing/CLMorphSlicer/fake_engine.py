@@ -1,0 +1,78 @@
+"""Speaks as the engine does, in one of several moods: `python fake_engine.py MOOD segment IMAGE ... -o OUT ...`."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def say(**event) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def works(image: str, output: str, cancel: Path) -> int:
+    import phantom
+
+    say(event="progress", step="reading", fraction=0.1, seconds_left=None)
+    print("a warning on the error stream", file=sys.stderr, flush=True)
+    phantom.write_engine_output(Path(output), Path(image))
+    say(event="progress", step="writing", fraction=0.9, seconds_left=0.2)
+    say(event="done", output=output)
+    return 0
+
+
+def waits(image: str, output: str, cancel: Path) -> int:
+    """As in a long step: goes on until it is asked to stop."""
+    for number in range(1200):
+        say(event="progress", step="network", fraction=min(number / 100, 0.9), seconds_left=72.4)
+        if cancel.exists():
+            say(event="cancelled")
+            return 130
+        time.sleep(0.05)
+    return 1
+
+
+def hangs(image: str, output: str, cancel: Path) -> int:
+    """Deaf to the request to stop, with a child of its own that must not outlive it."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    cancel.with_name("grandchild").write_text(str(pid))
+    say(event="progress", step="network", fraction=0.5, seconds_left=None)
+    time.sleep(60)
+    return 0
+
+
+def crashes(image: str, output: str, cancel: Path) -> int:
+    Path(output).mkdir()
+    print("Traceback (most recent call last):\nMemoryError: too little memory", file=sys.stderr, flush=True)
+    os.abort()
+
+
+def refuses(image: str, output: str, cancel: Path) -> int:
+    message = "the image has 2 slices, expected at least 16; give a volume"
+    print(message, file=sys.stderr)
+    say(event="error", message=message)
+    return 2
+
+
+def babbles(image: str, output: str, cancel: Path) -> int:
+    sys.stdout.buffer.write(b"\xff\xfe\x00 not json\n[1, 2]\n" + b"[" * 100_000 + b"\n" + b"x" * 3_000_000 + b"\n")
+    say(event="progress", step=None, fraction="many", seconds_left="soon")
+    say(event="progress", step="network", fraction=7.5)
+    return 0
+
+
+def half_done(image: str, output: str, cancel: Path) -> int:
+    """Says that it is done, with a file missing."""
+    works(image, output, cancel)
+    (Path(output) / "warped.nii.gz").unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    mood, arguments = sys.argv[1], sys.argv[2:]
+    after = {name: arguments[arguments.index(name) + 1] for name in ("-o", "--cancel-file", "segment")}
+    sys.exit(globals()[mood](after["segment"], after["-o"], Path(after["--cancel-file"])))

@@ -1,0 +1,93 @@
+"""Fixtures of the window: the real module and its real .ui over the real scene, with stand-ins for the application."""
+
+import csv
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import phantom
+import pytest
+import SimpleITK as sitk
+
+FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+TIME_OUT_S = 60  # a safety net: what is waited for takes some hundred milliseconds
+
+
+def fake_engine(mood: str):
+    """A start(command, folder) that runs fake_engine.py in place of the engine."""
+    from CLMorphSlicerLib.job import start_process
+
+    def start(command: list[str], folder: Path):
+        return start_process([sys.executable, str(FAKE_ENGINE), mood, *command[4:]], folder)
+
+    return start
+
+
+def wait_until(condition, what: str = "it") -> None:
+    """Let the event loop run until a condition holds."""
+    from standins import pythonqt
+
+    end = time.monotonic() + TIME_OUT_S
+    while not condition():
+        assert time.monotonic() < end, f"waited {TIME_OUT_S} s for {what}"
+        pythonqt.application().processEvents()
+        time.sleep(0.002)
+
+
+def write_bundle(folder: Path, **card: str) -> Path:
+    """A model bundle with the phantom's atlas and no weights."""
+    atlas = folder / "atlases" / "phantom"
+    atlas.mkdir(parents=True)
+    image, labels = phantom.atlas()
+    sitk.WriteImage(image, str(atlas / "image.nii.gz"))
+    sitk.WriteImage(labels, str(atlas / "labels.nii.gz"))
+    with open(atlas / "labels.csv", "w", encoding="utf-8", newline="") as file:
+        names = ("value", "name", "color", "terminology")
+        csv.writer(file).writerows([names, *([s[name] for name in names] for s in phantom.STRUCTURES)])
+    lines = [f'{key} = "{value}"' for key, value in {"name": folder.name, "title": "Phantom", **card}.items()]
+    (folder / "card.toml").write_text("[model]\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def models_folder(tmp_path, monkeypatch):
+    """A folder of shipped models with one in it, named phantom."""
+    from CLMorphSlicerLib import models
+
+    write_bundle(tmp_path / "models" / "phantom", purpose="Tests", modality="MRI T1", anatomy="Head")
+    monkeypatch.setattr(models, "models_folder", lambda: tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def module(headless, models_folder, monkeypatch):
+    """The real CLMorphSlicer.py, on a scene without nodes; all packages count as installed."""
+    if importlib.util.find_spec("PySide6") is None:
+        pytest.skip("the window's tests need PySide6: pip install PySide6-Essentials")
+    from standins import application
+
+    application.slicer_with_qt(headless)
+    loaded = application.load_module()
+    monkeypatch.setattr(loaded.dependencies, "ensure", lambda: True)
+    return loaded
+
+
+@pytest.fixture
+def patient(module, headless, tmp_path):
+    """A volume node of the phantom's patient."""
+    path = tmp_path / "Ärztin Größe 1.nii.gz"
+    sitk.WriteImage(phantom.patient("RAS"), str(path))
+    return headless.load_volume(path)
+
+
+@pytest.fixture
+def window(module):
+    """The panel as it is when the user opens the module."""
+    from standins import application
+
+    widget = application.make_widget(module)
+    yield widget
+    widget.cleanup()
+    widget.parent.deleteLater()
+    wait_until(lambda: True)
