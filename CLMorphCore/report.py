@@ -1,0 +1,290 @@
+"""One self-contained HTML page about one segmentation: people look before they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from CLMorphCore import drawing, page
+from CLMorphCore.drawing import VIEWS, Colors, Frame
+
+LEAST_MARGIN_MM = 12.0
+RELATIVE_MARGIN = 0.1
+ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
+GRID_LINES = 22
+ROWS_PER_TABLE = 14
+
+Report = Mapping[str, Any]
+Draw = Callable[[Frame], str]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is looked at: the whole image and the part around the structures, each as a rectangle per view."""
+
+    whole: tuple[Frame, ...]
+    part: tuple[Frame, ...]
+    enlarged: bool
+
+
+def segmentation_page(
+    *,
+    image: sitk.Image,
+    labels: sitk.Image,
+    labels_affine: sitk.Image,
+    warped: sitk.Image,
+    warped_affine: sitk.Image,
+    jacobian: sitk.Image,
+    transform: sitk.Transform,
+    affine: sitk.Transform,
+    report: Report,
+) -> str:
+    """HTML page: result, volumes, before and after, deformation, details of the run.
+
+    All images lie on the grid of `image`; transforms map patient points to atlas points (LPS, mm); `affine` is the
+    linear part of `transform`; `report` is what report.json holds.
+    """
+    scene = _scene(image, labels)
+    colors = {entry["value"]: _rgb(entry["color"]) for entry in report["structures"]}
+    body = [
+        _header(report),
+        _warnings(report["warnings"]),
+        _key_figures(report),
+        _result(scene, image, labels, colors),
+        _structures(report["structures"]),
+        _before_and_after(scene, labels_affine, warped_affine, warped, colors),
+        _deformation(scene, labels, jacobian, transform, affine),
+        _run(report),
+    ]
+    return page.page(f"Segmentation of {_short_name(report['image'])}", "\n".join(body))
+
+
+def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
+    bounds = drawing.bounds_mm(image)
+    points = drawing.labelled_points_mm(labels)
+    place, box = tuple(bounds.mean(axis=0).tolist()), bounds
+    if len(points):
+        place = drawing.fullest_position(points, min(image.GetSpacing()))
+        box = np.stack([points.min(axis=0), points.max(axis=0)])
+        margin = max(LEAST_MARGIN_MM, RELATIVE_MARGIN * float((box[1] - box[0]).max()))
+        box = np.clip(box + [[-margin], [margin]], bounds[0], bounds[1])
+    enlarged = bool(((box[1] - box[0]) < ENLARGED_BELOW * (bounds[1] - bounds[0])).any())
+    extent, part_extent = (float((b[1] - b[0]).max()) for b in (bounds, box))
+    pixels = drawing.LONGEST_SIDE_PIXELS
+    return Scene(
+        whole=tuple(drawing.frame(view, bounds, place, extent / pixels) for view in VIEWS),
+        part=tuple(drawing.frame(view, box, place, part_extent / pixels) for view in VIEWS),
+        enlarged=enlarged,
+    )
+
+
+def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, colors: Colors) -> str:
+    limits = drawing.window(image)
+
+    def labelled(where: Frame) -> str:
+        patient = drawing.grey_png(drawing.sample(image, where), limits)
+        values = drawing.sample(labels, where, nearest=True)
+        return (drawing.svg_image(patient, where, f"patient-{where.view.name}")
+                + drawing.svg_image(drawing.areas_png(values, colors), where, f"labels-{where.view.name}")
+                + drawing.svg_image(drawing.outlines_png(values, colors), where, f"outlines-{where.view.name}")
+                + drawing.svg_scale_bar(where))
+
+    def whole(where: Frame) -> str:
+        picture = drawing.svg_image(drawing.grey_png(drawing.sample(image, where), limits), where)
+        return picture + drawing.svg_box(where, scene.part[VIEWS.index(where.view)])
+
+    rows = [_row("Labels on the patient's image", scene.part, labelled)]
+    if scene.enlarged:
+        title = "The whole image; the dashed frame is what the other pictures enlarge"
+        rows.append(_row(title, scene.whole, whole))
+    else:
+        rows.append(_row("The patient's image alone", scene.part, _patient))
+    return _section("Segmentation", "Radiological view: the patient's left is on the right of the picture.", rows)
+
+
+def _before_and_after(
+    scene: Scene, labels_affine: sitk.Image, warped_affine: sitk.Image, warped: sitk.Image, colors: Colors
+) -> str:
+    limits = drawing.window(warped)
+
+    def labelled_affine(where: Frame) -> str:
+        values = drawing.sample(labels_affine, where, nearest=True)
+        return (_patient(where) + drawing.svg_image(drawing.areas_png(values, colors), where)
+                + drawing.svg_image(drawing.outlines_png(values, colors), where))
+
+    def atlas(image: sitk.Image) -> Draw:
+        return lambda where: (
+            drawing.svg_image(drawing.grey_png(drawing.sample(image, where), limits), where)
+            + drawing.svg_again(f"outlines-{where.view.name}")
+        )
+
+    rows = [
+        _row("Before: labels after affine alignment only", scene.part, labelled_affine),
+        _row("After: labels after warping", scene.part, lambda where: _patient(where) + _labels(where)),
+        _row("Atlas image before: affine alignment only", scene.part, atlas(warped_affine)),
+        _row("Atlas image after: warped onto the patient", scene.part, atlas(warped)),
+    ]
+    text = ("What the deformation adds. The nearer the warped atlas image comes to the patient's image, the more its "
+            "labels can be trusted. The outlines on the atlas are the labels of the result.")
+    return _section("Before and after", text, rows)
+
+
+def _deformation(
+    scene: Scene, labels: sitk.Image, jacobian: sitk.Image, transform: sitk.Transform, affine: sitk.Transform
+) -> str:
+    step = drawing.round_length(max(scene.part[0].width_mm, scene.part[0].height_mm) / GRID_LINES * 1.5)
+
+    def grid(where: Frame) -> str:
+        patient = drawing.svg_again(f"patient-{where.view.name}", dimmed=True)
+        return patient + drawing.svg_grid(where, transform, affine, step)
+
+    def map_of_volume(where: Frame) -> str:
+        folds = drawing.sample(jacobian, where, nearest=True, outside=1.0) <= 0
+        determinants = drawing.sample(jacobian, where, outside=1.0)
+        outlines = drawing.sample(labels, where, nearest=True)
+        return drawing.svg_image(drawing.jacobian_png(determinants, folds, outlines), where)
+
+    def folded(where: Frame) -> str:
+        folds = drawing.sample(jacobian, where, nearest=True, outside=1.0) <= 0
+        area = float(folds.sum()) * where.pixel_mm**2
+        return f"{area:.3g} mm² folded" if area else "no fold"
+
+    rows = [
+        _row(f"Grid of {step:g} mm", scene.part, grid),
+        _row("Change of volume (Jacobian determinant)", scene.part, map_of_volume, folded),
+        _colorbar(),
+    ]
+    text = ("The grid was regular on the atlas after affine alignment and is drawn as warping carries it onto the "
+            "patient, within the plane of the slice. The map gives atlas volume per patient volume, without the "
+            "affine part; a fold is a place where the deformation turns inside out.")
+    return _section("Deformation", text, rows)
+
+
+def _colorbar() -> str:
+    ratios = np.geomspace(1 / drawing.JACOBIAN_RANGE, drawing.JACOBIAN_RANGE, 13)
+    stops = "".join(
+        f'<stop offset="{place / 12:.3f}" stop-color="rgb({r},{g},{b})"/>'
+        for place, (r, g, b) in enumerate(drawing.jacobian_color(ratios))
+    )
+    marks = [(1 / 3, "⅓"), (0.5, "½"), (1.0, "1"), (2.0, "2"), (3.0, "3")]
+    ticks = "".join(
+        f'<text x="{20 + 300 * (np.log(ratio) / np.log(drawing.JACOBIAN_RANGE) + 1) / 2:.1f}" y="32" font-size="12" '
+        f'text-anchor="middle">{text}</text>' for ratio, text in marks
+    )
+    fold = "rgb({},{},{})".format(*drawing.FOLD_COLOR)
+    return ('<div class="colorbar"><svg viewBox="0 0 420 50" role="img" aria-label="Colours of the map: blue below 1, '
+            f'white at 1, red above 1, yellow for folds"><defs><linearGradient id="ratio">{stops}</linearGradient>'
+            '</defs><rect x="20" y="2" width="300" height="16" fill="url(#ratio)" stroke="#888" stroke-width=".5"/>'
+            f'{ticks}<text x="20" y="47" font-size="11">atlas smaller here</text><text x="320" y="47" font-size="11" '
+            'text-anchor="end">atlas larger here</text>'
+            f'<rect x="350" y="2" width="16" height="16" fill="{fold}" stroke="#000"/>'
+            '<text x="372" y="14" font-size="12">fold</text></svg></div>')
+
+
+def _row(title: str, frames: Sequence[Frame], draw: Draw, remark: Draw | None = None) -> str:
+    """One titled line of pictures of the same height."""
+    figures = []
+    for where in frames:
+        content = draw(where) + drawing.svg_letters(where)
+        place = f"{where.view.name.capitalize()}, {where.position}"
+        caption = f"{place} – {remark(where)}" if remark else place
+        picture = drawing.svg_panel(where, f"{title}. {caption}", content)
+        figures.append(f'<figure style="flex:{where.width_mm / where.height_mm:.3f} 1 0">{picture}'
+                       f"<figcaption>{escape(caption)}</figcaption></figure>")
+    return f'<p class="label">{escape(title)}</p><div class="views">{"".join(figures)}</div>'
+
+
+def _patient(where: Frame) -> str:
+    return drawing.svg_again(f"patient-{where.view.name}")
+
+
+def _labels(where: Frame) -> str:
+    return drawing.svg_again(f"labels-{where.view.name}") + drawing.svg_again(f"outlines-{where.view.name}")
+
+
+def _section(title: str, text: str, parts: Sequence[str]) -> str:
+    return f'<section><h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{"".join(parts)}</section>'
+
+
+def _header(report: Report) -> str:
+    model = report["model"]
+    made = datetime.now().astimezone()
+    when = f"{made.day} {made:%B %Y, %H:%M}"
+    return (f"<header><h1>Segmentation of {escape(_short_name(report['image']))}</h1>"
+            f'<p class="soft">{escape(when)} · model <strong>{escape(str(model["name"]))}</strong> '
+            f'{escape(str(model["version"]))} · atlas {escape(str(report["atlas"]["name"]))} · '
+            f'CLMorph {escape(str(report["version"]))} on {escape(str(report["device"]))}<br>'
+            f'Licence of the model: {escape(str(model["licence"]))}. For research; not a medical device.</p></header>')
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f'<div class="warning" role="alert"><strong>Look here first</strong><ul>{items}</ul></div>'
+
+
+def _key_figures(report: Report) -> str:
+    structures, similarity = report["structures"], report["similarity"]
+    found = sum(entry["volume_ml"] > 0 for entry in structures)
+    seconds = report["duration_s"]
+    return page.facts([
+        ("Structures found", f"{found} of {len(structures)}",
+         f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together"),
+        ("Similarity to the atlas", f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
+         f"{similarity['measure']}, before → after warping"),
+        ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
+        ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
+    ])
+
+
+def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        page.row([
+            f'<span class="swatch" style="background:{escape(entry["color"])}"></span>{escape(entry["name"])}',
+            str(entry["value"]),
+            page.number(entry["volume_ml"], 3) if entry["volume_ml"] > 0 else "not found",
+        ], missing=not entry["volume_ml"] > 0)
+        for entry in structures
+    ]
+    size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
+    parts = [rows[start:start + size] for start in range(0, len(rows), size or 1)]
+    tables = "".join(page.table(["Structure", "Label", "Volume (ml)"], part) for part in parts)
+    return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
+
+
+def _run(report: Report) -> str:
+    model = report["model"]
+    entries = [
+        ("Image", report["image"]),
+        ("Model", f"{model['name']} {model['version']}, commit {model['commit']}"),
+        ("Licence of the model", model["licence"]),
+        ("Atlas", report["atlas"]["name"]),
+        ("Computed on", f"{report['device']}, {report['threads']} threads"),
+        ("Refinement steps", report["refinement_steps"]),
+        *((f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))
+          for step, seconds in report["duration_s"].items()),
+    ]
+    rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
+    return f"<section><h2>Run</h2>{page.table(['', ''], rows, numbers_from=2)}</section>"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 90:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{seconds:.1f} s"
+
+
+def _short_name(path: str) -> str:
+    return PurePath(path).name or str(path)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
