@@ -11,6 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 # VTK chooses its window class when it is imported: an off-screen one that needs neither a display nor a graphics card.
 os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
@@ -57,7 +58,7 @@ class HeadlessSlicer:
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         self._publish()
 
-    def __enter__(self) -> HeadlessSlicer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

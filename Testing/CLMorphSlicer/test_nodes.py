@@ -1,0 +1,404 @@
+"""Nodes -> files -> engine -> nodes: everything stays on its place in the patient, with its name and colour."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial import cKDTree
+
+slicer = pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+import phantom
+import slicer.util
+import vtk
+from CLMorphSlicerLib import nodes
+from CLMorphSlicerLib.geometry import ijk_to_ras, linear_transform_ras
+
+TOLERANCE_MM = 0.01
+GRIDS = ("RAS", "LAS", "oblique", "anisotropic")
+FLIP = np.array([-1.0, -1.0, 1.0])
+
+
+def ras_points(image: sitk.Image, value: int) -> np.ndarray:
+    """RAS of all voxels of a file that have a value."""
+    ijk = np.argwhere(sitk.GetArrayFromImage(image) == value)[:, ::-1]
+    return ijk @ ijk_to_ras(image)[:3, :3].T + ijk_to_ras(image)[:3, 3]
+
+
+def segment_points(segmentation_node: object, name: str) -> np.ndarray:
+    """RAS of all voxels of a segment, from the node's own representation."""
+    segmentation = segmentation_node.GetSegmentation()
+    labelmap = slicer.vtkOrientedImageData()
+    segmentation_node.GetBinaryLabelmapRepresentation(segmentation.GetSegmentIdBySegmentName(name), labelmap)
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    first = np.array(labelmap.GetExtent())[::2]
+    array = vtk.util.numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars())
+    ijk = np.argwhere(array.reshape(labelmap.GetDimensions()[::-1]))[:, ::-1] + first
+    matrix = slicer.util.arrayFromVTKMatrix(matrix)
+    return ijk @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def greatest_distance(a: np.ndarray, b: np.ndarray) -> float:
+    return max(cKDTree(a).query(b)[0].max(), cKDTree(b).query(a)[0].max())
+
+
+def random_points(volume_node: object, count: int = 200) -> np.ndarray:
+    bounds = np.zeros(6)
+    volume_node.GetRASBounds(bounds)
+    return np.random.default_rng(3).uniform(bounds[::2], bounds[1::2], (count, 3))
+
+
+def greatest_disagreement(transform_node: object, transform: sitk.Transform, points: np.ndarray) -> float:
+    """Largest distance between where the node (from parent, RAS) and the file (LPS) move points to."""
+    moved = vtk.vtkPoints()
+    transform_node.GetTransformFromParent().TransformPoints(slicer_points(points), moved)
+    by_file = [np.array(transform.TransformPoint((point * FLIP).tolist())) * FLIP for point in points]
+    return max(np.linalg.norm(np.subtract(moved.GetPoint(i), p)) for i, p in enumerate(by_file))
+
+
+def slicer_points(points: np.ndarray) -> vtk.vtkPoints:
+    made = vtk.vtkPoints()
+    made.SetDataTypeToDouble()
+    for point in points:
+        made.InsertNextPoint(*point)
+    return made
+
+
+def linear_node(name: str = "Turn", shear: float = 0.0) -> object:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
+    turn = vtk.vtkTransform()
+    turn.Translate(11.0, -7.0, 5.0)
+    turn.RotateWXYZ(25.0, 0.3, 0.5, 1.0)
+    matrix = slicer.util.arrayFromVTKMatrix(turn.GetMatrix())
+    matrix[0, 1] += shear
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    return node
+
+
+def everything_in_the_scene() -> tuple[set, int]:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}, hierarchy.GetNumberOfItems()
+
+
+# -- geometry
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_labels_lie_on_the_same_points_as_in_the_file_the_patient_came_from(phantom_case, grid):
+    case = phantom_case(grid)
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    on_original = sitk.Resample(
+        phantom.atlas()[1], sitk.ReadImage(str(case.image)), phantom.transform(), sitk.sitkNearestNeighbor
+    )
+    for structure in phantom.STRUCTURES:
+        truth, got = ras_points(on_original, structure["value"]), segment_points(results.segmentation, structure["name"])
+        assert len(truth) > 50
+        assert greatest_distance(truth, got) < TOLERANCE_MM
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_exported_voxels_keep_their_values_and_places(phantom_case, tmp_path, grid):
+    case = phantom_case(grid)
+    nodes.export_volume(case.volume, tmp_path / "a b é.nrrd")
+    original, exported = sitk.ReadImage(str(case.image)), sitk.ReadImage(str(tmp_path / "a b é.nrrd"))
+    assert exported.GetPixelID() == original.GetPixelID()
+    for index in ((3, 5, 7), (40, 22, 11)):
+        place = exported.TransformPhysicalPointToContinuousIndex(original.TransformIndexToPhysicalPoint(index))
+        assert np.allclose(place, np.round(place), atol=1e-3)
+        assert exported[[round(p) for p in place]] == original[index]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_transform_node_and_file_move_points_alike(phantom_case, headless, tmp_path, grid):
+    case = phantom_case(grid)
+    transform = nodes.import_results(case.output, case.volume, case.atlas).transform
+    engine = sitk.ReadTransform(str(case.output / "transform.h5"))
+    points = random_points(case.volume)
+    assert greatest_disagreement(transform, engine, points) < TOLERANCE_MM
+    headless.save_scene(tmp_path / "scene.mrb")
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+        saved = next(name for name in bundle.namelist() if name.endswith("Patient transform.h5"))
+        kept = sitk.ReadTransform(bundle.extract(saved, tmp_path))
+    nodes.watch_scene_loading()
+    headless.load_scene(tmp_path / "scene.mrb")
+    reloaded = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if nodes.is_result(n))
+    assert greatest_disagreement(reloaded, engine, points) < TOLERANCE_MM
+    assert greatest_disagreement(reloaded, kept, points) < TOLERANCE_MM
+
+
+def test_atlas_points_under_the_transform_land_on_the_patient(phantom_case):
+    case = phantom_case("oblique")
+    transform = nodes.import_results(case.output, case.volume, case.atlas).transform
+    engine = sitk.ReadTransform(str(case.output / "transform.h5"))
+    markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+    centre = phantom.SHAPES[2][0]
+    markups.AddControlPoint(vtk.vtkVector3d(*(centre * FLIP)))
+    markups.SetAndObserveTransformNodeID(transform.GetID())
+    landed = np.zeros(3)
+    markups.GetNthControlPointPositionWorld(0, landed)
+    assert np.linalg.norm(landed - centre * FLIP) > 5.0
+    assert np.linalg.norm(np.subtract(engine.TransformPoint((landed * FLIP).tolist()), centre)) < TOLERANCE_MM
+
+
+def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headless, phantom_files, tmp_path):
+    volume = headless.load_volume(phantom_files("oblique") / "Patient.nii.gz")
+    turn = linear_node()
+    volume.SetAndObserveTransformNodeID(turn.GetID())
+    nodes.export_volume(volume, tmp_path / "input.nii.gz")
+    atlas = phantom.write_engine_output(tmp_path / "output", tmp_path / "input.nii.gz")
+    results = nodes.import_results(tmp_path / "output", volume, atlas)
+    exported = sitk.ReadImage(str(tmp_path / "input.nii.gz"))
+    seen = nodes.world_matrix(volume) @ [10, 20, 30, 1]
+    assert np.abs(ijk_to_ras(exported) @ [10, 20, 30, 1] - seen).max() < TOLERANCE_MM
+    labels = sitk.ReadImage(str(tmp_path / "output" / "labels.nii.gz"))
+    truth = ras_points(labels, 2)
+    assert greatest_distance(truth, segment_points(results.segmentation, "Anterior hippocampus")) < TOLERANCE_MM
+    assert results.segmentation.GetParentTransformNode() is None
+
+
+# -- what cannot be given to the engine
+
+
+def refused(volume_node: object) -> str:
+    with pytest.raises(nodes.NodeError) as error:
+        nodes.check_volume(volume_node)
+    return str(error.value)
+
+
+def test_volumes_that_cannot_be_used_are_refused_with_a_sentence(phantom_case):
+    case = phantom_case("RAS")
+    assert "no volume is chosen" in refused(None)
+    assert "has no voxels" in refused(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty"))
+    colours = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode")
+    assert "3 values in each voxel" in refused(colours)
+    assert "several slices" in refused(slicer.util.addVolumeFromArray(np.zeros((1, 5, 6)), name="Slice"))
+    case.volume.SetAndObserveTransformNodeID(linear_node("Shear", shear=0.2).GetID())
+    assert "sheared" in refused(case.volume)
+    bend = nodes.import_results(*linear_free(case)).transform
+    case.volume.SetAndObserveTransformNodeID(bend.GetID())
+    assert "non-linear transform “Patient transform”" in refused(case.volume)
+
+
+def linear_free(case: object) -> tuple:
+    case.volume.SetAndObserveTransformNodeID(None)
+    return case.output, case.volume, case.atlas
+
+
+# -- atlas and initial transform from the scene
+
+
+def atlas_node(headless: object, tmp_path: object) -> object:
+    sitk.WriteImage(phantom.atlas()[0], str(tmp_path / "atlas.nii.gz"))
+    return headless.load_volume(tmp_path / "atlas.nii.gz")
+
+
+def exported_labels(labels_node: object, atlas: object, tmp_path: object) -> tuple[sitk.Image, list[dict]]:
+    nodes.export_labels(labels_node, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
+    with open(tmp_path / "names.csv", newline="", encoding="utf-8") as file:
+        return sitk.ReadImage(str(tmp_path / "labels.nii.gz")), list(csv.DictReader(file))
+
+
+def test_segmentation_of_an_atlas_becomes_labels_on_the_grid_of_its_volume(headless, tmp_path):
+    atlas = atlas_node(headless, tmp_path)
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Atlas labels")
+    labels = phantom.atlas()[1]
+    for name, value, color in (("Körper", 1, (1.0, 0.5, 0.0)), ("Ventricle", 5, (0.0, 0.0, 1.0))):
+        labelmap = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(
+            labelmap_node(labels == value)
+        )
+        segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap, name, color)
+    image, rows = exported_labels(segmentation, atlas, tmp_path)
+    nodes.export_volume(atlas, tmp_path / "atlas_out.nii.gz")
+    exported_atlas = sitk.ReadImage(str(tmp_path / "atlas_out.nii.gz"))
+    assert image.GetSize() == exported_atlas.GetSize()
+    assert np.allclose(ijk_to_ras(image), ijk_to_ras(exported_atlas), atol=1e-4)
+    assert greatest_distance(ras_points(image, 2), ras_points(labels, 5)) < TOLERANCE_MM
+    assert [(row["value"], row["name"], row["color"]) for row in rows] == [
+        ("1", "Körper", "#ff8000"),
+        ("2", "Ventricle", "#0000ff"),
+    ]
+
+
+def labelmap_node(image: sitk.Image) -> object:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labelmap")
+    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image).astype(np.int16))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def test_labelmap_on_another_grid_is_brought_onto_the_atlas(headless, tmp_path):
+    atlas = atlas_node(headless, tmp_path)
+    labels = phantom.atlas()[1]
+    part = labels[5:58, 4:66, 3:55]
+    image, rows = exported_labels(labelmap_node(part), atlas, tmp_path)
+    assert image.GetSize() == labels.GetSize()
+    assert greatest_distance(ras_points(image, 2), ras_points(labels, 2)) < TOLERANCE_MM
+    assert [row["value"] for row in rows] == ["1", "2", "5"]
+    assert all(row["name"] for row in rows)
+
+
+def test_terminology_of_segments_is_kept_on_the_way_out_and_in(phantom_case, tmp_path):
+    case = phantom_case("LAS")
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    _, rows = exported_labels(results.segmentation, case.volume, tmp_path)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["Anterior hippocampus"]["terminology"] == "SCT^4421005^Structure of hippocampus"
+    assert by_name["Anterior hippocampus"]["color"] == "#d8654f"
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"])
+def test_labels_outside_the_atlas_are_refused(headless, tmp_path, kind):
+    atlas = atlas_node(headless, tmp_path)
+    labels = slicer.mrmlScene.AddNewNodeByClass(kind, "Elsewhere")
+    if kind == "vtkMRMLLabelMapVolumeNode":
+        slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
+    with pytest.raises(nodes.NodeError, match="Elsewhere.*no structure inside"):
+        nodes.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
+
+
+def test_initial_transform_is_written_from_patient_to_atlas(headless, tmp_path):
+    turn = linear_node()
+    nodes.export_initial_transform(turn, tmp_path / "initial.tfm")
+    written = linear_transform_ras(sitk.ReadTransform(str(tmp_path / "initial.tfm")))
+    onto_patient = slicer.util.arrayFromTransformMatrix(turn)
+    assert np.allclose(written, np.linalg.inv(onto_patient), atol=1e-9)
+
+
+def test_initial_transform_must_be_linear(phantom_case, tmp_path):
+    case = phantom_case("RAS")
+    bend = nodes.import_results(case.output, case.volume, case.atlas).transform
+    with pytest.raises(nodes.NodeError, match="“Patient transform” is not linear"):
+        nodes.export_initial_transform(bend, tmp_path / "initial.tfm")
+
+
+# -- the results in the scene
+
+
+def check_results(results: nodes.Results) -> None:
+    """What a person finds after a run; the same after saving and loading."""
+    segmentation = results.segmentation.GetSegmentation()
+    segments = [segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())]
+    assert [s.GetName() for s in segments] == [s["name"] for s in phantom.STRUCTURES]
+    assert [nodes.hex_color(s.GetColor()) for s in segments] == [s["color"] for s in phantom.STRUCTURES]
+    entry = slicer.vtkSlicerTerminologyEntry()
+    tag = vtk.reference("")
+    segments[1].GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(tag.get(), entry)
+    assert entry.GetTypeObject().GetCodeMeaning() == "Structure of hippocampus"
+    assert entry.GetCategoryObject().GetCodeMeaning() == "Anatomical Structure"
+    reference = results.segmentation.GetReferenceImageGeometryReferenceRole()
+    assert results.segmentation.GetNodeReference(reference) is results.volume
+    transform = results.transform
+    assert transform.GetNodeReference(transform.GetFixedNodeReferenceRole()) is results.volume
+    assert transform.GetNodeReference(transform.GetMovingNodeReferenceRole()) is results.atlas
+    names = [results.table.GetCellText(row, 0) for row in range(results.table.GetNumberOfRows())]
+    assert names[:3] == [s["name"] for s in phantom.STRUCTURES]
+    assert names[3] == "local normalised cross-correlation after the affine"
+    assert slicer.util.arrayFromTableColumn(results.table, "Value")[3:] == pytest.approx([0.41, 0.67, 0.0, 3.5])
+    assert results.jacobian.GetDisplayNode().GetColorNode().GetColorName(0) == "fold"
+
+
+def folder_of(results: nodes.Results) -> tuple[str, set[str]]:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(results.transform))
+    children = vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder, children, False)
+    items = [children.GetId(i) for i in range(children.GetNumberOfIds())]
+    return hierarchy.GetItemName(folder), {hierarchy.GetItemDataNode(item).GetName() for item in items}
+
+
+@pytest.mark.parametrize("kind", ["mrb", "mrml"])
+def test_results_are_complete_and_survive_the_scene(phantom_case, headless, tmp_path, kind):
+    case = phantom_case("LAS")
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    assert all(getattr(results, name) is not None for name in results.__dataclass_fields__)
+    check_results(results)
+    folder = folder_of(results)
+    assert folder[0] == "Patient CLMorph"
+    assert len(folder[1]) == 9
+    before = segment_points(results.segmentation, "Ventricle")
+    headless.save_scene(tmp_path / f"scene.{kind}")
+    headless.load_scene(tmp_path / f"scene.{kind}")
+    transform = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if nodes.is_result(n))
+    reloaded = nodes.results_of(transform)
+    check_results(reloaded)
+    assert folder_of(reloaded) == folder
+    assert greatest_distance(before, segment_points(reloaded.segmentation, "Ventricle")) < TOLERANCE_MM
+
+
+def test_warped_atlas_is_nearer_to_the_patient_than_the_affine_one(phantom_case):
+    case = phantom_case("anisotropic")
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    patient, affine, warped = (
+        slicer.util.arrayFromVolume(node).astype(float) for node in (case.volume, results.affine_warped, results.warped)
+    )
+    assert np.abs(warped - patient).max() <= 1.0
+    assert np.abs(affine - patient).mean() > 2.0
+
+
+def test_atlas_of_the_scene_is_referred_to_and_not_copied(phantom_case, headless):
+    case = phantom_case("RAS")
+    own = headless.load_volume(case.atlas)
+    count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+    results = nodes.import_results(case.output, case.volume, case.atlas, own)
+    assert results.atlas is own
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count + 3
+    assert own.GetName() not in folder_of(results)[1]
+
+
+def test_deleted_nodes_are_none(phantom_case):
+    case = phantom_case("RAS")
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    slicer.mrmlScene.RemoveNode(results.jacobian)
+    assert nodes.results_of(results.transform).jacobian is None
+    assert nodes.results_of(results.transform).warped is results.warped
+
+
+def spoiled(case: object, tmp_path: object) -> object:
+    return shutil.copytree(case.output, tmp_path / "spoiled")
+
+
+def no_labels(folder: object) -> None:
+    labels = sitk.ReadImage(str(folder / "labels.nii.gz"))
+    sitk.WriteImage(labels * 0, str(folder / "labels.nii.gz"))
+
+
+def no_total_duration(folder: object) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    del report["duration_s"]
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+SPOILS = {
+    "labels are missing": (lambda folder: (folder / "labels.nii.gz").unlink(), nodes.NodeError, "no labels.nii.gz"),
+    "labels are empty": (no_labels, nodes.NodeError, "holds no structure"),
+    "transform is damaged": (
+        lambda folder: (folder / "transform.h5").write_bytes(b"no transform"),
+        nodes.NodeError,
+        "cannot read transform.h5",
+    ),
+    "labels lie elsewhere": (
+        lambda folder: sitk.WriteImage(phantom.grid("oblique"), str(folder / "labels.nii.gz")),
+        nodes.NodeError,
+        "lies on another grid",
+    ),
+    "report is of another kind": (no_total_duration, KeyError, "duration_s"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_spoiled_results_leave_the_scene_as_it_was(phantom_case, tmp_path, spoil):
+    case = phantom_case("RAS")
+    folder = spoiled(case, tmp_path)
+    spoiler, kind, message = SPOILS[spoil]
+    spoiler(folder)
+    before = everything_in_the_scene()
+    with pytest.raises(kind, match=message):
+        nodes.import_results(folder, case.volume, case.atlas)
+    assert everything_in_the_scene() == before
