@@ -8,6 +8,7 @@ SVG coordinates are millimetres from the rectangle's upper left corner.
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ import SimpleITK as sitk
 
 LONGEST_SIDE_PIXELS = 320
 GRID_SAMPLES = 110
-LETTER_SIZE = 0.05  # of the picture's height
+MOST_POINTS = 500_000
+LETTER_SIZE = 0.05  # of the mean of the picture's sides
 FOLD_COLOR = (255, 214, 0)
 JACOBIAN_RANGE = 3.0  # the colours saturate at a volume ratio of 3 and of 1/3
 # From blue (the atlas is smaller here) over white (same volume) to red (larger); equally spaced in log volume ratio.
@@ -91,8 +93,11 @@ def bounds_mm(image: sitk.Image) -> np.ndarray:
 
 
 def labelled_points_mm(labels: sitk.Image) -> np.ndarray:
-    """(N, 3): the LPS positions of all voxels that carry a label, mm."""
-    indices = np.stack(np.nonzero(sitk.GetArrayViewFromImage(labels))[::-1], axis=1)
+    """(N, 3): LPS positions of the voxels that carry a label, mm; of evenly chosen ones where there are very many."""
+    voxels = sitk.GetArrayViewFromImage(labels)
+    places = np.flatnonzero(voxels)
+    places = places[::1 + len(places) // MOST_POINTS]
+    indices = np.stack(np.unravel_index(places, voxels.shape)[::-1], axis=1)
     matrix = np.array(labels.GetDirection()).reshape(3, 3) * labels.GetSpacing()
     return indices @ matrix.T + labels.GetOrigin()
 
@@ -219,7 +224,7 @@ def svg_grid(where: Frame, transform: sitk.Transform, affine: sitk.Transform, st
 def svg_letters(where: Frame) -> str:
     """The directions at the picture's edges."""
     width, height = where.width_mm, where.height_mm
-    size = LETTER_SIZE * height
+    size = _letter_mm(where)
     margin = 0.75 * size
     places = ((margin, height / 2), (width - margin, height / 2), (width / 2, margin), (width / 2, height - margin))
     marks = [f'<text x="{x:.1f}" y="{y:.1f}">{letter}</text>'
@@ -229,7 +234,7 @@ def svg_letters(where: Frame) -> str:
 
 def svg_scale_bar(where: Frame) -> str:
     """A bar of a round length in the lower right corner."""
-    size = 0.8 * LETTER_SIZE * where.height_mm
+    size = 0.8 * _letter_mm(where)
     length = round_length(where.width_mm / 4)
     right, y = where.width_mm - 0.7 * size, where.height_mm - 0.7 * size
     return (f'<g class="letters" font-size="{size:.2f}">'
@@ -254,6 +259,11 @@ def round_length(length_mm: float) -> float:
     """The greatest of 1, 2, 5, 10, 20, 50 ... that is not above the length."""
     power = 10.0 ** np.floor(np.log10(length_mm))
     return float(max(digit * power for digit in (1, 2, 5) if digit * power <= length_mm * (1 + 1e-9)))
+
+
+def _letter_mm(where: Frame) -> float:
+    """Pictures are shown in rows of one height or, on a phone, in columns of one width: letters suit both."""
+    return LETTER_SIZE * math.sqrt(where.width_mm * where.height_mm)
 
 
 def _undeformed_coordinates(

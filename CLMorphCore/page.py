@@ -58,10 +58,10 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-spa
 tr.missing td{color:var(--soft);font-style:italic}
 .swatch{display:inline-block;width:.85em;height:.85em;border-radius:3px;margin-right:8px;vertical-align:-.06em;
 border:1px solid rgba(128,128,128,.5);print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.boxes svg{display:block;width:100%;height:auto;font-family:system-ui,sans-serif}
+.boxes svg{display:block;width:100%;min-width:600px;height:auto;font-family:system-ui,sans-serif}
 summary{cursor:pointer;margin:10px 0}
 footer{margin-top:36px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
-@media (max-width:640px){main{padding:18px 14px 30px}.views figure{flex-basis:100%!important}}
+@media (max-width:640px){main{padding:18px 14px 30px}h1{font-size:1.35rem}.views figure{flex-basis:100%!important}}
 """
 
 

@@ -98,6 +98,7 @@ def test_hausdorff_distance_and_dice_equal_those_of_simpleitk():
     assert dice_per_label(first, second) == {1: pytest.approx(metrics.dice)}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:surface_distance")
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.5, 1.5, 5.0)])
 def test_agrees_with_surface_distance_within_a_voxel(spacing):
     peer = pytest.importorskip("surface_distance")

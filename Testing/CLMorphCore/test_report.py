@@ -1,0 +1,171 @@
+"""The page of one segmentation: self-contained, complete, escaped, small; for any input."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.drawing import FOLD_COLOR
+from CLMorphCore.report import segmentation_page
+
+IDENTITY = sitk.AffineTransform(3)
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Balance(HTMLParser):
+    """Collects open tags, identities and references; fails on a tag that closes another."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.named, self.used = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(dict(attrs))
+
+    def handle_startendtag(self, tag, attrs):
+        self._note(dict(attrs))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def _note(self, attributes):
+        if "id" in attributes:
+            self.named.append(attributes["id"])
+        if attributes.get("href", "").startswith("#"):
+            self.used.append(attributes["href"][1:])
+
+
+def parsed(page):
+    result = Balance()
+    result.feed(page)
+    assert result.open == []
+    return result
+
+
+def report(**changes):
+    entry = {"version": "0.1.0", "image": "scans/anna & bob.nii.gz",
+             "model": {"name": "hippocampus", "version": "1.0", "licence": "CC BY-SA 4.0", "commit": "abc1234"},
+             "atlas": {"name": "average"}, "device": "cpu", "threads": 2, "refinement_steps": 0,
+             "structures": [{"value": 1, "name": "Anterior <i>part</i> & more", "color": "#d8654f", "terminology": "",
+                             "volume_ml": 1.2345},
+                            {"value": 2, "name": "Ångström's", "color": "#4f8fd8", "terminology": "",
+                             "volume_ml": 0.0}],
+             "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
+             "folding_fraction": 0.00031, "duration_s": {"reading": 0.3, "affine": 3.4, "total": 105.2}, "warnings": []}
+    return {**entry, **changes}
+
+
+def scene(size=(24, 28, 20), spacing=(1.0, 1.0, 1.5), labelled=True, folded=False):
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in size[::-1]], indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    image = sitk.GetImageFromArray((1000 * np.exp(-radius)).astype(np.float32))
+    image.SetSpacing(spacing)
+    labels = sitk.GetImageFromArray(((radius < 0.5) & labelled).astype(np.uint8))
+    jacobian = sitk.GetImageFromArray(np.where((radius < 0.2) & folded, -0.1, 1.1).astype(np.float32))
+    for other in (labels, jacobian):
+        other.CopyInformation(image)
+    return {"image": image, "labels": labels, "labels_affine": labels, "warped": image, "warped_affine": image,
+            "jacobian": jacobian, "transform": IDENTITY, "affine": IDENTITY}
+
+
+@pytest.fixture(scope="module")
+def html():
+    return segmentation_page(**scene(), report=report())
+
+
+def test_needs_nothing_from_outside(html):
+    without_pictures = re.sub(r"base64,[^\"]+", "", html)
+    assert not re.search(r"https?:|//[a-z]|<script|<link|@import|url\((?!#)", without_pictures)
+    assert set(re.findall(r'href="([^"#]{1,22})', html)) == {"data:image/png;base64,"}
+
+
+def test_is_balanced_and_every_reference_has_its_picture(html):
+    found = parsed(html)
+    assert len(found.named) == len(set(found.named))
+    assert set(found.used) <= set(found.named)
+
+
+def test_is_small_and_ascii(html):
+    assert len(html) < 1_500_000
+    assert html.isascii() and "&#197;ngstr&#246;m" in html
+
+
+def test_names_are_escaped(html):
+    assert "<i>part</i>" not in html and "Anterior &lt;i&gt;part&lt;/i&gt; &amp; more" in html
+    assert "<title>Segmentation of anna &amp; bob.nii.gz</title>" in html
+
+
+def test_tells_what_the_report_holds(html):
+    text = " ".join(parsed(html).text)
+    for wanted in ("CC BY-SA 4.0", "0.41 → 0.67", "0.031 %", "1.234", "not found", "1 of 2", "1 min 45 s", "abc1234"):
+        assert wanted in text
+
+
+def test_every_picture_is_described(html):
+    assert html.count("<svg") == html.count('role="img" aria-label="')
+
+
+def test_warnings_come_before_the_pictures():
+    html = segmentation_page(**scene(), report=report(warnings=["The scan is cut off <below>"]))
+    assert 0 < html.index("The scan is cut off &lt;below&gt;") < html.index("<svg")
+
+
+def test_no_warning_without_one(html):
+    assert 'class="warning"' not in html
+
+
+def pictures(html, tmp_path):
+    for number, data in enumerate(re.findall(r"data:image/png;base64,([^\"]+)", html)):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(base64.b64decode(data))
+        yield sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def has_fold_mark(html, tmp_path):
+    return any((picture[..., :3] == FOLD_COLOR).all(axis=-1).any()
+               for picture in pictures(html, tmp_path) if picture.ndim == 3)
+
+
+def test_folds_are_marked_where_there_are_any(html, tmp_path):
+    folded = segmentation_page(**scene(folded=True), report=report())
+    assert has_fold_mark(folded, tmp_path) and "folded" in folded
+    assert not has_fold_mark(html, tmp_path) and "no fold" in html
+
+
+def test_a_small_structure_is_enlarged_and_its_place_shown():
+    large = scene(size=(90, 90, 60))
+    labels = sitk.Image(large["labels"] * 0)
+    labels[40:50, 40:50, 28:34] = 1
+    html = segmentation_page(**{**large, "labels": labels}, report=report())
+    assert html.count('class="part"') == 3
+
+
+def test_nothing_found_still_gives_a_page():
+    html = segmentation_page(**scene(labelled=False), report=report())
+    parsed(html)
+
+
+def test_many_structures_and_figures_that_are_missing():
+    structures = [{"value": v, "name": f"Region {v}", "color": "#808080", "terminology": "", "volume_ml": 1.0}
+                  for v in range(1, 99)]
+    similarity = {"measure": "local normalised cross-correlation", "affine": float("nan"), "warped": None}
+    html = segmentation_page(**scene(), report=report(structures=structures, similarity=similarity))
+    assert html.count("Region ") == 98
+    assert "– → –" in " ".join(parsed(html).text)
+
+
+def test_left_handed_oblique_and_thick_slices_are_drawn():
+    images = scene(size=(24, 28, 6), spacing=(1.2, 1.2, 8.0))
+    turn = np.array(sitk.Euler3DTransform((0, 0, 0), 0.2, 0.1, -0.3).GetMatrix()).reshape(3, 3) * (1, -1, 1)
+    for image in images.values():
+        if isinstance(image, sitk.Image):
+            image.SetDirection(turn.ravel().tolist())
+    parsed(segmentation_page(**images, report=report()))
