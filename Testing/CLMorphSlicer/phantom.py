@@ -121,11 +121,20 @@ def write_engine_output(folder: Path, image_path: Path, amplitude_mm: float = 7.
 
 
 def _inverse(bend: sitk.DisplacementFieldTransform) -> sitk.DisplacementFieldTransform:
-    field = sitk.InvertDisplacementField(
-        bend.GetDisplacementField(), maximumNumberOfIterations=40, maxErrorToleranceThreshold=0.02,
-        meanErrorToleranceThreshold=0.002,
-    )
-    return sitk.DisplacementFieldTransform(field)
+    # v(x) = -u(x + v(x)), repeated; where the field folds there is no inverse, and any smooth one will do
+    field = bend.GetDisplacementField()
+    inverse = _negative(field)
+    for _ in range(12):
+        # the transform takes over the image that it is given
+        there = sitk.DisplacementFieldTransform(sitk.Image(inverse))
+        inverse = _negative(sitk.Resample(field, field, there, sitk.sitkLinear, 0.0))
+    return sitk.DisplacementFieldTransform(inverse)
+
+
+def _negative(field: sitk.Image) -> sitk.Image:
+    negative = sitk.GetImageFromArray(-sitk.GetArrayFromImage(field), isVector=True)
+    negative.CopyInformation(field)
+    return negative
 
 
 def _report(image_path: Path, labels: sitk.Image) -> dict:
