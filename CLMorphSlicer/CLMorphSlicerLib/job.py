@@ -5,6 +5,7 @@ window waits, and a pipe that nobody reads stops the engine.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -206,7 +207,7 @@ def _event(line: str) -> dict:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and value == value else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _progress(event: dict) -> Progress:

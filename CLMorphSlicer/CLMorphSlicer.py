@@ -1,0 +1,405 @@
+"""CLMorph in 3D Slicer: choose a scan, press Segment, see the structures and the deformation behind them.
+
+The computing is done by the engine CLMorphCore in a process of its own (CLMorphSlicerLib/job.py); this file is the window,
+what it remembers, and the way to do the same from Python:
+
+    slicer.util.getModuleLogic("CLMorphSlicer").segment(volumeNode, model="hippocampus")
+"""
+
+import enum
+import time
+from pathlib import Path
+from typing import Annotated
+
+import ctk
+import qt
+import slicer
+import vtk
+from CLMorphSlicerLib import dependencies, models, nodes, panel, sample
+from CLMorphSlicerLib.job import State, start_process
+from CLMorphSlicerLib.run import Options, Run, frames_of, why_not
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+FOLDER = "folder:"  # the choice of a model that is not shipped
+POLL_MS = 100
+
+
+class CLMorphSlicer(ScriptedLoadableModule):
+    """What Slicer's list of modules shows."""
+
+    def __init__(self, parent) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("CLMorph")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["CLMorph developers"]
+        self.parent.helpText = _(
+            "Finds anatomical structures by warping a labelled atlas onto the image, and shows how the atlas was warped."
+        )
+        self.parent.acknowledgementText = _("For research. Not a medical device.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Offer a synthetic patient for each shipped model in the module Sample Data; nothing is downloaded."""
+    import SampleData
+
+    for card in models.shipped_models():
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="CLMorph",
+            sampleName=f"CLMorph {card.title}",
+            uris="",
+            fileNames=None,
+            nodeNames=f"CLMorph {card.title}",
+            thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "CLMorphSlicer.png"),
+            customDownloader=lambda source, card=card: sample.add_sample(card),
+        )
+
+
+class Device(enum.Enum):
+    """Where the engine computes; the value is the engine's word for it."""
+
+    AUTOMATIC = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+    def label(self) -> str:
+        return {"auto": _("Automatic"), "cpu": _("Processor"), "cuda": _("NVIDIA graphics card (CUDA)"),
+                "mps": _("Apple graphics processor (MPS)")}[self.value]  # fmt: skip
+
+
+class Alignment(enum.Enum):
+    """How the atlas is brought roughly onto the image."""
+
+    AUTOMATIC = "automatic"
+    TRANSFORM = "transform"
+    NONE = "none"
+
+    def label(self) -> str:
+        return {"automatic": _("Automatic (affine registration)"), "transform": _("A linear transform of the scene"),
+                "none": _("None: they lie on each other already")}[self.value]  # fmt: skip
+
+
+class Mode(enum.Enum):
+    """How the deformation is drawn; the value is the word of CLMorphSlicerLib.display."""
+
+    GRID = "grid"
+    GLYPH = "glyph"
+    CONTOUR = "contour"
+
+    def label(self) -> str:
+        return {"grid": _("Grid"), "glyph": _("Arrows"), "contour": _("Contours")}[self.value]
+
+
+@parameterNodeWrapper
+class CLMorphSlicerParameterNode:
+    """What the window shows, kept with the scene.
+
+    model: a shipped model's name, or FOLDER for the one in modelFolder. result: the transform node of a run.
+    """
+
+    inputVolume: slicer.vtkMRMLScalarVolumeNode
+    model: str
+    modelFolder: str
+    useSceneAtlas: bool = False
+    atlasVolume: slicer.vtkMRMLScalarVolumeNode
+    atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    device: Device
+    alignment: Alignment
+    initialTransform: slicer.vtkMRMLLinearTransformNode
+    threads: Annotated[int, WithinRange(0, 256)] = 0
+    keepFiles: bool = False
+    result: slicer.vtkMRMLTransformNode
+    showDeformation: bool = False
+    mode: Mode
+    inSlices: bool = True
+    in3D: bool = False
+    spacing: Annotated[float, WithinRange(1, 50)] = 10.0
+    scale: Annotated[float, WithinRange(0.1, 10)] = 1.0
+    lineWidth: Annotated[float, WithinRange(0.5, 10)] = 1.0
+    colorByDisplacement: bool = True
+    showJacobian: bool = False
+    jacobianOpacity: Annotated[float, WithinRange(0, 1)] = 0.5
+    showAtlas: bool = False
+    blend: Annotated[float, WithinRange(0, 1)] = 1.0
+
+
+def optionsOf(parameters: CLMorphSlicerParameterNode) -> Options:
+    """The options of a run as the window's parameters say."""
+    affine = {
+        Alignment.AUTOMATIC: None,
+        Alignment.NONE: "none",
+        Alignment.TRANSFORM: parameters.initialTransform,
+    }[parameters.alignment]
+    return Options(
+        model=parameters.modelFolder if parameters.model == FOLDER else parameters.model,
+        atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
+        atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
+        device=parameters.device.value,
+        affine=affine,
+        threads=parameters.threads,
+        keep_files=parameters.keepFiles,
+    )
+
+
+def whatIsMissing(parameters: CLMorphSlicerParameterNode) -> str:
+    """Why Segment cannot be pressed, as a sentence; empty when it can."""
+    if parameters.useSceneAtlas and parameters.atlasVolume is None:
+        return _("Choose the atlas image.")
+    if parameters.alignment is Alignment.TRANSFORM and parameters.initialTransform is None:
+        return _("Choose the transform of the initial alignment, under Advanced.")
+    return why_not(parameters.inputVolume, optionsOf(parameters))
+
+
+class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The window: it shows the parameters and the run, and leaves the work to the logic."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._guiTag = None
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        window = slicer.util.loadUI(self.resourcePath("UI/CLMorphSlicer.ui"))
+        self.layout.addWidget(window)
+        self.ui = slicer.util.childWidgetVariables(window)
+        window.setMRMLScene(slicer.mrmlScene)
+        self.logic = CLMorphSlicerLogic()
+        self.progress = panel.ProgressPanel(self.ui)
+        self.deformation = panel.DeformationPanel(self.ui)
+        self.ui.modelFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        self.ui.resultSelector.addAttribute("vtkMRMLTransformNode", nodes.RESULT_ATTRIBUTE)
+        self._offerModels()
+        self.ui.modelSelector.connect("currentIndexChanged(int)", self._onModelChosen)
+        self.ui.modelFolderEdit.connect("currentPathChanged(QString)", self._onFolderChosen)
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
+        self.ui.show3DCheckBox.connect("toggled(bool)", self.deformation.show_structures_in_3d)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneRenewed)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneRenewed)
+        slicer.app.connect("aboutToQuit()", self.cleanup)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """The window goes, or Slicer quits: nothing may stay running."""
+        if self.logic is not None:
+            self.logic.stop()
+            self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+        self.deformation.follow_crosshair(True)
+
+    def exit(self) -> None:
+        self.deformation.follow_crosshair(False)
+        self.setParameterNode(None)
+
+    def initializeParameterNode(self) -> None:
+        self.setParameterNode(self.logic.getParameterNode())
+        if self._parameterNode.inputVolume is None:
+            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Show and observe these parameters; None shows none."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
+            self._refresh()
+
+    def onSegment(self, _checked: bool = False) -> None:
+        """Start a run with what the window shows."""
+        parameters = self._parameterNode
+        try:
+            if dependencies.ensure():
+                self.progress.start(parameters.keepFiles)
+                self.logic.start(parameters.inputVolume, optionsOf(parameters), self._onRunChanged)
+        except (ValueError, RuntimeError, OSError) as error:
+            self.progress.fail(error)
+        self._refresh()
+
+    def onCancel(self, _checked: bool = False) -> None:
+        if self.logic.running:
+            self.logic.run.cancel()
+            self._onRunChanged(self.logic.run)
+
+    def _onRunChanged(self, run: Run) -> None:
+        self.progress.show(run)
+        if run.active:
+            return
+        if run.state is State.DONE and self._parameterNode is not None:
+            self._parameterNode.result = run.results.transform
+            self._parameterNode.spacing = panel.spacing_for(run.results.transform)
+            self.deformation.show(self._parameterNode, anew=True)
+        self._refresh()
+        if run.state is State.FAILED:
+            slicer.util.errorDisplay(str(run.error), "CLMorph", detailedText=getattr(run.error, "log", ""))
+
+    def _refresh(self, _caller=None, _event=None) -> None:
+        parameters = self._parameterNode
+        if parameters is None:
+            return
+        self._showModel(parameters)
+        for widget in (self.ui.atlasVolumeLabel, self.ui.atlasVolumeSelector,
+                       self.ui.atlasLabelsLabel, self.ui.atlasLabelsSelector):  # fmt: skip
+            widget.setVisible(parameters.useSceneAtlas)
+        byTransform = parameters.alignment is Alignment.TRANSFORM
+        self.ui.initialTransformLabel.setVisible(byTransform)
+        self.ui.initialTransformSelector.setVisible(byTransform)
+        self.progress.allow(whatIsMissing(parameters), self.logic.running)
+        self.deformation.show(parameters)
+
+    def _offerModels(self) -> None:
+        for card in models.shipped_models():
+            self.ui.modelSelector.addItem(card.title, card.name)
+        self.ui.modelSelector.addItem(_("Another, in a folder …"), FOLDER)
+
+    def _showModel(self, parameters) -> None:
+        choices = [self.ui.modelSelector.itemData(index) for index in range(self.ui.modelSelector.count)]
+        if parameters.model not in choices:
+            parameters.model = choices[0]
+        self.ui.modelSelector.currentIndex = choices.index(parameters.model)
+        byFolder = parameters.model == FOLDER
+        self.ui.modelFolderLabel.setVisible(byFolder)
+        self.ui.modelFolderEdit.setVisible(byFolder)
+        if self.ui.modelFolderEdit.currentPath != parameters.modelFolder:
+            self.ui.modelFolderEdit.currentPath = parameters.modelFolder
+        described = {card.name: card.description for card in models.shipped_models()}.get(parameters.model, "")
+        self.ui.modelDescriptionLabel.text = described
+        self.ui.modelDescriptionLabel.setVisible(bool(described))
+
+    def _onModelChosen(self, index: int) -> None:
+        if self._parameterNode is not None and index >= 0:
+            self._parameterNode.model = self.ui.modelSelector.itemData(index)
+
+    def _onFolderChosen(self, path: str) -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.modelFolder = path
+
+    def _onSceneStartClose(self, _caller, _event) -> None:
+        self.setParameterNode(None)
+
+    def _onSceneRenewed(self, _caller, _event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+            self.deformation.show(self._parameterNode, anew=True)
+
+
+class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
+    """Segments volumes, with or without the window. startProcess(command, folder) starts the engine."""
+
+    def __init__(self, startProcess=start_process) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.startProcess = startProcess
+        self.run = None
+        self._timer = None
+
+    def getParameterNode(self) -> CLMorphSlicerParameterNode:
+        return CLMorphSlicerParameterNode(super().getParameterNode())
+
+    @property
+    def running(self) -> bool:
+        return self.run is not None and self.run.active
+
+    def start(self, volumeNode, options: Options, changed=lambda run: None) -> Run:
+        """Start a run and return at once; changed(run) is called while it lasts and when it has ended.
+
+        Raises ValueError when the input cannot be used, RuntimeError while another run lasts.
+        """
+        if self.running:
+            raise RuntimeError(_("A segmentation is running already; cancel it or wait for its end."))
+        reason = why_not(volumeNode, options)
+        if reason:
+            raise ValueError(reason)
+        self.run = Run(volumeNode, options, start=self.startProcess)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", lambda: self._look(changed))
+        self._timer.start()
+        return self.run
+
+    def stop(self) -> None:
+        """End a run at once; nothing of it stays."""
+        if self._timer is not None:
+            self._timer.stop()
+        if self.run is not None:
+            self.run.abort(_("The segmentation was stopped because Slicer quits."))
+
+    def segment(self, volumeNode, model: str | Path = "", **options):
+        """Segment a volume and return its nodes.Results when it is done; the window stays alive meanwhile.
+
+        A list of volumes or a sequence node gives a list of results. model: a shipped model's name (the first one if
+        empty) or a folder; further options as in CLMorphSlicerLib.run.Options. Raises ValueError for input that cannot
+        be used, job.EngineError when the engine fails, job.EngineCancelled when the scene is closed meanwhile.
+        """
+        if isinstance(volumeNode, slicer.vtkMRMLSequenceNode):
+            volumeNode = frames_of(volumeNode)
+        if isinstance(volumeNode, (list, tuple)):
+            return [self.segment(volume, model, **options) for volume in volumeNode]
+        shipped = models.shipped_models()
+        chosen = Options(model=model or (shipped[0].name if shipped else ""), **options)
+        reason = why_not(volumeNode, chosen)
+        if reason:
+            raise ValueError(reason)
+        if not dependencies.ensure():
+            raise RuntimeError(_("The packages that CLMorph needs are not installed."))
+        return self._wait(Run(volumeNode, chosen, start=self.startProcess))
+
+    def _look(self, changed) -> None:
+        self.run.poll()
+        if not self.run.active:
+            self._timer.stop()
+        changed(self.run)
+
+    @staticmethod
+    def _wait(run: Run) -> nodes.Results:
+        try:
+            while run.active:
+                slicer.app.processEvents()
+                time.sleep(0.02)
+                run.poll()
+        finally:
+            run.abort(_("The segmentation was interrupted."))
+        if run.error is not None:
+            raise run.error
+        return run.results
+
+
+class CLMorphSlicerTest(ScriptedLoadableModuleTest):
+    """Segments a synthetic patient, made from a shipped atlas, with the real engine."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        self.setUp()
+        self.test_sample_is_segmented()
+
+    def test_sample_is_segmented(self) -> None:
+        card = models.shipped_models()[0]
+        self.delayDisplay(_("A synthetic patient is made from the atlas of {model}").format(model=card.title))
+        volume = sample.add_sample(card)
+        results = CLMorphSlicerLogic().segment(volume, card.name)
+        dice = sample.mean_dice(card, results.segmentation, volume)
+        self.assertGreater(dice, 0.5)
+        self.assertIsNotNone(results.transform)
+        self.delayDisplay(_("Test passed: mean Dice {dice:.2f}").format(dice=dice))

@@ -1,0 +1,57 @@
+"""A synthetic patient: the atlas of a shipped model, warped by a known smooth field. Made on the spot, never downloaded."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from .geometry import ijk_to_ras
+from .models import ModelCard, atlas_image
+
+AMPLITUDE = 0.04  # largest displacement along an axis, as a fraction of the image's extent
+
+
+def known_field(image: sitk.Image) -> sitk.Transform:
+    """p -> p + u(p) with u a half wave along each axis, zero at the border."""
+    indices = np.meshgrid(*[np.linspace(0, 1, count) for count in reversed(image.GetSize())], indexing="ij")
+    bump = np.prod([np.sin(np.pi * index) for index in indices], axis=0)
+    extent = np.array(image.GetSize()) * np.array(image.GetSpacing())
+    field = sitk.GetImageFromArray(bump[..., None] * AMPLITUDE * extent * (1, -1, 1), isVector=True)
+    field.CopyInformation(image)
+    return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
+
+
+def synthetic_patient(card: ModelCard) -> tuple[sitk.Image, sitk.Image]:
+    """Image and labels of the synthetic patient of a model."""
+    path = atlas_image(card)
+    image, labels = sitk.ReadImage(str(path)), sitk.ReadImage(str(path.with_name("labels.nii.gz")))
+    field = known_field(image)
+    warped = sitk.Resample(image, image, field, sitk.sitkLinear)
+    return warped, sitk.Resample(labels, image, field, sitk.sitkNearestNeighbor)
+
+
+def add_sample(card: ModelCard) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add the synthetic patient of a model to the scene and show it in the slice views."""
+    image, _ = synthetic_patient(card)
+    array = sitk.GetArrayFromImage(image)
+    volume = slicer.util.addVolumeFromArray(array, ijkToRAS=ijk_to_ras(image), name=f"{card.title} sample")
+    volume.CreateDefaultDisplayNodes()
+    logic = slicer.app.applicationLogic()
+    logic.GetSelectionNode().SetActiveVolumeID(volume.GetID())
+    logic.PropagateVolumeSelection()
+    return volume
+
+
+def mean_dice(card: ModelCard, segmentation: slicer.vtkMRMLSegmentationNode, volume) -> float:
+    """Mean Dice of the structures in a segmentation of the synthetic patient against its known labels."""
+    truth = sitk.GetArrayFromImage(synthetic_patient(card)[1])
+    with open(Path(atlas_image(card)).with_name("labels.csv"), encoding="utf-8", newline="") as file:
+        names = {int(row["value"]): row["name"] for row in csv.DictReader(file)}
+    scores = []
+    for value, name in names.items():
+        segment_id = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, volume) > 0
+        scores.append(2 * np.sum(found & (truth == value)) / max(np.sum(found) + np.sum(truth == value), 1))
+    return float(np.mean(scores))

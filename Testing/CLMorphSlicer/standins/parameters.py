@@ -1,0 +1,228 @@
+"""Stand-in for `slicer.parameterNodeWrapper`: typed attributes kept in a real vtkMRMLScriptedModuleNode.
+
+Values are stored as Slicer stores them (text under the parameter's name, nodes as references), so a scene that was saved
+by one is read by the other. connectGui() ties each widget that has the property SlicerParameterName to its parameter.
+"""
+
+from __future__ import annotations
+
+import enum
+import pathlib
+import types
+import typing
+from dataclasses import dataclass
+
+import ctk
+import qt
+import slicer
+import vtk
+
+
+@dataclass(frozen=True)
+class WithinRange:
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Minimum:
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Maximum:
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    choices: tuple
+
+
+@dataclass(frozen=True)
+class Default:
+    value: object
+
+
+@dataclass(frozen=True)
+class Decimals:
+    value: int
+
+
+@dataclass(frozen=True)
+class SingleStep:
+    value: float
+
+
+class Parameter:
+    """A typed attribute of a wrapper: reads from and writes to the node, and refuses a value of another type."""
+
+    def __init__(self, name: str, hint: object, default: object) -> None:
+        bare, *self.annotations = typing.get_args(typing.Annotated[hint, ""])[:-1]
+        union = typing.get_origin(bare) in (typing.Union, types.UnionType)
+        self.name, self.kinds = name, typing.get_args(bare) if union else (bare,)
+        given = [annotation.value for annotation in self.annotations if isinstance(annotation, Default)]
+        self.default = default if default is not None else (given or [self._empty()])[0]
+
+    @property
+    def is_node(self) -> bool:
+        return isinstance(self.kinds[0], type) and issubclass(self.kinds[0], slicer.vtkMRMLNode)
+
+    def _empty(self) -> object:
+        if self.is_node:
+            return None
+        return next(iter(self.kinds[0])) if issubclass(self.kinds[0], enum.Enum) else self.kinds[0]()
+
+    def __get__(self, wrapper, _owner=None):
+        if wrapper is None:
+            return self
+        if self.is_node:
+            return wrapper.parameterNode.GetNodeReference(self.name)
+        text, kind = wrapper.parameterNode.GetParameter(self.name), self.kinds[0]
+        if issubclass(kind, enum.Enum):
+            return kind[text]
+        return text == "True" if kind is bool else kind(text)
+
+    def __set__(self, wrapper, value) -> None:
+        self._check(value)
+        with slicer.util.NodeModify(wrapper.parameterNode):
+            if self.is_node:
+                wrapper.parameterNode.SetParameter(self.name, "")
+                wrapper.parameterNode.SetNodeReferenceID(self.name, value.GetID() if value else None)
+            else:
+                text = value.name if isinstance(value, enum.Enum) else str(value)
+                wrapper.parameterNode.SetParameter(self.name, text)
+
+    def _check(self, value: object) -> None:
+        kinds = (int, float) if self.kinds == (float,) else self.kinds
+        if not (isinstance(value, kinds) or (self.is_node and value is None)):
+            raise TypeError(f"parameter {self.name} takes {self.kinds}, not {value!r}")
+        for limit in self.annotations:
+            low = isinstance(limit, (WithinRange, Minimum)) and value < limit.minimum
+            high = isinstance(limit, (WithinRange, Maximum)) and value > limit.maximum
+            if low or high or (isinstance(limit, Choice) and value not in limit.choices):
+                raise ValueError(f"parameter {self.name}: {value!r} is outside {limit}")
+
+
+class Wrapper:
+    """What the decorator gives to a class of annotated parameters."""
+
+    def __init__(self, node: slicer.vtkMRMLScriptedModuleNode) -> None:
+        self.parameterNode, self._guis, self._writing = node, {}, False
+        for name, parameter in self.allParameters.items():
+            if not node.HasParameter(name):
+                setattr(self, name, parameter.default)
+
+    def AddObserver(self, event, callback, priority: float = 0.0) -> int:
+        return self.parameterNode.AddObserver(event, callback, priority)
+
+    def RemoveObserver(self, tag: int) -> None:
+        self.parameterNode.RemoveObserver(tag)
+
+    def StartModify(self) -> int:
+        return self.parameterNode.StartModify()
+
+    def EndModify(self, was_modifying: int) -> int:
+        return self.parameterNode.EndModify(was_modifying)
+
+    def connectGui(self, ui) -> int:
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+        connectors = {name: connector(widget, self.allParameters[name]) for name, widget in named.items() if name}
+        links = [(name, link, self._follow(name, link)) for name, link in connectors.items()]
+        for name, link, slot in links:
+            link.write(getattr(self, name))
+            link.signal.connect(slot)
+        tag = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._show(links))
+        self._guis[tag] = links
+        return tag
+
+    def disconnectGui(self, tag: int) -> None:
+        if tag in self._guis:
+            for _, link, slot in self._guis.pop(tag):
+                link.signal.disconnect(slot)
+            self.RemoveObserver(tag)
+
+    def _follow(self, name: str, link: Connector):
+        def changed(*_) -> None:
+            if not self._writing:
+                setattr(self, name, link.read())
+
+        return changed
+
+    def _show(self, links) -> None:
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            for name, link, _ in links:
+                link.write(getattr(self, name))
+        finally:
+            self._writing = False
+
+
+@dataclass(frozen=True)
+class Connector:
+    """How a widget shows a parameter: read() the widget, write(value) to it, `signal` when the user changes it."""
+
+    read: typing.Callable[[], object]
+    write: typing.Callable[[object], None]
+    signal: object
+
+
+def _by_property(widget, name: str, signal, kind: type) -> Connector:
+    return Connector(lambda: kind(getattr(widget, name)), lambda value: setattr(widget, name, value), signal)
+
+
+def connector(widget, parameter: Parameter) -> Connector:
+    """The connector of a widget and a parameter. Raises RuntimeError where Slicer has none for the two."""
+    kind, widget_kind = parameter.kinds[0], type(widget)
+    if parameter.is_node and widget_kind is slicer.qMRMLNodeComboBox:
+        widget.nodeTypes = [node.__name__ for node in parameter.kinds if node is not type(None)]
+        return Connector(widget.currentNode, widget.setCurrentNode, widget.currentNodeChanged)
+    if kind is bool and widget_kind is qt.QCheckBox:
+        return _by_property(widget, "checked", widget.stateChanged, bool)
+    if kind is bool and widget_kind is qt.QPushButton and widget.checkable:
+        return _by_property(widget, "checked", widget.toggled, bool)
+    if kind in (int, float) and widget_kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) or (
+        kind is int and widget_kind in (qt.QSpinBox, qt.QSlider)
+    ):
+        _limit(widget, parameter)
+        return _by_property(widget, "value", widget.valueChanged, kind)
+    if issubclass(kind, enum.Enum) and widget_kind is qt.QComboBox:
+        return _choices(widget, list(kind), getattr(kind, "label", lambda choice: choice.name))
+    if kind is str and widget_kind is qt.QLineEdit:
+        return _by_property(widget, "text", widget.textChanged, str)
+    if kind is pathlib.Path and widget_kind is ctk.ctkPathLineEdit:
+        return Connector(lambda: kind(widget.currentPath), lambda path: setattr(widget, "currentPath", str(path)),
+                         widget.currentPathChanged)  # fmt: skip
+    raise RuntimeError(f"Slicer cannot connect {widget_kind.__name__} to the parameter {parameter.name} ({kind})")
+
+
+def _limit(widget, parameter: Parameter) -> None:
+    limits = [limit for limit in parameter.annotations if isinstance(limit, WithinRange)]
+    if not limits:
+        raise RuntimeError(f"{type(widget).__name__} needs limits: annotate {parameter.name} with WithinRange")
+    widget.minimum, widget.maximum = limits[0].minimum, limits[0].maximum
+    for hint in parameter.annotations:
+        if isinstance(hint, Decimals):
+            widget.decimals = hint.value
+        elif isinstance(hint, SingleStep):
+            widget.singleStep = hint.value
+
+
+def _choices(widget, choices: list, label) -> Connector:
+    widget.clear()
+    widget.addItems([label(choice) for choice in choices])
+    return Connector(
+        lambda: choices[widget.currentIndex],
+        lambda choice: setattr(widget, "currentIndex", choices.index(choice)),
+        widget.currentIndexChanged,
+    )
+
+
+def parameterNodeWrapper(described: type) -> type:
+    """Class decorator: each annotated attribute becomes a parameter of the MRML node given to the constructor."""
+    hints = typing.get_type_hints(described, include_extras=True)
+    parameters = {name: Parameter(name, hint, getattr(described, name, None)) for name, hint in hints.items()}
+    methods = {"allParameters": parameters, "__doc__": described.__doc__, "__module__": described.__module__}
+    return type(described.__name__, (Wrapper,), {**parameters, **methods})

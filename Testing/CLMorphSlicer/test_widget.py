@@ -1,0 +1,442 @@
+"""The window, from its real .ui over the real scene: what it shows in each state, and what it leaves behind."""
+
+import importlib.util
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import phantom
+import pytest
+import SimpleITK as sitk
+from qt_fixtures import fake_engine, wait_until, write_bundle
+
+if importlib.util.find_spec("slicer_core") is None:
+    pytest.skip("the MRML library is not installed: pip install slicer-core==5.12.4.0", allow_module_level=True)
+
+import slicer
+import slicer.util
+
+UI = Path(__file__).parents[2] / "CLMorphSlicer" / "Resources" / "UI" / "CLMorphSlicer.ui"
+INTERACTIVE = ("QPushButton", "QCheckBox", "QComboBox", "QSpinBox", "QProgressBar", "qMRML", "ctkSlider", "ctkPath")
+
+
+def node_ids() -> set[str]:
+    return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+
+
+def leftovers() -> list[str]:
+    """Folders of runs that were not removed."""
+    return [path.name for path in Path(slicer.app.temporaryPath).glob("CLMorph-*")]
+
+
+def begin(window, mood: str):
+    """Press Segment with a fake engine of some mood; returns the run."""
+    window.logic.startProcess = fake_engine(mood)
+    window.ui.segmentButton.click()
+    assert window.logic.run is not None, window.ui.statusLabel.text
+    return window.logic.run
+
+
+def finish(window) -> None:
+    wait_until(lambda: not window.logic.running and not window.logic._timer.isActive(), "the end of the run")
+
+
+def get_started(window, mood: str):
+    run = begin(window, mood)
+    wait_until(lambda: run.job.progress.fraction > 0 and window.ui.progressBar.value > 0, "progress")
+    return run
+
+
+# -- the .ui file
+
+
+def test_every_mrml_widget_is_given_the_scene():
+    tree = ET.parse(UI)
+    known = {widget.get("name") for widget in tree.iter("widget") if widget.get("class").startswith("qMRML")}
+    given = {
+        connection.findtext("receiver")
+        for connection in tree.iter("connection")
+        if connection.findtext("sender") == "CLMorphSlicer"
+        and connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+        and connection.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+    }
+    assert given == known - {"CLMorphSlicer"}
+
+
+def test_every_parameter_has_its_widget(module):
+    named = [
+        prop.findtext("string") for prop in ET.parse(UI).iter("property") if prop.get("name") == "SlicerParameterName"
+    ]
+    by_hand = {"model", "modelFolder"}  # their choices are known only at run time
+    assert sorted(named) == sorted(set(module.CLMorphSlicerParameterNode.allParameters) - by_hand)
+
+
+def test_everything_that_can_be_used_is_explained():
+    for widget in ET.parse(UI).iter("widget"):
+        if widget.get("class").startswith(INTERACTIVE) and widget.get("name") != "CLMorphSlicer":
+            tips = [prop for prop in widget.findall("property") if prop.get("name") == "toolTip"]
+            assert tips and len(tips[0].findtext("string")) > 10, widget.get("name")
+
+
+def test_qt_has_no_complaint_about_the_ui_file(window):
+    import qt
+
+    assert qt.complaints == []
+
+
+# -- idle
+
+
+def test_empty_scene_says_what_to_do(window):
+    assert not window.ui.segmentButton.enabled
+    assert window.ui.statusLabel.text == window.ui.segmentButton.toolTip == "Choose the image to segment."
+
+
+def test_first_volume_is_chosen_and_segment_is_enabled(patient, window):
+    assert window.ui.inputVolumeSelector.currentNode() is patient
+    assert window.ui.segmentButton.enabled and window.ui.statusLabel.text == "Ready."
+    assert not window.ui.cancelButton.enabled
+
+
+def test_volume_that_cannot_be_used_is_refused_with_a_sentence(patient, window):
+    patient.SetAndObserveImageData(None)
+    window._refresh()
+    assert not window.ui.segmentButton.enabled
+    assert "has no voxels" in window.ui.statusLabel.text
+
+
+def test_model_is_described_and_another_folder_can_be_given(patient, window, tmp_path):
+    assert window.ui.modelDescriptionLabel.text == "Tests · Head · MRI T1"
+    window.ui.modelSelector.currentIndex = 1
+    assert "model" in window.ui.statusLabel.text and not window.ui.segmentButton.enabled
+    window.ui.modelFolderEdit.currentPath = str(tmp_path)
+    assert "card.toml" in window.ui.statusLabel.text
+    window.ui.modelFolderEdit.currentPath = str(write_bundle(tmp_path / "mein Modell"))
+    assert window.ui.segmentButton.enabled
+
+
+def test_atlas_of_the_scene_needs_image_and_labels(patient, window, headless, tmp_path):
+    shown = window.ui.atlasVolumeSelector.isVisibleTo(window.parent)
+    assert not shown
+    window.ui.sceneAtlasCheckBox.checked = True
+    assert window.ui.atlasVolumeSelector.isVisibleTo(window.parent)
+    assert window.ui.statusLabel.text == "Choose the atlas image."
+    window.ui.atlasVolumeSelector.setCurrentNode(patient)
+    assert "labels" in window.ui.statusLabel.text
+    for image, name in zip(phantom.atlas(), ("atlas", "labels")):
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    labels = headless.load_volume(tmp_path / "labels.nii.gz", labels=True)
+    window.ui.atlasLabelsSelector.setCurrentNode(labels)
+    assert "same volume" in window.ui.statusLabel.text
+    window.ui.atlasVolumeSelector.setCurrentNode(headless.load_volume(tmp_path / "atlas.nii.gz"))
+    assert window.ui.segmentButton.enabled
+    run = begin(window, "works")
+    finish(window)
+    assert run.state.value == "done", run.error
+    assert run.results.atlas is window._parameterNode.atlasVolume
+
+
+def test_transform_of_the_initial_alignment_is_asked_for(patient, window, module):
+    window._parameterNode.alignment = module.Alignment.TRANSFORM
+    assert "initial alignment" in window.ui.statusLabel.text
+    window._parameterNode.initialTransform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    assert window.ui.segmentButton.enabled
+
+
+# -- parameters
+
+
+def test_parameters_follow_the_widgets_and_the_widgets_the_parameters(patient, window, module):
+    parameters, ui = window._parameterNode, window.ui
+    ui.spacingSlider.value = 4.5
+    ui.deviceSelector.currentIndex = 1
+    ui.keepFilesCheckBox.checked = True
+    assert (parameters.spacing, parameters.device, parameters.keepFiles) == (4.5, module.Device.CPU, True)
+    parameters.threads, parameters.mode, parameters.blend = 3, module.Mode.CONTOUR, 0.25
+    assert (ui.threadsSpinBox.value, ui.modeSelector.currentText, ui.blendSlider.value) == (3, "Contours", 0.25)
+
+
+def test_parameters_are_kept_with_the_scene(patient, window, module, headless, tmp_path):
+    window._parameterNode.device, window._parameterNode.scale = module.Device.CUDA, 2.5
+    headless.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(0)
+    assert window._parameterNode.scale == 1.0 and window._parameterNode.inputVolume is None
+    headless.load_scene(tmp_path / "scene.mrb")
+    assert (window._parameterNode.device, window._parameterNode.scale) == (module.Device.CUDA, 2.5)
+    assert window.ui.scaleSlider.value == 2.5
+    assert window.ui.inputVolumeSelector.currentNode().GetName() == "Ärztin Größe 1"
+
+
+def test_engine_gets_what_the_window_shows(patient, window, module):
+    parameters = window._parameterNode
+    parameters.device, parameters.threads, parameters.alignment = module.Device.CPU, 2, module.Alignment.NONE
+    arguments = list(map(str, begin(window, "works")._inputs.arguments))
+    for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json")):
+        assert arguments[arguments.index(option) + 1] == value
+    finish(window)
+
+
+# -- running and its ends
+
+
+def test_run_shows_step_time_left_and_cancel(patient, window):
+    get_started(window, "waits")
+    assert not window.ui.segmentButton.enabled and window.ui.cancelButton.enabled
+    assert window.ui.statusLabel.text == "Network · about 72 s left"
+    assert window.ui.progressBar.isVisibleTo(window.parent)
+
+
+def test_results_fill_the_scene_and_the_window(patient, window):
+    run = begin(window, "works")
+    finish(window)
+    assert run.error is None
+    assert window.ui.statusLabel.text == "Done: 3 structures in Ärztin Größe 1."
+    assert window.ui.resultSelector.currentNode() is run.results.transform
+    assert window.ui.segmentsTable.segmentationNode() is run.results.segmentation
+    assert window.ui.figuresTable.mrmlTableNode() is run.results.table
+    assert window.ui.segmentButton.enabled and not window.ui.cancelButton.enabled
+    assert "a warning on the error stream" in window.ui.logText.toPlainText()
+    assert leftovers() == []
+
+
+def test_cancel_leaves_the_scene_as_it_was(patient, window):
+    before = node_ids()
+    run = get_started(window, "waits")
+    started = time.monotonic()
+    window.ui.cancelButton.click()
+    assert run.state.value == "cancelling" and window.ui.statusLabel.text == "Cancelling …"
+    assert not window.ui.cancelButton.enabled and not window.ui.segmentButton.enabled
+    finish(window)
+    assert time.monotonic() - started < 20
+    assert run.state.value == "cancelled"
+    assert "cancelled" in window.ui.statusLabel.text and window.ui.segmentButton.enabled
+    assert node_ids() == before and leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "mood, sentence",
+    [
+        ("refuses", "the image has 2 slices"),
+        ("crashes", "ended by the system"),
+        ("babbles", "ended without a result"),
+        ("half_done", "warped.nii.gz"),
+    ],
+)
+def test_failure_shows_the_reason_and_leaves_nothing(patient, window, monkeypatch, mood, sentence):
+    told = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_, detailedText="": told.append((text, detailedText)))
+    before = node_ids()
+    begin(window, mood)
+    finish(window)
+    assert window.logic.run.state.value == "failed"
+    assert sentence in window.ui.statusLabel.text and sentence in told[0][0]
+    assert not window.ui.logSection.collapsed and window.ui.segmentButton.enabled
+    assert node_ids() == before and leftovers() == []
+
+
+def test_failure_is_told_with_the_tail_of_the_log(patient, window, monkeypatch):
+    told = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_, detailedText="": told.append(detailedText))
+    begin(window, "crashes")
+    finish(window)
+    assert "MemoryError: too little memory" in told[0]
+
+
+def test_engine_that_hangs_is_ended_after_cancel(patient, window):
+    run = get_started(window, "hangs")
+    window.ui.cancelButton.click()
+    finish(window)
+    assert run.state.value == "cancelled" and run.job._process.poll() is not None and leftovers() == []
+
+
+def test_scene_closed_while_running_ends_the_engine(patient, window):
+    run = get_started(window, "waits")
+    slicer.mrmlScene.Clear(0)
+    assert run.job._process.poll() is not None and leftovers() == []
+    finish(window)
+    assert "scene was closed" in window.ui.statusLabel.text or "Choose the image" in window.ui.statusLabel.text
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_volume_deleted_while_running_ends_the_engine(patient, window):
+    run = get_started(window, "waits")
+    slicer.mrmlScene.RemoveNode(patient)
+    assert run.job._process.poll() is not None and leftovers() == []
+    assert "was deleted" in str(run.error)
+    finish(window)
+
+
+def test_slicer_that_quits_leaves_nothing_running(patient, window):
+    run = get_started(window, "waits")
+    slicer.app.emit("aboutToQuit")
+    assert run.job._process.poll() is not None and leftovers() == []
+
+
+def test_module_that_is_unloaded_leaves_nothing_running(patient, window):
+    run = get_started(window, "waits")
+    slicer.app.emit("moduleAboutToBeUnloaded", "CLMorphSlicer")
+    assert run.job._process.poll() is not None and leftovers() == []
+
+
+def test_leaving_the_module_lets_the_run_go_on(patient, window):
+    run = get_started(window, "works")
+    window.exit()
+    finish(window)
+    assert run.state.value == "done"
+    window.enter()
+    assert window.ui.segmentButton.enabled
+
+
+def test_working_files_are_kept_when_asked_for(patient, window):
+    window._parameterNode.keepFiles = True
+    run = begin(window, "works")
+    finish(window)
+    assert (run.folder / "output" / "report.json").exists()
+    assert str(run.folder) in window.ui.logText.toPlainText()
+
+
+def test_missing_packages_stop_the_run_with_their_reason(patient, window, module, monkeypatch):
+    def fails():
+        raise module.dependencies.InstallationError("torch could not be installed")
+
+    monkeypatch.setattr(module.dependencies, "ensure", fails)
+    window.ui.segmentButton.click()
+    assert window.logic.run is None and window.ui.statusLabel.text == "torch could not be installed"
+
+
+# -- deformation
+
+
+@pytest.fixture
+def done(patient, window, headless):
+    headless.add_slice_view("Red", "Axial", 200)
+    begin(window, "works")
+    finish(window)
+    return window.logic.run.results
+
+
+def test_deformation_is_drawn_as_the_controls_say(done, window, module):
+    display = done.field.GetDisplayNode()
+    assert display is None or not display.GetVisibility()
+    window.ui.showDeformationCheckBox.checked = True
+    window.ui.modeSelector.currentIndex = 1
+    window.ui.spacingSlider.value = 8.0
+    window.ui.inSlicesCheckBox.checked = False
+    window.ui.in3DCheckBox.checked = True
+    display = done.field.GetDisplayNode()
+    assert display.GetVisibility() and display.GetVisualizationMode() == display.VIS_MODE_GLYPH
+    assert display.GetGlyphSpacingMm() == 8.0
+    assert display.GetVisibility3D() and not display.GetVisibility2D()
+    window.ui.showDeformationCheckBox.checked = False
+    assert not display.GetVisibility()
+
+
+def test_slider_goes_from_before_to_after(done, window):
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    window.ui.atlasCheckBox.checked = True
+    window.ui.blendSlider.value = 0.0
+    assert composite.GetNthLayerVolumeID(1) == done.affine_warped.GetID() and composite.GetNthLayerOpacity(3) == 0.0
+    window.ui.blendSlider.value = 1.0
+    assert composite.GetNthLayerVolumeID(3) == done.warped.GetID() and composite.GetNthLayerOpacity(3) > 0.0
+
+
+def test_jacobian_lies_over_the_slices_when_on(done, window):
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    window.ui.jacobianCheckBox.checked = True
+    assert composite.GetNthLayerVolumeID(1) == done.jacobian.GetID()
+    window.ui.jacobianCheckBox.checked = False
+    assert composite.GetNthLayerVolumeID(1) != done.jacobian.GetID()
+
+
+def test_displacement_is_told_at_the_pointer(done, window):
+    import numpy as np
+    from CLMorphSlicerLib import display
+
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    point = (-16.0, 4.0, 12.0)
+    crosshair.SetCursorPositionRAS(point)
+    length = np.linalg.norm(display.displacement_mm(done.transform, point))
+    assert length > 0.5 and window.ui.displacementLabel.text.startswith(f"{length:.1f} mm")
+
+
+def test_structures_can_be_hidden_in_3d(done, window):
+    window.ui.show3DCheckBox.checked = False
+    assert not done.segmentation.GetDisplayNode().GetVisibility3D()
+    window.ui.show3DCheckBox.checked = True
+    assert done.segmentation.GetDisplayNode().GetVisibility3D()
+
+
+def test_part_of_a_result_that_was_deleted_is_told_and_does_no_harm(done, window):
+    slicer.mrmlScene.RemoveNode(done.jacobian)
+    window.ui.jacobianCheckBox.checked = True
+    assert "Jacobian map of this result was deleted" in window.ui.displacementLabel.text
+
+
+def test_result_that_is_deleted_leaves_an_empty_panel(done, window):
+    slicer.mrmlScene.RemoveNode(done.transform)
+    window._refresh()
+    assert window.ui.segmentsTable.segmentationNode() is None
+    assert not window.ui.showDeformationCheckBox.enabled
+
+
+# -- without the window
+
+
+def test_logic_segments_from_python(patient, module):
+    results = module.CLMorphSlicerLogic(fake_engine("works")).segment(patient, model="phantom")
+    assert results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    assert leftovers() == []
+
+
+def test_logic_raises_the_engines_sentence(patient, module):
+    from CLMorphSlicerLib.job import EngineError
+
+    with pytest.raises(EngineError, match="2 slices"):
+        module.CLMorphSlicerLogic(fake_engine("refuses")).segment(patient)
+    with pytest.raises(ValueError, match="no model 'brain'; there are phantom"):
+        module.CLMorphSlicerLogic().segment(patient, "brain")
+
+
+def test_logic_segments_lists_and_sequences(patient, module):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
+    for value in ("0", "1"):
+        sequence.SetDataNodeAtValue(patient, value)
+    logic = module.CLMorphSlicerLogic(fake_engine("works"))
+    assert [results.volume for results in logic.segment([patient])] == [patient]
+    names = [results.volume.GetName() for results in logic.segment(sequence)]
+    assert names == ["heart [0]", "heart [1]"]
+
+
+def test_one_run_at_a_time(patient, window, module):
+    get_started(window, "waits")
+    with pytest.raises(RuntimeError, match="running already"):
+        window.logic.start(patient, module.optionsOf(window._parameterNode))
+
+
+def test_sample_data_is_registered_and_made_without_a_download(module):
+    import SampleData
+
+    slicer.app.emit("startupCompleted")
+    source = SampleData.SampleDataLogic.sources["CLMorph"][0]
+    volume = source.customDownloader(source)
+    assert source.uris == "" and volume.GetName() == "Phantom sample"
+    assert volume.GetImageData().GetDimensions() == phantom.atlas()[0].GetSize()
+
+
+# -- the event loop
+
+
+def test_window_stays_alive_while_the_engine_works(patient, window):
+    import qt
+
+    ticks, timer = [], qt.QTimer()
+    timer.setInterval(20)
+    timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
+    timer.start()
+    get_started(window, "waits")
+    end = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > end)
+    window.ui.cancelButton.click()
+    finish(window)
+    timer.stop()
+    assert len(ticks) >= 10 * (ticks[-1] - ticks[0])
