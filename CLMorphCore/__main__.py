@@ -1,0 +1,5 @@
+"""``python -m CLMorphCore`` is ``clmorph``."""
+
+from .cli import main
+
+raise SystemExit(main())

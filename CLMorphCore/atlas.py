@@ -1,0 +1,165 @@
+"""Building an atlas from many subjects: an average template with voted labels, or the most typical subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from .alignment import align
+from .data import Subject, choose
+from .errors import InputError
+from .geometry import Grid, chain, displacement_transform, resample
+from .models import Atlas, Model, Structure, default_structures, label_values
+from .preprocessing import check_same_grid, normalise, read_image, read_labels
+from .progress import Progress, part, silent
+from .registration import register
+
+TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
+
+
+def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, rounds: int = 3,
+                structures: Sequence[Structure] | None = None, typical: bool = False, name: str = "average",
+                progress: Progress = silent) -> Atlas:
+    """An atlas from the train split: the average of all images and the vote of all labels, each warped once.
+
+    Without a model the subjects are aligned affinely only (a reference to train on); with one, ``rounds`` rounds of
+    registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
+    mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
+    average is the atlas, as in the paper. Raises InputError without labelled subjects.
+    """
+    train = choose(subjects, "train")
+    if not any(s.labels for s in train):
+        raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
+    images = []
+    for index, subject in enumerate(train):
+        progress(f"reading {index + 1}/{len(train)}", 0.05 * index / len(train))
+        images.append(read_image(subject.image))
+    labels = [_labels_of(s, image) for s, image in zip(train, images, strict=True)]
+
+    passes = 2 + (rounds if model is not None else 0)
+    template = _scaled(images[0])
+    maps: list[sitk.Transform] = []
+    for index in range(passes):
+        step = part(progress, 0.05 + 0.9 * index / passes, 0.05 + 0.9 * (index + 1) / passes)
+        found = [_to_subject(template, image, model if index >= 2 else None, step, index, n / len(images))
+                 for n, image in enumerate(images)]
+        maps = _centred(found, Grid.of(template))
+        template = _average(images, maps, Grid.of(template))
+    progress("labels", 0.95)
+    if typical:
+        best = max(range(len(images)), key=lambda n: _agreement(template, images[n], maps[n]) if labels[n] else -2.0)
+        return _atlas(train[best].name, images[best], labels[best], structures)
+    voted = vote([resample(of, Grid.of(template), to, labels=True)
+                  for of, to in zip(labels, maps, strict=True) if of is not None])
+    return _atlas(name, template, voted, structures)
+
+
+def vote(labels: Sequence[sitk.Image]) -> sitk.Image:
+    """The most frequent value at every voxel, background included; the smaller value wins a tie."""
+    arrays = [sitk.GetArrayViewFromImage(image) for image in labels]
+    kind = np.uint8 if max(int(a.max()) for a in arrays) < 256 else np.uint16
+    best, count = np.zeros(arrays[0].shape, kind), np.sum([a == 0 for a in arrays], axis=0, dtype=np.uint16)
+    for value in sorted(set().union(*[np.unique(a).tolist() for a in arrays]) - {0}):
+        votes = np.sum([a == value for a in arrays], axis=0, dtype=np.uint16)
+        best[votes > count] = value
+        np.maximum(count, votes, out=count)
+    voted = sitk.GetImageFromArray(best)
+    voted.CopyInformation(labels[0])
+    return voted
+
+
+def _to_subject(template: sitk.Image, image: sitk.Image, model: Model | None, progress: Progress, index: int,
+                fraction: float) -> sitk.Transform:
+    """The map template → subject: affine, or with the model's deformation."""
+    progress(f"round {index + 1}", fraction)
+    if model is None:
+        return align(template, image, step=lambda: progress(f"round {index + 1}", fraction))
+    # The subject is the moving image here, so the network's grid must still be the template's: fixed and moving swap
+    # through the inverse, which the network gives exactly.
+    registration = register(image, template, model)
+    if registration.inverse is None:
+        raise InputError(f"model {model.name} has no inverse map; build the atlas with a diffeomorphic network")
+    return registration.inverse
+
+
+def _centred(maps: Sequence[sitk.Transform], grid: Grid) -> list[sitk.Transform]:
+    """T_i ∘ M⁻¹ with the mean map M: what remains has no common part, so the template drifts towards the mean shape."""
+    linear = [t for t in maps if t.IsLinear()]
+    if len(linear) == len(maps):
+        mean = _mean_affine([sitk.AffineTransform(t) for t in linear])
+        return [chain(t, mean.GetInverse()) for t in maps]
+    affines = [sitk.AffineTransform(sitk.CompositeTransform(t).GetNthTransform(0)) for t in maps]
+    deformations = [sitk.CompositeTransform(t).GetNthTransform(1) for t in maps]
+    back = chain(_inverse_of_mean(deformations), _mean_affine(affines).GetInverse())
+    return [chain(t, back) for t in maps]
+
+
+def _mean_affine(affines: Sequence[sitk.AffineTransform]) -> sitk.AffineTransform:
+    """p ↦ mean of A_i(p): the average of the matrices and of the offsets."""
+    matrices = np.array([a.GetMatrix() for a in affines]).mean(axis=0)
+    offsets = np.array([a.TransformPoint((0.0, 0.0, 0.0)) for a in affines]).mean(axis=0)
+    return sitk.AffineTransform(matrices.tolist(), offsets.tolist())
+
+
+def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.DisplacementFieldTransform:
+    """The inverse of p ↦ mean of D_i(p), on the grid that the fields share."""
+    fields = [sitk.DisplacementFieldTransform(d).GetDisplacementField() for d in deformations]
+    mean = fields[0]
+    for field in fields[1:]:
+        mean = mean + field
+    mean = mean / len(fields)
+    return sitk.DisplacementFieldTransform(sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20))
+
+
+def _average(images: Sequence[sitk.Image], maps: Sequence[sitk.Transform], grid: Grid) -> sitk.Image:
+    """Mean of the normalised images, warped onto the grid, scaled to whole numbers."""
+    total = sum(_on_grid(image, to, grid) for image, to in zip(images, maps, strict=True))
+    return _scaled(_image_of(total / len(images), grid))
+
+
+def _on_grid(image: sitk.Image, to_subject: sitk.Transform, grid: Grid) -> Tensor:
+    array = sitk.GetArrayFromImage(resample(image, grid, to_subject))
+    return normalise(torch.from_numpy(array))
+
+
+def _image_of(values: Tensor, grid: Grid) -> sitk.Image:
+    image = sitk.GetImageFromArray(values.numpy())
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def _scaled(image: sitk.Image) -> sitk.Image:
+    """The image's range as 0…TEMPLATE_MAXIMUM, 16 bit."""
+    return sitk.Cast(sitk.RescaleIntensity(sitk.Cast(image, sitk.sitkFloat32), 0, TEMPLATE_MAXIMUM), sitk.sitkUInt16)
+
+
+def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transform) -> float:
+    """Correlation of a subject, affinely on the template's grid, with the template."""
+    flat = sitk.CompositeTransform(to_subject)
+    affine = flat.GetNthTransform(0) if flat.GetNumberOfTransforms() > 2 else to_subject
+    warped = _on_grid(image, affine, Grid.of(template)).flatten()
+    target = normalise(torch.from_numpy(sitk.GetArrayFromImage(template).astype(np.float32))).flatten()
+    return float(torch.corrcoef(torch.stack([warped, target]))[0, 1])
+
+
+def _labels_of(subject: Subject, image: sitk.Image) -> sitk.Image | None:
+    if subject.labels is None:
+        return None
+    labels = read_labels(subject.labels)
+    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    return labels
+
+
+def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:
+    values = label_values(labels)
+    known = structures if structures is not None else default_structures(values)
+    unnamed = set(values) - {s.value for s in known}
+    if unnamed:
+        raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
+    return Atlas(name, image, labels, tuple(s for s in known if s.value in values))

@@ -1,0 +1,169 @@
+"""The command ``clmorph``: the one door for people, programs and Slicer.
+
+The engine is imported inside the command functions (``commands``), so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import Cancelled, CLMorphError
+
+EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
+    options = build_parser().parse_args(arguments)
+    if options.threads is not None:  # before torch and ITK start their pools
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    if os.environ.get("CLMORPH_PARENT"):
+        _end_with_parent(int(os.environ["CLMORPH_PARENT"]))
+    signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
+    from . import commands
+    from .progress import Reporter
+    reporter = Reporter(options.progress, options.cancel_file)
+    try:
+        commands.run(options, reporter)
+        return 0
+    except (Cancelled, KeyboardInterrupt):
+        reporter.close()
+        reporter.event("cancelled")
+        print("clmorph: cancelled", file=sys.stderr)
+        return EXIT_CANCELLED
+    except CLMorphError as error:
+        reporter.close()
+        message = " ".join(str(error).split())
+        reporter.event("error", message=message)
+        print(f"clmorph: {message}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except Exception as error:
+        reporter.event("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        raise  # Python prints the traceback and exits with 1
+    finally:
+        reporter.close()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    parser = argparse.ArgumentParser(prog="clmorph", description="Segment 3D medical scans by registering a labelled "
+                                     "atlas to them, with networks that were trained without labels.")
+    parser.add_argument("--version", action="version", version=f"clmorph {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = _common_options()
+    for add in (_segment, _register, _train, _evaluate, _build_atlas, _models, _demo):
+        add(verbs, common)
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("how it runs")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    group.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    group.add_argument("--progress", choices=("bar", "json", "none"), default="bar",
+                       help="a bar, one JSON object a line on stdout, or nothing (default: bar)")
+    group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
+    return common
+
+
+def _affine_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--affine", metavar="none|FILE", help="instead of the built-in affine alignment: none, or an "
+                        "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)")
+
+
+def _atlas_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
+    parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
+    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of its labels")
+
+
+def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("segment", parents=[common], help="labels for a scan",
+                              description="Labels for a scan, on its own grid, with transform and report.")
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="3D image file, or folder of one DICOM series")
+    parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    _atlas_options(parser)
+    _affine_option(parser)
+
+
+def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("register", parents=[common], help="transform between two images",
+                              description="The transform that warps MOVING onto FIXED, with its inverse.")
+    parser.add_argument("fixed", metavar="FIXED", type=Path, help="image whose grid is the output grid")
+    parser.add_argument("moving", metavar="MOVING", type=Path, help="image that is warped")
+    parser.add_argument("--model", required=True, help="name or folder of a model (its atlas is not used)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    _affine_option(parser)
+
+
+def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("train", parents=[common], help="a model from your own images",
+                              description="Trains a network without labels; RUN/model is the model.")
+    parser.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; an empty file is the paper's")
+    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv",
+                        help="CSV with subject,image,labels,split, or a folder of images")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the training")
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
+    parser.add_argument("--initial", type=Path, metavar="WEIGHTS", help="weights.safetensors to start from")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="change a setting, for instance training.steps=2000")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
+
+
+def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("evaluate", parents=[common], help="accuracy on labelled subjects",
+                              description="Segments the labelled subjects of a split and measures the agreement.")
+    parser.add_argument("--model", required=True, help="name or folder of a model")
+    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    _atlas_options(parser)
+
+
+def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("build-atlas", parents=[common], help="an atlas from many subjects",
+                              description="The average image of the train split with voted labels.")
+    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="ATLAS",
+                        help="folder, for instance MODEL/atlases/average")
+    parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of registration to the average (default: 3)")
+    parser.add_argument("--typical", action="store_true",
+                        help="the subject most similar to the average instead of the average (the paper's way)")
+    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
+
+
+def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    verbs.add_parser("models", parents=[common], help="what ships", description="Lists the models that come along.")
+
+
+def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("demo", parents=[common], help="segments a made-up subject",
+                              description="Makes a subject from a shipped atlas by a known random deformation, "
+                              "segments it and prints the true Dice.")
+    parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="(default: demo)")
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process when the program that started it is gone: a child of Slicer must not outlive it."""
+    def watch() -> None:
+        while os.getppid() == parent or not hasattr(os, "getppid"):
+            time.sleep(0.5)
+        os._exit(EXIT_CANCELLED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,169 @@
+"""The verbs of ``clmorph``: from parsed options to files."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import config as settings
+from .alignment import read_affine
+from .atlas import build_atlas
+from .data import read_manifest
+from .devices import choose_device, use_threads
+from .errors import InputError
+from .evaluation import evaluate
+from .files import check_writable, folder_written_whole
+from .metrics import dice_per_label
+from .models import Atlas, Model, bundled_models, load_model, make_atlas, model_folder, read_card, read_structures
+from .models import save_atlas
+from .phantom import make_phantom
+from .preprocessing import read_image
+from .progress import Reporter, part
+from .registration import register
+from .segmentation import Stopwatch, segment, write_image
+from .training import train
+
+
+def run(options: Namespace, reporter: Reporter) -> None:
+    """Runs the chosen verb."""
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of ITK's warnings is checked and said in words
+    use_threads(options.threads)
+    VERBS[options.verb](options, reporter)
+
+
+def _segment(options: Namespace, reporter: Reporter) -> None:
+    check_writable(options.output)
+    model = _model(options)
+    atlas, affine = _own_atlas(options), _affine(options)
+    watch = Stopwatch()
+    with watch.step("reading"):
+        reporter("reading", 0.0)
+        image = read_image(options.image)
+    found = segment(image, model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.7),
+                    about={"image": str(options.image)})
+    with folder_written_whole(options.output) as folder:
+        with watch.step("writing"):
+            reporter("report", 0.7)
+            found.report["duration_s"] = watch.seconds | found.report["duration_s"]
+            found.save(folder)
+            reporter("writing", 0.98)
+            reporter.check_cancelled()
+    _done(reporter, options.output, f"labels of {len(found.report['structures'])} structures and report.html")
+
+
+def _register(options: Namespace, reporter: Reporter) -> None:
+    check_writable(options.output)
+    model, affine = _model(options), _affine(options)
+    reporter("reading", 0.0)
+    fixed, moving = read_image(options.fixed), read_image(options.moving)
+    found = register(fixed, moving, model, affine=affine, progress=part(reporter, 0.05, 0.8))
+    report = {"fixed": str(options.fixed), "moving": str(options.moving), "model": model.name,
+              "folding_fraction": found.folding_fraction,
+              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True))}
+    with folder_written_whole(options.output) as folder:
+        reporter("writing", 0.8)
+        found.save(folder)
+        write_image(found.warp(moving), folder / "warped.nii.gz")
+        write_image(found.jacobian_on_fixed(), folder / "jacobian.nii.gz")
+        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        reporter.check_cancelled()
+    _done(reporter, options.output, "transform.h5, inverse.h5 and the warped image")
+
+
+def _train(options: Namespace, reporter: Reporter) -> None:
+    config = settings.load_config(options.config, options.overrides)
+    model = train(config, read_manifest(options.data), options.output, device=choose_device(options.device),
+                  resume=options.resume, initial=options.initial, tensorboard=options.tensorboard, progress=reporter)
+    _done(reporter, model, "the trained model; log.jsonl beside it has the losses")
+
+
+def _evaluate(options: Namespace, reporter: Reporter) -> None:
+    check_writable(options.output)
+    found = evaluate(_model(options), read_manifest(options.data), split=options.split, atlas=_own_atlas(options),
+                     progress=reporter)
+    found.save(options.output)
+    s = found.summary
+    _done(reporter, options.output, f"Dice {s['dice']:.3f} (affine {s['dice_affine']:.3f}), HD95 {s['hd95_mm']:.2f} mm "
+          f"over {s['subjects']} subjects, folding {s['folding_fraction_mean']:.5%}")
+
+
+def _build_atlas(options: Namespace, reporter: Reporter) -> None:
+    check_writable(options.output)
+    if options.rounds < 1:
+        raise InputError(f"--rounds {options.rounds}: expected a whole number above zero")
+    atlas = build_atlas(
+        read_manifest(options.data), model=_model(options) if options.model else None, rounds=options.rounds,
+        structures=read_structures(options.label_names) if options.label_names else None, typical=options.typical,
+        name=options.output.name, progress=reporter)
+    save_atlas(options.output, atlas)
+    _done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")
+
+
+def _models(options: Namespace, reporter: Reporter) -> None:
+    for name in bundled_models():
+        card = read_card(model_folder(name)).get("model", {})
+        reporter.event("model", name=name, **card)
+        if reporter.kind != "json":
+            print(f"{name:<14} {card.get('title', '')}\n{'':<14} {card.get('purpose', '')}\n"
+                  f"{'':<14} licence: {card.get('licence', '')}")
+
+
+def _demo(options: Namespace, reporter: Reporter) -> None:
+    """Segments a phantom through the same files as any user's scan."""
+    check_writable(options.output)
+    atlas = _model(options).atlases[0]
+    reporter("making a subject", 0.0)
+    phantom = make_phantom(atlas, seed=7)
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.image = options.output / "subject.nii.gz"
+    write_image(phantom.image, options.image)
+    write_image(phantom.labels, options.output / "subject_labels.nii.gz")
+    options.atlas = options.atlas_labels = options.label_names = options.affine = None
+    _segment(options, reporter)
+    scores = dice_per_label(sitk.ReadImage(str(options.output / "labels.nii.gz")), phantom.labels)
+    print(f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
+          f"open {options.output / 'report.html'}", file=_console(reporter))
+
+
+def _model(options: Namespace) -> Model:
+    return load_model(options.model, choose_device(options.device))
+
+
+def _own_atlas(options: Namespace) -> Atlas | None:
+    if options.atlas is None and options.atlas_labels is None:
+        if options.label_names is not None:
+            raise InputError("--label-names names the labels of an atlas of your own; give --atlas and --atlas-labels "
+                             "too, or leave it away")
+        return None
+    if options.atlas is None or options.atlas_labels is None:
+        raise InputError("--atlas and --atlas-labels go together; give both, or neither to use the model's atlas")
+    return make_atlas(Path(options.atlas).name, options.atlas, options.atlas_labels, options.label_names)
+
+
+def _affine(options: Namespace) -> sitk.Transform | None:
+    if options.affine is None:
+        return None
+    if options.affine == "none":
+        return sitk.AffineTransform(3)
+    return read_affine(options.affine)
+
+
+def _done(reporter: Reporter, output: Path, text: str) -> None:
+    reporter("done", 1.0)
+    reporter.close()
+    reporter.event("done", output=str(output))
+    print(f"{output}: {text}", file=_console(reporter))
+
+
+def _console(reporter: Reporter) -> object:
+    """stdout, or stderr where stdout is for JSON."""
+    import sys
+    return sys.stderr if reporter.kind == "json" else sys.stdout
+
+
+VERBS = {"segment": _segment, "register": _register, "train": _train, "evaluate": _evaluate,
+         "build-atlas": _build_atlas, "models": _models, "demo": _demo}

@@ -1,0 +1,204 @@
+"""Every setting of a training, in one frozen tree; read from TOML, written into the weights' header.
+
+The defaults are the paper's settings where the paper states them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from .errors import InputError, did_you_mean
+from .networks import settings_of
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How scans become volumes on the network's grid."""
+
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z
+    margin_voxels: int = 4  # around the reference, where the field fades out
+    affine: bool = True  # align every scan with the reference first; false where they are aligned already
+    reference: str = ""  # image that scans are aligned with; empty: the first training subject's
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """recon + smooth · regulariser + contrast · contrastive: equation 9 (α is ``smooth``, β is ``contrast``)."""
+
+    similarity: str = "mse"  # mse (equation 7) | lncc (local normalised cross-correlation)
+    sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
+    window_voxels: int = 9  # of the local cross-correlation
+    regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
+    smooth: float = 1.0  # α
+    contrast: float = 0.01  # β; 0 turns the contrastive loss off
+    contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
+    temperature: float = 0.5  # τ
+    symmetric: bool = False  # similarity in both directions, with the inverse map
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of each training pair."""
+
+    flip: str = "y"  # axis that is mirrored in half of the pairs: x | y | z | none
+    rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
+    crop: tuple[int, int, int] = (160, 192, 160)  # voxels x, y, z; smaller grids stay whole
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation. The learning rate is multiplied by ``decay_factor`` every ``decay_every`` steps."""
+
+    steps: int = 800  # 200 epochs of 30 subjects in batches of 8
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
+    decay_every: int = 80
+    decay_factor: float = 0.1
+    moving: str = "random"  # moving image of a pair: another subject | the reference
+    seed: int = 0
+    checkpoint_every: int = 100
+    validate_every: int = 100
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network; its own settings stand in the same table of the file."""
+
+    name: str = "clmorph"
+    settings: Any = None  # the dataclass beside the network
+
+    def __post_init__(self) -> None:
+        if self.settings is None:
+            object.__setattr__(self, "settings", settings_of(self.name)())
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a model."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+CHOICES = {
+    "loss.similarity": ("mse", "lncc"),
+    "loss.regulariser": ("kl", "diffusion"),
+    "loss.contrastive": ("nt-xent", "byol"),
+    "augment.flip": ("x", "y", "z", "none"),
+    "training.schedule": ("step", "cosine"),
+    "training.moving": ("random", "reference"),
+    "network.norm": ("batch", "instance", "none"),
+}
+POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "training.steps",
+            "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
+            "training.validate_every", "network.channels", "augment.crop")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Settings from a TOML file and ``section.key=value`` overrides; InputError for whatever does not fit."""
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected a TOML file with settings") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as TOML: {error}") from None
+    for override in overrides:
+        _set(tree, override)
+    return from_dict(tree)
+
+
+def from_dict(tree: Mapping[str, Any]) -> Config:
+    """The inverse of ``to_dict``, checked."""
+    sections = get_type_hints(Config)
+    for name in tree:
+        if name not in sections:
+            raise InputError(f"unknown section {name}{did_you_mean(name, sections)}")
+        if not isinstance(tree[name], Mapping):
+            raise InputError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
+    network = dict(tree.get("network", {}))
+    name = network.pop("name", "clmorph")
+    config = Config(
+        NetworkConfig(name, _section(settings_of(name), network, "network")),
+        **{key: _section(kind, tree.get(key, {}), key) for key, kind in sections.items() if key != "network"},
+    )
+    _check_together(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain dictionaries of strings, numbers and lists, for TOML and JSON."""
+    tree = {f.name: asdict(getattr(config, f.name)) for f in fields(config) if f.name != "network"}
+    return {"network": {"name": config.network.name, **asdict(config.network.settings)}, **tree}
+
+
+def with_reference(config: Config, reference: str) -> Config:
+    """The same settings with another reference image."""
+    return replace(config, data=replace(config.data, reference=reference))
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    """Puts ``section.key=value`` into the tree; the value is TOML, or a bare string."""
+    path, equals, text = override.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise InputError(f"--set {override}: expected section.key=value, for instance training.steps=1000")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    tree.setdefault(section, {})[key] = value
+
+
+def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
+    """A dataclass of settings from a table, each value checked for type and range."""
+    assert is_dataclass(kind)
+    types_of = get_type_hints(kind)
+    checked = {}
+    for key, value in values.items():
+        name = f"{section}.{key}"
+        if key not in types_of:
+            raise InputError(f"unknown setting {name}{did_you_mean(key, types_of)}")
+        checked[key] = _typed(name, value, types_of[key])
+        if name in CHOICES and value not in CHOICES[name]:
+            raise InputError(f"{name} is {value!r}; expected one of {', '.join(CHOICES[name])}")
+        if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
+            raise InputError(f"{name} is {value}; expected a number above zero")
+    return kind(**checked)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, list | tuple) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+            count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
+            raise InputError(f"{name} is {value!r}; expected a list of {count}numbers")
+        return tuple(_typed(name, item, kinds[0]) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if get_origin(kind) in (Union, types.UnionType) or not isinstance(value, kind) or (
+            kind is int and isinstance(value, bool)):
+        raise InputError(f"{name} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def _check_together(config: Config) -> None:
+    loss, settings = config.loss, config.network.settings
+    if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
+        raise InputError(f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
+                         "use loss.regulariser = \"diffusion\" or network.probabilistic = true")
+    if loss.symmetric and not getattr(settings, "diffeomorphic", True):
+        raise InputError("loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or "
+                         "loss.symmetric = false")
+    if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
+        raise InputError("contrastive loss needs at least 2 pairs in a batch, training.batch_size is "
+                         f"{config.training.batch_size}; raise it or set loss.contrast = 0")

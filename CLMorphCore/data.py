@@ -1,0 +1,125 @@
+"""Manifests of subjects, and their volumes: each one read, aligned and put on the network's grid once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+from torch import Tensor
+
+from .alignment import align
+from .errors import InputError, did_you_mean
+from .geometry import Grid, foreground_box, grid_over, resample, to_tensor
+from .preprocessing import check_same_grid, normalise, read_image, read_labels
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("subject", "image", "labels", "split")
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of a manifest; ``labels`` is None where the subject has none."""
+
+    name: str
+    image: Path
+    labels: Path | None
+    split: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A subject on the network's grid: image (1, 1, D, H, W) normalised, labels of the same shape or None."""
+
+    name: str
+    image: Tensor
+    labels: Tensor | None
+
+
+def read_manifest(path: str | Path) -> list[Subject]:
+    """Subjects of a CSV file (columns subject, image, labels, split), or of a folder of images (all for training).
+
+    Paths are relative to the manifest. Every fault of every row is listed in one InputError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a CSV manifest or a folder of images")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from None
+    subjects = [_subject(row, path.parent) for row in rows]
+    faults = list(_faults(subjects))
+    if not subjects:
+        faults = ["it has no rows"]
+    if faults:
+        raise InputError(f"{path}: " + "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" * (len(faults) > 20)))
+    return subjects
+
+
+def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -> list[Subject]:
+    """The subjects of a split; with ``labelled`` only those with labels."""
+    return [s for s in subjects if s.split == split and (s.labels is not None or not labelled)]
+
+
+def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_voxels: int, divisor: int) -> Grid:
+    """The network's grid: over the reference's foreground, anatomically aligned."""
+    lower, upper = foreground_box(reference)
+    return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=divisor)
+
+
+def prepare(subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool,
+            step: Callable[[], None] = lambda: None) -> Volume:
+    """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
+    image = read_image(subject.image)
+    # The map from the reference to the subject is what resampling onto the reference's grid needs.
+    to_subject = align(reference, image, step=step) if affine else None
+    tensor = normalise(to_tensor(resample(image, grid, to_subject)))
+    if subject.labels is None:
+        return Volume(subject.name, tensor, None)
+    labels = read_labels(subject.labels)
+    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    return Volume(subject.name, tensor, to_tensor(resample(labels, grid, to_subject, labels=True)))
+
+
+def _folder(folder: Path) -> list[Subject]:
+    images = sorted(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+    if not images:
+        raise InputError(f"{folder} holds no images; expected files ending in {', '.join(ENDINGS)}")
+    return [Subject(p.name.split(".")[0], p, None, "train") for p in images]
+
+
+def _check_columns(path: Path, given: Sequence[str]) -> None:
+    for column in given:
+        if column not in COLUMNS:
+            raise InputError(f"{path} has an unknown column {column!r}{did_you_mean(column or '', COLUMNS)}")
+    missing = [c for c in ("subject", "image", "split") if c not in given]
+    if missing:
+        raise InputError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+
+
+def _subject(row: dict[str, str], folder: Path) -> Subject:
+    labels = (row.get("labels") or "").strip()
+    return Subject((row["subject"] or "").strip(), folder / (row["image"] or "").strip(), folder / labels if labels else None,
+                   (row["split"] or "").strip())
+
+
+def _faults(subjects: Sequence[Subject]) -> Iterable[str]:
+    seen = set()
+    for s in subjects:
+        if s.name in seen:
+            yield f"subject {s.name!r} appears twice"
+        seen.add(s.name)
+        if s.split not in SPLITS:
+            yield f"subject {s.name!r} has split {s.split!r}, expected {', '.join(SPLITS)}"
+        for kind, file in (("image", s.image), ("labels", s.labels)):
+            if file is not None and not file.exists():
+                yield f"{kind} of subject {s.name!r} does not exist: {file}"

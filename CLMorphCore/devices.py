@@ -1,0 +1,37 @@
+"""Choosing where to compute: what was asked for, or the best that is there, never something else in silence."""
+
+from __future__ import annotations
+
+import re
+
+import SimpleITK as sitk
+import torch
+
+from .errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto | cpu | cuda | cuda:N | mps``; InputError if it is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+    count = torch.cuda.device_count()
+    if name.startswith("cuda") and (not torch.cuda.is_available() or int(name.partition(":")[2] or 0) >= count):
+        raise InputError(f"--device {name} is not there: torch {torch.__version__} sees {count} CUDA devices; "
+                         "use --device auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps is not there; use --device auto or cpu")
+    return torch.device(name)
+
+
+def use_threads(count: int | None) -> None:
+    """Limits torch and SimpleITK to ``count`` threads; None leaves their own choice."""
+    if count is None:
+        return
+    if count < 1:
+        raise InputError(f"--threads {count}: expected a whole number above zero")
+    torch.set_num_threads(count)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)

@@ -1,0 +1,112 @@
+"""Measuring a model on labelled subjects, each on its own grid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .data import Subject, choose
+from .errors import InputError
+from .files import folder_written_whole
+from .metrics import compare_labels, dice_per_label
+from .models import Atlas, Model
+from .preprocessing import check_same_grid, read_image, read_labels
+from .progress import Progress, part, silent
+from .report_evaluation import evaluation_page
+from .segmentation import segment
+
+
+@dataclass(frozen=True)
+class Row:
+    """One structure of one subject; NaN where a structure is missing, as ``status`` says."""
+
+    subject: str
+    value: int
+    name: str
+    status: str
+    dice_affine: float
+    dice: float
+    hd_mm: float
+    hd95_mm: float
+    assd_mm: float
+    volume_error_percent: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows, and the figures over them."""
+
+    rows: list[Row]
+    summary: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Writes results.csv, summary.json and report.html, all or none."""
+        rows = [asdict(row) for row in self.rows]
+        with folder_written_whole(folder) as temporary:
+            with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(rows)
+            (temporary / "summary.json").write_text(json.dumps(self.summary, indent=1), encoding="utf-8")
+            (temporary / "report.html").write_text(evaluation_page(rows, self.summary), encoding="utf-8")
+
+
+def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test", atlas: Atlas | None = None,
+             progress: Progress = silent) -> Evaluation:
+    """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
+
+    Structures that the atlas and the subject share are measured; InputError if there is no subject or none is shared.
+    """
+    chosen = choose(subjects, split, labelled=True)
+    if not chosen:
+        raise InputError(f"the manifest has no labelled subject with split {split}; nothing to evaluate")
+    rows: list[Row] = []
+    folds, seconds = [], []
+    for index, subject in enumerate(chosen):
+        at = part(progress, index / len(chosen), (index + 1) / len(chosen))
+        at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
+        image, labels = read_image(subject.image), read_labels(subject.labels)
+        check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+        began = time.monotonic()
+        found = segment(image, model, atlas=atlas, progress=at)
+        seconds.append(time.monotonic() - began)
+        folds.append(found.registration.folding_fraction)
+        before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
+        rows += _rows(subject.name, found.atlas, found.labels, before, labels)
+    summary = {"model": model.name, "split": split, "subjects": len(chosen),
+               "dice_affine": _mean(rows, "dice_affine"), "dice": _mean(rows, "dice"),
+               "dice_sd_over_subjects": _spread(rows), "hd95_mm": _mean(rows, "hd95_mm"),
+               "assd_mm": _mean(rows, "assd_mm"), "folding_fraction_mean": float(np.mean(folds)),
+               "folding_fraction_max": float(np.max(folds)), "seconds": float(np.mean(seconds))}
+    return Evaluation(rows, summary)
+
+
+def _rows(subject: str, atlas: Atlas, found: sitk.Image, before: sitk.Image, expected: sitk.Image) -> list[Row]:
+    known = {s.value: s.name for s in atlas.structures}
+    shared = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v in known]
+    if not shared:
+        raise InputError(f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "
+                         "expected labels of the same protocol")
+    found, before, expected = (sitk.Cast(image, sitk.sitkInt32) for image in (found, before, expected))
+    affine = dice_per_label(before, expected, shared)
+    return [Row(subject, value, known[value], m.status, affine[value], m.dice, m.hd_mm, m.hd95_mm, m.assd_mm,
+                m.volume_error_percent) for value, m in compare_labels(found, expected, shared).items()]
+
+
+def _mean(rows: Sequence[Row], figure: str) -> float:
+    """Mean over all structures of all subjects; a structure that was not found counts as Dice 0."""
+    return float(np.nanmean([getattr(row, figure) for row in rows]))
+
+
+def _spread(rows: Sequence[Row]) -> float:
+    """Standard deviation over subjects of the mean Dice of each."""
+    names = sorted({row.subject for row in rows})
+    return float(np.std([_mean([r for r in rows if r.subject == name], "dice") for name in names]))

@@ -1,0 +1,132 @@
+"""The bridge between millimetres (SimpleITK images and transforms, LPS) and voxels (torch tensors)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of voxel centres in physical space: SimpleITK's order (x, y, z), LPS, mm.
+
+    ``direction`` is row-major 3×3, its columns are the axes. ``shape`` is the tensor order (D, H, W).
+    """
+
+    size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        x, y, z = self.size
+        return z, y, x
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        """The grid of an image."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    def to_mm(self) -> np.ndarray:
+        """R · diag(spacing): 3×3, takes a voxel vector (x, y, z) to mm."""
+        return np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm)
+
+    def corners_mm(self) -> np.ndarray:
+        """(8, 3) points: the outer corners of the corner voxels."""
+        index = np.array(list(product(*[(-0.5, n - 0.5) for n in self.size])))
+        return index @ self.to_mm().T + np.array(self.origin_mm)
+
+
+def grid_over(lower_mm: Sequence[float], upper_mm: Sequence[float], spacing_mm: Sequence[float], *,
+              margin_voxels: int, divisor: int) -> Grid:
+    """Anatomically aligned grid (axes L, P, S) centred on a box, at least ``margin_voxels`` wider on each side.
+
+    Sides are rounded up to multiples of ``divisor``, as the network needs them.
+    """
+    lower, upper, spacing = (np.asarray(v, dtype=float) for v in (lower_mm, upper_mm, spacing_mm))
+    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * margin_voxels
+    size = (np.ceil(needed / divisor) * divisor).astype(int)
+    origin = (lower + upper) / 2 - (size - 1) / 2 * spacing
+    return Grid(tuple(size.tolist()), tuple(spacing.tolist()), tuple(origin.tolist()))
+
+
+def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner (mm, LPS-aligned) of the box around all voxels above the image's minimum.
+
+    Padding of any width therefore changes nothing; an image without padding keeps its whole extent.
+    """
+    above = sitk.GetArrayViewFromImage(image)
+    above = above > above.min()
+    bounds = []
+    for axis in (2, 1, 0):  # x, y, z of SimpleITK
+        line = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))
+        bounds.append((line[0], line[-1]))
+    start = [int(low) for low, _ in bounds]
+    size = tuple(int(high - low + 1) for low, high in bounds)
+    origin = image.TransformIndexToPhysicalPoint(start)
+    corners = Grid(size, image.GetSpacing(), origin, image.GetDirection()).corners_mm()
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def to_tensor(image: sitk.Image) -> Tensor:
+    """Scalar image → (1, 1, D, H, W) float32."""
+    return torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))[None, None]
+
+
+def to_image(tensor: Tensor, grid: Grid) -> sitk.Image:
+    """(1, 1, D, H, W) → image on that grid."""
+    return _placed(sitk.GetImageFromArray(tensor[0, 0].cpu().numpy()), grid)
+
+
+def resample(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None, *, labels: bool = False,
+             outside: float | None = None) -> sitk.Image:
+    """image(T(p)) for the points p of a grid; linear, or nearest neighbour for labels.
+
+    Outside of the image lies ``outside``, or its nearest voxel where that is None: an invented edge there would be
+    something to register. Labels are zero outside.
+    """
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(grid.size)
+    resampler.SetOutputSpacing(grid.spacing_mm)
+    resampler.SetOutputOrigin(grid.origin_mm)
+    resampler.SetOutputDirection(grid.direction)
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor if labels else sitk.sitkLinear)
+    resampler.SetTransform(transform if transform is not None else sitk.Transform(3, sitk.sitkIdentity))
+    resampler.SetUseNearestNeighborExtrapolator(outside is None and not labels)
+    resampler.SetDefaultPixelValue(outside or 0.0)
+    resampler.SetOutputPixelType(image.GetPixelID() if labels else sitk.sitkFloat32)
+    return resampler.Execute(image)
+
+
+def displacement_transform(displacement: Tensor, grid: Grid) -> sitk.DisplacementFieldTransform:
+    """D(p) = p + R · diag(spacing) · u: a voxel field (1, 3, D, H, W) on a grid as an ITK transform in mm, LPS."""
+    voxels = displacement[0].detach().cpu().double().numpy()[::-1]  # (z, y, x) → (x, y, z)
+    vectors = np.einsum("ij,jdhw->dhwi", grid.to_mm(), voxels)
+    field = _placed(sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True), grid)
+    return sitk.DisplacementFieldTransform(field)
+
+
+def chain(*transforms: sitk.Transform) -> sitk.CompositeTransform:
+    """T = first ∘ second ∘ … (the last one is applied first), flat, so that ITK can write it."""
+    flat: list[sitk.Transform] = []
+    for transform in transforms:
+        if transform.GetName() == "CompositeTransform":
+            nested = sitk.CompositeTransform(transform)
+            flat += [nested.GetNthTransform(n) for n in range(nested.GetNumberOfTransforms())]
+        else:
+            flat.append(transform)
+    return sitk.CompositeTransform(flat)
+
+
+def _placed(image: sitk.Image, grid: Grid) -> sitk.Image:
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image

@@ -1,0 +1,82 @@
+"""Losses, each a function of tensors with its equation and source; weights live in the configuration only.
+
+Images are (B, C, D, H, W), fields (B, 3, D, H, W) in voxels, embeddings (B, N). "The paper" is Liu, Aviles-Rivero and
+Schönlieb, Contrastive Registration for Unsupervised Medical Image Segmentation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+
+
+def reconstruction(fixed: Tensor, warped: Tensor, sigma: float) -> Tensor:
+    """1/(2σ²) · mean (fixed − warped)²: equation 7 of the paper, per voxel so that it does not grow with the grid."""
+    return F.mse_loss(warped, fixed) / (2.0 * sigma**2)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """½ · mean (σ² + μ² − log σ² − 1) = KL(N(μ, σ²) ‖ N(0, 1)): equation 6, with the constant that makes it zero at N(0, 1).
+
+    ``mean`` and ``log_variance`` have one shape; the average is over all of their elements.
+    """
+    return 0.5 * (log_variance.exp() + mean**2 - log_variance - 1.0).mean()
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """−log( exp(s(f(x), f(y))/τ) / Σ_{i≠x} exp(s(f(x), f(i))/τ) ), s = cosine: equation 8 (Chen et al., ICML 2020).
+
+    ``first`` and ``second`` (B, N) are the embeddings of the B pairs; the mean over all 2B anchors. Raises InputError
+    for a single pair, which has no negative.
+    """
+    pairs = first.shape[0]
+    if pairs < 2:
+        raise InputError(f"contrastive loss nt-xent needs at least 2 pairs in a batch, this one has {pairs}; "
+                         "raise training.batch_size or set loss.contrast = 0")
+    unit = F.normalize(torch.cat([first, second]).float(), dim=1)
+    similarity = unit @ unit.T / temperature
+    itself = torch.eye(2 * pairs, dtype=torch.bool, device=unit.device)
+    partner = torch.arange(2 * pairs, device=unit.device).roll(pairs)
+    return F.cross_entropy(similarity.masked_fill(itself, float("-inf")), partner)
+
+
+def byol(prediction: Tensor, target: Tensor) -> Tensor:
+    """2 − 2 · s(q(f(x)), f'(y)), s = cosine, no gradient into the target f' (Grill et al., NeurIPS 2020); (B, N) each."""
+    return (2.0 - 2.0 * F.cosine_similarity(prediction.float(), target.detach().float(), dim=1)).mean()
+
+
+def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> Tensor:
+    """1 − mean over windows of cov²(f, w) / (var f · var w): local normalised cross-correlation (Avants et al., 2008).
+
+    Zero for images that agree up to a local gain and offset, one for unrelated ones. Windows without contrast in both
+    images say nothing and count as agreement lost, so that empty background cannot earn anything.
+    """
+    return 1.0 - local_correlation_map(fixed, warped, window_voxels).mean()
+
+
+def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> Tensor:
+    """cov²(f, w) / (var f · var w) in the cubic window around every voxel, (B, C, D, H, W), values in [0, 1]."""
+    f, w = fixed.float(), warped.float()
+    mean_f, mean_w = box_mean(f, window_voxels), box_mean(w, window_voxels)
+    cov = box_mean(f * w, window_voxels) - mean_f * mean_w
+    var_f = box_mean(f * f, window_voxels) - mean_f**2
+    var_w = box_mean(w * w, window_voxels) - mean_w**2
+    # Images have unit variance, so 1e-3 is noise; it also swallows round-off of the differences above.
+    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
+
+
+def box_mean(image: Tensor, window_voxels: int) -> Tensor:
+    """Mean of the cubic window around every voxel; windows shrink at the faces."""
+    for axis in range(3):
+        kernel = [window_voxels if a == axis else 1 for a in range(3)]
+        padding = [k // 2 for k in kernel]
+        image = F.avg_pool3d(image, kernel, stride=1, padding=padding, count_include_pad=False)
+    return image
+
+
+def diffusion(field: Tensor) -> Tensor:
+    """mean |∇v|²: forward differences of a field (B, 3, D, H, W), averaged over axes, components and voxels."""
+    return sum(field.diff(dim=axis).pow(2).mean() for axis in (2, 3, 4)) / 3.0

@@ -1,0 +1,78 @@
+"""Building blocks that the networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+NORMS = {"batch": nn.BatchNorm3d, "instance": lambda n: nn.InstanceNorm3d(n, affine=True), "none": lambda n: nn.Identity()}
+
+
+def conv_block(inputs: int, outputs: int, *, stride: int = 1, norm: str = "none") -> nn.Sequential:
+    """3×3×3 convolution, normalisation, leaky ReLU: (B, inputs, D, H, W) → (B, outputs, D/stride, …)."""
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1),
+        NORMS[norm](outputs),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
+
+
+class Encoder(nn.Module):
+    """Feature pyramid of one image: (B, 1, D, H, W) → [(B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ) for each level k]."""
+
+    def __init__(self, channels: Sequence[int], *, norm: str) -> None:
+        super().__init__()
+        stages = [conv_block(1, channels[0], norm=norm)]
+        for before, after in zip(channels, channels[1:], strict=False):
+            down = conv_block(before, after, stride=2, norm=norm)
+            stages.append(nn.Sequential(*down, *conv_block(after, after, norm=norm)))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            image = stage(image)
+            features.append(image)
+        return features
+
+
+class Projection(nn.Module):
+    """Fully connected layers on the pooled coarsest features: the f of equation 8, (B, C, D, H, W) → (B, N)."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(channels, size), nn.ReLU(inplace=True), nn.Linear(size, size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features.mean(dim=(2, 3, 4)))
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation of convolutions and linear layers; batch-norm scales from N(0, 0.1²), as the paper's settings.
+
+    The field heads are set by the networks themselves, afterwards: registration starts from (nearly) the identity.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm3d):
+            nn.init.normal_(module.weight, 0.0, 0.1)
+            nn.init.zeros_(module.bias)
+
+
+def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
+    """3×3×3 convolution to the three components of a field, starting within 1e-3 of ``bias``."""
+    head = nn.Conv3d(channels, 3, 3, padding=1)
+    nn.init.normal_(head.weight, 0.0, 1e-5)
+    nn.init.constant_(head.bias, bias)
+    return head
+
+
+def encode_pair(encoder: nn.Module, fixed: Tensor, moving: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Features of both images from one pass of the shared encoder: siamese, and one batch is faster than two."""
+    both = encoder(torch.cat([fixed, moving]))
+    halves = [level.chunk(2) for level in both]
+    return [a for a, _ in halves], [b for _, b in halves]

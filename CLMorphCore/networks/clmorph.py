@@ -1,0 +1,84 @@
+"""CLMorph: the paper's network (Liu et al., Contrastive Registration for Unsupervised Medical Image Segmentation, Fig. 1).
+
+One siamese encoder, features of both images concatenated at every resolution into a single decoder, heads for the mean
+and the log-variance of q(z | y; x) (equation 2), a fully connected projection for the contrastive loss (equation 8).
+
+``diffeomorphic`` and ``probabilistic = false`` are the documented choice for use: z is a stationary velocity, exp(z)
+is the map and exp(−z) its inverse, and the per-voxel Gaussian, which costs accuracy, is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..spatial import integrate, resize_field, taper
+from .blocks import Encoder, Projection, conv_block, encode_pair, field_head, initialise
+from .prediction import Prediction
+
+
+@dataclass(frozen=True)
+class CLMorphConfig:
+    """Settings of the network; the defaults are the paper's (widths are not in the paper, they follow VoxelMorph)."""
+
+    channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, image resolution first, each next level half of it
+    embedding: int = 128  # length of the projection
+    norm: str = "batch"  # batch | instance | none
+    probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
+    diffeomorphic: bool = False  # z is a stationary velocity, integrated
+    field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
+
+
+class CLMorph(nn.Module):
+    """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
+
+    taper_voxels = 4
+
+    def __init__(self, config: CLMorphConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.channels, norm=config.norm)
+        self.projection = Projection(config.channels[-1], config.embedding)
+        width = config.channels[-1]
+        self.bottom = conv_block(2 * width, width, norm=config.norm)
+        self.decoder = nn.ModuleList()
+        for skip in reversed(config.channels[config.field_level : -1]):
+            self.decoder.append(conv_block(width + 2 * skip, skip, norm=config.norm))
+            width = skip
+        initialise(self)
+        self.mean = field_head(width)
+        # The variance starts near zero (Dalca et al., MICCAI 2018): sampling must not drown the first steps in noise.
+        self.log_variance = field_head(width, bias=-10.0) if config.probabilistic else None
+
+    @property
+    def divisor(self) -> int:
+        """Sides of the images must be multiples of this."""
+        return 2 ** (len(self.config.channels) - 1)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """f(x): (B, 1, D, H, W) → (B, N)."""
+        return self.projection(self.encoder(image)[-1])
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        of_fixed, of_moving = encode_pair(self.encoder, fixed, moving)
+        decoded = self.bottom(torch.cat([of_fixed[-1], of_moving[-1]], dim=1))
+        for block, level in zip(self.decoder, range(len(of_fixed) - 2, -1, -1), strict=False):
+            up = F.interpolate(decoded, size=of_fixed[level].shape[2:], mode="trilinear", align_corners=True)
+            decoded = block(torch.cat([up, of_fixed[level], of_moving[level]], dim=1))
+        mean = self.mean(decoded).float()  # voxels need more digits than mixed precision keeps
+        log_variance = self.log_variance(decoded).float() if self.log_variance is not None else None
+        z = mean
+        if self.training and log_variance is not None:
+            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        displacement, inverse = self._transformation(resize_field(z, fixed.shape[2:]))
+        embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
+        return Prediction(displacement, inverse, mean, log_variance, embeddings)
+
+    def _transformation(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        z = taper(z, self.taper_voxels)
+        if not self.config.diffeomorphic:
+            return z, None
+        return integrate(z), integrate(-z)

@@ -1,0 +1,105 @@
+"""CLMorph-Pyramid: the paper's siamese encoder and contrastive projection with a coarse-to-fine, warping decoder.
+
+At each level, coarsest first, the moving features are warped by the map so far and correlated locally with the fixed
+ones (as in optical flow: Sun et al., PWC-Net, CVPR 2018); the level answers with a residual velocity w, whose
+exponential is composed with the map: φ ← φ ∘ exp(w), and the inverse with exp(−w): φ⁻¹ ← exp(−w) ∘ φ⁻¹. Both come from
+the same velocities, so the inverse is exact up to interpolation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..spatial import compose, integrate, resize_field, taper, warp
+from .blocks import Encoder, Projection, conv_block, encode_pair, field_head, initialise
+from .prediction import Prediction
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """Settings of the network."""
+
+    channels: tuple[int, ...] = (8, 16, 32, 32, 32)  # of the encoder, image resolution first
+    width: int = 32  # channels inside a decoder level
+    embedding: int = 128  # length of the projection
+    norm: str = "instance"  # batch | instance | none
+    field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
+
+
+class Pyramid(nn.Module):
+    """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
+
+    taper_voxels = 4
+    integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
+
+    def __init__(self, config: PyramidConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.channels, norm=config.norm)
+        self.projection = Projection(config.channels[-1], config.embedding)
+        levels = config.channels[config.field_level :]
+        self.levels = nn.ModuleList(
+            _Level(channels, min(config.width, 2 * channels), correlate=index > 0 or config.field_level > 0)
+            for index, channels in enumerate(levels)
+        )
+        initialise(self)
+        for level in self.levels:
+            level.head = field_head(level.head.in_channels)
+
+    @property
+    def divisor(self) -> int:
+        """Sides of the images must be multiples of this."""
+        return 2 ** (len(self.config.channels) - 1)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """f(x): (B, 1, D, H, W) → (B, N)."""
+        return self.projection(self.encoder(image)[-1])
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        of_fixed, of_moving = encode_pair(self.encoder, fixed, moving)
+        forward = backward = torch.zeros_like(of_fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
+        finest = self.config.field_level
+        for index in range(len(self.config.channels) - 1, finest - 1, -1):
+            shape = of_fixed[index].shape[2:]
+            forward, backward = resize_field(forward, shape), resize_field(backward, shape)
+            velocity = self.levels[index - finest](of_fixed[index], warp(of_moving[index], forward, padding="border"))
+            # The taper's width halves with every level, so that it is the same margin in millimetres at all of them.
+            velocity = taper(velocity, max(1, self.taper_voxels >> index))
+            forward = compose(integrate(velocity, self.integration_steps), forward)
+            backward = compose(backward, integrate(-velocity, self.integration_steps))
+        embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
+        shape = fixed.shape[2:]
+        return Prediction(resize_field(forward, shape), resize_field(backward, shape), embeddings=embeddings)
+
+
+class _Level(nn.Module):
+    """Residual velocity (B, 3, …) in voxels of the level, from fixed features and warped moving features."""
+
+    def __init__(self, channels: int, width: int, *, correlate: bool) -> None:
+        super().__init__()
+        self.correlate = correlate
+        self.body = nn.Sequential(
+            conv_block(2 * channels + (27 if correlate else 0), width), conv_block(width, width)
+        )
+        self.head = nn.Conv3d(width, 3, 3, padding=1)
+
+    def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
+        parts = [fixed, warped]
+        if self.correlate:
+            parts.append(local_cost(fixed, warped))
+        return self.head(self.body(torch.cat(parts, dim=1))).float()  # voxels need more digits than mixed precision keeps
+
+
+def local_cost(fixed: Tensor, warped: Tensor) -> Tensor:
+    """c_d(x) = ⟨f(x), w(x + d)⟩ / C for the 27 offsets d in {−1, 0, 1}³: (B, C, D, H, W) → (B, 27, D, H, W)."""
+    depth, height, width = fixed.shape[2:]
+    padded = F.pad(warped, (1, 1, 1, 1, 1, 1), mode="replicate")
+    costs = [
+        (fixed * padded[:, :, z : z + depth, y : y + height, x : x + width]).mean(dim=1)
+        for z in range(3) for y in range(3) for x in range(3)
+    ]
+    return torch.stack(costs, dim=1)

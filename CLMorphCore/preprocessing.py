@@ -1,0 +1,125 @@
+"""From a file to an image that the engine can use, with every reason why it can't as one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+LABEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32,
+               sitk.sitkUInt64, sitk.sitkInt64)
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """The scalar 3D image of a file (whatever ITK reads) or of a folder that holds one DICOM series, checked."""
+    image = _read(Path(path))
+    check_image(image, str(path))
+    return image
+
+
+def read_labels(path: str | Path) -> sitk.Image:
+    """An integer label image. Float files whose values are whole numbers are taken as what they mean."""
+    image = _read(Path(path))
+    _check_scalar_3d(image, str(path))
+    if image.GetPixelID() in LABEL_TYPES:
+        return image
+    array = sitk.GetArrayViewFromImage(image)
+    if not np.isfinite(array).all() or (array != np.round(array)).any():
+        raise InputError(f"labels {path} hold fractional values ({image.GetPixelIDTypeAsString()}); expected whole "
+                         "numbers; resample labels with nearest-neighbour interpolation")
+    return sitk.Cast(image, sitk.sitkInt32)
+
+
+def check_image(image: sitk.Image, name: str) -> None:
+    """InputError unless the image is a scalar 3D image with finite values that differ and more than one slice."""
+    _check_scalar_3d(image, name)
+    if min(image.GetSize()) < 2:
+        raise InputError(f"{name} has size {image.GetSize()}; expected at least 2 voxels along each axis; "
+                         "give a volume, not a slice")
+    array = sitk.GetArrayViewFromImage(image)
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise InputError(f"{name} has {bad} voxels that are NaN or infinite; expected finite intensities; "
+                         "replace them, for instance by zero")
+    if array.min() == array.max():
+        raise InputError(f"{name} is constant ({array.min():g} everywhere); expected an image with contrast; "
+                         "check that the right file was given")
+
+
+def check_same_grid(image: sitk.Image, labels: sitk.Image, *, names: tuple[str, str]) -> None:
+    """InputError unless both lie on one grid (to 1e-3 voxel)."""
+    tolerance = 1e-3 * min(image.GetSpacing())
+    same = image.GetSize() == labels.GetSize() and all(
+        np.allclose(a, b, rtol=0, atol=tolerance)
+        for a, b in ((image.GetOrigin(), labels.GetOrigin()), (image.GetSpacing(), labels.GetSpacing())))
+    if not same or not np.allclose(image.GetDirection(), labels.GetDirection(), atol=1e-3):
+        raise InputError(f"{names[1]} lie on another grid than {names[0]}: {_grid_text(labels)} and "
+                         f"{_grid_text(image)}; resample the labels onto the image first")
+
+
+def normalise(tensor: Tensor) -> Tensor:
+    """(x − mean) / sd over the foreground (voxels above the minimum), clipped at its 0.1 and 99.9 percentiles.
+
+    (…, D, H, W) → the same shape. Computed on the network's grid, so that padding or cropping of the input file
+    changes nothing. Zero mean and unit variance are the paper's; the clip keeps single bright voxels from deciding.
+    """
+    inside = tensor > tensor.min()
+    values = np.sort(tensor[inside].cpu().numpy())
+    low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))
+    if low == high:
+        low, high = float(tensor.min()), float(tensor.max())
+    clipped = tensor.clamp(low, high)
+    chosen = clipped[inside]
+    return (clipped - chosen.mean()) / chosen.std().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _read(path: Path) -> sitk.Image:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image file or a folder with a DICOM series")
+    if path.is_dir():
+        return _read_series(path)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as an image ({_itk_reason(error)}); expected a complete NIfTI, NRRD, "
+                         "MetaImage or DICOM file; check that it was copied whole") from None
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    series = reader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise InputError(f"{folder} holds {len(series)} DICOM series; expected exactly one; "
+                         "give the folder of one series or a file")
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"the DICOM series in {folder} cannot be read ({_itk_reason(error)}); "
+                         "check that it was copied whole") from None
+
+
+def _check_scalar_3d(image: sitk.Image, name: str) -> None:
+    if image.GetDimension() != 3:
+        raise InputError(f"{name} has {image.GetDimension()} dimensions, size {image.GetSize()}; expected a 3D image; "
+                         "extract one volume first")
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{name} has pixels of type {image.GetPixelIDTypeAsString()} with "
+                         f"{image.GetNumberOfComponentsPerPixel()} components; expected one intensity per voxel; "
+                         "convert it to a scalar image")
+
+
+def _grid_text(image: sitk.Image) -> str:
+    spacing = ", ".join(f"{s:g}" for s in image.GetSpacing())
+    return f"size {image.GetSize()} with spacing ({spacing}) mm at {tuple(round(o, 2) for o in image.GetOrigin())}"
+
+
+def _itk_reason(error: Exception) -> str:
+    """The last line of ITK's message, which holds the reason without the source file and line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].removeprefix("ITK ERROR: ") if lines else "no reason given"

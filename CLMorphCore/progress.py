@@ -1,0 +1,75 @@
+"""How long work tells where it stands, and how it is stopped.
+
+Everything in the engine that takes long receives a ``Progress``: a function of (step, fraction of the whole) that may
+raise ``Cancelled``. The command line hands in a bar or JSON lines; a library user may hand in nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from .errors import Cancelled
+
+Progress = Callable[[str, float], None]
+
+
+def silent(step: str, fraction: float) -> None:
+    """No report."""
+
+
+def part(progress: Progress, start: float, end: float) -> Progress:
+    """A progress whose 0…1 is the piece start…end of the whole."""
+    return lambda step, fraction: progress(step, start + (end - start) * fraction)
+
+
+class Reporter:
+    """Progress as a bar on stderr, as JSON lines on stdout, or not at all; stops when the cancel file appears."""
+
+    def __init__(self, kind: str, cancel_file: Path | None = None) -> None:
+        self.kind, self.cancel_file = kind, cancel_file
+        self.started = time.monotonic()
+        self.bar: tqdm[Any] | None = None
+        self.last = ("", -1.0)
+
+    def __call__(self, step: str, fraction: float) -> None:
+        self.check_cancelled()
+        # A program wants every new step at once, but not a line for each iteration of an optimiser.
+        if step == self.last[0] and fraction < self.last[1] + 0.005:
+            return
+        self.last = (step, fraction)
+        if self.kind == "json":
+            self.event("progress", step=step, fraction=round(fraction, 4), seconds_left=self._seconds_left(fraction))
+        elif self.kind == "bar":
+            self._draw(step, fraction)
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled when the cancel file is there."""
+        if self.cancel_file is not None and self.cancel_file.exists():
+            raise Cancelled
+
+    def event(self, event: str, *, stream: TextIO | None = None, **values: Any) -> None:
+        """One JSON object on a line of stdout, in JSON mode only."""
+        if self.kind == "json":
+            print(json.dumps({"event": event, **values}), file=stream or sys.stdout, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def _seconds_left(self, fraction: float) -> float | None:
+        spent = time.monotonic() - self.started
+        return round(spent * (1 - fraction) / fraction, 1) if fraction > 0.05 else None
+
+    def _draw(self, step: str, fraction: float) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=100, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}")
+        self.bar.set_description_str(step, refresh=False)
+        self.bar.update(round(100 * fraction, 1) - self.bar.n)

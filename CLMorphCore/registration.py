@@ -1,0 +1,107 @@
+"""Registering two images: one transform in physical space, T = D ∘ A, from fixed to moving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from .alignment import align
+from .data import network_grid
+from .errors import CLMorphError
+from .files import cannot_write
+from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor
+from .losses import local_correlation_map
+from .models import Model
+from .preprocessing import normalise
+from .progress import Progress, silent
+from .spatial import folding_fraction, jacobian_determinant, warp
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The map from fixed to moving, LPS, mm: warped(p) = moving(transform(p)).
+
+    transform   T = D ∘ A, an ITK composite transform; ``inverse`` is T⁻¹, or None where the network gives none
+    affine      A alone
+    grid        of the fixed image
+    jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
+    similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
+    """
+
+    transform: sitk.CompositeTransform
+    inverse: sitk.CompositeTransform | None
+    affine: sitk.Transform
+    grid: Grid
+    jacobian: sitk.Image
+    folding_fraction: float
+    similarity: tuple[float, float]
+
+    def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
+        """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
+        transform = self.affine if affine_only else self.transform
+        return resample(image, self.grid, transform, labels=labels, outside=None if labels else 0.0)
+
+    def jacobian_on_fixed(self) -> sitk.Image:
+        """The determinant of the deformation on the fixed image's grid; 1 outside of the network's grid."""
+        return resample(self.jacobian, self.grid, self.affine, outside=1.0)
+
+    def save(self, folder: Path) -> None:
+        """Writes transform.h5, affine.h5 and, where there is one, inverse.h5."""
+        write_transform(self.transform, folder / "transform.h5")
+        write_transform(chain(self.affine), folder / "affine.h5")
+        if self.inverse is not None:
+            write_transform(self.inverse, folder / "inverse.h5")
+
+
+@torch.inference_mode()
+def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sitk.Transform | None = None,
+             progress: Progress = silent) -> Registration:
+    """Registers ``moving`` to ``fixed`` with the model's network.
+
+    ``affine`` maps fixed to moving and takes the place of the built-in alignment. The network works in the moving
+    image's space, on a grid of the spacing it was trained with.
+    """
+    progress("affine", 0.0)
+    # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan was stored.
+    to_fixed = affine.GetInverse() if affine is not None else align(moving, fixed, step=lambda: progress("affine", 0.0))
+    affine = affine if affine is not None else to_fixed.GetInverse()
+    progress("network", 0.5)
+    network, data = model.network, model.config.data
+    grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=network.divisor)
+    device = next(network.parameters()).device
+    on_grid = [normalise(to_tensor(resample(image, grid, transform))).to(device)
+               for image, transform in ((fixed, to_fixed), (moving, None))]
+    try:
+        prediction = network(*on_grid)
+    except torch.OutOfMemoryError:
+        raise CLMorphError(f"the network's grid {grid.size} does not fit into the memory of {device}; "
+                           "use --device cpu, or an atlas cropped to the organ") from None
+    progress("network", 1.0)
+    determinant = jacobian_determinant(prediction.displacement)
+    deformation = displacement_transform(prediction.displacement, grid)
+    backward = None
+    if prediction.inverse is not None:
+        backward = chain(to_fixed, displacement_transform(prediction.inverse, grid))
+    return Registration(
+        transform=chain(deformation, affine), inverse=backward, affine=affine, grid=Grid.of(fixed),
+        jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),
+        similarity=_similarity(*on_grid, prediction.displacement))
+
+
+def write_transform(transform: sitk.Transform, path: Path) -> None:
+    """Writes a transform file; OSError or InputError when it cannot be."""
+    try:
+        sitk.WriteTransform(transform, str(path))
+    except RuntimeError as error:
+        raise cannot_write(path, error) from None
+
+
+def _similarity(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor) -> tuple[float, float]:
+    """Mean local correlation over the fixed foreground, with the moving image as it is and warped."""
+    inside = fixed > fixed.min()
+    before, after = (local_correlation_map(fixed, image)[inside].mean().item()
+                     for image in (moving, warp(moving, displacement)))
+    return before, after

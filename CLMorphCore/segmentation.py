@@ -1,0 +1,134 @@
+"""Segmenting a scan: a labelled atlas is registered to it, its labels are resampled once onto the scan's own grid."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from . import __version__
+from .errors import InputError
+from .files import cannot_write
+from .models import Atlas, Model
+from .progress import Progress, part, silent
+from .registration import Registration, register
+from .report import segmentation_page
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels on the scan's own grid, the registration behind them, and the figures of the report."""
+
+    image: sitk.Image
+    atlas: Atlas
+    labels: sitk.Image
+    registration: Registration
+    report: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Writes every file of a segmentation into ``folder``; OSError or InputError when it cannot be."""
+        registration = self.registration
+        images = {
+            "labels": self.labels,
+            "warped": registration.warp(self.atlas.image),
+            "jacobian": registration.jacobian_on_fixed(),
+        }
+        page = segmentation_page(
+            image=self.image, labels=self.labels, warped=images["warped"], jacobian=images["jacobian"],
+            labels_affine=registration.warp(self.atlas.labels, labels=True, affine_only=True),
+            warped_affine=registration.warp(self.atlas.image, affine_only=True),
+            transform=registration.transform, affine=registration.affine, report=self.report)
+        for name, image in images.items():
+            write_image(image, folder / f"{name}.nii.gz")
+        registration.save(folder)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "report.json").write_text(json.dumps(self.report, indent=1), encoding="utf-8")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in named steps."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Any:
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
+
+    def total(self) -> dict[str, float]:
+        return self.seconds | {"total": round(sum(self.seconds.values()), 2)}
+
+
+def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affine: sitk.Transform | None = None,
+            progress: Progress = silent, about: Mapping[str, Any] | None = None) -> Segmentation:
+    """Segments ``image`` with the model's atlas, or with one's own.
+
+    ``affine`` maps the image to the atlas and takes the place of the built-in alignment; ``about`` is added to the
+    report. Raises InputError if the model has no atlas and none is given.
+    """
+    if atlas is None:
+        if not model.atlases:
+            raise InputError(f"model {model.name} has no atlas; give one with --atlas IMAGE --atlas-labels LABELS, "
+                             "or make one with clmorph build-atlas")
+        atlas = model.atlases[0]
+    watch = Stopwatch()
+    with watch.step("registration"):
+        registration = register(image, atlas.image, model, affine=affine, progress=part(progress, 0.05, 0.6))
+    with watch.step("labels"):
+        progress("labels", 0.6)
+        labels = registration.warp(atlas.labels, labels=True)
+        volumes = volumes_ml(labels)
+    before, after = registration.similarity
+    report = {
+        "version": __version__,
+        "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
+        "atlas": {"name": atlas.name},
+        "device": str(next(model.network.parameters()).device),
+        "threads": torch.get_num_threads(),
+        "refinement_steps": 0,
+        "structures": [{"value": s.value, "name": s.name, "color": s.color, "terminology": s.terminology,
+                        "volume_ml": round(volumes.get(s.value, 0.0), 4)} for s in atlas.structures],
+        "similarity": {"measure": "local normalised cross-correlation", "affine": round(before, 4),
+                       "warped": round(after, 4)},
+        "folding_fraction": registration.folding_fraction,
+        "duration_s": watch.total(),
+        "warnings": list(_warnings(atlas, volumes, registration)),
+    }
+    return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
+
+
+def volumes_ml(labels: sitk.Image) -> dict[int, float]:
+    """Volume of every label above zero in millilitres."""
+    voxel_ml = float(np.prod(labels.GetSpacing())) / 1000.0
+    values, counts = np.unique(sitk.GetArrayViewFromImage(labels), return_counts=True)
+    return {int(v): float(n) * voxel_ml for v, n in zip(values, counts, strict=True) if v}
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Writes a compressed image file; InputError when it cannot be."""
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    except RuntimeError as error:
+        raise cannot_write(path, error) from None
+
+
+def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Any:
+    missing = [s.name for s in atlas.structures if s.value not in volumes]
+    if missing:
+        yield (f"{len(missing)} of {len(atlas.structures)} structures lie outside of the image or are thinner than its "
+               f"voxels: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
+    if registration.folding_fraction > 1e-3:
+        yield f"{registration.folding_fraction:.2%} of the deformation folds; look at the Jacobian map"
+    before, after = registration.similarity
+    if after < before:
+        yield "the deformation did not make the images more alike; check that the model fits the image"
