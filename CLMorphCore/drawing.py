@@ -27,6 +27,7 @@ JACOBIAN_RANGE = 3.0  # the colours saturate at a volume ratio of 3 and of 1/3
 # From blue (the atlas is smaller here) over white (same volume) to red (larger); equally spaced in log volume ratio.
 JACOBIAN_COLORS = np.array([(24, 74, 140), (104, 162, 207), (247, 247, 245), (232, 138, 96), (158, 24, 38)], float)
 AREA_OPACITY = 88
+OUTLINE_GREY = (96, 96, 96)
 UNNAMED_COLOR = (160, 160, 160)
 
 Colors = Mapping[int, tuple[int, int, int]]
@@ -159,13 +160,13 @@ def areas_png(labels: np.ndarray, colors: Colors) -> bytes:
 
 def outlines_png(labels: np.ndarray, colors: Colors) -> bytes:
     """The outlines of labels (rows, columns) in their colours."""
-    return png(_colored(labels, colors, _outline(labels) & (labels != 0), 255))
+    return png(_colored(labels, colors, _outline(labels), 255))
 
 
 def jacobian_png(determinants: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> bytes:
     """Volume ratios (rows, columns) in diverging colours about 1, folds marked, the labels' outlines in grey."""
     picture = jacobian_color(determinants)
-    picture[_outline(labels)] = (0.35 * picture[_outline(labels)] + 0.65 * 70).astype(np.uint8)
+    picture[_outline(labels)] = OUTLINE_GREY
     picture[_grown(folds, 2)] = (0, 0, 0)
     picture[_grown(folds, 1)] = FOLD_COLOR
     return png(picture)
@@ -304,14 +305,10 @@ def _colored(labels: np.ndarray, colors: Colors, where: np.ndarray, opacity: int
 
 
 def _outline(labels: np.ndarray) -> np.ndarray:
-    """Pixels whose left or upper neighbour carries another label, and those neighbours."""
-    edge = np.zeros(labels.shape, bool)
-    across, along = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= along
-    edge[:-1] |= along
-    return edge
+    """Pixels of a label at whose left or upper side another one begins, or at any side the background."""
+    padded = np.pad(labels, 1, mode="edge")
+    left, right, up, down = padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]
+    return (labels != 0) & ((left != labels) | (up != labels) | (right == 0) | (down == 0))
 
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:

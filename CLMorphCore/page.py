@@ -14,7 +14,8 @@ STYLE = """
 @media (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e8ebee;--soft:#9aa5b1;--line:#30363d;--panel:#1d2126;
 --accent:#6cc0dc;--warn:#3a3015;--warn-line:#d9a400;--before:#6b7681}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#ccc;--panel:#f6f6f6;--accent:#1f6f8b;
---warn:#fff4d6;--warn-line:#d9a400;--before:#a9b3bd}section,figure,tr{break-inside:avoid}h2{break-after:avoid}}
+--warn:#fff4d6;--warn-line:#d9a400;--before:#a9b3bd}
+.views,.colorbar,figure,tr{break-inside:avoid}h2,.label,.soft{break-after:avoid}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}

@@ -58,11 +58,12 @@ def segmentation_page(
         _warnings(report["warnings"]),
         _key_figures(report),
         _result(scene, image, labels, colors),
-        _structures(report["structures"]),
         _before_and_after(scene, labels_affine, warped_affine, warped, colors),
         _deformation(scene, labels, jacobian, transform, affine),
         _run(report),
     ]
+    # A short table belongs beside the result; a long one would push the other pictures out of sight.
+    body.insert(4 if len(colors) <= 2 * ROWS_PER_TABLE else -1, _structures(report["structures"]))
     return page.page(f"Segmentation of {_short_name(report['image'])}", "\n".join(body))
 
 
@@ -228,7 +229,7 @@ def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    return f'<div class="warning" role="alert"><strong>Look here first</strong><ul>{items}</ul></div>'
+    return f'<div class="warning"><strong>Look here first</strong><ul>{items}</ul></div>'
 
 
 def _key_figures(report: Report) -> str:
@@ -273,7 +274,7 @@ def _run(report: Report) -> str:
           for step, seconds in report["duration_s"].items()),
     ]
     rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
-    return f"<section><h2>Run</h2>{page.table(['', ''], rows, numbers_from=2)}</section>"
+    return f"<section><h2>Run</h2>{page.table(['Item', 'Value'], rows, numbers_from=2)}</section>"
 
 
 def _duration(seconds: float) -> str:

@@ -146,6 +146,7 @@ def test_labels_have_their_colours_and_the_background_none(tmp_path):
     outlines = read(drawing.outlines_png(labels, {4: (10, 200, 30)}), tmp_path)
     assert tuple(outlines[5, 10]) == (10, 200, 30, 255)
     assert outlines[10, 10, 3] == 0 and outlines[4, 10, 3] == 0
+    assert (outlines[..., 3] > 0).sum() == 4 * 9
 
 
 def test_jacobian_colours_are_white_at_one_and_opposite_for_reciprocals():

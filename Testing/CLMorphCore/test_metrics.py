@@ -121,6 +121,13 @@ def test_a_far_voxel_moves_the_hausdorff_distance_but_not_its_95th_percentile():
     assert found.hd95_mm == 0
 
 
+def test_what_is_too_much_counts_as_much_as_what_is_missing():
+    reference = box((4, 4, 4), (10, 10, 10))
+    more = reference | box((18, 4, 4), (22, 10, 10))
+    assert surface_distances(more, reference) == surface_distances(reference, more)
+    assert surface_distances(more, reference).hd95_mm > 8
+
+
 def test_a_structure_cut_by_the_edge_has_a_surface_there():
     first, second = box((0, 0, 0), (24, 28, 10)), box((0, 0, 0), (24, 28, 12))
     assert surface_distances(first, second).hd_mm == pytest.approx(2)

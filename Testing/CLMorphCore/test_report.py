@@ -113,6 +113,14 @@ def test_every_picture_is_described(html):
     assert html.count("<svg") == html.count('role="img" aria-label="')
 
 
+def test_a_long_table_comes_after_the_pictures(html):
+    entry = report()["structures"][0]
+    many = [{**entry, "value": value} for value in range(1, 60)]
+    long = segmentation_page(**scene(), report=report(structures=many))
+    assert html.index(">Volumes<") < html.index(">Deformation<")
+    assert long.index(">Volumes<") > long.index(">Deformation<")
+
+
 def test_warnings_come_before_the_pictures():
     html = segmentation_page(**scene(), report=report(warnings=["The scan is cut off <below>"]))
     assert 0 < html.index("The scan is cut off &lt;below&gt;") < html.index("<svg")
