@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
-slicer = pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import phantom
 import slicer.util

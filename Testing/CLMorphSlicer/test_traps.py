@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-slicer = pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer.util
 import vtk

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
 
-# VTK chooses its window class when it is imported: an off-screen one that needs neither a display nor a graphics card.
+# By these VTK chooses its class of windows: off screen, with neither a display nor a graphics card.
 os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
 os.environ.pop("DISPLAY", None)
 
