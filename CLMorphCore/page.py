@@ -15,7 +15,7 @@ STYLE = """
 --accent:#6cc0dc;--warn:#3a3015;--warn-line:#d9a400;--before:#6b7681}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#ccc;--panel:#f6f6f6;--accent:#1f6f8b;
 --warn:#fff4d6;--warn-line:#d9a400;--before:#a9b3bd}
-.views,.colorbar,figure,tr{break-inside:avoid}h2,.label,.soft{break-after:avoid}}
+.views,.colorbar,.soft,figure,tr{break-inside:avoid}h2,.label,.soft{break-after:avoid}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
