@@ -9,6 +9,8 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+TAPER_VOXELS = 4
+INVERSION_STEPS = 20
 
 
 def ijk_to_ras(image: sitk.Image) -> np.ndarray:
@@ -63,23 +65,54 @@ def coarser_grid(size: tuple[int, ...], matrix: np.ndarray, resolution: float) -
     return counts.tolist(), coarse_matrix
 
 
-def grid_transform(transform: sitk.Transform, size: list[int], matrix: np.ndarray) -> slicer.vtkOrientedGridTransform:
-    """x -> T(x) of an LPS transform, sampled on a grid (size (i, j, k), ijk-to-RAS matrix) for the scene (RAS, mm)."""
+def sampled(transform: sitk.Transform, size: list[int], matrix: np.ndarray) -> sitk.Image:
+    """u(x) = T(x) - x of an LPS transform on a grid (size (i, j, k), ijk-to-RAS matrix): vectors, mm."""
     lps = LPS_TO_RAS @ matrix
     spacing, direction = spacing_and_direction(lps)
-    field = sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat32, size, lps[:3, 3].tolist(), spacing.tolist(), direction.ravel().tolist()
-    )
+    grid = (size, lps[:3, 3].tolist(), spacing.tolist(), direction.ravel().tolist())
+    return sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat32, *grid)
+
+
+def tapered(field: sitk.Image, width_voxels: int = TAPER_VOXELS) -> sitk.Image:
+    """The field, fading linearly to zero over the outermost voxels."""
+    array = sitk.GetArrayFromImage(field)
+    for axis, count in enumerate(array.shape[:3]):
+        to_border = np.minimum(np.arange(count), np.arange(count)[::-1])
+        ramp = np.minimum(to_border / width_voxels, 1.0).astype(np.float32)
+        array *= ramp.reshape([-1 if a == axis else 1 for a in range(4)])
+    return _field(array, field)
+
+
+def inverted(field: sitk.Image, steps: int = INVERSION_STEPS) -> sitk.Image:
+    """v with v(x) = -u(x + v(x)), searched by damped repetition; where u folds, something smooth in its place."""
+    inverse = _field(np.zeros_like(sitk.GetArrayViewFromImage(field)), field)
+    for _ in range(steps):
+        # the transform takes over the image that it is given
+        there = sitk.DisplacementFieldTransform(sitk.Cast(inverse, sitk.sitkVectorFloat64))
+        target = sitk.GetArrayFromImage(sitk.Resample(field, field, there, sitk.sitkLinear, 0.0))
+        inverse = _field(0.5 * (sitk.GetArrayFromImage(inverse) - target), field)
+    return inverse
+
+
+def _field(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
+    field = sitk.GetImageFromArray(array.astype(np.float32), isVector=True)
+    field.CopyInformation(grid)
+    return field
+
+
+def grid_transform(field: sitk.Image) -> slicer.vtkOrientedGridTransform:
+    """x -> x + u(x) for the scene (RAS) of a field of LPS vectors, mm."""
     vectors = sitk.GetArrayFromImage(field).reshape(-1, 3) * np.float32([-1.0, -1.0, 1.0])
+    matrix = ijk_to_ras(field)
     image = vtk.vtkImageData()
-    image.SetDimensions(*size)
-    image.SetSpacing(*spacing)
+    image.SetDimensions(*field.GetSize())
+    image.SetSpacing(*field.GetSpacing())
     image.SetOrigin(*matrix[:3, 3])
     image.GetPointData().SetScalars(numpy_to_vtk(vectors, deep=True))
-    ras_direction = np.eye(4)
-    ras_direction[:3, :3] = spacing_and_direction(matrix)[1]
+    direction = np.eye(4)
+    direction[:3, :3] = spacing_and_direction(matrix)[1]
     grid = slicer.vtkOrientedGridTransform()
     grid.SetDisplacementGridData(image)
-    grid.SetGridDirectionMatrix(vtk_matrix(ras_direction))
+    grid.SetGridDirectionMatrix(vtk_matrix(direction))
     grid.SetInterpolationModeToLinear()
     return grid

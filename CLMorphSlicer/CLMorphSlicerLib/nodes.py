@@ -23,7 +23,6 @@ from .colors import color_by_jacobian
 from .errors import NodeError
 from .geometry import (
     LPS_TO_RAS,
-    coarser_grid,
     grid_transform,
     ijk_to_ras,
     image_from_array,
@@ -276,7 +275,7 @@ def _add_transform(path: Path, name: str) -> object:
     node, storage = _add_node("vtkMRMLTransformNode", name), slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(path))
     if not storage.ReadData(node):
-        raise NodeError(f"Slicer cannot read {path.name}: the file is damaged; run the segmentation again")
+        raise NodeError(f"Slicer cannot read {path.name}, though ITK can: please report this")
     interpolate_linearly(node)
     return node
 
@@ -288,13 +287,11 @@ def _add_affine(affine: sitk.Transform, name: str) -> object:
 
 
 def _add_field(output: EngineOutput, name: str, resolution: float) -> object:
-    # Slicer draws a transform by ToParent. Given as the engine's inverse, on a regular grid, it is a plain look-up;
-    # as the inverse of FromParent it would be searched point by point, in vain where the field folds.
+    # Slicer draws a transform by ToParent. Given as a field, on a regular grid, it is a plain look-up; as the inverse
+    # of FromParent it would be searched point by point, in vain where the field folds.
     # The node stays visible in selectors: Slicer does not save hidden ones.
-    inverse_without_affine = sitk.CompositeTransform([output.inverse, output.affine])
-    size, matrix = coarser_grid(output.size, output.matrix, resolution)
     node = _add_node("vtkMRMLTransformNode", name)
-    node.SetAndObserveTransformToParent(grid_transform(inverse_without_affine, size, matrix))
+    node.SetAndObserveTransformToParent(grid_transform(output.field_for_display(resolution)))
     return node
 
 

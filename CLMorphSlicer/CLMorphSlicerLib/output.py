@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import NodeError
-from .geometry import LPS_TO_RAS, ijk_to_ras, spacing_and_direction
+from .geometry import LPS_TO_RAS, coarser_grid, ijk_to_ras, inverted, sampled, spacing_and_direction, tapered
 
 SAME_GRID_MM = 0.005  # NIfTI keeps a grid in single precision
 
@@ -17,8 +19,9 @@ SAME_GRID_MM = 0.005  # NIfTI keeps a grid in single precision
 class EngineOutput:
     """What the engine made of one image, and the atlas image that it warped.
 
-    `labels`, `warped`, `jacobian`: arrays (k, j, i) on the patient's grid; `affine`, `inverse`: LPS transforms;
-    `transform_path`: the file of the whole transform; `atlas`: image; `report`: dictionary of report.json.
+    `labels`, `warped`, `jacobian`: arrays (k, j, i) on the patient's grid; `transform`, `affine`: LPS transforms,
+    patient -> atlas; `inverse`: atlas -> patient, None where the model gives none; `transform_path`: the file;
+    `atlas`: image; `report`: dictionary of report.json.
     Raises NodeError where a file is missing or lies on another grid than size (i, j, k) and matrix (4, 4) say.
     """
 
@@ -26,15 +29,17 @@ class EngineOutput:
         self.size, self.matrix = size, matrix
         self.transform_path = _existing(folder / "transform.h5")
         self.report = json.loads(_existing(folder / "report.json").read_text(encoding="utf-8"))
-        self.affine = sitk.ReadTransform(str(_existing(folder / "affine.h5")))
-        self.inverse = sitk.ReadTransform(str(_existing(folder / "inverse.h5")))
+        self.transform = _read(sitk.ReadTransform, self.transform_path)
+        self.affine = _read(sitk.ReadTransform, folder / "affine.h5")
+        inverse = folder / "inverse.h5"
+        self.inverse = _read(sitk.ReadTransform, inverse) if inverse.exists() else None
         self.labels, self.warped, self.jacobian = (
             self._on_patient_grid(folder / f"{name}.nii.gz") for name in ("labels", "warped", "jacobian")
         )
-        self.atlas = sitk.ReadImage(str(_existing(atlas_image)))
+        self.atlas = _read(sitk.ReadImage, atlas_image)
 
     def _on_patient_grid(self, path: Path) -> np.ndarray:
-        image = sitk.ReadImage(str(_existing(path)))
+        image = _read(sitk.ReadImage, path)
         ends = np.diag([*np.subtract(self.size, 1), 1])  # of the three axes, and the first voxel
         ends[3] = 1
         if image.GetSize() != self.size or np.abs((ijk_to_ras(image) - self.matrix) @ ends).max() > SAME_GRID_MM:
@@ -43,6 +48,14 @@ class EngineOutput:
                 "was the volume changed during the run? Run the segmentation again"
             )
         return sitk.GetArrayFromImage(image)
+
+    def field_for_display(self, resolution: float) -> sitk.Image:
+        """Displacements by which the atlas, laid onto the patient by the affine, moves to where it ends; LPS, mm."""
+        grid = coarser_grid(self.size, self.matrix, resolution)
+        if self.inverse is not None:
+            return sampled(sitk.CompositeTransform([self.inverse, self.affine]), *grid)
+        pull = sitk.CompositeTransform([self.affine.GetInverse(), self.transform])
+        return inverted(tapered(sampled(pull, *grid)))
 
     def affine_warped(self) -> np.ndarray:
         """Atlas resampled onto the patient's grid by the affine alone; (k, j, i)."""
@@ -56,3 +69,10 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise NodeError(f"the results have no {path.name}: the run did not finish; run the segmentation again")
     return path
+
+
+def _read(reader: Callable[[str], Any], path: Path) -> Any:
+    try:
+        return reader(str(_existing(path)))
+    except RuntimeError as error:
+        raise NodeError(f"{path.name} is damaged, ITK cannot read it: run the segmentation again") from error

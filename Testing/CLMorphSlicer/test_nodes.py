@@ -381,7 +381,7 @@ SPOILS = {
     "transform is damaged": (
         lambda folder: (folder / "transform.h5").write_bytes(b"no transform"),
         nodes.NodeError,
-        "cannot read transform.h5",
+        "transform.h5 is damaged",
     ),
     "labels lie elsewhere": (
         lambda folder: sitk.WriteImage(phantom.grid("oblique"), str(folder / "labels.nii.gz")),

@@ -3,6 +3,7 @@
 Traps of the child process (how it is ended, which Python, encodings) are in test_job.py.
 """
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -66,9 +67,15 @@ def messages_while(action: object) -> str:
     return window.GetOutput()
 
 
-def test_4_drawing_a_field_that_folds_does_not_search_for_its_inverse_in_vain(phantom_case, headless):
+@pytest.mark.parametrize("inverse_given", [True, False])
+def test_4_drawing_a_field_that_folds_does_not_search_for_its_inverse_in_vain(
+    phantom_case, headless, tmp_path, inverse_given
+):
     case = phantom_case("RAS", FOLDING_MM)
-    results = nodes.import_results(case.output, case.volume, case.atlas)
+    output = shutil.copytree(case.output, tmp_path / "output")
+    if not inverse_given:
+        (output / "inverse.h5").unlink()
+    results = nodes.import_results(output, case.volume, case.atlas)
     assert slicer.util.arrayFromVolume(results.jacobian).min() < 0.0
     view = headless.add_slice_view("Red", "Axial", 200)
     view.show(case.volume)
