@@ -182,6 +182,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.deformation = panel.DeformationPanel(self.ui)
         self.ui.modelFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.resultSelector.addAttribute("vtkMRMLTransformNode", nodes.RESULT_ATTRIBUTE)
+        self.ui.segmentsTable.jumpToSelectedSegmentEnabled = True
         self._offerModels()
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._onModelChosen)
         self.ui.modelFolderEdit.connect("currentPathChanged(QString)", self._onFolderChosen)
@@ -246,10 +247,11 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.progress.show(run)
         if run.active:
             return
-        if run.state is State.DONE and self._parameterNode is not None:
-            self._parameterNode.result = run.results.transform
-            self._parameterNode.spacing = panel.spacing_for(run.results.transform)
-            self.deformation.show(self._parameterNode, anew=True)
+        if run.state is State.DONE:
+            parameters = self._parameterNode or self.logic.getParameterNode()
+            parameters.result = run.results.transform
+            parameters.spacing = panel.spacing_for(run.results.transform)
+            self.deformation.show(parameters, anew=True)
         self._refresh()
         if run.state is State.FAILED:
             slicer.util.errorDisplay(str(run.error), "CLMorph", detailedText=getattr(run.error, "log", ""))

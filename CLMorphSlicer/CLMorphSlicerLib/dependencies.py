@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import subprocess
 from dataclasses import dataclass
 
 import slicer
@@ -76,6 +77,8 @@ def ensure() -> bool:
     needed = missing()
     if not needed:
         return True
+    if slicer.app.testingEnabled():
+        raise InstallationError(f"{', '.join(needed.names)} is missing, and nothing is installed while Slicer tests itself")
     if needed.extension:
         return _offer_extension()
     listed = "\n".join(f"  • {name}" for name in needed.names)
@@ -85,10 +88,13 @@ def ensure() -> bool:
     )
     if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
         return False
-    if needed.torch:
-        _install_torch()
-    if needed.packages:
-        _install_packages(list(needed.packages))
+    try:
+        if needed.torch:
+            _install_torch()
+        if needed.packages:
+            _install_packages(list(needed.packages))
+    except (subprocess.SubprocessError, ImportError, OSError) as error:  # pip, or a library that does not load
+        raise InstallationError(f"The installation broke off: {error}; restart Slicer and try again") from error
     left = missing()
     if left:
         raise InstallationError(f"{', '.join(left.names)} could not be installed; restart Slicer and try again")

@@ -127,6 +127,7 @@ class Job:
         self.lines_logged = 0
         self._answer: dict = {}
         self._end, self._clock, self._cancelled_at = end, clock, 0.0
+        self._heard_at = clock()
         self._process = start(command, folder)
         self._output, self._errors = Tail(folder / "stdout.txt"), Tail(folder / "stderr.txt")
 
@@ -140,6 +141,11 @@ class Job:
         return self.state in (State.RUNNING, State.CANCELLING)
 
     @property
+    def silence_s(self) -> float:
+        """Seconds since the engine's last word."""
+        return self._clock() - self._heard_at
+
+    @property
     def log_tail(self) -> str:
         return "\n".join(list(self.log)[-TAIL_LINES:])
 
@@ -149,10 +155,13 @@ class Job:
             return self.state
         code = self._process.poll()
         ended = code is not None
-        for line in self._output.lines(to_the_end=ended):
+        said, complained = self._output.lines(to_the_end=ended), self._errors.lines(to_the_end=ended)
+        for line in said:
             self._hear(line)
-        for line in self._errors.lines(to_the_end=ended):
+        for line in complained:
             self._note(line)
+        if said or complained:
+            self._heard_at = self._clock()
         if ended:
             self._finish(code)
         elif self.state is State.CANCELLING and self._clock() - self._cancelled_at > GRACE_S:

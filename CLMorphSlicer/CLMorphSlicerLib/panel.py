@@ -1,5 +1,6 @@
 """The parts of the window that show something: the progress of a run, its results and its deformation."""
 
+import qt
 import slicer
 import vtk
 
@@ -8,6 +9,7 @@ from .job import Progress, State
 
 STATUS_COLORS = {State.FAILED: "#c0392b", State.DONE: "#1e8449"}
 NOTHING = "–"
+LONG_SILENCE_S = 60
 UNSEEN = "not looked at yet"
 
 
@@ -20,10 +22,12 @@ def time_left(seconds: float | None) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def progress_text(progress: Progress, state: State) -> str:
-    """One line for a run in progress: the step and the time left."""
+def progress_text(progress: Progress, state: State, silence_s: float = 0.0) -> str:
+    """One line for a run in progress: the step and the time left, or that nothing was heard for long."""
     if state is State.CANCELLING:
         return "Cancelling …"
+    if silence_s > LONG_SILENCE_S:
+        return f"{progress.step.capitalize()} · no word from the engine for {silence_s:.0f} s; wait, or cancel"
     left = time_left(progress.seconds_left)
     return (progress.step or "starting").capitalize() + (f" · {left}" if left else "")
 
@@ -55,13 +59,14 @@ class ProgressPanel:
         self._show_log(run.job)
         self.ui.progressBar.setValue(round(100 * run.job.progress.fraction))
         if run.active:
-            self._say(progress_text(run.job.progress, run.state), run.state)
+            self._say(progress_text(run.job.progress, run.state, run.job.silence_s), run.state)
             self.ui.cancelButton.setEnabled(run.state is State.RUNNING)
         elif run.error is not None:
             self.fail(run.error, run.state)
         else:
             count = run.results.segmentation.GetSegmentation().GetNumberOfSegments()
-            self._end(f"Done: {count} structures in {run.volume.GetName()}.", State.DONE)
+            done = f"Done: {count} structures in {run.volume.GetName()}."
+            self._end(" ".join((done, *run.warnings)), State.DONE)
         if not run.active and run.options.keep_files:
             self.ui.logText.appendPlainText(f"The working files are in {run.folder}")
 
@@ -106,18 +111,25 @@ class DeformationPanel:
         self.ui = ui
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
         self._crosshair, self._observer = None, None
-        self._result = None
+        self._largest = NOTHING
+
+    @property
+    def _result(self):
+        """The transform node that was shown last, if the scene still has it."""
+        node = slicer.mrmlScene.GetNodeByID(self._result_id) if self._result_id else None
+        return node if nodes.is_result(node) else None
 
     def show(self, parameters, anew: bool = False) -> None:
         """Draw what the parameters say; what is drawn already stays, except with `anew`."""
         if anew:
             self._drawn, self._layers, self._result_id = None, None, UNSEEN
-        self._result = parameters.result
-        self._enable(self._result is not None)
+        result = parameters.result
+        self._enable(result is not None)
         try:
-            if self._result_id != (self._result and self._result.GetID()):
+            if self._result_id != (result and result.GetID()):
+                self._result_id = result and result.GetID()
                 self._show_result()
-            if self._result is None:
+            if result is None:
                 return
             self._draw(parameters)
             self._lay(parameters)
@@ -146,11 +158,14 @@ class DeformationPanel:
 
     def _tell_displacement(self, crosshair, _event) -> None:
         point = [0.0, 0.0, 0.0]
-        text = NOTHING
-        if self._result is not None and crosshair.GetCursorPositionRAS(point):
-            right, anterior, superior = vector = display.displacement_mm(self._result, point)
-            length = vtk.vtkMath.Norm(list(vector))
-            text = f"{length:.1f} mm  (R {right:+.1f}, A {anterior:+.1f}, S {superior:+.1f})"
+        text, result = self._largest, self._result
+        if result is not None and crosshair.GetCursorPositionRAS(point):
+            try:
+                right, anterior, superior = vector = display.displacement_mm(result, point)
+                length = vtk.vtkMath.Norm(list(vector))
+                text = f"{length:.1f} mm here (R {right:+.1f}, A {anterior:+.1f}, S {superior:+.1f})"
+            except nodes.NodeError as error:
+                text = str(error)
         self.ui.displacementLabel.text = text
 
     def _enable(self, enabled: bool) -> None:
@@ -161,19 +176,29 @@ class DeformationPanel:
             getattr(self.ui, name).setEnabled(enabled)
 
     def _show_result(self) -> None:
-        self._result_id = self._result and self._result.GetID()
-        results = nodes.results_of(self._result) if self._result else None
+        result = self._result
+        results = nodes.results_of(result) if result else None
         segmentation = results.segmentation if results else None
         self.ui.segmentsTable.setSegmentationNode(segmentation)
-        self.ui.figuresTable.setMRMLTableNode(results.table if results else None)
+        self._show_figures(results.table if results else None)
         self.ui.segmentsTable.setVisible(results is not None)
         self.ui.figuresTable.setVisible(results is not None)
         shown = segmentation.GetDisplayNode() if segmentation else None
         was_blocked = self.ui.show3DCheckBox.blockSignals(True)
         self.ui.show3DCheckBox.checked = bool(shown and shown.GetVisibility3D())
         self.ui.show3DCheckBox.blockSignals(was_blocked)
-        largest = f"at most {display.max_displacement_mm(self._result):.1f} mm" if self._result else NOTHING
-        self.ui.displacementLabel.text = largest
+        self._largest = NOTHING
+        if result is not None:
+            self._largest = f"at most {display.max_displacement_mm(result):.1f} mm; point at a slice to see it there"
+        self.ui.displacementLabel.text = self._largest
+
+    def _show_figures(self, table) -> None:
+        view = self.ui.figuresTable
+        view.setMRMLTableNode(table)
+        if table is not None:
+            view.verticalHeader().setVisible(False)
+            view.resizeColumnsToContents()
+            view.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
 
     def _draw(self, parameters) -> None:
         style = display.DeformationStyle(

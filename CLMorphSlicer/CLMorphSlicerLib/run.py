@@ -84,34 +84,36 @@ class Inputs:
 
 
 def write_inputs(volume, options: Options, folder: Path) -> Inputs:
-    """Write the nodes as files into `folder`. Raises ValueError for a node that the engine cannot use."""
+    """Write the nodes as files into `folder`. Raises ValueError for a node that the engine cannot use.
+
+    The engine runs in `folder` and is told the files by their names alone: not every reader of images on every
+    platform can open a path with letters beyond ASCII, as a user's temporary folder may have.
+    """
     inputs = Inputs(folder, model_card(options.model))
-    image = folder / "image.nii.gz"
-    nodes.export_volume(volume, image)
-    inputs.arguments += ["segment", image, "--model", inputs.card.folder, "-o", inputs.output]
+    nodes.export_volume(volume, folder / "image.nii.gz")
+    inputs.arguments += ["segment", "image.nii.gz", "--model", inputs.card.folder, "-o", inputs.output.name]
     if options.atlas is not None:
-        atlas, labels, names = folder / "atlas.nii.gz", folder / "atlas-labels.nii.gz", folder / "atlas-labels.csv"
-        nodes.export_volume(options.atlas, atlas)
-        nodes.export_labels(options.atlas_labels, options.atlas, labels, names)
+        atlas, labels, names = "atlas.nii.gz", "atlas-labels.nii.gz", "atlas-labels.csv"
+        nodes.export_volume(options.atlas, folder / atlas)
+        nodes.export_labels(options.atlas_labels, options.atlas, folder / labels, folder / names)
         inputs.arguments += ["--atlas", atlas, "--atlas-labels", labels, "--label-names", names]
     if isinstance(options.affine, str):
         inputs.arguments += ["--affine", options.affine]
     elif options.affine is not None:
         nodes.export_initial_transform(options.affine, folder / "initial.tfm")
-        inputs.arguments += ["--affine", folder / "initial.tfm"]
+        inputs.arguments += ["--affine", "initial.tfm"]
     inputs.arguments += ["--device", options.device, "--progress", "json"]
-    inputs.arguments += ["--cancel-file", job.Job.cancel_file(folder)]
+    inputs.arguments += ["--cancel-file", job.Job.cancel_file(folder).name]
     if options.threads:
         inputs.arguments += ["--threads", str(options.threads)]
     return inputs
 
 
-def atlas_file(inputs: Inputs) -> Path:
+def atlas_file(inputs: Inputs, report: dict) -> Path:
     """The atlas image that the engine used: the scene's, or the model's by the name that the report gives."""
     own = inputs.folder / "atlas.nii.gz"
     if own.exists():
         return own
-    report = json.loads((inputs.output / "report.json").read_text("utf-8"))
     named = inputs.card.folder / "atlases" / str(report.get("atlas", {}).get("name", "")) / "image.nii.gz"
     return named if named.exists() else models.atlas_image(inputs.card)
 
@@ -126,6 +128,7 @@ class Run:
         self.volume, self.options = volume, options
         self.results: nodes.Results | None = None
         self.error: RuntimeError | None = None
+        self.warnings: list[str] = []  # of the engine, about a run that was done
         self._observers: list[int] = []
         self.folder = Path(tempfile.mkdtemp(prefix="CLMorph-", dir=slicer.app.temporaryPath))
         try:
@@ -177,7 +180,9 @@ class Run:
 
     def _import(self) -> None:
         try:
-            atlas = atlas_file(self._inputs)
+            report = json.loads((self._inputs.output / "report.json").read_text("utf-8"))
+            self.warnings = [str(warning) for warning in report.get("warnings", ())]
+            atlas = atlas_file(self._inputs, report)
             self.results = nodes.import_results(self._inputs.output, self.volume, atlas, self.options.atlas)
         except (ValueError, LookupError, TypeError, OSError, RuntimeError) as error:
             self._close(EngineError(f"The results could not be read: {error}", self.job.log_tail))

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import phantom
 import pytest
 import SimpleITK as sitk
 
+ROOT = Path(__file__).parents[2]
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 TIME_OUT_S = 60  # a safety net: what is waited for takes some hundred milliseconds
 
@@ -48,6 +50,27 @@ def write_bundle(folder: Path, **card: str) -> Path:
     lines = [f'{key} = "{value}"' for key, value in {"name": folder.name, "title": "Phantom", **card}.items()]
     (folder / "card.toml").write_text("[model]\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_weights(tmp_path_factory) -> Path:
+    """Weights of a small network, as untrained as it was made; skips where the engine's packages are missing."""
+    pytest.importorskip("torch", reason="the real engine needs torch")
+    sys.path.append(str(ROOT))
+    from CLMorphCore import checkpoint, config, networks
+
+    network = {"name": "clmorph", "channels": [4, 4, 4], "embedding": 8, "norm": "none", "diffeomorphic": True}
+    settings = config.from_dict({"network": network, "data": {"spacing_mm": [4.0, 4.0, 4.0]}})
+    made = networks.build("clmorph", settings.network.settings)
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    checkpoint.save(path, made.state_dict(), {"config": config.to_dict(settings)})
+    return path
+
+
+@pytest.fixture
+def real_model(real_weights, models_folder) -> Path:
+    """The one shipped model, with weights that the real engine takes."""
+    return shutil.copy(real_weights, models_folder / "phantom")
 
 
 @pytest.fixture

@@ -199,6 +199,15 @@ def test_results_fill_the_scene_and_the_window(patient, window):
     assert leftovers() == []
 
 
+def test_engine_that_says_nothing_for_long_is_told():
+    from CLMorphSlicerLib.job import Progress, State
+    from CLMorphSlicerLib.panel import progress_text, time_left
+
+    assert progress_text(Progress("affine", 0.1, 30.0), State.RUNNING) == "Affine · about 30 s left"
+    assert "no word from the engine for 75 s" in progress_text(Progress("affine", 0.1), State.RUNNING, 75.0)
+    assert time_left(300.0) == "about 5 min left" and time_left(None) == ""
+
+
 def test_cancel_leaves_the_scene_as_it_was(patient, window):
     before = node_ids()
     run = get_started(window, "waits")
@@ -285,6 +294,7 @@ def test_leaving_the_module_lets_the_run_go_on(patient, window):
     assert run.state.value == "done"
     window.enter()
     assert window.ui.segmentButton.enabled
+    assert window.ui.resultSelector.currentNode() is run.results.transform
 
 
 def test_working_files_are_kept_when_asked_for(patient, window):
@@ -356,7 +366,7 @@ def test_displacement_is_told_at_the_pointer(done, window):
     point = (-16.0, 4.0, 12.0)
     crosshair.SetCursorPositionRAS(point)
     length = np.linalg.norm(display.displacement_mm(done.transform, point))
-    assert length > 0.5 and window.ui.displacementLabel.text.startswith(f"{length:.1f} mm")
+    assert length > 0.5 and window.ui.displacementLabel.text.startswith(f"{length:.1f} mm here")
 
 
 def test_structures_can_be_hidden_in_3d(done, window):
@@ -370,6 +380,13 @@ def test_part_of_a_result_that_was_deleted_is_told_and_does_no_harm(done, window
     slicer.mrmlScene.RemoveNode(done.jacobian)
     window.ui.jacobianCheckBox.checked = True
     assert "Jacobian map of this result was deleted" in window.ui.displacementLabel.text
+
+
+def test_pointer_over_an_emptied_scene_does_no_harm(done, window):
+    slicer.mrmlScene.Clear(0)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    crosshair.SetCursorPositionRAS((1.0, 2.0, 3.0))
+    assert window.ui.displacementLabel.text == "–"
 
 
 def test_result_that_is_deleted_leaves_an_empty_panel(done, window):

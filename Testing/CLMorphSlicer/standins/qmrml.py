@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 
 import slicer
-from PySide6 import QtGui, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from . import pythonqt
@@ -152,6 +152,7 @@ class qMRMLSegmentsTableView(QWidget):
         self._table = QtWidgets.QTableWidget(0, len(self.COLUMNS), self)
         self._table.setHorizontalHeaderLabels(self.COLUMNS)
         self._table.verticalHeader().hide()
+        self._table.verticalHeader().setDefaultSectionSize(22)
         self._table.horizontalHeader().setStretchLastSection(True)
         for column, width in enumerate((28, 28, 60)):
             self._table.setColumnWidth(column, width)
@@ -174,23 +175,19 @@ class qMRMLSegmentsTableView(QWidget):
             segment = segmentation.GetNthSegment(row)
             colour = QtWidgets.QTableWidgetItem()
             colour.setBackground(QtGui.QColor.fromRgbF(*segment.GetColor()))
-            for column, item in enumerate(("👁", colour, "1.00", segment.GetName())):
-                item = QtWidgets.QTableWidgetItem(item) if isinstance(item, str) else item
+            shown = QtWidgets.QTableWidgetItem()
+            shown.setCheckState(QtCore.Qt.CheckState.Checked)
+            opacity, name = QtWidgets.QTableWidgetItem("1.00"), QtWidgets.QTableWidgetItem(segment.GetName())
+            for column, item in enumerate((shown, colour, opacity, name)):
                 self._table.setItem(row, column, item)
 
 
-class qMRMLTableView(QWidget):
+class qMRMLTableView(pythonqt.wrap(QtWidgets.QTableView)):
     """The cells of a table node."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._node = None
-        self._view = QtWidgets.QTableView(self)
-        self._view.horizontalHeader().setStretchLastSection(True)
-        self._view.verticalHeader().hide()
-        layout = QtWidgets.QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._view)
 
     def setMRMLScene(self, _scene) -> None:
         self.setMRMLTableNode(None)
@@ -208,7 +205,7 @@ class qMRMLTableView(QWidget):
             for row in range(table.GetNumberOfRows()):
                 cells = [QtGui.QStandardItem(column.GetVariantValue(row).ToString()) for column in columns]
                 model.appendRow(cells)
-        self._view.setModel(model)
+        self.setModel(model)
 
 
 def widgets() -> dict[str, type]:
