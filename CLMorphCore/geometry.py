@@ -58,12 +58,15 @@ def grid_over(lower_mm: Sequence[float], upper_mm: Sequence[float], spacing_mm: 
 
 
 def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper corner (mm, LPS-aligned) of the box around all voxels above the image's minimum.
+    """Lower and upper corner (mm, LPS-aligned) of the box around all voxels that are clearly above the minimum.
 
-    Padding of any width therefore changes nothing; an image without padding keeps its whole extent.
+    Clearly: by 2 % of the way to the 99th percentile. Padding of any width therefore changes nothing; an image without
+    padding keeps its whole extent.
     """
-    above = sitk.GetArrayViewFromImage(image)
-    above = above > above.min()
+    values = sitk.GetArrayViewFromImage(image)
+    low = float(values.min())
+    bright = np.percentile(values[values > low], 99)
+    above = values > low + 0.02 * (float(bright) - low)
     bounds = []
     for axis in (2, 1, 0):  # x, y, z of SimpleITK
         line = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))

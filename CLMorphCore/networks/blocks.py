@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = {"batch": nn.BatchNorm3d, "instance": lambda n: nn.InstanceNorm3d(n, affine=True), "none": lambda n: nn.Identity()}
@@ -25,7 +27,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: Sequence[int], *, norm: str) -> None:
         super().__init__()
         stages = [conv_block(1, channels[0], norm=norm)]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             down = conv_block(before, after, stride=2, norm=norm)
             stages.append(nn.Sequential(*down, *conv_block(after, after, norm=norm)))
         self.stages = nn.ModuleList(stages)
@@ -39,14 +41,18 @@ class Encoder(nn.Module):
 
 
 class Projection(nn.Module):
-    """Fully connected layers on the pooled coarsest features: the f of equation 8, (B, C, D, H, W) → (B, N)."""
+    """Fully connected layers on the coarsest features, pooled to 2×2×2: the f of equation 8, (B, C, D, H, W) → (B, N).
+
+    Pooled, so that any image size fits; not to a single voxel, because instance-normalised features have the same
+    mean in every image and would leave nothing to contrast.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(channels, size), nn.ReLU(inplace=True), nn.Linear(size, size))
+        self.layers = nn.Sequential(nn.Linear(8 * channels, size), nn.ReLU(inplace=True), nn.Linear(size, size))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features.mean(dim=(2, 3, 4)))
+        return self.layers(F.adaptive_avg_pool3d(features, 2).flatten(1))
 
 
 def initialise(network: nn.Module) -> None:
