@@ -6,10 +6,8 @@ what it remembers, and the way to do the same from Python:
     slicer.util.getModuleLogic("CLMorphSlicer").segment(volumeNode, model="hippocampus")
 """
 
-import enum
 import time
 from pathlib import Path
-from typing import Annotated
 
 import ctk
 import qt
@@ -17,10 +15,10 @@ import slicer
 import vtk
 from CLMorphSlicerLib import dependencies, models, nodes, panel, sample
 from CLMorphSlicerLib.job import State, start_process
+from CLMorphSlicerLib.parameters import FOLDER, Alignment, CLMorphSlicerParameterNode, options_of, what_is_missing
 from CLMorphSlicerLib.run import Options, Run, frames_of, why_not
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -29,7 +27,6 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-FOLDER = "folder:"  # the choice of a model that is not shipped
 POLL_MS = 100
 
 
@@ -63,102 +60,6 @@ def registerSampleData() -> None:
             thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "CLMorphSlicer.png"),
             customDownloader=lambda source, card=card: sample.add_sample(card),
         )
-
-
-class Device(enum.Enum):
-    """Where the engine computes; the value is the engine's word for it."""
-
-    AUTOMATIC = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-    def label(self) -> str:
-        return {"auto": _("Automatic"), "cpu": _("Processor"), "cuda": _("NVIDIA graphics card (CUDA)"),
-                "mps": _("Apple graphics processor (MPS)")}[self.value]  # fmt: skip
-
-
-class Alignment(enum.Enum):
-    """How the atlas is brought roughly onto the image."""
-
-    AUTOMATIC = "automatic"
-    TRANSFORM = "transform"
-    NONE = "none"
-
-    def label(self) -> str:
-        return {"automatic": _("Automatic (affine registration)"), "transform": _("A linear transform of the scene"),
-                "none": _("None: they lie on each other already")}[self.value]  # fmt: skip
-
-
-class Mode(enum.Enum):
-    """How the deformation is drawn; the value is the word of CLMorphSlicerLib.display."""
-
-    GRID = "grid"
-    GLYPH = "glyph"
-    CONTOUR = "contour"
-
-    def label(self) -> str:
-        return {"grid": _("Grid"), "glyph": _("Arrows"), "contour": _("Contours")}[self.value]
-
-
-@parameterNodeWrapper
-class CLMorphSlicerParameterNode:
-    """What the window shows, kept with the scene.
-
-    model: a shipped model's name, or FOLDER for the one in modelFolder. result: the transform node of a run.
-    """
-
-    inputVolume: slicer.vtkMRMLScalarVolumeNode
-    model: str
-    modelFolder: str
-    useSceneAtlas: bool = False
-    atlasVolume: slicer.vtkMRMLScalarVolumeNode
-    atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
-    device: Device
-    alignment: Alignment
-    initialTransform: slicer.vtkMRMLLinearTransformNode
-    threads: Annotated[int, WithinRange(0, 256)] = 0
-    keepFiles: bool = False
-    result: slicer.vtkMRMLTransformNode
-    showDeformation: bool = False
-    mode: Mode
-    inSlices: bool = True
-    in3D: bool = False
-    spacing: Annotated[float, WithinRange(1, 50)] = 10.0
-    scale: Annotated[float, WithinRange(0.1, 10)] = 1.0
-    lineWidth: Annotated[float, WithinRange(0.5, 10)] = 1.0
-    colorByDisplacement: bool = True
-    showJacobian: bool = False
-    jacobianOpacity: Annotated[float, WithinRange(0, 1)] = 0.5
-    showAtlas: bool = False
-    blend: Annotated[float, WithinRange(0, 1)] = 1.0
-
-
-def optionsOf(parameters: CLMorphSlicerParameterNode) -> Options:
-    """The options of a run as the window's parameters say."""
-    affine = {
-        Alignment.AUTOMATIC: None,
-        Alignment.NONE: "none",
-        Alignment.TRANSFORM: parameters.initialTransform,
-    }[parameters.alignment]
-    return Options(
-        model=parameters.modelFolder if parameters.model == FOLDER else parameters.model,
-        atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
-        atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
-        device=parameters.device.value,
-        affine=affine,
-        threads=parameters.threads,
-        keep_files=parameters.keepFiles,
-    )
-
-
-def whatIsMissing(parameters: CLMorphSlicerParameterNode) -> str:
-    """Why Segment cannot be pressed, as a sentence; empty when it can."""
-    if parameters.useSceneAtlas and parameters.atlasVolume is None:
-        return _("Choose the atlas image.")
-    if parameters.alignment is Alignment.TRANSFORM and parameters.initialTransform is None:
-        return _("Choose the transform of the initial alignment, under Advanced.")
-    return why_not(parameters.inputVolume, optionsOf(parameters))
 
 
 class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -233,7 +134,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             if dependencies.ensure():
                 self.progress.start(parameters.keepFiles)
-                self.logic.start(parameters.inputVolume, optionsOf(parameters), self._onRunChanged)
+                self.logic.start(parameters.inputVolume, options_of(parameters), self._onRunChanged)
         except (ValueError, RuntimeError, OSError) as error:
             self.progress.fail(error)
         self._refresh()
@@ -267,7 +168,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         byTransform = parameters.alignment is Alignment.TRANSFORM
         self.ui.initialTransformLabel.setVisible(byTransform)
         self.ui.initialTransformSelector.setVisible(byTransform)
-        self.progress.allow(whatIsMissing(parameters), self.logic.running)
+        self.progress.allow(what_is_missing(parameters), self.logic.running)
         self.deformation.show(parameters)
 
     def _offerModels(self) -> None:

@@ -37,6 +37,37 @@ def wait_until(condition, what: str = "it") -> None:
         time.sleep(0.002)
 
 
+def node_ids() -> set[str]:
+    import slicer.util
+
+    return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+
+
+def leftovers() -> list[str]:
+    """Folders of runs that were not removed."""
+    import slicer
+
+    return [path.name for path in Path(slicer.app.temporaryPath).glob("CLMorph-*")]
+
+
+def begin(window, mood: str):
+    """Press Segment with a fake engine of some mood; returns the run."""
+    window.logic.startProcess = fake_engine(mood)
+    window.ui.segmentButton.click()
+    assert window.logic.run is not None, window.ui.statusLabel.text
+    return window.logic.run
+
+
+def finish(window) -> None:
+    wait_until(lambda: not window.logic.running and not window.logic._timer.isActive(), "the end of the run")
+
+
+def get_started(window, mood: str):
+    run = begin(window, mood)
+    wait_until(lambda: run.job.progress.fraction > 0 and window.ui.progressBar.value > 0, "progress")
+    return run
+
+
 def write_bundle(folder: Path, **card: str) -> Path:
     """A model bundle with the phantom's atlas and no weights."""
     atlas = folder / "atlases" / "phantom"

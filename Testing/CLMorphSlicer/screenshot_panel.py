@@ -10,12 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "CLMorphSlicer")]
 
-from standins.scene import HeadlessSlicer  # first, as it chooses VTK's window
-
 import phantom
 import SimpleITK as sitk
 from qt_fixtures import fake_engine, wait_until, write_bundle
 from standins import application
+from standins.scene import HeadlessSlicer
 
 PICTURE = HERE.parents[1] / "CLMorphSlicer" / "Resources" / "Screenshots" / "panel.png"
 WIDTH = 440

@@ -7,8 +7,7 @@ import types
 
 import pytest
 
-if importlib.util.find_spec("slicer_core") is None:
-    pytest.skip("the MRML library is not installed: pip install slicer-core==5.12.4.0", allow_module_level=True)
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer
 import slicer.util

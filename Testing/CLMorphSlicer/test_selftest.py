@@ -1,6 +1,5 @@
 """The module's own self-test and the real engine, from the press on Segment to the labels in the scene."""
 
-import importlib.util
 import time
 
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 import SimpleITK as sitk
 from qt_fixtures import wait_until
 
-if importlib.util.find_spec("slicer_core") is None:
-    pytest.skip("the MRML library is not installed: pip install slicer-core==5.12.4.0", allow_module_level=True)
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer
 import slicer.util

@@ -1,6 +1,5 @@
 """The window, from its real .ui over the real scene: what it shows in each state, and what it leaves behind."""
 
-import importlib.util
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -8,43 +7,15 @@ from pathlib import Path
 import phantom
 import pytest
 import SimpleITK as sitk
-from qt_fixtures import fake_engine, wait_until, write_bundle
+from qt_fixtures import begin, finish, get_started, leftovers, node_ids, wait_until, write_bundle
 
-if importlib.util.find_spec("slicer_core") is None:
-    pytest.skip("the MRML library is not installed: pip install slicer-core==5.12.4.0", allow_module_level=True)
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer
 import slicer.util
 
 UI = Path(__file__).parents[2] / "CLMorphSlicer" / "Resources" / "UI" / "CLMorphSlicer.ui"
 INTERACTIVE = ("QPushButton", "QCheckBox", "QComboBox", "QSpinBox", "QProgressBar", "qMRML", "ctkSlider", "ctkPath")
-
-
-def node_ids() -> set[str]:
-    return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
-
-
-def leftovers() -> list[str]:
-    """Folders of runs that were not removed."""
-    return [path.name for path in Path(slicer.app.temporaryPath).glob("CLMorph-*")]
-
-
-def begin(window, mood: str):
-    """Press Segment with a fake engine of some mood; returns the run."""
-    window.logic.startProcess = fake_engine(mood)
-    window.ui.segmentButton.click()
-    assert window.logic.run is not None, window.ui.statusLabel.text
-    return window.logic.run
-
-
-def finish(window) -> None:
-    wait_until(lambda: not window.logic.running and not window.logic._timer.isActive(), "the end of the run")
-
-
-def get_started(window, mood: str):
-    run = begin(window, mood)
-    wait_until(lambda: run.job.progress.fraction > 0 and window.ui.progressBar.value > 0, "progress")
-    return run
 
 
 # -- the .ui file
@@ -136,8 +107,8 @@ def test_atlas_of_the_scene_needs_image_and_labels(patient, window, headless, tm
     assert run.results.atlas is window._parameterNode.atlasVolume
 
 
-def test_transform_of_the_initial_alignment_is_asked_for(patient, window, module):
-    window._parameterNode.alignment = module.Alignment.TRANSFORM
+def test_transform_of_the_initial_alignment_is_asked_for(patient, window, choices):
+    window._parameterNode.alignment = choices.Alignment.TRANSFORM
     assert "initial alignment" in window.ui.statusLabel.text
     window._parameterNode.initialTransform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     assert window.ui.segmentButton.enabled
@@ -146,30 +117,37 @@ def test_transform_of_the_initial_alignment_is_asked_for(patient, window, module
 # -- parameters
 
 
-def test_parameters_follow_the_widgets_and_the_widgets_the_parameters(patient, window, module):
+@pytest.fixture
+def choices(module):
+    from CLMorphSlicerLib import parameters
+
+    return parameters
+
+
+def test_parameters_follow_the_widgets_and_the_widgets_the_parameters(patient, window, choices):
     parameters, ui = window._parameterNode, window.ui
     ui.spacingSlider.value = 4.5
     ui.deviceSelector.currentIndex = 1
     ui.keepFilesCheckBox.checked = True
-    assert (parameters.spacing, parameters.device, parameters.keepFiles) == (4.5, module.Device.CPU, True)
-    parameters.threads, parameters.mode, parameters.blend = 3, module.Mode.CONTOUR, 0.25
+    assert (parameters.spacing, parameters.device, parameters.keepFiles) == (4.5, choices.Device.CPU, True)
+    parameters.threads, parameters.mode, parameters.blend = 3, choices.Mode.CONTOUR, 0.25
     assert (ui.threadsSpinBox.value, ui.modeSelector.currentText, ui.blendSlider.value) == (3, "Contours", 0.25)
 
 
-def test_parameters_are_kept_with_the_scene(patient, window, module, headless, tmp_path):
-    window._parameterNode.device, window._parameterNode.scale = module.Device.CUDA, 2.5
+def test_parameters_are_kept_with_the_scene(patient, window, choices, headless, tmp_path):
+    window._parameterNode.device, window._parameterNode.scale = choices.Device.CUDA, 2.5
     headless.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(0)
     assert window._parameterNode.scale == 1.0 and window._parameterNode.inputVolume is None
     headless.load_scene(tmp_path / "scene.mrb")
-    assert (window._parameterNode.device, window._parameterNode.scale) == (module.Device.CUDA, 2.5)
+    assert (window._parameterNode.device, window._parameterNode.scale) == (choices.Device.CUDA, 2.5)
     assert window.ui.scaleSlider.value == 2.5
     assert window.ui.inputVolumeSelector.currentNode().GetName() == "Ärztin Größe 1"
 
 
-def test_engine_gets_what_the_window_shows(patient, window, module):
+def test_engine_gets_what_the_window_shows(patient, window, choices):
     parameters = window._parameterNode
-    parameters.device, parameters.threads, parameters.alignment = module.Device.CPU, 2, module.Alignment.NONE
+    parameters.device, parameters.threads, parameters.alignment = choices.Device.CPU, 2, choices.Alignment.NONE
     arguments = list(map(str, begin(window, "works")._inputs.arguments))
     for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json")):
         assert arguments[arguments.index(option) + 1] == value
@@ -197,15 +175,6 @@ def test_results_fill_the_scene_and_the_window(patient, window):
     assert window.ui.segmentButton.enabled and not window.ui.cancelButton.enabled
     assert "a warning on the error stream" in window.ui.logText.toPlainText()
     assert leftovers() == []
-
-
-def test_engine_that_says_nothing_for_long_is_told():
-    from CLMorphSlicerLib.job import Progress, State
-    from CLMorphSlicerLib.panel import progress_text, time_left
-
-    assert progress_text(Progress("affine", 0.1, 30.0), State.RUNNING) == "Affine · about 30 s left"
-    assert "no word from the engine for 75 s" in progress_text(Progress("affine", 0.1), State.RUNNING, 75.0)
-    assert time_left(300.0) == "about 5 min left" and time_left(None) == ""
 
 
 def test_cancel_leaves_the_scene_as_it_was(patient, window):
@@ -312,132 +281,6 @@ def test_missing_packages_stop_the_run_with_their_reason(patient, window, module
     monkeypatch.setattr(module.dependencies, "ensure", fails)
     window.ui.segmentButton.click()
     assert window.logic.run is None and window.ui.statusLabel.text == "torch could not be installed"
-
-
-# -- deformation
-
-
-@pytest.fixture
-def done(patient, window, headless):
-    headless.add_slice_view("Red", "Axial", 200)
-    begin(window, "works")
-    finish(window)
-    return window.logic.run.results
-
-
-def test_deformation_is_drawn_as_the_controls_say(done, window, module):
-    display = done.field.GetDisplayNode()
-    assert display is None or not display.GetVisibility()
-    window.ui.showDeformationCheckBox.checked = True
-    window.ui.modeSelector.currentIndex = 1
-    window.ui.spacingSlider.value = 8.0
-    window.ui.inSlicesCheckBox.checked = False
-    window.ui.in3DCheckBox.checked = True
-    display = done.field.GetDisplayNode()
-    assert display.GetVisibility() and display.GetVisualizationMode() == display.VIS_MODE_GLYPH
-    assert display.GetGlyphSpacingMm() == 8.0
-    assert display.GetVisibility3D() and not display.GetVisibility2D()
-    window.ui.showDeformationCheckBox.checked = False
-    assert not display.GetVisibility()
-
-
-def test_slider_goes_from_before_to_after(done, window):
-    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
-    window.ui.atlasCheckBox.checked = True
-    window.ui.blendSlider.value = 0.0
-    assert composite.GetNthLayerVolumeID(1) == done.affine_warped.GetID() and composite.GetNthLayerOpacity(3) == 0.0
-    window.ui.blendSlider.value = 1.0
-    assert composite.GetNthLayerVolumeID(3) == done.warped.GetID() and composite.GetNthLayerOpacity(3) > 0.0
-
-
-def test_jacobian_lies_over_the_slices_when_on(done, window):
-    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
-    window.ui.jacobianCheckBox.checked = True
-    assert composite.GetNthLayerVolumeID(1) == done.jacobian.GetID()
-    window.ui.jacobianCheckBox.checked = False
-    assert composite.GetNthLayerVolumeID(1) != done.jacobian.GetID()
-
-
-def test_displacement_is_told_at_the_pointer(done, window):
-    import numpy as np
-    from CLMorphSlicerLib import display
-
-    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    point = (-16.0, 4.0, 12.0)
-    crosshair.SetCursorPositionRAS(point)
-    length = np.linalg.norm(display.displacement_mm(done.transform, point))
-    assert length > 0.5 and window.ui.displacementLabel.text.startswith(f"{length:.1f} mm here")
-
-
-def test_structures_can_be_hidden_in_3d(done, window):
-    window.ui.show3DCheckBox.checked = False
-    assert not done.segmentation.GetDisplayNode().GetVisibility3D()
-    window.ui.show3DCheckBox.checked = True
-    assert done.segmentation.GetDisplayNode().GetVisibility3D()
-
-
-def test_part_of_a_result_that_was_deleted_is_told_and_does_no_harm(done, window):
-    slicer.mrmlScene.RemoveNode(done.jacobian)
-    window.ui.jacobianCheckBox.checked = True
-    assert "Jacobian map of this result was deleted" in window.ui.displacementLabel.text
-
-
-def test_pointer_over_an_emptied_scene_does_no_harm(done, window):
-    slicer.mrmlScene.Clear(0)
-    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    crosshair.SetCursorPositionRAS((1.0, 2.0, 3.0))
-    assert window.ui.displacementLabel.text == "–"
-
-
-def test_result_that_is_deleted_leaves_an_empty_panel(done, window):
-    slicer.mrmlScene.RemoveNode(done.transform)
-    window._refresh()
-    assert window.ui.segmentsTable.segmentationNode() is None
-    assert not window.ui.showDeformationCheckBox.enabled
-
-
-# -- without the window
-
-
-def test_logic_segments_from_python(patient, module):
-    results = module.CLMorphSlicerLogic(fake_engine("works")).segment(patient, model="phantom")
-    assert results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
-    assert leftovers() == []
-
-
-def test_logic_raises_the_engines_sentence(patient, module):
-    from CLMorphSlicerLib.job import EngineError
-
-    with pytest.raises(EngineError, match="2 slices"):
-        module.CLMorphSlicerLogic(fake_engine("refuses")).segment(patient)
-    with pytest.raises(ValueError, match="no model 'brain'; there are phantom"):
-        module.CLMorphSlicerLogic().segment(patient, "brain")
-
-
-def test_logic_segments_lists_and_sequences(patient, module):
-    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
-    for value in ("0", "1"):
-        sequence.SetDataNodeAtValue(patient, value)
-    logic = module.CLMorphSlicerLogic(fake_engine("works"))
-    assert [results.volume for results in logic.segment([patient])] == [patient]
-    names = [results.volume.GetName() for results in logic.segment(sequence)]
-    assert names == ["heart [0]", "heart [1]"]
-
-
-def test_one_run_at_a_time(patient, window, module):
-    get_started(window, "waits")
-    with pytest.raises(RuntimeError, match="running already"):
-        window.logic.start(patient, module.optionsOf(window._parameterNode))
-
-
-def test_sample_data_is_registered_and_made_without_a_download(module):
-    import SampleData
-
-    slicer.app.emit("startupCompleted")
-    source = SampleData.SampleDataLogic.sources["CLMorph"][0]
-    volume = source.customDownloader(source)
-    assert source.uris == "" and volume.GetName() == "Phantom sample"
-    assert volume.GetImageData().GetDimensions() == phantom.atlas()[0].GetSize()
 
 
 # -- the event loop

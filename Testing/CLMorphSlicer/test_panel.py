@@ -1,0 +1,97 @@
+"""What the window shows of a result: structures, figures, deformation and overlays, and what it says of a run."""
+
+import numpy as np
+import pytest
+from qt_fixtures import begin, finish
+
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+import slicer
+import slicer.util
+
+
+@pytest.fixture
+def done(patient, window, headless):
+    headless.add_slice_view("Red", "Axial", 200)
+    begin(window, "works")
+    finish(window)
+    return window.logic.run.results
+
+
+def test_deformation_is_drawn_as_the_controls_say(done, window, module):
+    display = done.field.GetDisplayNode()
+    assert display is None or not display.GetVisibility()
+    window.ui.showDeformationCheckBox.checked = True
+    window.ui.modeSelector.currentIndex = 1
+    window.ui.spacingSlider.value = 8.0
+    window.ui.inSlicesCheckBox.checked = False
+    window.ui.in3DCheckBox.checked = True
+    display = done.field.GetDisplayNode()
+    assert display.GetVisibility() and display.GetVisualizationMode() == display.VIS_MODE_GLYPH
+    assert display.GetGlyphSpacingMm() == 8.0
+    assert display.GetVisibility3D() and not display.GetVisibility2D()
+    window.ui.showDeformationCheckBox.checked = False
+    assert not display.GetVisibility()
+
+
+def test_slider_goes_from_before_to_after(done, window):
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    window.ui.atlasCheckBox.checked = True
+    window.ui.blendSlider.value = 0.0
+    assert composite.GetNthLayerVolumeID(1) == done.affine_warped.GetID() and composite.GetNthLayerOpacity(3) == 0.0
+    window.ui.blendSlider.value = 1.0
+    assert composite.GetNthLayerVolumeID(3) == done.warped.GetID() and composite.GetNthLayerOpacity(3) > 0.0
+
+
+def test_jacobian_lies_over_the_slices_when_on(done, window):
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    window.ui.jacobianCheckBox.checked = True
+    assert composite.GetNthLayerVolumeID(1) == done.jacobian.GetID()
+    window.ui.jacobianCheckBox.checked = False
+    assert composite.GetNthLayerVolumeID(1) != done.jacobian.GetID()
+
+
+def test_displacement_is_told_at_the_pointer(done, window):
+    from CLMorphSlicerLib import display
+
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    point = (-16.0, 4.0, 12.0)
+    crosshair.SetCursorPositionRAS(point)
+    length = np.linalg.norm(display.displacement_mm(done.transform, point))
+    assert length > 0.5 and window.ui.displacementLabel.text.startswith(f"{length:.1f} mm here")
+
+
+def test_structures_can_be_hidden_in_3d(done, window):
+    window.ui.show3DCheckBox.checked = False
+    assert not done.segmentation.GetDisplayNode().GetVisibility3D()
+    window.ui.show3DCheckBox.checked = True
+    assert done.segmentation.GetDisplayNode().GetVisibility3D()
+
+
+def test_part_of_a_result_that_was_deleted_is_told_and_does_no_harm(done, window):
+    slicer.mrmlScene.RemoveNode(done.jacobian)
+    window.ui.jacobianCheckBox.checked = True
+    assert "Jacobian map of this result was deleted" in window.ui.displacementLabel.text
+
+
+def test_pointer_over_an_emptied_scene_does_no_harm(done, window):
+    slicer.mrmlScene.Clear(0)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    crosshair.SetCursorPositionRAS((1.0, 2.0, 3.0))
+    assert window.ui.displacementLabel.text == "–"
+
+
+def test_result_that_is_deleted_leaves_an_empty_panel(done, window):
+    slicer.mrmlScene.RemoveNode(done.transform)
+    window._refresh()
+    assert window.ui.segmentsTable.segmentationNode() is None
+    assert not window.ui.showDeformationCheckBox.enabled
+
+
+def test_engine_that_says_nothing_for_long_is_told():
+    from CLMorphSlicerLib.job import Progress, State
+    from CLMorphSlicerLib.panel import progress_text, time_left
+
+    assert progress_text(Progress("affine", 0.1, 30.0), State.RUNNING) == "Affine · about 30 s left"
+    assert "no word from the engine for 75 s" in progress_text(Progress("affine", 0.1), State.RUNNING, 75.0)
+    assert time_left(300.0) == "about 5 min left" and time_left(None) == ""
