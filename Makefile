@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Each makes its own environment in .venv from pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# torch before anything that depends on it: pip then keeps this build instead of looking for another one
+TORCH = $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+# one thread for each test process: the suite measures behaviour, and two cores run two of them
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint train-hippocampus train-brain clean
+
+demo: $(VENV)/.installed
+	OMP_NUM_THREADS= $(BIN)/clmorph demo -o demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet -c constraints.txt '.[lint]'
+	$(BIN)/ruff check
+	$(BIN)/mypy CLMorphCore Training
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+train-hippocampus:
+	Training/recipes/train.sh hippocampus
+train-brain:
+	Training/recipes/train.sh brain
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
