@@ -1,7 +1,7 @@
 """CLMorph in 3D Slicer: choose a scan, press Segment, see the structures and the deformation behind them.
 
-The computing is done by the engine CLMorphCore in a process of its own (CLMorphSlicerLib/job.py); this file is the window,
-what it remembers, and the way to do the same from Python:
+The computing is done by the engine CLMorphCore in a process of its own (CLMorphSlicerLib/job.py); this file is the
+window, and the way to do the same from Python:
 
     slicer.util.getModuleLogic("CLMorphSlicer").segment(volumeNode, model="hippocampus")
 """
@@ -40,7 +40,7 @@ class CLMorphSlicer(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["CLMorph developers"]
         self.parent.helpText = _(
-            "Finds anatomical structures by warping a labelled atlas onto the image, and shows how the atlas was warped."
+            "Finds anatomical structures by warping a labelled atlas onto the image, and shows how it was warped."
         )
         self.parent.acknowledgementText = _("For research. Not a medical device.")
         slicer.app.connect("startupCompleted()", registerSampleData)

@@ -1,8 +1,8 @@
 """Runs the engine as `python child.py ROOT FOLDER ARGUMENTS...`, and ends with the program that started it.
 
-The parent keeps the other end of this process's standard input. When the parent closes it, dies or is killed, reading it
-comes to an end: FOLDER is removed (an empty FOLDER means: nothing to remove) and the process stops at once. This works on
-every platform and through PythonSlicer's launcher, which a signal to the launched process does not.
+The parent keeps the other end of this process's standard input. When the parent closes it, dies or is killed, reading
+it comes to an end: FOLDER is removed (an empty FOLDER means: nothing to remove) and the process stops at once. This
+works on every platform and through PythonSlicer's launcher, which a signal to the launched process does not.
 """
 
 import os

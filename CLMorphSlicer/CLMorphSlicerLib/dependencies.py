@@ -1,7 +1,7 @@
 """The Python packages that the engine needs and Slicer lacks: found missing, confirmed once, installed.
 
-torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy and SimpleITK are
-Slicer's own and are never touched.
+torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy and SimpleITK
+are Slicer's own and are never touched.
 """
 
 import importlib
@@ -54,7 +54,7 @@ def is_installed(requirement: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     found = importlib.util.find_spec(name)
-    whole = found is not None and found.origin is not None  # an installation that broke off leaves a folder without code
+    whole = found is not None and found.origin is not None  # one that broke off leaves a folder without code
     return whole and _version(version) >= _version(least)
 
 
@@ -78,7 +78,7 @@ def ensure() -> bool:
     if not needed:
         return True
     if slicer.app.testingEnabled():
-        raise InstallationError(f"{', '.join(needed.names)} is missing, and nothing is installed while Slicer tests itself")
+        raise InstallationError(f"{', '.join(needed.names)}: missing; nothing is installed while Slicer tests itself")
     if needed.extension:
         return _offer_extension()
     listed = "\n".join(f"  • {name}" for name in needed.names)

@@ -1,7 +1,7 @@
 """The engine as a child process: its output goes to files, a timer looks at them, another file asks it to stop.
 
-Nothing here knows Qt or MRML, and there is no thread and no pipe to read: in Slicer, Python's threads stand still while the
-window waits, and a pipe that nobody reads stops the engine.
+Nothing here knows Qt or MRML, and there is no thread and no pipe to read: in Slicer, Python's threads stand still while
+the window waits, and a pipe that nobody reads stops the engine.
 """
 
 import json
@@ -54,13 +54,13 @@ class EngineCancelled(RuntimeError):
 
 
 def python_executable() -> str:
-    """The Python interpreter that runs the engine: PythonSlicer inside Slicer (where sys.executable is Slicer itself)."""
+    """The Python that runs the engine: PythonSlicer inside Slicer, where sys.executable is Slicer itself."""
     found = shutil.which("PythonSlicer")
     if found:
         return found
     if Path(sys.executable).stem.lower().startswith("python"):
         return sys.executable
-    raise EngineError("Slicer's Python interpreter (PythonSlicer) was not found on the PATH; start Slicer by its launcher")
+    raise EngineError("Slicer's Python (PythonSlicer) was not found on the PATH; start Slicer by its launcher")
 
 
 def engine_command(root: Path, arguments: list[str], folder: Path, keep: bool = False) -> list[str]:
@@ -113,12 +113,14 @@ class Tail:
 
 
 class Job:
-    """One run of the engine in `folder`. Call `poll` now and then; `state`, `progress`, `message` and `log` tell the rest.
+    """One run of the engine in `folder`. Call `poll` now and then; `state`, `progress`, `message`, `log` tell the rest.
 
     start(command, folder) -> process is what starts it; end(process) is what ends it by force.
     """
 
-    def __init__(self, command: list[str], folder: Path, *, start=start_process, end=end_process, clock=time.monotonic):
+    def __init__(
+        self, command: list[str], folder: Path, *, start=start_process, end=end_process, clock=time.monotonic
+    ) -> None:
         self.folder = folder
         self.state = State.RUNNING
         self.progress = Progress()

@@ -1,4 +1,4 @@
-"""A synthetic patient: the atlas of a shipped model, warped by a known smooth field. Made on the spot, never downloaded."""
+"""A synthetic patient: the atlas of a shipped model, warped by a known smooth field. Nothing is downloaded."""
 
 import csv
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots/panel.png: `python screenshot_panel.py`.
 
-The panel is the real one after a segmentation of the phantom; only the engine is played.
+The panel is the real one. With a model that ships, its synthetic patient is segmented by the real engine; without one,
+the phantom, and the engine is played.
 """
 
 import sys
@@ -10,30 +11,32 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "CLMorphSlicer")]
 
-import phantom
-import SimpleITK as sitk
-from qt_fixtures import fake_engine, wait_until, write_bundle
-from standins import application
-from standins.scene import HeadlessSlicer
-
 PICTURE = HERE.parents[1] / "CLMorphSlicer" / "Resources" / "Screenshots" / "panel.png"
 WIDTH = 440
 
 
-def draw(headless: HeadlessSlicer, folder: Path) -> None:
-    """Segment the phantom in the panel, unfold it, and write the picture."""
+def draw(headless, folder: Path) -> None:
+    """Segment a volume in the panel, unfold it, and write the picture."""
+    import phantom
+    import SimpleITK as sitk
     from CLMorphSlicerLib import models
+    from qt_fixtures import fake_engine, wait_until, write_bundle
+    from standins import application
 
-    write_bundle(folder / "models" / "phantom", title="Head phantom", purpose="Three structures of a phantom",
-                 modality="MRI T1")  # fmt: skip
-    models.models_folder = lambda: folder / "models"
     application.slicer_with_qt(headless)
     module = application.load_module()
     module.dependencies.ensure = lambda: True
-    sitk.WriteImage(phantom.patient("RAS"), str(folder / "Patient.nii.gz"))
-    headless.load_volume(folder / "Patient.nii.gz")
+    shipped = models.shipped_models()
+    if shipped:
+        module.sample.add_sample(shipped[0])
+    else:
+        write_bundle(folder / "models" / "phantom", title="Head phantom", purpose="Three structures", modality="MRI")
+        models.models_folder = lambda: folder / "models"
+        sitk.WriteImage(phantom.patient("RAS"), str(folder / "Patient.nii.gz"))
+        headless.load_volume(folder / "Patient.nii.gz")
     widget = application.make_widget(module)
-    widget.logic.startProcess = fake_engine("works")
+    if not shipped:
+        widget.logic.startProcess = fake_engine("works")
     widget.ui.segmentButton.click()
     wait_until(lambda: not widget.logic.running and not widget.logic._timer.isActive())
     widget.ui.showDeformationCheckBox.checked = True
@@ -48,5 +51,7 @@ def draw(headless: HeadlessSlicer, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    from standins.scene import HeadlessSlicer
+
     with HeadlessSlicer() as headless_slicer, tempfile.TemporaryDirectory() as temporary:
         draw(headless_slicer, Path(temporary))

@@ -1,4 +1,4 @@
-"""Installing what the engine needs: found missing, asked once, through the right door, numpy and SimpleITK untouched."""
+"""Installing what the engine needs: found missing, asked once, each its way, numpy and SimpleITK untouched."""
 
 import importlib.util
 import subprocess

@@ -176,7 +176,8 @@ def test_child_ends_with_its_parent_and_removes_the_folder(engine_root, folder):
     (stub / "CLMorphSlicerLib").mkdir(parents=True)
     for name in ("job.py", "child.py"):
         (stub / "CLMorphSlicerLib" / name).write_text((library / "CLMorphSlicerLib" / name).read_text())
-    parent = subprocess.Popen([sys.executable, "-c", code, str(stub), str(engine_root), str(folder)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", code, str(stub), str(engine_root), str(folder)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE)
     pid = int(parent.stdout.readline())
     end = time.monotonic() + TIME_OUT_S
     while not (folder / "stdout.txt").read_text():

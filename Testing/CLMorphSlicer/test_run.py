@@ -63,7 +63,8 @@ def test_sample_data_is_registered_and_made_without_a_download(module):
 def atlas_nodes(headless, tmp_path):
     for image, name in zip(phantom.atlas(), ("atlas", "labels"), strict=True):
         sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
-    return headless.load_volume(tmp_path / "atlas.nii.gz"), headless.load_volume(tmp_path / "labels.nii.gz", labels=True)
+    atlas, labels = tmp_path / "atlas.nii.gz", tmp_path / "labels.nii.gz"
+    return headless.load_volume(atlas), headless.load_volume(labels, labels=True)
 
 
 def write(volume, folder, **options) -> dict[str, str]:

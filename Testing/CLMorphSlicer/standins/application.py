@@ -22,7 +22,7 @@ from . import ctk, pythonqt, qt
 sys.modules.setdefault("qt", qt)
 sys.modules.setdefault("ctk", ctk)
 
-from . import parameters, qmrml  # they import the two above by their names in Slicer
+from . import parameters, qmrml  # noqa: E402  (they import the two above by their names in Slicer)
 
 MODULE_FOLDER = Path(__file__).resolve().parents[3] / "CLMorphSlicer"
 

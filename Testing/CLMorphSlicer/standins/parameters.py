@@ -1,7 +1,7 @@
 """Stand-in for `slicer.parameterNodeWrapper`: typed attributes kept in a real vtkMRMLScriptedModuleNode.
 
-Values are stored as Slicer stores them (text under the parameter's name, nodes as references), so a scene that was saved
-by one is read by the other. connectGui() ties each widget that has the property SlicerParameterName to its parameter.
+Values are kept as text under the parameter's name, nodes as references. connectGui() ties each widget that has the
+property SlicerParameterName to its parameter, where Slicer has a connector for the two.
 """
 
 from __future__ import annotations
@@ -183,9 +183,9 @@ def connector(widget, parameter: Parameter) -> Connector:
         return _by_property(widget, "checked", widget.stateChanged, bool)
     if kind is bool and widget_kind is qt.QPushButton and widget.checkable:
         return _by_property(widget, "checked", widget.toggled, bool)
-    if kind in (int, float) and widget_kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) or (
-        kind is int and widget_kind in (qt.QSpinBox, qt.QSlider)
-    ):
+    of_numbers = (qt.QDoubleSpinBox, ctk.ctkSliderWidget)
+    of_whole_numbers = (*of_numbers, qt.QSpinBox, qt.QSlider)
+    if (kind is float and widget_kind in of_numbers) or (kind is int and widget_kind in of_whole_numbers):
         _limit(widget, parameter)
         return _by_property(widget, "value", widget.valueChanged, kind)
     if issubclass(kind, enum.Enum) and widget_kind is qt.QComboBox:
