@@ -9,13 +9,14 @@ FOLD_COLOR = (1.0, 0.88, 0.0)
 SHRINK_COLOR = (0.02, 0.19, 0.58)
 NEUTRAL_COLOR = (0.97, 0.97, 0.97)
 GROW_COLOR = (0.60, 0.0, 0.05)
-HIGHEST = 2.0
 ENTRIES = 256
+FOLD_ENTRIES = 51
+HIGHEST = 2.0
 
-# A volume is shown by index = floor((value - lowest) * 255 / (HIGHEST - lowest)), clamped to 0..255. With `lowest` one
-# step below zero (less a hair, for rounding) entry 0 holds exactly the folds, and 1.0 falls into the middle entry.
-STEP = HIGHEST / (ENTRIES - 2)
-LOWEST = -STEP * (1.0 - 1e-4)
+# A volume is shown by entry floor((value - LOWEST) / STEP), clamped to 0..255. The first FOLD_ENTRIES entries end at
+# zero (a hair above it, so that zero is a fold too): a fold is never mixed with a shrinkage.
+STEP = HIGHEST / (ENTRIES - 1 - FOLD_ENTRIES)
+LOWEST = -FOLD_ENTRIES * STEP + 1e-4 * STEP
 
 _NAME = "CLMorph Jacobian"
 
@@ -26,7 +27,7 @@ def jacobian_color(determinant: float) -> tuple[float, float, float]:
         return FOLD_COLOR
     strength = float(np.clip(np.log2(determinant), -1.0, 1.0))
     end = np.array(GROW_COLOR if strength > 0.0 else SHRINK_COLOR)
-    return tuple(np.array(NEUTRAL_COLOR) * (1.0 - abs(strength)) + end * abs(strength))
+    return tuple((np.array(NEUTRAL_COLOR) * (1.0 - abs(strength)) + end * abs(strength)).tolist())
 
 
 def jacobian_color_node() -> slicer.vtkMRMLColorTableNode:
@@ -37,10 +38,10 @@ def jacobian_color_node() -> slicer.vtkMRMLColorTableNode:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", _NAME)
     node.SetTypeToUser()
     node.SetNumberOfColors(ENTRIES)
-    node.SetColor(0, "fold", *FOLD_COLOR, 1.0)
-    for entry in range(1, ENTRIES):
-        determinant = (entry - 0.5) * STEP
-        node.SetColor(entry, f"{determinant:.2f}", *jacobian_color(determinant), 1.0)
+    for entry in range(ENTRIES):
+        determinant = (entry - FOLD_ENTRIES + 0.5) * STEP  # in the middle of those that the entry shows
+        name = "fold" if determinant < 0.0 else f"{determinant:.2f}"
+        node.SetColor(entry, name, *jacobian_color(determinant), 1.0)
     return node
 
 
@@ -52,3 +53,17 @@ def color_by_jacobian(volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(LOWEST, HIGHEST)
     display.SetInterpolate(False)  # between two voxels a fold must not look like a shrinkage
+
+
+def show_legend(volume_node: slicer.vtkMRMLScalarVolumeNode, visible: bool) -> None:
+    """Show or hide what the colours mean, in the views that show the map."""
+    logic = slicer.modules.colors.logic()
+    legend = logic.GetColorLegendDisplayNode(volume_node)
+    if legend is None:
+        if not visible:
+            return
+        legend = logic.AddDefaultColorLegendDisplayNode(volume_node)
+        legend.SetTitleText("Jacobian")
+        legend.SetLabelFormat("%.1f")
+        legend.SetNumberOfLabels(6)
+    legend.SetVisibility(visible)

@@ -9,6 +9,7 @@ import slicer
 import slicer.util
 import vtk
 
+from .colors import show_legend
 from .errors import NodeError
 from .nodes import Results, results_of
 
@@ -140,6 +141,8 @@ def show_slices(
             with slicer.util.NodeModify(composite):
                 composite.SetBackgroundVolumeID(_present(results, "volume").GetID())
                 _set_layers(composite, layers)
+        if results.jacobian is not None:
+            show_legend(results.jacobian, jacobian_opacity > 0.0)
 
 
 def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
@@ -150,7 +153,7 @@ def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
 
 
 def _set_layers(composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[object, float]]) -> None:
-    for index, (volume, opacity) in zip(LAYERS, layers):
+    for index, (volume, opacity) in zip(LAYERS, layers, strict=False):
         if composite.GetNthLayerVolumeID(index) != volume.GetID():
             composite.SetNthLayerVolumeID(index, volume.GetID())
         composite.SetNthLayerOpacity(index, opacity)
@@ -159,7 +162,7 @@ def _set_layers(composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[
 
 
 def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, float, float]) -> np.ndarray:
-    """u(p) = A⁻¹(T(p)) − p: from a point p of the patient to where the affine alone would put its atlas point; (3,) RAS."""
+    """u(p) = A⁻¹(T(p)) − p of a point p of the patient: to where the affine alone puts its atlas point; (3,) RAS."""
     in_atlas, without_affine = [0.0] * 3, [0.0] * 3
     transform_node.GetTransformFromParent().TransformPoint(ras, in_atlas)
     _present(results_of(transform_node), "affine").GetTransformToParent().TransformPoint(in_atlas, without_affine)

@@ -1,4 +1,4 @@
-"""A patient and an atlas made of smooth shapes, a deformation known exactly, and the folder that the engine would write.
+"""A patient and an atlas of smooth shapes, a deformation known exactly, and the folder that the engine would write.
 
 All analytic fields live in LPS, mm. The atlas grid runs towards left (LAS), as the common brain templates do.
 """
@@ -13,7 +13,8 @@ import SimpleITK as sitk
 
 STRUCTURES = (
     {"value": 1, "name": "Body", "color": "#d8a24f", "terminology": ""},
-    {"value": 2, "name": "Anterior hippocampus", "color": "#d8654f", "terminology": "SCT^4421005^Structure of hippocampus"},
+    {"value": 2, "name": "Anterior hippocampus", "color": "#d8654f",
+     "terminology": "SCT^4421005^Structure of hippocampus"},
     {"value": 5, "name": "Ventricle", "color": "#4f8fd8", "terminology": "SCT^35764002^Brain ventricle"},
 )
 # label value -> centre and radii of an ellipsoid of the atlas, mm
@@ -48,7 +49,7 @@ def atlas() -> tuple[sitk.Image, sitk.Image]:
     x, y, z = -63.0 + 2.0 * i, 71.0 - 2.0 * j, -59.0 + 2.0 * k
     labels = np.zeros(x.shape, np.uint8)
     for value, (centre, radii) in SHAPES.items():
-        inside = sum(((c - c0) / r) ** 2 for c, c0, r in zip((x, y, z), centre, radii)) < 1.0
+        inside = sum(((c - c0) / r) ** 2 for c, c0, r in zip((x, y, z), centre, radii, strict=True)) < 1.0
         labels[inside] = value
     intensity = np.choose(np.searchsorted([0, 1, 2, 5], labels), [10.0, 420.0, 760.0, 180.0])
     intensity += 40.0 * np.cos(x / 7.0) * np.cos(y / 9.0) * np.cos(z / 8.0) * (labels > 0)

@@ -115,8 +115,8 @@ def set_jacobian(results: nodes.Results, ijk: tuple[int, int, int], value: float
 def test_map_shows_the_colour_of_a_known_voxel(shown, value):
     results, view = shown
     point = set_jacobian(results, (30, 30, 25), value)
-    display.show_slices(results.transform, jacobian_opacity=1.0)
     row, column = view.pixel_at(point)
+    display.show_slices(results.transform, jacobian_opacity=1.0)
     seen = view.grab()[row, column] / 255.0
     assert seen == pytest.approx(colors.jacobian_color(value), abs=0.02)
     assert (np.abs(seen - colors.FOLD_COLOR).max() < 0.02) == (value <= 0.0)
@@ -134,12 +134,26 @@ def test_map_is_translucent_over_the_patient(shown):
     assert view.grab()[row, column] / 255.0 == pytest.approx(patient, abs=ONE_GREY_LEVEL)
 
 
-def test_colours_of_shrinking_and_growing_mirror_each_other():
+def test_legend_of_the_map_is_shown_with_it_and_says_what_a_fold_is(shown):
+    results, view = shown
+    slicer.util.arrayFromVolume(results.jacobian)[:] = 1.0
+    slicer.util.arrayFromVolumeModified(results.jacobian)
+    display.show_slices(results.transform, jacobian_opacity=1.0)
+    with_legend = view.grab() / 255.0
+    assert (np.abs(with_legend - colors.FOLD_COLOR).max(axis=-1) < 0.02).sum() > 20
+    display.show_slices(results.transform)
+    assert not (np.abs(view.grab() / 255.0 - colors.FOLD_COLOR).max(axis=-1) < 0.02).any()
+
+
+def test_colours_are_neutral_at_one_and_full_where_a_volume_is_halved_or_doubled():
     assert colors.jacobian_color(1.0) == pytest.approx(colors.NEUTRAL_COLOR)
     assert colors.jacobian_color(0.5) == pytest.approx(colors.SHRINK_COLOR)
     assert colors.jacobian_color(2.0) == pytest.approx(colors.GROW_COLOR)
-    assert colors.jacobian_color(1e-9) != colors.FOLD_COLOR
-    assert colors.jacobian_color(0.0) == colors.FOLD_COLOR
+
+
+def test_only_folds_have_the_colour_of_folds():
+    assert colors.jacobian_color(0.0) == colors.jacobian_color(-3.0) == colors.FOLD_COLOR
+    assert colors.jacobian_color(1e-9) == pytest.approx(colors.SHRINK_COLOR)
 
 
 # -- before and after
@@ -229,13 +243,16 @@ def test_deleted_node_is_named_in_the_error(shown):
 
 
 @pytest.mark.parametrize(
-    ("highest", "levels"), [(0.0, []), (6.9, [1, 2, 3, 4, 5, 6]), (0.8, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]), (25, [5, 10, 15, 20])]
+    ("highest", "levels"),
+    [(0.0, []), (6.9, [1, 2, 3, 4, 5, 6]), (0.8, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]), (25, [5, 10, 15, 20])],
 )
 def test_contour_levels_are_round_and_below_the_largest(highest, levels):
     assert display.contour_levels_mm(highest) == pytest.approx(levels)
 
 
-@pytest.mark.parametrize(("value", "rounded"), [(1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (7.3, 5.0), (0.031, 0.02), (450.0, 200.0)])
+@pytest.mark.parametrize(
+    ("value", "rounded"), [(1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (7.3, 5.0), (0.031, 0.02), (450.0, 200.0)]
+)
 def test_round_numbers(value, rounded):
     assert display.round_number(value) == pytest.approx(rounded)
 
@@ -247,7 +264,11 @@ def test_suggested_spacing_fits_the_patient(shown):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"mode": "cloud"}, "unknown mode 'cloud'"), ({"spacing_mm": 0.0}, "spacing_mm is 0.0"), ({"scale": -1.0}, "scale is")],
+    [
+        ({"mode": "cloud"}, "unknown mode 'cloud'"),
+        ({"spacing_mm": 0.0}, "spacing_mm is 0.0"),
+        ({"scale": -1.0}, "scale is -1.0"),
+    ],
 )
 def test_wrong_styles_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

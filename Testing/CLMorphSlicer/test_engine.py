@@ -8,15 +8,14 @@ import pytest
 import SimpleITK as sitk
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
-torch = pytest.importorskip("torch", reason="the engine needs torch")
+pytest.importorskip("torch", reason="the engine needs torch")
 
 import phantom
 import slicer
+import torch
 from CLMorphSlicerLib import display, nodes
-from qt_fixtures import write_bundle
-from test_nodes import (
+from places import (
     FLIP,
-    GRIDS,
     TOLERANCE_MM,
     greatest_disagreement,
     greatest_distance,
@@ -26,6 +25,7 @@ from test_nodes import (
     ras_points,
     segment_points,
 )
+from qt_fixtures import write_bundle
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -77,7 +77,7 @@ def check_places(results: nodes.Results, output: Path) -> None:
     assert display.max_displacement_mm(results.transform) > 1.0  # else nothing was shown
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", phantom.GRIDS)
 def test_real_engine_keeps_places_on_every_kind_of_grid(headless, phantom_files, bundle, tmp_path, grid):
     volume = headless.load_volume(phantom_files(grid) / "Patient.nii.gz")
     output = segment(volume, tmp_path, bundle)

@@ -1,6 +1,5 @@
 """Nodes -> files -> engine -> nodes: everything stays on its place in the patient, with its name and colour."""
 
-import csv
 import json
 import shutil
 import zipfile
@@ -8,7 +7,6 @@ import zipfile
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scipy.spatial import cKDTree
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -17,67 +15,19 @@ import slicer.util
 import vtk
 from CLMorphSlicerLib import nodes
 from CLMorphSlicerLib.geometry import ijk_to_ras, linear_transform_ras
+from CLMorphSlicerLib.labels import hex_color
+from places import (
+    FLIP,
+    TOLERANCE_MM,
+    greatest_disagreement,
+    greatest_distance,
+    linear_node,
+    random_points,
+    ras_points,
+    segment_points,
+)
 
-TOLERANCE_MM = 0.01
-GRIDS = ("RAS", "LAS", "oblique", "anisotropic")
-FLIP = np.array([-1.0, -1.0, 1.0])
-
-
-def ras_points(image: sitk.Image, value: int) -> np.ndarray:
-    """RAS of all voxels of a file that have a value."""
-    ijk = np.argwhere(sitk.GetArrayFromImage(image) == value)[:, ::-1]
-    return ijk @ ijk_to_ras(image)[:3, :3].T + ijk_to_ras(image)[:3, 3]
-
-
-def segment_points(segmentation_node: object, name: str) -> np.ndarray:
-    """RAS of all voxels of a segment, from the node's own representation."""
-    segmentation = segmentation_node.GetSegmentation()
-    labelmap = slicer.vtkOrientedImageData()
-    segmentation_node.GetBinaryLabelmapRepresentation(segmentation.GetSegmentIdBySegmentName(name), labelmap)
-    matrix = vtk.vtkMatrix4x4()
-    labelmap.GetImageToWorldMatrix(matrix)
-    first = np.array(labelmap.GetExtent())[::2]
-    array = vtk.util.numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars())
-    ijk = np.argwhere(array.reshape(labelmap.GetDimensions()[::-1]))[:, ::-1] + first
-    matrix = slicer.util.arrayFromVTKMatrix(matrix)
-    return ijk @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def greatest_distance(a: np.ndarray, b: np.ndarray) -> float:
-    return max(cKDTree(a).query(b)[0].max(), cKDTree(b).query(a)[0].max())
-
-
-def random_points(volume_node: object, count: int = 200) -> np.ndarray:
-    bounds = np.zeros(6)
-    volume_node.GetRASBounds(bounds)
-    return np.random.default_rng(3).uniform(bounds[::2], bounds[1::2], (count, 3))
-
-
-def greatest_disagreement(transform_node: object, transform: sitk.Transform, points: np.ndarray) -> float:
-    """Largest distance between where the node (from parent, RAS) and the file (LPS) move points to."""
-    moved = vtk.vtkPoints()
-    transform_node.GetTransformFromParent().TransformPoints(slicer_points(points), moved)
-    by_file = [np.array(transform.TransformPoint((point * FLIP).tolist())) * FLIP for point in points]
-    return max(np.linalg.norm(np.subtract(moved.GetPoint(i), p)) for i, p in enumerate(by_file))
-
-
-def slicer_points(points: np.ndarray) -> vtk.vtkPoints:
-    made = vtk.vtkPoints()
-    made.SetDataTypeToDouble()
-    for point in points:
-        made.InsertNextPoint(*point)
-    return made
-
-
-def linear_node(name: str = "Turn", shear: float = 0.0) -> object:
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
-    turn = vtk.vtkTransform()
-    turn.Translate(11.0, -7.0, 5.0)
-    turn.RotateWXYZ(25.0, 0.3, 0.5, 1.0)
-    matrix = slicer.util.arrayFromVTKMatrix(turn.GetMatrix())
-    matrix[0, 1] += shear
-    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    return node
+GRIDS = tuple(phantom.GRIDS)
 
 
 def everything_in_the_scene() -> tuple[set, int]:
@@ -96,7 +46,8 @@ def test_labels_lie_on_the_same_points_as_in_the_file_the_patient_came_from(phan
         phantom.atlas()[1], sitk.ReadImage(str(case.image)), phantom.transform(), sitk.sitkNearestNeighbor
     )
     for structure in phantom.STRUCTURES:
-        truth, got = ras_points(on_original, structure["value"]), segment_points(results.segmentation, structure["name"])
+        truth = ras_points(on_original, structure["value"])
+        got = segment_points(results.segmentation, structure["name"])
         assert len(truth) > 50
         assert greatest_distance(truth, got) < TOLERANCE_MM
 
@@ -189,77 +140,7 @@ def linear_free(case: object) -> tuple:
     return case.output, case.volume, case.atlas
 
 
-# -- atlas and initial transform from the scene
-
-
-def atlas_node(headless: object, tmp_path: object) -> object:
-    sitk.WriteImage(phantom.atlas()[0], str(tmp_path / "atlas.nii.gz"))
-    return headless.load_volume(tmp_path / "atlas.nii.gz")
-
-
-def exported_labels(labels_node: object, atlas: object, tmp_path: object) -> tuple[sitk.Image, list[dict]]:
-    nodes.export_labels(labels_node, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
-    with open(tmp_path / "names.csv", newline="", encoding="utf-8") as file:
-        return sitk.ReadImage(str(tmp_path / "labels.nii.gz")), list(csv.DictReader(file))
-
-
-def test_segmentation_of_an_atlas_becomes_labels_on_the_grid_of_its_volume(headless, tmp_path):
-    atlas = atlas_node(headless, tmp_path)
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Atlas labels")
-    labels = phantom.atlas()[1]
-    for name, value, color in (("Körper", 1, (1.0, 0.5, 0.0)), ("Ventricle", 5, (0.0, 0.0, 1.0))):
-        labelmap = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(
-            labelmap_node(labels == value)
-        )
-        segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap, name, color)
-    image, rows = exported_labels(segmentation, atlas, tmp_path)
-    nodes.export_volume(atlas, tmp_path / "atlas_out.nii.gz")
-    exported_atlas = sitk.ReadImage(str(tmp_path / "atlas_out.nii.gz"))
-    assert image.GetSize() == exported_atlas.GetSize()
-    assert np.allclose(ijk_to_ras(image), ijk_to_ras(exported_atlas), atol=1e-4)
-    assert greatest_distance(ras_points(image, 2), ras_points(labels, 5)) < TOLERANCE_MM
-    assert [(row["value"], row["name"], row["color"]) for row in rows] == [
-        ("1", "Körper", "#ff8000"),
-        ("2", "Ventricle", "#0000ff"),
-    ]
-
-
-def labelmap_node(image: sitk.Image) -> object:
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labelmap")
-    slicer.util.updateVolumeFromArray(node, sitk.GetArrayFromImage(image).astype(np.int16))
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
-    node.CreateDefaultDisplayNodes()
-    return node
-
-
-def test_labelmap_on_another_grid_is_brought_onto_the_atlas(headless, tmp_path):
-    atlas = atlas_node(headless, tmp_path)
-    labels = phantom.atlas()[1]
-    part = labels[5:58, 4:66, 3:55]
-    image, rows = exported_labels(labelmap_node(part), atlas, tmp_path)
-    assert image.GetSize() == labels.GetSize()
-    assert greatest_distance(ras_points(image, 2), ras_points(labels, 2)) < TOLERANCE_MM
-    assert [row["value"] for row in rows] == ["1", "2", "5"]
-    assert all(row["name"] for row in rows)
-
-
-def test_terminology_of_segments_is_kept_on_the_way_out_and_in(phantom_case, tmp_path):
-    case = phantom_case("LAS")
-    results = nodes.import_results(case.output, case.volume, case.atlas)
-    _, rows = exported_labels(results.segmentation, case.volume, tmp_path)
-    by_name = {row["name"]: row for row in rows}
-    assert by_name["Anterior hippocampus"]["terminology"] == "SCT^4421005^Structure of hippocampus"
-    assert by_name["Anterior hippocampus"]["color"] == "#d8654f"
-
-
-@pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"])
-def test_labels_outside_the_atlas_are_refused(headless, tmp_path, kind):
-    atlas = atlas_node(headless, tmp_path)
-    labels = slicer.mrmlScene.AddNewNodeByClass(kind, "Elsewhere")
-    if kind == "vtkMRMLLabelMapVolumeNode":
-        slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
-    with pytest.raises(nodes.NodeError, match="Elsewhere.*no structure inside"):
-        nodes.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
+# -- initial transform from the scene
 
 
 def test_initial_transform_is_written_from_patient_to_atlas(headless, tmp_path):
@@ -285,7 +166,7 @@ def check_results(results: nodes.Results) -> None:
     segmentation = results.segmentation.GetSegmentation()
     segments = [segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())]
     assert [s.GetName() for s in segments] == [s["name"] for s in phantom.STRUCTURES]
-    assert [nodes.hex_color(s.GetColor()) for s in segments] == [s["color"] for s in phantom.STRUCTURES]
+    assert [hex_color(s.GetColor()) for s in segments] == [s["color"] for s in phantom.STRUCTURES]
     entry = slicer.vtkSlicerTerminologyEntry()
     tag = vtk.reference("")
     segments[1].GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)

@@ -25,7 +25,7 @@ from .views import SliceView, ThreeDView
 
 # name in slicer.modules -> (name in the application logic, class of the logic)
 MODULE_LOGICS = {
-    "colors": ("Colors", "vtkMRMLColorLogic"),
+    "colors": ("Colors", "vtkSlicerColorLogic"),
     "data": ("Data", "vtkSlicerDataModuleLogic"),
     "markups": ("Markups", "vtkSlicerMarkupsLogic"),
     "models": ("Models", "vtkSlicerModelsLogic"),
@@ -92,6 +92,9 @@ class HeadlessSlicer:
         logic = slicer.vtkSlicerApplicationLogic()
         logic.SetMRMLScene(self.scene)
         logic.SetTemporaryPath(self._folder.name)
+        logic.SetHomeDirectory(self._folder.name)
+        logic.SetShareDirectory("share")
+        Path(self._folder.name, "share", "ColorFiles").mkdir(parents=True)  # of the application: here without files
         logic.GetColorLogic().SetMRMLScene(self.scene)
         logic.GetColorLogic().AddDefaultColorNodes()
         logic.SetSliceLogics(vtk.vtkCollection())
@@ -100,8 +103,8 @@ class HeadlessSlicer:
 
     def _module_logic(self, module_name: str, class_name: str) -> slicer.vtkMRMLAbstractLogic:
         logic = getattr(slicer, class_name)()
-        logic.SetMRMLScene(self.scene)
         logic.SetMRMLApplicationLogic(self.application_logic)
+        logic.SetMRMLScene(self.scene)
         self.application_logic.SetModuleLogic(module_name, logic)
         return logic
 

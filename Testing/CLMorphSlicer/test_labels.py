@@ -1,0 +1,77 @@
+"""An atlas of the scene becomes files: its labels stay where they are, and keep their names and colours."""
+
+import csv
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+import phantom
+import slicer.util
+from CLMorphSlicerLib import nodes
+from CLMorphSlicerLib.geometry import ijk_to_ras
+from places import TOLERANCE_MM, greatest_distance, labelmap_node, ras_points
+
+
+def atlas_node(headless: object, tmp_path: object) -> object:
+    sitk.WriteImage(phantom.atlas()[0], str(tmp_path / "atlas.nii.gz"))
+    return headless.load_volume(tmp_path / "atlas.nii.gz")
+
+
+def exported_labels(labels_node: object, atlas: object, tmp_path: object) -> tuple[sitk.Image, list[dict]]:
+    nodes.export_labels(labels_node, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
+    with open(tmp_path / "names.csv", newline="", encoding="utf-8") as file:
+        return sitk.ReadImage(str(tmp_path / "labels.nii.gz")), list(csv.DictReader(file))
+
+
+def test_segmentation_of_an_atlas_becomes_labels_on_the_grid_of_its_volume(headless, tmp_path):
+    atlas = atlas_node(headless, tmp_path)
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Atlas labels")
+    labels = phantom.atlas()[1]
+    for name, value, color in (("Körper", 1, (1.0, 0.5, 0.0)), ("Ventricle", 5, (0.0, 0.0, 1.0))):
+        labelmap = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(
+            labelmap_node(labels == value)
+        )
+        segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap, name, color)
+    image, rows = exported_labels(segmentation, atlas, tmp_path)
+    nodes.export_volume(atlas, tmp_path / "atlas_out.nii.gz")
+    exported_atlas = sitk.ReadImage(str(tmp_path / "atlas_out.nii.gz"))
+    assert image.GetSize() == exported_atlas.GetSize()
+    assert np.allclose(ijk_to_ras(image), ijk_to_ras(exported_atlas), atol=1e-4)
+    assert greatest_distance(ras_points(image, 2), ras_points(labels, 5)) < TOLERANCE_MM
+    assert [(row["value"], row["name"], row["color"]) for row in rows] == [
+        ("1", "Körper", "#ff8000"),
+        ("2", "Ventricle", "#0000ff"),
+    ]
+
+
+def test_labelmap_on_another_grid_is_brought_onto_the_atlas(headless, tmp_path):
+    atlas = atlas_node(headless, tmp_path)
+    labels = phantom.atlas()[1]
+    part = labels[5:58, 4:66, 3:55]
+    image, rows = exported_labels(labelmap_node(part), atlas, tmp_path)
+    assert image.GetSize() == labels.GetSize()
+    assert greatest_distance(ras_points(image, 2), ras_points(labels, 2)) < TOLERANCE_MM
+    assert [row["value"] for row in rows] == ["1", "2", "5"]
+    assert all(row["name"] for row in rows)
+
+
+def test_terminology_of_segments_is_kept_on_the_way_out_and_in(phantom_case, tmp_path):
+    case = phantom_case("LAS")
+    results = nodes.import_results(case.output, case.volume, case.atlas)
+    _, rows = exported_labels(results.segmentation, case.volume, tmp_path)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["Anterior hippocampus"]["terminology"] == "SCT^4421005^Structure of hippocampus"
+    assert by_name["Anterior hippocampus"]["color"] == "#d8654f"
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"])
+def test_labels_outside_the_atlas_are_refused(headless, tmp_path, kind):
+    atlas = atlas_node(headless, tmp_path)
+    labels = slicer.mrmlScene.AddNewNodeByClass(kind, "Elsewhere")
+    if kind == "vtkMRMLLabelMapVolumeNode":
+        slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
+    with pytest.raises(nodes.NodeError, match=r"Elsewhere.*no structure inside"):
+        nodes.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
