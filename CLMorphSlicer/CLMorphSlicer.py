@@ -3,7 +3,8 @@
 The computing is done by the engine CLMorphCore in a process of its own (CLMorphSlicerLib/job.py); this file is the
 window, and the way to do the same from Python:
 
-    slicer.util.getModuleLogic("CLMorphSlicer").segment(volumeNode, model="hippocampus")
+    from CLMorphSlicer import CLMorphSlicerLogic
+    results = CLMorphSlicerLogic().segment(volumeNode, model="hippocampus")
 """
 
 import time
@@ -16,7 +17,7 @@ import vtk
 from CLMorphSlicerLib import dependencies, models, nodes, panel, sample
 from CLMorphSlicerLib.job import State, start_process
 from CLMorphSlicerLib.parameters import FOLDER, Alignment, CLMorphSlicerParameterNode, options_of, what_is_missing
-from CLMorphSlicerLib.run import Options, Run, frames_of, why_not
+from CLMorphSlicerLib.run import Options, Run, frames_of, gather_segmentations, why_not
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -152,7 +153,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters = self._parameterNode or self.logic.getParameterNode()
             parameters.result = run.results.transform
             parameters.spacing = panel.spacing_for(run.results.transform)
-            self.deformation.show(parameters, anew=True)
+            self.deformation.present(parameters)
         self._refresh()
         if run.state is State.FAILED:
             slicer.util.errorDisplay(str(run.error), "CLMorph", detailedText=getattr(run.error, "log", ""))
@@ -203,8 +204,8 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onSceneRenewed(self, _caller, _event) -> None:
         if self.parent.isEntered:
+            self.deformation.forget()
             self.initializeParameterNode()
-            self.deformation.show(self._parameterNode, anew=True)
 
 
 class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
@@ -250,12 +251,15 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
     def segment(self, volumeNode, model: str | Path = "", **options):
         """Segment a volume and return its nodes.Results when it is done; the window stays alive meanwhile.
 
-        A list of volumes or a sequence node gives a list of results. model: a shipped model's name (the first one if
+        A list of volumes or a sequence node gives a list of results; a sequence's volumes are put into the scene, and
+        their segmentations make a sequence too. model: a shipped model's name (the first one if
         empty) or a folder; further options as in CLMorphSlicerLib.run.Options. Raises ValueError for input that cannot
         be used, job.EngineError when the engine fails, job.EngineCancelled when the scene is closed meanwhile.
         """
         if isinstance(volumeNode, slicer.vtkMRMLSequenceNode):
-            volumeNode = frames_of(volumeNode)
+            results = self.segment(frames_of(volumeNode), model, **options)
+            gather_segmentations(volumeNode, results)
+            return results
         if isinstance(volumeNode, (list, tuple)):
             return [self.segment(volume, model, **options) for volume in volumeNode]
         shipped = models.shipped_models()

@@ -119,10 +119,18 @@ class DeformationPanel:
         node = slicer.mrmlScene.GetNodeByID(self._result_id) if self._result_id else None
         return node if nodes.is_result(node) else None
 
-    def show(self, parameters, anew: bool = False) -> None:
-        """Draw what the parameters say; what is drawn already stays, except with `anew`."""
-        if anew:
-            self._drawn, self._layers, self._result_id = None, None, UNSEEN
+    def forget(self) -> None:
+        """Take nothing for drawn: the scene is another one."""
+        self._drawn, self._layers, self._result_id = None, None, UNSEEN
+
+    def present(self, parameters) -> None:
+        """Show a result that has just been made, its patient in the slice views."""
+        self.forget()
+        self._layers = UNSEEN
+        self.show(parameters)
+
+    def show(self, parameters) -> None:
+        """Draw what the parameters say, where it is not drawn already."""
         result = parameters.result
         self._enable(result is not None)
         try:
@@ -224,6 +232,8 @@ class DeformationPanel:
         blend = parameters.blend if parameters.showAtlas else None
         jacobian = parameters.jacobianOpacity if parameters.showJacobian else 0.0
         wanted = (self._result_id, blend, jacobian)
+        if self._layers is None and blend is None and not jacobian:
+            return  # the views show what the user chose, and no overlay is asked for
         if wanted != self._layers:
             display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
             self._layers = wanted

@@ -90,10 +90,10 @@ def write_inputs(volume, options: Options, folder: Path) -> Inputs:
     platform can open a path with letters beyond ASCII, as a user's temporary folder may have.
     """
     inputs = Inputs(folder, model_card(options.model))
-    nodes.export_volume(volume, folder / "image.nii.gz")
-    inputs.arguments += ["segment", "image.nii.gz", "--model", inputs.card.folder, "-o", inputs.output.name]
+    nodes.export_volume(volume, folder / "image.nii")
+    inputs.arguments += ["segment", "image.nii", "--model", inputs.card.folder, "-o", inputs.output.name]
     if options.atlas is not None:
-        atlas, labels, names = "atlas.nii.gz", "atlas-labels.nii.gz", "atlas-labels.csv"
+        atlas, labels, names = "atlas.nii", "atlas-labels.nii.gz", "atlas-labels.csv"
         nodes.export_volume(options.atlas, folder / atlas)
         nodes.export_labels(options.atlas_labels, options.atlas, folder / labels, folder / names)
         inputs.arguments += ["--atlas", atlas, "--atlas-labels", labels, "--label-names", names]
@@ -111,7 +111,7 @@ def write_inputs(volume, options: Options, folder: Path) -> Inputs:
 
 def atlas_file(inputs: Inputs, report: dict) -> Path:
     """The atlas image that the engine used: the scene's, or the model's by the name that the report gives."""
-    own = inputs.folder / "atlas.nii.gz"
+    own = inputs.folder / "atlas.nii"
     if own.exists():
         return own
     named = inputs.card.folder / "atlases" / str(report.get("atlas", {}).get("name", "")) / "image.nii.gz"
@@ -232,3 +232,18 @@ def frames_of(sequence: slicer.vtkMRMLSequenceNode) -> list:
         frame.SetName(f"{sequence.GetName()} [{sequence.GetNthIndexValue(number)}]")
         frames.append(frame)
     return frames
+
+
+def gather_segmentations(sequence: slicer.vtkMRMLSequenceNode, results: list) -> slicer.vtkMRMLSequenceNode:
+    """A sequence of the segmentations of a sequence's volumes, which plays with it where a browser plays that."""
+    name = slicer.mrmlScene.GenerateUniqueName(f"{sequence.GetName()} segmentation")
+    gathered = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    gathered.SetIndexName(sequence.GetIndexName())
+    gathered.SetIndexUnit(sequence.GetIndexUnit())
+    gathered.SetIndexType(sequence.GetIndexType())
+    for number, result in enumerate(results):
+        gathered.SetDataNodeAtValue(result.segmentation, sequence.GetNthIndexValue(number))
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequence)
+    if browser is not None:
+        browser.AddSynchronizedSequenceNode(gathered)
+    return gathered

@@ -43,6 +43,16 @@ def test_slider_goes_from_before_to_after(done, window):
     assert composite.GetNthLayerVolumeID(3) == done.warped.GetID() and composite.GetNthLayerOpacity(3) > 0.0
 
 
+def test_views_are_left_alone_until_an_overlay_is_asked_for(done, window, headless):
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    assert composite.GetBackgroundVolumeID() == done.volume.GetID()  # a new result brings its patient
+    composite.SetForegroundVolumeID(done.warped.GetID())
+    window.deformation.forget()
+    window.enter()
+    window.ui.spacingSlider.value = 7.0
+    assert composite.GetForegroundVolumeID() == done.warped.GetID()
+
+
 def test_jacobian_lies_over_the_slices_when_on(done, window):
     composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
     window.ui.jacobianCheckBox.checked = True

@@ -36,8 +36,14 @@ def test_logic_segments_lists_and_sequences(patient, module):
         sequence.SetDataNodeAtValue(patient, value)
     logic = module.CLMorphSlicerLogic(fake_engine("works"))
     assert [results.volume for results in logic.segment([patient])] == [patient]
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.AddSynchronizedSequenceNode(sequence)
     names = [results.volume.GetName() for results in logic.segment(sequence)]
     assert names == ["heart [0]", "heart [1]"]
+    gathered = slicer.util.getFirstNodeByClassByName("vtkMRMLSequenceNode", "heart segmentation")
+    assert gathered.GetNumberOfDataNodes() == 2 and gathered.GetNthIndexValue(1) == "1"
+    assert gathered.GetNthDataNode(1).GetSegmentation().GetNumberOfSegments() == 3
+    assert browser.IsSynchronizedSequenceNode(gathered)
 
 
 def test_one_run_at_a_time(patient, window, module):

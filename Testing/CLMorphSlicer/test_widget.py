@@ -232,7 +232,8 @@ def test_scene_closed_while_running_ends_the_engine(patient, window):
     slicer.mrmlScene.Clear(0)
     assert run.job._process.poll() is not None and leftovers() == []
     finish(window)
-    assert "scene was closed" in window.ui.statusLabel.text or "Choose the image" in window.ui.statusLabel.text
+    assert "scene was closed" in str(run.error)
+    assert not window.ui.segmentButton.enabled and not window.ui.cancelButton.enabled
     assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
 
 
