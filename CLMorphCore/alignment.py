@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import Grid, foreground_box, grid_over, resample
+from .geometry import foreground_box, grid_over, resample
 
 WORKING_VOXELS = 80  # of the longest side while aligning: twelve parameters do not need more
 
@@ -56,8 +56,8 @@ def read_affine(path: str | Path) -> sitk.Transform:
         raise InputError(f"--affine {path} cannot be read as a transform; expected an ITK transform file "
                          "(.h5, .tfm, .mat)") from None
     if transform.GetDimension() != 3 or not transform.IsLinear():
-        raise InputError(f"--affine {path} holds a {transform.GetDimension()}D {transform.GetName()}; expected a linear "
-                         "3D transform from the image to the atlas")
+        raise InputError(f"--affine {path} holds a {transform.GetDimension()}D {transform.GetName()}; expected a "
+                         "linear 3D transform from the image to the atlas")
     try:
         transform.GetInverse()
     except RuntimeError:
@@ -68,6 +68,7 @@ def read_affine(path: str | Path) -> sitk.Transform:
 
 def _working(image: sitk.Image) -> sitk.Image:
     """The image's foreground on an anatomically aligned, isotropic grid: the same for every storage order of a scan."""
+    image = sitk.DICOMOrient(image, "LPS")  # the same sums in the same order, however the scan was stored
     lower, upper = foreground_box(image)
     extent = upper - lower
     spacing = max(float(extent.max()) / WORKING_VOXELS, float(extent.min()) / 32)
@@ -116,6 +117,6 @@ def _guarded(step: Callable[[], None], method: sitk.ImageRegistrationMethod, sto
     """Runs ``step``; its exception cannot pass through ITK, so it is kept and the optimiser is told to stop."""
     try:
         step()
-    except BaseException as error:  # noqa: BLE001 - re-raised by _optimise, whatever it is
+    except BaseException as error:
         stopped.append(error)
         method.StopRegistration()

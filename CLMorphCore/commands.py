@@ -18,13 +18,22 @@ from .errors import InputError
 from .evaluation import evaluate
 from .files import check_writable, folder_written_whole
 from .metrics import dice_per_label
-from .models import Atlas, Model, bundled_models, load_model, make_atlas, model_folder, read_card, read_structures
-from .models import save_atlas
+from .models import (
+    Atlas,
+    Model,
+    bundled_models,
+    load_model,
+    make_atlas,
+    model_folder,
+    read_card,
+    read_structures,
+    save_atlas,
+)
 from .phantom import make_phantom
 from .preprocessing import read_image
 from .progress import Reporter, part
 from .registration import register
-from .segmentation import Stopwatch, segment, write_image
+from .segmentation import segment, write_image
 from .training import train
 
 
@@ -39,19 +48,12 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     model = _model(options)
     atlas, affine = _own_atlas(options), _affine(options)
-    watch = Stopwatch()
-    with watch.step("reading"):
-        reporter("reading", 0.0)
-        image = read_image(options.image)
-    found = segment(image, model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.7),
+    reporter("reading", 0.0)
+    found = segment(read_image(options.image), model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.6),
                     about={"image": str(options.image)})
     with folder_written_whole(options.output) as folder:
-        with watch.step("writing"):
-            reporter("report", 0.7)
-            found.report["duration_s"] = watch.seconds | found.report["duration_s"]
-            found.save(folder)
-            reporter("writing", 0.98)
-            reporter.check_cancelled()
+        found.save(folder, part(reporter, 0.6, 0.98))
+        reporter.check_cancelled()
     _done(reporter, options.output, f"labels of {len(found.report['structures'])} structures and report.html")
 
 

@@ -108,8 +108,8 @@ def _check_columns(path: Path, given: Sequence[str]) -> None:
 
 def _subject(row: dict[str, str], folder: Path) -> Subject:
     labels = (row.get("labels") or "").strip()
-    return Subject((row["subject"] or "").strip(), folder / (row["image"] or "").strip(), folder / labels if labels else None,
-                   (row["split"] or "").strip())
+    name, image, split = ((row[column] or "").strip() for column in ("subject", "image", "split"))
+    return Subject(name, folder / image, folder / labels if labels else None, split)
 
 
 def _faults(subjects: Sequence[Subject]) -> Iterable[str]:

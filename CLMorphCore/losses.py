@@ -19,7 +19,7 @@ def reconstruction(fixed: Tensor, warped: Tensor, sigma: float) -> Tensor:
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """½ · mean (σ² + μ² − log σ² − 1) = KL(N(μ, σ²) ‖ N(0, 1)): equation 6, with the constant that makes it zero at N(0, 1).
+    """½ · mean (σ² + μ² − log σ² − 1) = KL(N(μ, σ²) ‖ N(0, 1)): equation 6, plus the constant that makes its least 0.
 
     ``mean`` and ``log_variance`` have one shape; the average is over all of their elements.
     """
@@ -44,7 +44,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
 
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
-    """2 − 2 · s(q(f(x)), f'(y)), s = cosine, no gradient into the target f' (Grill et al., NeurIPS 2020); (B, N) each."""
+    """2 − 2 · s(q(f(x)), f'(y)), s = cosine, no gradient into f' (Grill et al., NeurIPS 2020); both (B, N)."""
     return (2.0 - 2.0 * F.cosine_similarity(prediction.float(), target.detach().float(), dim=1)).mean()
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +29,20 @@ def silent(step: str, fraction: float) -> None:
 def part(progress: Progress, start: float, end: float) -> Progress:
     """A progress whose 0…1 is the piece start…end of the whole."""
     return lambda step, fraction: progress(step, start + (end - start) * fraction)
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in named steps."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Adds the time that the block takes to the step called ``name``."""
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
 
 
 class Reporter:
@@ -70,6 +86,7 @@ class Reporter:
 
     def _draw(self, step: str, fraction: float) -> None:
         if self.bar is None:
-            self.bar = tqdm(total=100, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}")
+            self.bar = tqdm(total=100, file=sys.stderr,
+                            bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}")
         self.bar.set_description_str(step, refresh=False)
         self.bar.update(round(100 * fraction, 1) - self.bar.n)

@@ -15,8 +15,9 @@ from .files import cannot_write
 from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor
 from .losses import local_correlation_map
 from .models import Model
+from .networks import Prediction
 from .preprocessing import normalise
-from .progress import Progress, silent
+from .progress import Progress, Stopwatch, silent
 from .spatial import folding_fraction, jacobian_determinant, warp
 
 
@@ -29,6 +30,7 @@ class Registration:
     grid        of the fixed image
     jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
+    duration_s  of the steps ``affine`` and ``network``
     """
 
     transform: sitk.CompositeTransform
@@ -38,6 +40,7 @@ class Registration:
     jacobian: sitk.Image
     folding_fraction: float
     similarity: tuple[float, float]
+    duration_s: dict[str, float]
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
@@ -64,31 +67,29 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
     ``affine`` maps fixed to moving and takes the place of the built-in alignment. The network works in the moving
     image's space, on a grid of the spacing it was trained with.
     """
-    progress("affine", 0.0)
-    # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan was stored.
-    to_fixed = affine.GetInverse() if affine is not None else align(moving, fixed, step=lambda: progress("affine", 0.0))
-    affine = affine if affine is not None else to_fixed.GetInverse()
-    progress("network", 0.5)
-    network, data = model.network, model.config.data
-    grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=network.divisor)
-    device = next(network.parameters()).device
-    on_grid = [normalise(to_tensor(resample(image, grid, transform))).to(device)
-               for image, transform in ((fixed, to_fixed), (moving, None))]
-    try:
-        prediction = network(*on_grid)
-    except torch.OutOfMemoryError:
-        raise CLMorphError(f"the network's grid {grid.size} does not fit into the memory of {device}; "
-                           "use --device cpu, or an atlas cropped to the organ") from None
-    progress("network", 1.0)
-    determinant = jacobian_determinant(prediction.displacement)
-    deformation = displacement_transform(prediction.displacement, grid)
+    watch = Stopwatch()
+    with watch.step("affine"):
+        progress("affine", 0.0)
+        # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
+        to_fixed = affine.GetInverse() if affine else align(moving, fixed, step=lambda: progress("affine", 0.0))
+        affine = affine or to_fixed.GetInverse()
+    with watch.step("network"):
+        progress("network", 0.5)
+        data = model.config.data
+        grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
+        device = next(model.network.parameters()).device
+        on_grid = [normalise(to_tensor(resample(image, grid, transform))).to(device)
+                   for image, transform in ((fixed, to_fixed), (moving, None))]
+        prediction = _predict(model, *on_grid, grid)
+        determinant = jacobian_determinant(prediction.displacement)
+        progress("network", 1.0)
     backward = None
     if prediction.inverse is not None:
         backward = chain(to_fixed, displacement_transform(prediction.inverse, grid))
     return Registration(
-        transform=chain(deformation, affine), inverse=backward, affine=affine, grid=Grid.of(fixed),
-        jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),
-        similarity=_similarity(*on_grid, prediction.displacement))
+        transform=chain(displacement_transform(prediction.displacement, grid), affine), inverse=backward, affine=affine,
+        grid=Grid.of(fixed), jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),
+        similarity=_similarity(*on_grid, prediction.displacement), duration_s=watch.seconds)
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
@@ -97,6 +98,14 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         raise cannot_write(path, error) from None
+
+
+def _predict(model: Model, fixed: torch.Tensor, moving: torch.Tensor, grid: Grid) -> Prediction:
+    try:
+        return model.network(fixed, moving)
+    except torch.OutOfMemoryError:
+        raise CLMorphError(f"the network's grid {grid.size} does not fit into the memory of {fixed.device}; "
+                           "use --device cpu, or an atlas cropped to the organ") from None
 
 
 def _similarity(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor) -> tuple[float, float]:

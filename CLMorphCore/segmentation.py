@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 
 from . import __version__
 from .errors import InputError
 from .files import cannot_write
+from .metrics import volumes_ml
 from .models import Atlas, Model
-from .progress import Progress, part, silent
+from .progress import Progress, Stopwatch, part, silent
 from .registration import Registration, register
 from .report import segmentation_page
 
@@ -33,40 +32,28 @@ class Segmentation:
     registration: Registration
     report: dict[str, Any]
 
-    def save(self, folder: Path) -> None:
-        """Writes every file of a segmentation into ``folder``; OSError or InputError when it cannot be."""
-        registration = self.registration
-        images = {
-            "labels": self.labels,
-            "warped": registration.warp(self.atlas.image),
-            "jacobian": registration.jacobian_on_fixed(),
-        }
-        page = segmentation_page(
-            image=self.image, labels=self.labels, warped=images["warped"], jacobian=images["jacobian"],
-            labels_affine=registration.warp(self.atlas.labels, labels=True, affine_only=True),
-            warped_affine=registration.warp(self.atlas.image, affine_only=True),
-            transform=registration.transform, affine=registration.affine, report=self.report)
-        for name, image in images.items():
-            write_image(image, folder / f"{name}.nii.gz")
-        registration.save(folder)
-        (folder / "report.html").write_text(page, encoding="utf-8")
-        (folder / "report.json").write_text(json.dumps(self.report, indent=1), encoding="utf-8")
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in named steps."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Any:
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
-
-    def total(self) -> dict[str, float]:
-        return self.seconds | {"total": round(sum(self.seconds.values()), 2)}
+    def save(self, folder: Path, progress: Progress = silent) -> None:
+        """Writes every file of a segmentation into ``folder``, the report last; InputError when it cannot be."""
+        registration, watch = self.registration, Stopwatch()
+        with watch.step("writing"):
+            progress("writing", 0.0)
+            images = {"labels": self.labels, "warped": registration.warp(self.atlas.image),
+                      "jacobian": registration.jacobian_on_fixed()}
+            for name, image in images.items():
+                write_image(image, folder / f"{name}.nii.gz")
+            registration.save(folder)
+        with watch.step("report"):
+            progress("report", 0.5)
+            page = segmentation_page(
+                image=self.image, labels=self.labels, warped=images["warped"], jacobian=images["jacobian"],
+                labels_affine=registration.warp(self.atlas.labels, labels=True, affine_only=True),
+                warped_affine=registration.warp(self.atlas.image, affine_only=True),
+                transform=registration.transform, affine=registration.affine, report=self.report)
+            (folder / "report.html").write_text(page, encoding="utf-8")
+        duration = self.report["duration_s"] | watch.seconds
+        duration["total"] = round(sum(seconds for step, seconds in duration.items() if step != "total"), 2)
+        report = self.report | {"duration_s": duration}
+        (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affine: sitk.Transform | None = None,
@@ -81,16 +68,17 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
             raise InputError(f"model {model.name} has no atlas; give one with --atlas IMAGE --atlas-labels LABELS, "
                              "or make one with clmorph build-atlas")
         atlas = model.atlases[0]
+    registration = register(image, atlas.image, model, affine=affine, progress=part(progress, 0.0, 0.8))
     watch = Stopwatch()
-    with watch.step("registration"):
-        registration = register(image, atlas.image, model, affine=affine, progress=part(progress, 0.05, 0.6))
     with watch.step("labels"):
-        progress("labels", 0.6)
+        progress("labels", 0.8)
         labels = registration.warp(atlas.labels, labels=True)
         volumes = volumes_ml(labels)
+    duration = registration.duration_s | watch.seconds
     before, after = registration.similarity
     report = {
         "version": __version__,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
         "atlas": {"name": atlas.name},
         "device": str(next(model.network.parameters()).device),
@@ -101,17 +89,10 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
         "similarity": {"measure": "local normalised cross-correlation", "affine": round(before, 4),
                        "warped": round(after, 4)},
         "folding_fraction": registration.folding_fraction,
-        "duration_s": watch.total(),
+        "duration_s": duration | {"total": round(sum(duration.values()), 2)},
         "warnings": list(_warnings(atlas, volumes, registration)),
     }
     return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
-
-
-def volumes_ml(labels: sitk.Image) -> dict[int, float]:
-    """Volume of every label above zero in millilitres."""
-    voxel_ml = float(np.prod(labels.GetSpacing())) / 1000.0
-    values, counts = np.unique(sitk.GetArrayViewFromImage(labels), return_counts=True)
-    return {int(v): float(n) * voxel_ml for v, n in zip(values, counts, strict=True) if v}
 
 
 def write_image(image: sitk.Image, path: Path) -> None:

@@ -109,7 +109,8 @@ def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: int, p
     """Reads, aligns and resamples the subjects of the train and validation splits; InputError if there are too few."""
     chosen = choose(subjects, "train"), choose(subjects, "validation", labelled=True)
     if len(chosen[0]) < 2:
-        raise InputError(f"the manifest has {len(chosen[0])} subjects with split train; expected at least 2 to make a pair")
+        raise InputError(f"the manifest has {len(chosen[0])} subjects with split train; "
+                         "expected at least 2 to make a pair")
     reference = read_image(config.data.reference or chosen[0][0].image)
     grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
     total = len(chosen[0]) + len(chosen[1])

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = {"batch": nn.BatchNorm3d, "instance": lambda n: nn.InstanceNorm3d(n, affine=True), "none": lambda n: nn.Identity()}
+NORMS = {
+    "batch": nn.BatchNorm3d,
+    "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
+    "none": lambda channels: nn.Identity(),
+}
 
 
 def conv_block(inputs: int, outputs: int, *, stride: int = 1, norm: str = "none") -> nn.Sequential:

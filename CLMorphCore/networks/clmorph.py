@@ -1,4 +1,4 @@
-"""CLMorph: the paper's network (Liu et al., Contrastive Registration for Unsupervised Medical Image Segmentation, Fig. 1).
+"""CLMorph, the network of Liu et al., Contrastive Registration for Unsupervised Medical Image Segmentation, Fig. 1.
 
 One siamese encoder, features of both images concatenated at every resolution into a single decoder, heads for the mean
 and the log-variance of q(z | y; x) (equation 2), a fully connected projection for the contrastive loss (equation 8).

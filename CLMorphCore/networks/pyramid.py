@@ -91,7 +91,8 @@ class _Level(nn.Module):
         parts = [fixed, warped]
         if self.correlate:
             parts.append(local_cost(fixed, warped))
-        return self.head(self.body(torch.cat(parts, dim=1))).float()  # voxels need more digits than mixed precision keeps
+        velocity = self.head(self.body(torch.cat(parts, dim=1)))
+        return velocity.float()  # voxels need more digits than mixed precision keeps
 
 
 def local_cost(fixed: Tensor, warped: Tensor) -> Tensor:

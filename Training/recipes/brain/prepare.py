@@ -19,8 +19,9 @@ def main(mindboggle: Path, miccai: Path, manifest: Path) -> None:
         rows = [{"subject": r["subject"], "image": volumes / r["subject"] / "t1weighted_brain.MNI152Affine.nii.gz",
                  "labels": volumes / r["subject"] / "labels.DKT31.manual+aseg.MNI152Affine.nii.gz",
                  "split": r["split"]} for r in csv.DictReader(file)]
+    unlabelled = [folder for folder in sorted(miccai.iterdir()) if folder.is_dir() and folder.name not in HELD_OUT]
     rows += [{"subject": folder.name, "image": folder / "t1weighted_brain.MNI152Affine.nii.gz", "labels": "",
-              "split": "train"} for folder in sorted(miccai.iterdir()) if folder.is_dir() and folder.name not in HELD_OUT]
+              "split": "train"} for folder in unlabelled]
     missing = [str(r[kind]) for r in rows for kind in ("image", "labels") if r[kind] and not r[kind].exists()]
     if missing:
         raise SystemExit("missing files:\n" + "\n".join(missing))

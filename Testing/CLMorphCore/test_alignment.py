@@ -1,0 +1,95 @@
+"""Affine alignment in millimetres, against known maps."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.alignment import align, read_affine
+from CLMorphCore.errors import Cancelled, InputError
+from CLMorphCore.geometry import Grid, resample
+
+
+def known_map(atlas, degrees=12.0, scale=1.08, shift=(6.0, -9.0, 4.0)):
+    """fixed → moving: rotated, scaled, shifted about the atlas' centre."""
+    rotation = sitk.Euler3DTransform()
+    rotation.SetRotation(math.radians(degrees), math.radians(-degrees / 2), math.radians(degrees / 3))
+    matrix = np.array(rotation.GetMatrix()).reshape(3, 3) @ np.diag([scale, 1.0, 1 / scale])
+    return sitk.AffineTransform(matrix.ravel().tolist(), shift, Grid.of(atlas.image).corners_mm().mean(0).tolist())
+
+
+def scan_under(atlas, truth, grow=10):
+    """The atlas image seen through a known map, on a larger grid, so that nothing is cut off."""
+    g = Grid.of(atlas.image)
+    origin = np.array(g.origin_mm) - g.to_mm() @ np.full(3, grow)
+    larger = Grid(tuple(n + 2 * grow for n in g.size), g.spacing_mm, tuple(origin.tolist()), g.direction)
+    background = float(sitk.GetArrayViewFromImage(atlas.image).min())
+    return resample(atlas.image, larger, truth, outside=background)
+
+
+def worst_error_mm(found, truth, atlas):
+    labels = sitk.GetArrayFromImage(atlas.labels)
+    index = np.argwhere(labels)[::50, ::-1].tolist()
+    points = [truth.GetInverse().TransformPoint(atlas.labels.TransformIndexToPhysicalPoint(i)) for i in index]
+    return max(math.dist(found.TransformPoint(p), truth.TransformPoint(p)) for p in points)
+
+
+def test_finds_a_known_affine_map_within_half_a_voxel(atlas):
+    truth = known_map(atlas)
+    found = align(scan_under(atlas, truth), atlas.image)
+    assert worst_error_mm(found, truth, atlas) < 0.5 * min(atlas.image.GetSpacing())
+
+
+def test_a_head_far_away_and_turned_is_found(atlas):
+    truth = known_map(atlas, degrees=25.0, shift=(80.0, -120.0, 60.0))
+    fixed = scan_under(atlas, known_map(atlas, degrees=25.0, shift=(0.0, 0.0, 0.0)))
+    moved = sitk.Image(fixed)
+    linear = np.array(truth.GetMatrix()).reshape(3, 3)
+    moved.SetOrigin((np.array(fixed.GetOrigin()) - np.linalg.solve(linear, [80.0, -120.0, 60.0])).tolist())
+    assert worst_error_mm(align(moved, atlas.image), truth, atlas) < min(atlas.image.GetSpacing())
+
+
+def test_the_storage_order_of_a_scan_changes_nothing(atlas):
+    fixed = scan_under(atlas, known_map(atlas))
+    found = [align(atlas.image, sitk.DICOMOrient(fixed, order)) for order in ("LPS", "RAS", "ASL")]
+    points = np.random.default_rng(0).uniform(-20, 20, (20, 3)) + Grid.of(atlas.image).corners_mm().mean(0)
+    for other in found[1:]:
+        for p in points.tolist():
+            assert math.dist(found[0].TransformPoint(p), other.TransformPoint(p)) < 0.02
+
+
+def test_stops_when_asked(atlas):
+    calls = []
+
+    def step():
+        calls.append(1)
+        if len(calls) > 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        align(atlas.image, atlas.image, step=step)
+    assert len(calls) < 10
+
+
+def test_reads_a_linear_transform_of_any_kind(tmp_path):
+    for transform in (sitk.Euler3DTransform(), sitk.AffineTransform(3), sitk.TranslationTransform(3, (1.0, 2.0, 3.0))):
+        sitk.WriteTransform(transform, str(tmp_path / "a.tfm"))
+        point = (1.0, 1.0, 1.0)
+        assert read_affine(tmp_path / "a.tfm").TransformPoint(point) == transform.TransformPoint(point)
+
+
+def bad_transforms(folder):
+    field = sitk.DisplacementFieldTransform(sitk.Image((4, 4, 4), sitk.sitkVectorFloat64, 3))
+    sitk.WriteTransform(field, str(folder / "field.h5"))
+    sitk.WriteTransform(sitk.AffineTransform(2), str(folder / "flat.tfm"))
+    sitk.WriteTransform(sitk.AffineTransform([0.0] * 9, (0.0, 0.0, 0.0)), str(folder / "singular.tfm"))
+    (folder / "text.tfm").write_text("no transform")
+    return {"absent.h5": "does not exist", "field.h5": "expected a linear 3D transform",
+            "flat.tfm": "2D", "singular.tfm": "has no inverse", "text.tfm": "cannot be read as a transform"}
+
+
+def test_refuses_what_is_no_invertible_linear_transform(tmp_path):
+    for name, reason in bad_transforms(tmp_path).items():
+        with pytest.raises(InputError, match=reason):
+            read_affine(tmp_path / name)

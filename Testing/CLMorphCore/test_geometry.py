@@ -1,0 +1,115 @@
+"""The bridge between voxels and millimetres, against SimpleITK on oblique, anisotropic, unequal grids."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore.geometry import (
+    Grid,
+    chain,
+    displacement_transform,
+    foreground_box,
+    grid_over,
+    resample,
+    to_image,
+    to_tensor,
+)
+from CLMorphCore.spatial import warp
+
+
+def oblique_direction(mirrored=False):
+    rotation = sitk.Euler3DTransform()
+    rotation.SetRotation(math.radians(20), math.radians(-12), math.radians(35))
+    matrix = np.array(rotation.GetMatrix()).reshape(3, 3)
+    if mirrored:
+        matrix[:, 0] *= -1
+    return tuple(matrix.ravel().tolist())
+
+
+GRIDS = {
+    "LPS": Grid((20, 24, 28), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+    "RAS": Grid((20, 24, 28), (1.2, 0.9, 2.0), (30.0, -20.0, 10.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+    "LAS": Grid((20, 24, 28), (1.0, 1.0, 3.0), (5.0, 6.0, 7.0), (1, 0, 0, 0, -1, 0, 0, 0, 1)),
+    "oblique": Grid((20, 24, 28), (1.1, 0.7, 2.3), (12.0, -40.0, 33.0), oblique_direction()),
+    "oblique, left-handed": Grid((20, 24, 28), (1.1, 0.7, 2.3), (12.0, -40.0, 33.0), oblique_direction(mirrored=True)),
+}
+
+
+@pytest.fixture(params=GRIDS)
+def grid(request):
+    return GRIDS[request.param]
+
+
+def smooth(channels, grid, seed=0):
+    noise = torch.randn(1, channels, 5, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.interpolate(noise, size=grid.shape, mode="trilinear", align_corners=True)
+
+
+def test_warping_voxels_is_resampling_through_the_written_transform(grid, tmp_path):
+    image, displacement = smooth(1, grid), smooth(3, grid, 1)
+    path = tmp_path / "transform.h5"
+    sitk.WriteTransform(chain(displacement_transform(displacement, grid)), str(path))
+    expected = sitk.GetArrayFromImage(sitk.Resample(to_image(image, grid), sitk.ReadTransform(str(path)),
+                                                    sitk.sitkLinear, 0.0))
+    inner = (slice(4, -4),) * 3
+    np.testing.assert_allclose(warp(image, displacement)[0, 0].numpy()[inner], expected[inner], atol=1e-9)
+
+
+def test_a_transform_read_back_moves_the_same_points(grid, tmp_path):
+    affine = sitk.AffineTransform([1.1, 0.1, 0, -0.05, 0.9, 0.02, 0, 0.1, 1.05], (3.0, -2.0, 1.0))
+    transform = chain(displacement_transform(smooth(3, grid), grid), affine)
+    sitk.WriteTransform(transform, str(tmp_path / "t.h5"))
+    again = sitk.ReadTransform(str(tmp_path / "t.h5"))
+    corners = grid.corners_mm()
+    for p in np.random.default_rng(0).uniform(corners.min(0), corners.max(0), (200, 3)).tolist():
+        np.testing.assert_allclose(again.TransformPoint(p), transform.TransformPoint(p), atol=1e-6)
+
+
+def test_a_chain_applies_its_last_transform_first_and_is_flat():
+    shift, scale = sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), sitk.ScaleTransform(3, (2.0, 2.0, 2.0))
+    both = chain(shift, chain(scale))
+    assert both.TransformPoint((1.0, 1.0, 1.0)) == (3.0, 4.0, 5.0)
+    assert [both.GetNthTransform(n).GetName() for n in range(2)] == ["TranslationTransform", "ScaleTransform"]
+
+
+def test_image_to_tensor_and_back_keeps_values_and_places(grid):
+    image = to_image(smooth(1, grid).float(), grid)
+    again = to_image(to_tensor(image), Grid.of(image))
+    assert Grid.of(again) == Grid.of(image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(again), sitk.GetArrayFromImage(image))
+
+
+def test_resampling_onto_the_own_grid_changes_nothing(grid):
+    image = to_image(smooth(1, grid).float(), grid)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(resample(image, grid)), sitk.GetArrayFromImage(image), atol=1e-5)
+
+
+def test_beyond_an_image_lies_its_nearest_voxel_or_what_was_asked_for():
+    image = to_image(smooth(1, GRIDS["LPS"]).float() + 10, GRIDS["LPS"])
+    beyond = Grid((20, 24, 28), (1.0, 1.0, 1.0), (-30.0, 0.0, 0.0))
+    array = sitk.GetArrayFromImage(image)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(resample(image, beyond))[..., 0], array[..., 0], atol=1e-4)
+    assert (sitk.GetArrayFromImage(resample(image, beyond, outside=-1.0))[..., 0] == -1).all()
+
+
+def test_the_foreground_box_ignores_padding(grid):
+    array = np.zeros(grid.shape, np.float32)
+    array[8:20, 6:18, 5:15] = 1
+    box = np.array(foreground_box(to_image(torch.from_numpy(array)[None, None], grid)))
+    index = np.array([(x, y, z) for x in (4.5, 14.5) for y in (5.5, 17.5) for z in (7.5, 19.5)])
+    corners = index @ grid.to_mm().T + np.array(grid.origin_mm)
+    np.testing.assert_allclose(box, [corners.min(0), corners.max(0)], atol=1e-6)
+
+
+def test_the_networks_grid_covers_the_box_with_its_margin():
+    lower, upper = (-30.0, 10.0, 5.0), (31.0, 55.5, 41.0)
+    grid = grid_over(lower, upper, (2.0, 1.5, 1.0), margin_voxels=3, divisor=16)
+    assert all(n % 16 == 0 for n in grid.size)
+    corners = grid.corners_mm()
+    margin = 3 * np.array(grid.spacing_mm)
+    assert (corners.min(0) <= np.array(lower) - margin + 1e-9).all()
+    assert (corners.max(0) >= np.array(upper) + margin - 1e-9).all()
+    np.testing.assert_allclose(corners.mean(0), (np.array(lower) + upper) / 2)

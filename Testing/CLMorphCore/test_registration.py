@@ -1,0 +1,124 @@
+"""One transform in physical space: T = D ∘ A, with its inverse, on any grid."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore.geometry import Grid
+from CLMorphCore.models import load_model
+from CLMorphCore.networks import Prediction
+from CLMorphCore.phantom import make_phantom
+from CLMorphCore.registration import register
+from CLMorphCore.spatial import integrate, taper
+
+
+class KnownField(torch.nn.Module):
+    """A network that answers with one smooth diffeomorphism, whatever it is shown."""
+
+    divisor = 8
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, fixed, moving):
+        noise = torch.randn(1, 3, 5, 5, 5, generator=torch.Generator().manual_seed(0))
+        velocity = taper(1.2 * torch.nn.functional.interpolate(noise, size=fixed.shape[2:], mode="trilinear",
+                                                               align_corners=True), 6)
+        return Prediction(integrate(velocity), integrate(-velocity))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return replace(load_model(tiny_model), network=KnownField())
+
+
+@pytest.fixture(scope="module")
+def phantom(atlas):
+    return make_phantom(atlas, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(model, atlas, phantom):
+    return register(phantom.image, atlas.image, model)
+
+
+def points_in(image, count=200, share=0.6):
+    corners = Grid.of(image).corners_mm()
+    centre, half = corners.mean(0), np.ptp(corners, axis=0) / 2 * share
+    return np.random.default_rng(0).uniform(centre - half, centre + half, (count, 3)).tolist()
+
+
+def test_the_network_is_really_used(found, phantom):
+    moved = [np.subtract(found.transform.TransformPoint(p), found.affine.TransformPoint(p))
+             for p in points_in(phantom.image)]
+    assert np.linalg.norm(moved, axis=1).max() > 1.0
+
+
+def test_warping_is_resampling_through_the_saved_transform(found, atlas, phantom, tmp_path):
+    found.save(tmp_path)
+    expected = sitk.Resample(sitk.Cast(atlas.image, sitk.sitkFloat32), phantom.image,
+                             sitk.ReadTransform(str(tmp_path / "transform.h5")), sitk.sitkLinear, 0.0)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(found.warp(atlas.image))[4:-4, 4:-4, 4:-4],
+                               sitk.GetArrayFromImage(expected)[4:-4, 4:-4, 4:-4], atol=1e-2)
+    labels = sitk.Resample(atlas.labels, phantom.image, sitk.ReadTransform(str(tmp_path / "transform.h5")),
+                           sitk.sitkNearestNeighbor, 0)
+    warped = found.warp(atlas.labels, labels=True)
+    assert (sitk.GetArrayFromImage(warped) == sitk.GetArrayFromImage(labels)).all()
+    assert Grid.of(warped) == Grid.of(phantom.image)
+    assert warped.GetPixelID() == atlas.labels.GetPixelID()
+
+
+def test_the_saved_inverse_undoes_the_saved_transform(found, phantom, tmp_path):
+    found.save(tmp_path)
+    forward, backward = (sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("transform", "inverse"))
+    error = [np.linalg.norm(np.subtract(backward.TransformPoint(forward.TransformPoint(p)), p))
+             for p in points_in(phantom.image)]
+    assert np.mean(error) < 0.1 and np.max(error) < 0.5
+
+
+def test_the_jacobian_is_that_of_the_deformation_alone(found, phantom):
+    jacobian = found.jacobian_on_fixed()
+    assert Grid.of(jacobian) == Grid.of(phantom.image)
+    step, to_patient = 0.5, found.affine.GetInverse()
+    for p in points_in(phantom.image, count=20, share=0.4):
+        there = np.array(found.affine.TransformPoint(p))
+        columns = []
+        for axis in np.eye(3):
+            starts = [to_patient.TransformPoint((there + s * step * axis).tolist()) for s in (-1, 1)]
+            ends = [found.transform.TransformPoint(p) for p in starts]
+            columns.append(np.subtract(ends[1], ends[0]) / (2 * step))
+        index = jacobian.TransformPhysicalPointToIndex(p)
+        assert jacobian[index] == pytest.approx(np.linalg.det(np.array(columns).T), abs=0.15)
+
+
+def test_a_given_affine_takes_the_place_of_the_alignment(model, atlas, phantom):
+    given = sitk.AffineTransform(3)
+    given.SetTranslation((1.0, 2.0, 3.0))
+    found = register(phantom.image, atlas.image, model, affine=given)
+    assert found.affine.TransformPoint((0.0, 0.0, 0.0)) == (1.0, 2.0, 3.0)
+
+
+def test_without_an_inverse_none_is_written(model, atlas, phantom, tmp_path):
+    class OneWay(KnownField):
+        def forward(self, fixed, moving):
+            return Prediction(super().forward(fixed, moving).displacement)
+
+    found = register(phantom.image, atlas.image, replace(model, network=OneWay()), affine=sitk.AffineTransform(3))
+    found.save(tmp_path)
+    assert found.inverse is None and not (tmp_path / "inverse.h5").exists()
+
+
+def test_zero_displacement_is_the_affine_map(model, atlas, phantom):
+    class Still(KnownField):
+        def forward(self, fixed, moving):
+            zero = torch.zeros(1, 3, *fixed.shape[2:])
+            return Prediction(zero, zero)
+
+    found = register(phantom.image, atlas.image, replace(model, network=Still()))
+    for p in points_in(phantom.image, count=20):
+        np.testing.assert_allclose(found.transform.TransformPoint(p), found.affine.TransformPoint(p), atol=1e-9)
+    assert found.folding_fraction == 0 and found.similarity[0] == pytest.approx(found.similarity[1], abs=1e-6)

@@ -1,0 +1,131 @@
+"""The transformations on voxel grids, against slices, analytic fields and each other."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from CLMorphCore.spatial import (
+    compose,
+    folding_fraction,
+    identity_grid,
+    integrate,
+    jacobian_determinant,
+    resize_field,
+    taper,
+    warp,
+)
+
+SHAPE = (20, 24, 28)
+
+
+def smooth_field(size_voxels, seed=0, shape=SHAPE):
+    """A random field (1, 3, *shape) of that standard deviation, smooth, zero at the border."""
+    coarse = torch.randn(1, 3, 5, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    field = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
+    return taper(size_voxels * field, 6)
+
+
+@pytest.fixture
+def image():
+    return torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def test_zero_displacement_is_the_identity_exactly(image):
+    zero = torch.zeros(2, 3, *SHAPE)
+    assert torch.equal(warp(image.double(), zero.double()).float(), image)
+    assert torch.equal(warp(image, zero, mode="nearest"), image)
+    # Single precision holds coordinates near the far face to 1e-6 voxels.
+    torch.testing.assert_close(warp(image, zero), image, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("shift", [-3, 1, 4])
+def test_integer_shift_along_each_axis_is_a_slice(image, axis, shift):
+    displacement = torch.zeros(2, 3, *SHAPE)
+    displacement[:, axis] = shift
+    warped = warp(image, displacement)
+    n = SHAPE[axis]
+    inside, source = slice(max(0, -shift), min(n, n - shift)), slice(max(0, shift), min(n, n + shift))
+    index = [slice(None)] * 5
+    expected = list(index)
+    index[axis + 2], expected[axis + 2] = inside, source
+    torch.testing.assert_close(warped[tuple(index)], image[tuple(expected)], rtol=0, atol=2e-6)
+
+
+def test_outside_of_an_image_lies_zero(image):
+    displacement = torch.full((2, 3, *SHAPE), 100.0)
+    assert warp(image, displacement).abs().max() == 0
+
+
+def test_a_constant_velocity_integrates_to_itself():
+    velocity = torch.tensor([2.5, -1.0, 0.75]).view(1, 3, 1, 1, 1).expand(1, 3, *SHAPE).contiguous()
+    torch.testing.assert_close(integrate(velocity), velocity, rtol=0, atol=2e-6)
+
+
+def test_exp_v_and_exp_minus_v_cancel():
+    velocity = smooth_field(0.5)
+    both = compose(integrate(velocity), integrate(-velocity))
+    assert integrate(velocity).abs().max() > 1
+    # What is left is the interpolation of a field that bends within a few voxels.
+    assert both.abs().mean() < 0.003 and both.abs().max() < 0.1
+
+
+def test_a_linear_velocity_integrates_to_the_matrix_exponential():
+    matrix = 0.05 * torch.tensor([[0.2, -1.0, 0.1], [0.8, 0.1, 0.0], [0.0, 0.3, -0.4]], dtype=torch.float64)
+    centred = identity_grid(SHAPE, like=matrix) - torch.tensor([(n - 1) / 2 for n in SHAPE]).view(1, 3, 1, 1, 1)
+    velocity = torch.einsum("ij,bjdhw->bidhw", matrix, centred)
+    expected = torch.einsum("ij,bjdhw->bidhw", torch.matrix_exp(matrix) - torch.eye(3), centred)
+    middle = (..., slice(6, -6), slice(6, -6), slice(6, -6))  # paths from further out leave the grid
+    torch.testing.assert_close(integrate(velocity, 10)[middle], expected[middle], rtol=0, atol=5e-3)
+
+
+def test_composing_with_the_identity_changes_nothing():
+    field, zero = smooth_field(1.0), torch.zeros(1, 3, *SHAPE, dtype=torch.float64)
+    torch.testing.assert_close(compose(field, zero), field)
+    torch.testing.assert_close(compose(zero, field), field)
+
+
+def test_composition_is_warping_twice():
+    first, second = smooth_field(0.8, 1), smooth_field(0.8, 2)
+    ramp = identity_grid(SHAPE, like=first)[:, :1]  # linear, so that interpolating it is exact
+    torch.testing.assert_close(warp(ramp, compose(first, second), padding="border"),
+                               warp(warp(ramp, second, padding="border"), first, padding="border"), atol=1e-9, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-0.3, 0.3), min_size=9, max_size=9))
+def test_determinant_of_an_affine_field(entries):
+    matrix = torch.tensor(entries, dtype=torch.float64).view(3, 3)
+    field = torch.einsum("ij,bjdhw->bidhw", matrix, identity_grid((6, 7, 8), like=matrix))
+    expected = torch.linalg.det(torch.eye(3) + matrix).expand(1, 1, 6, 7, 8)
+    torch.testing.assert_close(jacobian_determinant(field), expected, atol=1e-9, rtol=0)
+
+
+def test_a_mirrored_axis_folds_everywhere_and_the_identity_nowhere():
+    grid = identity_grid(SHAPE, like=torch.zeros(1))
+    mirrored = torch.zeros(1, 3, *SHAPE)
+    mirrored[:, 1] = -2 * grid[:, 1]
+    assert folding_fraction(jacobian_determinant(mirrored)) == 1.0
+    assert folding_fraction(jacobian_determinant(torch.zeros(1, 3, *SHAPE))) == 0.0
+
+
+def test_a_resized_field_moves_the_same_corners():
+    scale = torch.tensor([0.1, -0.2, 0.05]).view(1, 3, 1, 1, 1)
+    coarse = scale * identity_grid((5, 6, 7), like=scale)
+    fine = resize_field(coarse, (9, 16, 25))
+    torch.testing.assert_close(fine, scale * identity_grid((9, 16, 25), like=scale), atol=1e-5, rtol=0)
+
+
+def test_a_tapered_field_vanishes_at_every_face_and_stays_inside():
+    field = taper(torch.ones(1, 3, *SHAPE), 4)
+    for axis in (2, 3, 4):
+        assert field.select(axis, 0).abs().max() == 0 and field.select(axis, -1).abs().max() < 1e-12
+    assert torch.equal(field[..., 4:-4, 4:-4, 4:-4], torch.ones(1, 3, *(n - 8 for n in SHAPE)))
+
+
+def test_sampling_keeps_the_coordinates_precision_for_half_precision_images():
+    image = torch.rand(1, 1, *SHAPE).bfloat16()
+    shifted = warp(image, torch.full((1, 3, *SHAPE), 0.001))
+    assert shifted.dtype == torch.float32
+    assert not torch.equal(shifted, image.float())
