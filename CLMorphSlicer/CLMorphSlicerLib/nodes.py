@@ -288,7 +288,6 @@ def _add_table(report: dict, name: str) -> object:
         for row in rows:
             column.InsertNextValue(row[index])
         node.AddColumn(column)
-    node.SetColumnType("Value", vtk.VTK_DOUBLE)  # else it is read back from the saved scene as text
     return node
 
 

@@ -14,7 +14,7 @@ import phantom
 import slicer.util
 import vtk
 from CLMorphSlicerLib import nodes
-from CLMorphSlicerLib.geometry import ijk_to_ras, linear_transform_ras
+from CLMorphSlicerLib.geometry import linear_transform_ras
 from CLMorphSlicerLib.labels import hex_color
 from places import (
     FLIP,
@@ -104,8 +104,10 @@ def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headl
     atlas = phantom.write_engine_output(tmp_path / "output", tmp_path / "input.nii.gz")
     results = nodes.import_results(tmp_path / "output", volume, atlas)
     exported = sitk.ReadImage(str(tmp_path / "input.nii.gz"))
-    seen = nodes.world_matrix(volume) @ [10, 20, 30, 1]
-    assert np.abs(ijk_to_ras(exported) @ [10, 20, 30, 1] - seen).max() < TOLERANCE_MM
+    in_volume = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(in_volume)
+    seen = turn.GetTransformToParent().TransformPoint(in_volume.MultiplyPoint((10, 20, 30, 1))[:3])
+    assert exported.TransformIndexToPhysicalPoint((10, 20, 30)) == pytest.approx(FLIP * seen, abs=TOLERANCE_MM)
     labels = sitk.ReadImage(str(tmp_path / "output" / "labels.nii.gz"))
     truth = ras_points(labels, 2)
     assert greatest_distance(truth, segment_points(results.segmentation, "Anterior hippocampus")) < TOLERANCE_MM
@@ -282,4 +284,19 @@ def test_spoiled_results_leave_the_scene_as_it_was(phantom_case, tmp_path, spoil
     before = everything_in_the_scene()
     with pytest.raises(kind, match=message):
         nodes.import_results(folder, case.volume, case.atlas)
+    assert everything_in_the_scene() == before
+
+
+def test_failure_at_the_last_step_leaves_no_folder(phantom_case, monkeypatch):
+    case = phantom_case("RAS")
+    into_folder = nodes._file_in_folder
+
+    def breaks(*arguments: object) -> None:
+        into_folder(*arguments)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(nodes, "_file_in_folder", breaks)
+    before = everything_in_the_scene()
+    with pytest.raises(OSError, match="disk is full"):
+        nodes.import_results(case.output, case.volume, case.atlas)
     assert everything_in_the_scene() == before
