@@ -17,6 +17,7 @@ from .devices import choose_device, use_threads
 from .errors import InputError
 from .evaluation import evaluate
 from .files import check_writable, folder_written_whole
+from .itk_files import write_image
 from .metrics import dice_per_label
 from .models import (
     Atlas,
@@ -33,7 +34,7 @@ from .phantom import make_phantom
 from .preprocessing import read_image
 from .progress import Reporter, part
 from .registration import register
-from .segmentation import segment, write_image
+from .segmentation import segment
 from .training import train
 
 

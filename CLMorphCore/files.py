@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,9 +19,13 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     InputError when the place cannot be written or the disk is full; the temporary file goes in every case.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -31,19 +36,24 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder beside ``folder``; its files move into ``folder`` when the block succeeds.
+    """Yields an empty temporary folder beside ``folder``, which it becomes when the block succeeds.
 
-    Files of the same names are replaced, other files in ``folder`` stay. After a failure nothing of it is left.
+    Where ``folder`` exists the new files move into it: files of the same names are replaced, others stay. After a
+    failure nothing of it is left.
     """
+    folder = folder.absolute()  # "." has no name
+    temporary = _temporary(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
+        temporary.mkdir()
     except OSError as error:
         raise cannot_write(folder, error) from None
     try:
         yield temporary
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            os.replace(temporary, folder)
+            return
         for made in sorted(temporary.iterdir()):
             os.replace(made, folder / made.name)
     except OSError as error:
@@ -52,36 +62,50 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary folders that killed runs with the same output have left beside it."""
-    for old in folder.parent.glob(f".{folder.name}-*-*"):
-        owner = old.name.removeprefix(f".{folder.name}-").split("-")[0]
-        if owner.isdigit() and not _is_running(int(owner)):
+def remove_leftovers(path: Path) -> None:
+    """Removes the temporary files and folders beside ``path`` that killed runs with the same output have left."""
+    pattern = re.compile(rf"\.clmorph-(\d+)-{re.escape(path.name)}")
+    for old in path.parent.iterdir():
+        owner = pattern.fullmatch(old.name)
+        if owner is None or _is_running_elsewhere(int(owner[1])):
+            continue
+        if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
     """InputError unless files can be made in ``folder`` (or in the nearest parent that exists): before the work."""
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise InputError(f"{existing} is a file; expected a folder for the output")
     try:
+        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise InputError(f"{existing} is a file; expected a folder for the output; choose another place")
         with tempfile.NamedTemporaryFile(dir=existing, prefix=".clmorph-"):
             pass
     except OSError as error:
         raise cannot_write(folder, error) from None
 
 
-def cannot_write(path: Path, error: Exception) -> InputError:
+def cannot_write(path: Path, error: OSError | str) -> InputError:
     """The error of a failed write as one line."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
+    reason = error if isinstance(error, str) else error.strerror or str(error)
     return InputError(f"cannot write {path}: {reason}; choose a place with write permission and enough space")
 
 
-def _is_running(process: int) -> bool:
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".clmorph-{os.getpid()}-{path.name}")
+
+
+def _is_running_elsewhere(process: int) -> bool:
+    """Whether another process has that number; this one's number on an old file means one of an earlier process."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # os.kill would end it there, so what it may still write to stays
+        return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -20,6 +20,7 @@ from . import checkpoint
 from .config import Config, from_dict
 from .errors import InputError, did_you_mean
 from .files import folder_written_whole
+from .itk_files import write_image
 from .networks import build
 from .preprocessing import check_same_grid, read_image, read_labels
 
@@ -159,8 +160,8 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
     with folder_written_whole(folder) as temporary:
-        sitk.WriteImage(atlas.image, str(temporary / "image.nii.gz"), useCompression=True)
-        sitk.WriteImage(atlas.labels, str(temporary / "labels.nii.gz"), useCompression=True)
+        write_image(atlas.image, temporary / "image.nii.gz")
+        write_image(atlas.labels, temporary / "labels.nii.gz")
         with (temporary / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))

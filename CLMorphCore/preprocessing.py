@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .itk_files import read_file
 
 LABEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32,
                sitk.sitkUInt64, sitk.sitkInt64)
@@ -17,14 +18,14 @@ LABEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, s
 
 def read_image(path: str | Path) -> sitk.Image:
     """The scalar 3D image of a file (whatever ITK reads) or of a folder that holds one DICOM series, checked."""
-    image = _read(Path(path))
+    image = read_file(Path(path))
     check_image(image, str(path))
     return image
 
 
 def read_labels(path: str | Path) -> sitk.Image:
     """An integer label image. Float files whose values are whole numbers are taken as what they mean."""
-    image = _read(Path(path))
+    image = read_file(Path(path))
     _check_scalar_3d(image, str(path))
     if image.GetPixelID() in LABEL_TYPES:
         return image
@@ -78,32 +79,6 @@ def normalise(tensor: Tensor) -> Tensor:
     return (clipped - chosen.mean()) / chosen.std().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _read(path: Path) -> sitk.Image:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an image file or a folder with a DICOM series")
-    if path.is_dir():
-        return _read_series(path)
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as an image ({_itk_reason(error)}); expected a complete NIfTI, NRRD, "
-                         "MetaImage or DICOM file; check that it was copied whole") from None
-
-
-def _read_series(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    series = reader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputError(f"{folder} holds {len(series)} DICOM series; expected exactly one; "
-                         "give the folder of one series or a file")
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    try:
-        return reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"the DICOM series in {folder} cannot be read ({_itk_reason(error)}); "
-                         "check that it was copied whole") from None
-
-
 def _check_scalar_3d(image: sitk.Image, name: str) -> None:
     if image.GetDimension() != 3:
         raise InputError(f"{name} has {image.GetDimension()} dimensions, size {image.GetSize()}; expected a 3D image; "
@@ -117,9 +92,3 @@ def _check_scalar_3d(image: sitk.Image, name: str) -> None:
 def _grid_text(image: sitk.Image) -> str:
     spacing = ", ".join(f"{s:g}" for s in image.GetSpacing())
     return f"size {image.GetSize()} with spacing ({spacing}) mm at {tuple(round(o, 2) for o in image.GetOrigin())}"
-
-
-def _itk_reason(error: Exception) -> str:
-    """The last line of ITK's message, which holds the reason without the source file and line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("ITK ERROR: ") if lines else "no reason given"

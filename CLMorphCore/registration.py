@@ -11,8 +11,8 @@ import torch
 from .alignment import align
 from .data import network_grid
 from .errors import CLMorphError
-from .files import cannot_write
 from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor
+from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
 from .networks import Prediction
@@ -90,14 +90,6 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         transform=chain(displacement_transform(prediction.displacement, grid), affine), inverse=backward, affine=affine,
         grid=Grid.of(fixed), jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),
         similarity=_similarity(*on_grid, prediction.displacement), duration_s=watch.seconds)
-
-
-def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Writes a transform file; OSError or InputError when it cannot be."""
-    try:
-        sitk.WriteTransform(transform, str(path))
-    except RuntimeError as error:
-        raise cannot_write(path, error) from None
 
 
 def _predict(model: Model, fixed: torch.Tensor, moving: torch.Tensor, grid: Grid) -> Prediction:

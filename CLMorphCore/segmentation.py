@@ -14,7 +14,7 @@ import torch
 
 from . import __version__
 from .errors import InputError
-from .files import cannot_write
+from .itk_files import write_image
 from .metrics import volumes_ml
 from .models import Atlas, Model
 from .progress import Progress, Stopwatch, part, silent
@@ -93,14 +93,6 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
         "warnings": list(_warnings(atlas, volumes, registration)),
     }
     return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Writes a compressed image file; InputError when it cannot be."""
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
-    except RuntimeError as error:
-        raise cannot_write(path, error) from None
 
 
 def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Any:

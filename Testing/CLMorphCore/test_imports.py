@@ -8,15 +8,15 @@ import pytest
 CORE = Path(__file__).parents[2] / "CLMorphCore"
 # module → the modules of this package that it may import
 ALLOWED = {
-    "errors": set(), "files": {"errors"}, "page": set(), "progress": {"errors"}, "devices": {"errors"},
+    "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"}, "page": set(), "progress": {"errors"}, "devices": {"errors"},
     "spatial": set(), "losses": {"errors"},
     "networks": {"errors", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"}, "contrast": {"losses"}, "checkpoint": {"errors", "files"},
-    "geometry": set(), "preprocessing": {"errors"}, "alignment": {"errors", "geometry"},
+    "geometry": set(), "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
     "metrics": {"errors"}, "drawing": {"geometry", "errors"},
 }
 THIRD_PARTY = {
-    "errors": set(), "files": set(), "page": set(), "cli": set(),
+    "errors": set(), "files": set(), "itk_files": {"SimpleITK"}, "page": set(), "cli": set(),
     "spatial": {"torch"}, "losses": {"torch"}, "networks": {"torch"}, "config": set(),
     "augmentation": {"torch"}, "contrast": {"torch"}, "checkpoint": {"torch", "safetensors"},
     "geometry": {"torch", "SimpleITK", "numpy"}, "preprocessing": {"torch", "SimpleITK", "numpy"},
