@@ -7,7 +7,7 @@ TORCH = $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 # one thread for each test process: the suite measures behaviour, and two cores run two of them
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint train-hippocampus train-brain clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
 	OMP_NUM_THREADS= $(BIN)/clmorph demo -o demo
@@ -29,11 +29,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
-
-train-hippocampus:
-	Training/recipes/train.sh hippocampus
-train-brain:
-	Training/recipes/train.sh brain
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -1,27 +1,21 @@
-"""Manifest of the Medical Segmentation Decathlon's task 4: ``python prepare.py Task04_Hippocampus manifest.csv``.
+"""Manifest of the Medical Segmentation Decathlon's task 4: ``python prepare.py DATA manifest.csv``.
 
-The folder holds imagesTr/, labelsTr/ and split.csv (subject, split); subjects that lack a file are listed.
+DATA/Task04_Hippocampus holds imagesTr/, labelsTr/ and split.csv (subject, split).
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 
+from Training.manifest import read_split, write_manifest
 
-def main(folder: Path, manifest: Path) -> None:
-    with (folder / "split.csv").open(newline="") as file:
-        rows = [{"subject": r["subject"], "image": (folder / "imagesTr" / f"{r['subject']}.nii.gz").resolve(),
-                 "labels": (folder / "labelsTr" / f"{r['subject']}.nii.gz").resolve(), "split": r["split"]}
-                for r in csv.DictReader(file)]
-    missing = [str(r[kind]) for r in rows for kind in ("image", "labels") if not r[kind].exists()]
-    if missing:
-        raise SystemExit("missing files:\n" + "\n".join(missing))
-    with manifest.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ("subject", "image", "labels", "split"))
-        writer.writeheader()
-        writer.writerows(rows)
+
+def main(data: Path, manifest: Path) -> None:
+    folder = data / "Task04_Hippocampus"
+    images, labels = folder / "imagesTr", folder / "labelsTr"
+    write_manifest(manifest, [(name, images / f"{name}.nii.gz", labels / f"{name}.nii.gz", split)
+                              for name, split in read_split(folder).items()])
 
 
 if __name__ == "__main__":

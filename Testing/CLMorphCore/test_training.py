@@ -1,0 +1,179 @@
+"""The training loop: it learns, resumes to the same weights, and applies each weight once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore import checkpoint
+from CLMorphCore.augmentation import augment_pair, rotate
+from CLMorphCore.config import AugmentConfig, Config, LossConfig, TrainingConfig, from_dict
+from CLMorphCore.data import Subject
+from CLMorphCore.errors import InputError
+from CLMorphCore.networks import Prediction
+from CLMorphCore.phantom import make_phantom
+from CLMorphCore.training import draw_batch, learning_rate, load_dataset, loss_terms, train, weighted
+
+PYRAMID = {
+    "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
+    "data": {"spacing_mm": [2.0, 2.0, 2.0], "affine": False},
+    "loss": {"similarity": "lncc", "window_voxels": 5, "regulariser": "diffusion", "smooth": 0.2, "symmetric": True},
+    "augment": {"flip": "none", "rotation_degrees": 2.0},
+    "training": {"steps": 6, "batch_size": 2, "checkpoint_every": 3, "validate_every": 3, "schedule": "cosine"},
+}
+PAPER = {"network": {"channels": [4, 8, 8], "embedding": 8}, "data": {"spacing_mm": [2.0, 2.0, 2.0], "affine": False},
+         "training": {"steps": 4, "batch_size": 2, "checkpoint_every": 2, "validate_every": 4}}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def subjects(atlas, tmp_path_factory):
+    """Four made-up subjects with files: two to train on, two with labels to validate on."""
+    folder = tmp_path_factory.mktemp("subjects")
+    made = []
+    for seed, split in enumerate(("train", "train", "validation", "validation")):
+        phantom = make_phantom(atlas, seed=seed)
+        files = [folder / f"{seed}-{kind}.nii.gz" for kind in ("image", "labels")]
+        for image, file in zip((phantom.image, phantom.labels), files, strict=True):
+            sitk.WriteImage(image, str(file))
+        made.append(Subject(f"s{seed}", files[0], files[1], split))
+    return made
+
+
+def weights(run):
+    return checkpoint.load(run / "model" / "weights.safetensors")[0]
+
+
+def losses(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("tree", [PYRAMID, PAPER], ids=["pyramid", "paper"])
+def test_a_resumed_training_ends_in_the_same_weights_bit_for_bit(tree, subjects, tmp_path):
+    config = from_dict(tree)
+    train(config, subjects, tmp_path / "whole", device=CPU)
+    with pytest.raises(KeyboardInterrupt):  # one step after a checkpoint, so that this step is done again
+        train(config, subjects, tmp_path / "parts", device=CPU,
+              progress=interrupt_after(config.training.checkpoint_every + 1))
+    train(config, subjects, tmp_path / "parts", device=CPU, resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    names = ("step", "loss", "validation_dice")
+    assert [[r.get(n) for n in names] for r in losses(tmp_path / "whole")] == [
+        [r.get(n) for n in names] for r in losses(tmp_path / "parts")]
+
+
+def interrupt_after(step):
+    def progress(text, fraction):
+        if text.startswith(f"training {step}/"):
+            raise KeyboardInterrupt
+    return progress
+
+
+def test_training_brings_the_images_together(subjects, tmp_path):
+    config = from_dict(PYRAMID | {"training": PYRAMID["training"] | {"steps": 30, "validate_every": 30,
+                                                                    "learning_rate": 3e-3}})
+    train(config, subjects, tmp_path / "run", device=CPU)
+    similarity = [r["similarity"] for r in losses(tmp_path / "run") if "similarity" in r]
+    assert np.mean(similarity[-8:]) < 0.97 * np.mean(similarity[:8])
+
+
+def test_byol_trains_and_resumes_its_target_too(subjects, tmp_path):
+    config = from_dict(PYRAMID | {"loss": PYRAMID["loss"] | {"contrastive": "byol"}})
+    train(config, subjects, tmp_path / "run", device=CPU)
+    state = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")[0]
+    assert any(name.startswith("contrast.target.") for name in state)
+    assert not any(name.startswith("contrast") for name in weights(tmp_path / "run"))
+
+
+def test_validation_labels_are_never_trained_on(subjects, tmp_path):
+    config = from_dict(PYRAMID)
+    train(config, subjects, tmp_path / "with", device=CPU)
+    train(config, subjects[:2], tmp_path / "without", device=CPU)
+    first, second = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_equation_9_applies_each_weight_once():
+    config = LossConfig(smooth=0.5, contrast=0.25)
+    terms = {"similarity": torch.tensor(2.0), "regulariser": torch.tensor(3.0), "contrast": torch.tensor(5.0)}
+    assert weighted(config, terms).item() == 2 + 0.5 * 3 + 0.25 * 5
+
+
+def test_the_terms_carry_no_weight():
+    image = torch.rand(2, 1, 8, 8, 8)
+    zero = torch.zeros(2, 3, 8, 8, 8)
+    prediction = Prediction(zero, zero, zero, zero, (torch.ones(2, 4), torch.ones(2, 4)))
+    for weight in (0.1, 10.0):
+        terms = loss_terms(LossConfig(smooth=weight, contrast=weight), image, image, prediction)
+        assert terms["similarity"].item() == pytest.approx(0, abs=1e-9)
+        assert terms["regulariser"].item() == 0  # N(0, 1) against N(0, 1)
+        assert terms["contrast"].item() == pytest.approx(np.log(3))
+
+
+def test_the_papers_settings_are_the_defaults():
+    config = Config()
+    assert (config.loss.smooth, config.loss.contrast, config.loss.contrastive) == (1.0, 0.01, "nt-xent")
+    assert (config.loss.similarity, config.loss.regulariser) == ("mse", "kl")
+    assert (config.training.batch_size, config.training.learning_rate) == (8, 3e-3)
+    assert (config.augment.flip, config.augment.rotation_degrees, config.augment.crop) == ("y", 10.0, (160, 192, 160))
+    assert config.network.name == "clmorph" and config.network.settings.probabilistic
+
+
+def test_learning_rates():
+    paper = TrainingConfig()
+    assert [learning_rate(paper, s) for s in (0, 79, 80, 160)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-5])
+    cosine = TrainingConfig(steps=100, schedule="cosine")
+    assert [learning_rate(cosine, s) for s in (50, 100)] == pytest.approx([1.5e-3, 0.0])
+
+
+def test_a_pair_is_two_subjects_and_every_step_another_draw(subjects):
+    config = from_dict(PYRAMID | {"augment": {"flip": "none", "rotation_degrees": 0.0}})
+    data = load_dataset(config, subjects, divisor=4)
+    for step in range(5):
+        fixed, moving = draw_batch(data, config, 4, step)
+        assert fixed.shape[0] == 2 and not torch.equal(fixed[0], moving[0])
+        assert all(torch.equal(a, b) for a, b in zip((fixed, moving), draw_batch(data, config, 4, step), strict=True))
+
+
+def test_augmentation_flips_and_crops_both_images_alike():
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    config = AugmentConfig(flip="x", rotation_degrees=0.0, crop=(8, 16, 12))
+    flipped = 0
+    for seed in range(20):
+        fixed, moving = augment_pair(image, image, config, 4, torch.Generator().manual_seed(seed))
+        assert torch.equal(fixed, moving) and fixed.shape[2:] == (12, 16, 8)
+        windows = [image[:, :, z : z + 12, :, x : x + 8] for z in range(5) for x in range(9)]
+        flipped += not any(torch.equal(fixed, window) for window in windows)
+    assert 3 < flipped < 17
+
+
+def test_rotation_by_a_right_angle_is_exact():
+    image = torch.rand(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    quarter = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    torch.testing.assert_close(rotate(image, quarter), torch.rot90(image, 1, (4, 3)), atol=1e-5, rtol=0)
+
+
+def test_weights_diverging_are_reported(subjects, tmp_path):
+    config = from_dict(PYRAMID | {"training": PYRAMID["training"] | {"learning_rate": 1e30}})
+    with pytest.raises(Exception, match=r"diverged at step \d+.*lower training\.learning_rate"):
+        train(config, subjects, tmp_path / "run", device=CPU)
+
+
+def test_one_subject_makes_no_pair(subjects, tmp_path):
+    with pytest.raises(InputError, match="1 subjects with split train; expected at least 2"):
+        train(from_dict(PYRAMID), subjects[:1], tmp_path / "run", device=CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_settings_cannot_resume(subjects, tmp_path):
+    config = from_dict(PYRAMID)
+    train(config, subjects, tmp_path / "run", device=CPU)
+    other = replace(config, loss=replace(config.loss, smooth=9.0))
+    with pytest.raises(InputError, match="trained with other settings"):
+        train(other, subjects, tmp_path / "run", device=CPU, resume=True)
+    with pytest.raises(InputError, match="holds a training already; pass --resume"):
+        train(config, subjects, tmp_path / "run", device=CPU)

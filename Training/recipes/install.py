@@ -1,0 +1,47 @@
+"""Puts a trained model into the project, with its card: ``python -m Training.recipes.install NAME WORK``.
+
+The card is the recipe's ``about.toml`` plus what the evaluations measured; the recipe's folder keeps the training's
+log and the tables behind the figures.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+RECIPES = Path(__file__).parent
+MODELS = RECIPES.parents[1] / "CLMorphCore" / "models"
+FIGURES = ("subjects", "dice", "dice_sd_over_subjects", "dice_affine", "hd95_mm", "assd_mm", "folding_fraction_mean",
+           "folding_fraction_max")
+
+
+def main(name: str, work: Path) -> None:
+    recipe, target = RECIPES / name, MODELS / name
+    about = tomllib.loads((recipe / "about.toml").read_text(encoding="utf-8"))
+    about["model"]["commit"] = subprocess.run(("git", "rev-parse", "--short", "HEAD"), check=True, capture_output=True,
+                                              text=True, cwd=RECIPES).stdout.strip()
+    for split in ("validation", "test"):
+        summary = json.loads((work / split / "summary.json").read_text(encoding="utf-8"))
+        about[f"accuracy.{split}"] = {key: round(summary[key], 6) for key in FIGURES}
+        shutil.copy(work / split / "results.csv", recipe / f"results-{split}.csv")
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(work / "run" / "model", target)
+    (target / "card.toml").write_text(as_toml(about), encoding="utf-8")
+    with gzip.GzipFile(recipe / "log.jsonl.gz", "wb", mtime=0) as log:
+        log.write((work / "run" / "log.jsonl").read_bytes())
+
+
+def as_toml(tables: dict[str, dict[str, Any]]) -> str:
+    """Tables of strings and numbers as TOML; JSON's strings and numbers are TOML's."""
+    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+                                             for key, value in table.items()) for name, table in tables.items())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# From scans to a shipped model: Training/recipes/train.sh NAME WORK   (DATA in $CLMORPH_DATA)
+# Every step is a command that a user has too. A training that was interrupted goes on when this is called again.
+set -euo pipefail
+name=$1 work=$2 recipe=$(dirname "$0")/$1
+mkdir -p "$work"
+manifest=$work/manifest.csv
+python -m "Training.recipes.$name.prepare" "$CLMORPH_DATA" "$manifest"
+names=(--label-names "$recipe/labels.csv")
+
+# 1. the affine average: what every scan is aligned with
+[ -f "$work/affine/image.nii.gz" ] || clmorph build-atlas --data "$manifest" -o "$work/affine" "${names[@]}"
+# 2. the network, without labels
+resume=(); [ -f "$work/run/checkpoint.safetensors" ] && resume=(--resume)
+clmorph train "$recipe/config.toml" --data "$manifest" -o "$work/run" \
+    --set "data.reference=$work/affine/image.nii.gz" "${resume[@]}"
+# 3. the atlas: mean shape, voted labels
+model=$work/run/model
+clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/average" "${names[@]}"
+# 4. accuracy: validation to choose by, test to report
+for split in validation test; do
+    clmorph evaluate --model "$model" --data "$manifest" --split "$split" -o "$work/$split"
+done
+# 5. into the project, with its card
+python -m Training.recipes.install "$name" "$work"
