@@ -44,7 +44,13 @@ class CLMorphSlicer(ScriptedLoadableModule):
             "Finds anatomical structures by warping a labelled atlas onto the image, and shows how it was warped."
         )
         self.parent.acknowledgementText = _("For research. Not a medical device.")
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", onStartupCompleted)
+
+
+def onStartupCompleted() -> None:
+    """What needs the whole application: the sample data, and results that were saved in scenes."""
+    registerSampleData()
+    nodes.watch_scene_loading()
 
 
 def registerSampleData() -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 import vtk
-from CLMorphSlicerLib import run
+from CLMorphSlicerLib import nodes, run
 
 
 def test_logic_segments_from_python(patient, module):
@@ -60,6 +60,17 @@ def test_sample_data_is_registered_and_made_without_a_download(module):
     volume = source.customDownloader(source)
     assert source.uris == "" and volume.GetName() == "Phantom sample"
     assert volume.GetImageData().GetDimensions() == phantom.atlas()[0].GetSize()
+
+
+def test_results_in_loaded_scenes_move_points_as_the_engine_does(module):
+    slicer.app.emit("startupCompleted")
+    field = slicer.vtkOrientedGridTransform()
+    field.SetInterpolationModeToCubic()  # what Slicer's reader sets
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode")
+    node.SetAndObserveTransformFromParent(field)
+    node.SetAttribute(nodes.RESULT_ATTRIBUTE, "1")
+    slicer.mrmlScene.InvokeEvent(slicer.vtkMRMLScene.EndImportEvent)
+    assert node.GetTransformFromParent().GetInterpolationModeAsString() == "Linear"
 
 
 # -- what is given to the engine
