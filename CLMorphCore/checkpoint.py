@@ -42,7 +42,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} holds weights of another program or version (format {metadata.get('format')!r}); "
                          f"expected {FORMAT}")
-    return tensors, json.loads(metadata["header"])
+    header = json.loads(metadata.get("header", "{}"))
+    if "config" not in header:
+        raise InputError(f"{path} holds no configuration; expected weights that a training of CLMorph has saved")
+    return tensors, header
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:

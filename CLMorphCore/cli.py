@@ -13,25 +13,30 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from . import __version__
-from .errors import Cancelled, CLMorphError
+from .errors import Cancelled, CLMorphError, InputError
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except InputError as error:
+        print(f"clmorph: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if os.environ.get("CLMORPH_PARENT"):
         _end_with_parent(int(os.environ["CLMORPH_PARENT"]))
-    signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
-    from . import commands
     from .progress import Reporter
     reporter = Reporter(options.progress, options.cancel_file)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        from . import commands
         commands.run(options, reporter)
         return 0
     except (Cancelled, KeyboardInterrupt):
@@ -50,12 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise  # Python prints the traceback and exits with 1
     finally:
         reporter.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as any other bad input: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
-    parser = argparse.ArgumentParser(prog="clmorph", description="Segment 3D medical scans by registering a labelled "
-                                     "atlas to them, with networks that were trained without labels.")
+    parser = _Parser(prog="clmorph", description="Segment 3D medical scans by registering a labelled "
+                     "atlas to them, with networks that were trained without labels.")
     parser.add_argument("--version", action="version", version=f"clmorph {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = _common_options()
@@ -68,11 +81,17 @@ def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("how it runs")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    group.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    group.add_argument("--threads", type=_above_zero, help="CPU threads (default: all)")
     group.add_argument("--progress", choices=("bar", "json", "none"), default="bar",
                        help="a bar, one JSON object a line on stdout, or nothing (default: bar)")
     group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
     return common
+
+
+def _above_zero(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above zero")
+    return int(text)
 
 
 def _affine_option(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +156,8 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="ATLAS",
                         help="folder, for instance MODEL/atlases/average")
     parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of registration to the average (default: 3)")
+    parser.add_argument("--rounds", type=_above_zero, default=3,
+                        help="rounds of registration to the average (default: 3)")
     parser.add_argument("--typical", action="store_true",
                         help="the subject most similar to the average instead of the average (the paper's way)")
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
@@ -158,12 +178,8 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
 def _end_with_parent(parent: int) -> None:
     """Ends this process when the program that started it is gone: a child of Slicer must not outlive it."""
     def watch() -> None:
-        while os.getppid() == parent or not hasattr(os, "getppid"):
+        while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(EXIT_CANCELLED)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _raise_interrupt() -> None:
-    raise KeyboardInterrupt

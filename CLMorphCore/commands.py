@@ -42,6 +42,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
     """Runs the chosen verb."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of ITK's warnings is checked and said in words
     use_threads(options.threads)
+    reporter.check_cancelled()
     VERBS[options.verb](options, reporter)
 
 
@@ -96,8 +97,6 @@ def _evaluate(options: Namespace, reporter: Reporter) -> None:
 
 def _build_atlas(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
-    if options.rounds < 1:
-        raise InputError(f"--rounds {options.rounds}: expected a whole number above zero")
     atlas = build_atlas(
         read_manifest(options.data), model=_model(options) if options.model else None, rounds=options.rounds,
         structures=read_structures(options.label_names) if options.label_names else None, typical=options.typical,

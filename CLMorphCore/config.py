@@ -5,12 +5,12 @@ The defaults are the paper's settings where the paper states them.
 
 from __future__ import annotations
 
+import math
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .errors import InputError, did_you_mean
 from .networks import settings_of
@@ -100,7 +100,11 @@ CHOICES = {
 }
 POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
-            "training.validate_every", "network.channels", "augment.crop")
+            "training.decay_factor", "training.validate_every", "network.channels", "network.width",
+            "network.embedding", "augment.crop")
+NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "augment.rotation_degrees", "training.seed",
+                "network.field_level")
+TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -125,7 +129,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
         if not isinstance(tree[name], Mapping):
             raise InputError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
     network = dict(tree.get("network", {}))
-    name = network.pop("name", "clmorph")
+    name = _typed("network.name", network.pop("name", "clmorph"), str)
     config = Config(
         NetworkConfig(name, _section(settings_of(name), network, "network")),
         **{key: _section(kind, tree.get(key, {}), key) for key, kind in sections.items() if key != "network"},
@@ -140,11 +144,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     return {"network": {"name": config.network.name, **asdict(config.network.settings)}, **tree}
 
 
-def with_reference(config: Config, reference: str) -> Config:
-    """The same settings with another reference image."""
-    return replace(config, data=replace(config.data, reference=reference))
-
-
 def _set(tree: dict[str, Any], override: str) -> None:
     """Puts ``section.key=value`` into the tree; the value is TOML, or a bare string."""
     path, equals, text = override.partition("=")
@@ -155,7 +154,9 @@ def _set(tree: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         value = text
-    tree.setdefault(section, {})[key] = value
+    table = tree.setdefault(section, {})
+    if isinstance(table, dict):  # what else it may be, from_dict reports
+        table[key] = value
 
 
 def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
@@ -172,6 +173,8 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(CHOICES[name])}")
         if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
             raise InputError(f"{name} is {value}; expected a number above zero")
+        if name in NOT_NEGATIVE and value < 0:
+            raise InputError(f"{name} is {value}; expected zero or more")
     return kind(**checked)
 
 
@@ -179,20 +182,28 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if not isinstance(value, list | tuple) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+        if not isinstance(value, list | tuple) or not value or (
+                kinds[-1] is not Ellipsis and len(value) != len(kinds)):
             count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
             raise InputError(f"{name} is {value!r}; expected a list of {count}numbers")
         return tuple(_typed(name, item, kinds[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if get_origin(kind) in (Union, types.UnionType) or not isinstance(value, kind) or (
-            kind is int and isinstance(value, bool)):
-        raise InputError(f"{name} is {value!r}; expected {kind.__name__}")
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{name} is {value!r}; expected {TYPES[kind]}")
+    if kind is float and not math.isfinite(value):
+        raise InputError(f"{name} is {value}; expected a finite number")
     return value
 
 
 def _check_together(config: Config) -> None:
     loss, settings = config.loss, config.network.settings
+    if settings.field_level >= len(settings.channels):
+        raise InputError(f"network.field_level is {settings.field_level}, network.channels has "
+                         f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}")
+    if loss.window_voxels % 2 == 0:
+        raise InputError(f"loss.window_voxels is {loss.window_voxels}; expected an odd number, so that a window has a "
+                         "middle")
     if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
         raise InputError(f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
                          "use loss.regulariser = \"diffusion\" or network.probabilistic = true")

@@ -57,9 +57,7 @@ def read_manifest(path: str | Path) -> list[Subject]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from None
     subjects = [_subject(row, path.parent) for row in rows]
-    faults = list(_faults(subjects))
-    if not subjects:
-        faults = ["it has no rows"]
+    faults = list(_faults(subjects, path.parent)) if subjects else ["it has no rows; expected one for each subject"]
     if faults:
         raise InputError(f"{path}: " + "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" * (len(faults) > 20)))
     return subjects
@@ -112,14 +110,18 @@ def _subject(row: dict[str, str], folder: Path) -> Subject:
     return Subject(name, folder / image, folder / labels if labels else None, split)
 
 
-def _faults(subjects: Sequence[Subject]) -> Iterable[str]:
+def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
     seen = set()
-    for s in subjects:
-        if s.name in seen:
+    for row, s in enumerate(subjects, start=1):
+        if not s.name:
+            yield f"row {row} has no subject"
+        elif s.name in seen:
             yield f"subject {s.name!r} appears twice"
         seen.add(s.name)
         if s.split not in SPLITS:
             yield f"subject {s.name!r} has split {s.split!r}, expected {', '.join(SPLITS)}"
+        if s.image == folder:
+            yield f"subject {s.name!r} has no image"
         for kind, file in (("image", s.image), ("labels", s.labels)):
             if file is not None and not file.exists():
-                yield f"{kind} of subject {s.name!r} does not exist: {file}"
+                yield f"{kind} of subject {s.name!r} not found: {file}"

@@ -31,7 +31,5 @@ def use_threads(count: int | None) -> None:
     """Limits torch and SimpleITK to ``count`` threads; None leaves their own choice."""
     if count is None:
         return
-    if count < 1:
-        raise InputError(f"--threads {count}: expected a whole number above zero")
     torch.set_num_threads(count)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)

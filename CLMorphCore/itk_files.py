@@ -1,7 +1,7 @@
 """Image and transform files through ITK: read whole or not at all, written whole or an error, in one line.
 
-ITK alone is no judge of either: it fills what a cut-off NIfTI file lacks with zeros and does not notice when the disk
-is full; HDF5 then takes the process down; and both print on stderr what nobody can act on.
+ITK alone is no judge of either: what a cut-off NIfTI file lacks, and NaN in one, it reads as zeros; it does not notice
+when the disk is full, and HDF5 then takes the process down; and all of them print on stderr what nobody can act on.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
 from .files import cannot_write
 
 CHUNK_BYTES = 1 << 20
+SINGLE_FILE = "1"  # NIfTI's nifti_type where header and voxels are one file
+FLOATS = {"16": "f4", "64": "f8"}  # NIfTI's datatype → NumPy's
 
 
 def read_file(path: Path) -> sitk.Image:
@@ -38,10 +42,13 @@ def read_file(path: Path) -> sitk.Image:
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as an image ({_reason(error)}); expected a complete NIfTI, NRRD, "
                          "MetaImage or DICOM file; check that it was copied whole") from None
-    missing = _missing_bytes(path, image)
+    missing, not_finite = _wrong_with_nifti(path, image)
     if missing:
         raise InputError(f"{path} is cut off, at least {missing} bytes of its voxels are missing; expected a complete "
                          "file; copy it again")
+    if not_finite:
+        raise InputError(f"{path} has {not_finite} voxels that are NaN or infinite; expected finite values; replace "
+                         "them, for instance by zero")
     return image
 
 
@@ -55,7 +62,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
             written.ReadImageInformation()
     except RuntimeError as error:
         raise cannot_write(path, _reason(error)) from None
-    if _missing_bytes(path, written):
+    if _wrong_with_nifti(path, written)[0]:
         raise cannot_write(path, "the disk is full")
 
 
@@ -97,29 +104,33 @@ def _read_series(folder: Path) -> sitk.Image:
                          "check that it was copied whole") from None
 
 
-def _missing_bytes(path: Path, header: sitk.Image | sitk.ImageFileReader) -> int:
-    """How many bytes a NIfTI file is shorter than its header says; 0 for the formats that ITK checks itself."""
-    if not header.HasMetaDataKey("vox_offset"):
-        return 0
+def _wrong_with_nifti(path: Path, header: sitk.Image | sitk.ImageFileReader) -> tuple[int, int]:
+    """(bytes missing, values not finite) in a NIfTI file, where ITK puts zeros for both; 0 and 0 for other formats."""
+    if not header.HasMetaDataKey("nifti_type") or header.GetMetaData("nifti_type") != SINGLE_FILE:
+        return 0, 0
     sides = [int(header.GetMetaData(f"dim[{n}]")) for n in range(1, int(header.GetMetaData("dim[0]")) + 1)]
-    needed = float(header.GetMetaData("vox_offset")) + math.prod(sides) * int(header.GetMetaData("bitpix")) // 8
-    voxels = path.with_suffix(".img") if path.suffix == ".hdr" else path
-    return max(0, int(needed) - _length(voxels))
+    missing, not_finite = math.prod(sides) * int(header.GetMetaData("bitpix")) // 8, 0
+    kind = FLOATS.get(header.GetMetaData("datatype"))
+    try:
+        with _opened(path) as file:
+            order = ">" if file.read(1) == b"\0" else "<"  # a NIfTI file begins with 348 as four bytes
+            file.seek(int(float(header.GetMetaData("vox_offset"))))
+            while missing > 0 and (chunk := file.read(min(CHUNK_BYTES, missing))):
+                missing -= len(chunk)
+                if kind is not None:
+                    values = np.frombuffer(chunk[: len(chunk) // 8 * 8], order + kind)
+                    not_finite += int(np.count_nonzero(~np.isfinite(values)))
+            file.read()  # a gzip stream tells at its end whether it is sound
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        missing = max(missing, 1)
+    return missing, not_finite
 
 
-def _length(path: Path) -> int:
-    """Bytes of a file, unpacked where it is a gzip stream, as far as that can be unpacked."""
+def _opened(path: Path) -> BinaryIO:
+    """A file open for reading, unpacked on the way where it is a gzip stream, whatever its name."""
     with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path.stat().st_size
-    length = 0
-    with gzip.open(path) as stream:
-        try:
-            while chunk := stream.read(CHUNK_BYTES):
-                length += len(chunk)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            length -= 1  # the end is damaged, however much could be unpacked
-    return length
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
 
 
 def _bytes_of(transform: sitk.CompositeTransform) -> int:

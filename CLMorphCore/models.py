@@ -136,13 +136,17 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
             rows = list(csv.DictReader(file))
         values = [int(row["value"]) for row in rows]
         names = [row["name"] for row in rows]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table of labels ({type(error).__name__}: {error}); "
                          "expected a CSV with the columns value,name,color,terminology") from None
     defaults = {s.value: s.color for s in default_structures(values)}
     structures = tuple(Structure(value, name, row.get("color") or defaults[value], row.get("terminology") or "")
                        for value, name, row in zip(values, names, rows, strict=True))
     for s in structures:
+        if values.count(s.value) > 1:
+            raise InputError(f"{path} names the label {s.value} twice; expected one row for each label")
+        if not s.name:
+            raise InputError(f"{path}: label {s.value} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
             raise InputError(f"{path}: label {s.value} has colour {s.color!r}; expected #rrggbb")
     return structures

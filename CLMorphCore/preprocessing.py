@@ -31,8 +31,8 @@ def read_labels(path: str | Path) -> sitk.Image:
         return image
     array = sitk.GetArrayViewFromImage(image)
     if not np.isfinite(array).all() or (array != np.round(array)).any():
-        raise InputError(f"labels {path} hold fractional values ({image.GetPixelIDTypeAsString()}); expected whole "
-                         "numbers; resample labels with nearest-neighbour interpolation")
+        raise InputError(f"labels {path} hold fractional values or NaN ({image.GetPixelIDTypeAsString()}); expected "
+                         "whole numbers; resample labels with nearest-neighbour interpolation")
     return sitk.Cast(image, sitk.sitkInt32)
 
 
@@ -70,6 +70,9 @@ def normalise(tensor: Tensor) -> Tensor:
     changes nothing. Zero mean and unit variance are the paper's; the clip keeps single bright voxels from deciding.
     """
     inside = tensor > tensor.min()
+    if not inside.any():
+        raise InputError("the image does not overlap the atlas' region; expected an affine that maps its points to the "
+                         "atlas' (LPS, mm); check --affine, or data.affine = false in a training")
     values = np.sort(tensor[inside].cpu().numpy())
     low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))
     if low == high:

@@ -21,7 +21,7 @@ from .config import Config, LossConfig, TrainingConfig, to_dict
 from .contrast import Byol
 from .data import Subject, Volume, choose, network_grid, prepare
 from .errors import CLMorphError, InputError
-from .files import check_writable, written_whole
+from .files import cannot_write, check_writable, written_whole
 from .geometry import resample, to_tensor
 from .networks import Prediction, build
 from .preprocessing import normalise, read_image
@@ -95,9 +95,10 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
         if data.validation and (done % settings.validate_every == 0 or done == settings.steps):
             log.write(step=done, **validate(network, data.validation, device))
         if done % settings.checkpoint_every == 0 or done == settings.steps:
+            # The weights first: a run killed between the two does these steps again, and has its model at the end.
+            save_weights(output / "model" / "weights.safetensors", network, config, step=done)
             tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
             checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done})
-            save_weights(output / "model" / "weights.safetensors", network, config, step=done)
         rate = (done - start) / (time.monotonic() - began)
         progress(f"training {done}/{settings.steps}, {rate:.2f} steps/s",
                  PREPARING + (1 - PREPARING) * done / settings.steps)
@@ -205,15 +206,17 @@ class Log:
         if keep_below and path.exists():  # what came after the checkpoint is done again
             kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
                     if line.endswith("\n") and json.loads(line)["step"] <= keep_below]
-        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
-        self.file = path.open("a", encoding="utf-8")
+        self.path, self.file = path, path.open("a", encoding="utf-8")
         self.board = _tensorboard(path.parent) if tensorboard else None
 
     def write(self, *, step: int, **values: float) -> None:
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)

@@ -16,7 +16,7 @@ ALLOWED = {
     "metrics": {"errors"}, "drawing": {"geometry", "errors"},
 }
 THIRD_PARTY = {
-    "errors": set(), "files": set(), "itk_files": {"SimpleITK"}, "page": set(), "cli": set(),
+    "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "page": set(), "cli": set(),
     "spatial": {"torch"}, "losses": {"torch"}, "networks": {"torch"}, "config": set(),
     "augmentation": {"torch"}, "contrast": {"torch"}, "checkpoint": {"torch", "safetensors"},
     "geometry": {"torch", "SimpleITK", "numpy"}, "preprocessing": {"torch", "SimpleITK", "numpy"},
