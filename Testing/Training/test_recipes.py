@@ -1,0 +1,50 @@
+"""Each recipe is whole: its configuration loads, its structures are named, its model is the one it describes."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from CLMorphCore.config import load_config
+from CLMorphCore.models import BUNDLED, bundled_models, load_model, read_structures
+from Training.recipes.install import as_toml
+
+RECIPES = Path(__file__).parents[2] / "Training" / "recipes"
+NAMES = sorted(p.parent.name for p in RECIPES.glob("*/config.toml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_whole(name):
+    load_config(RECIPES / name / "config.toml")
+    assert read_structures(RECIPES / name / "labels.csv")
+    about = tomllib.loads((RECIPES / name / "about.toml").read_text())["model"]
+    assert {"title", "purpose", "licence", "credit", "training_data", "modality"} <= about.keys()
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_shipped_model_is_that_of_its_recipe(name):
+    model = load_model(name)
+    recipe = load_config(RECIPES / name / "config.toml")
+    assert model.config.network == recipe.network and model.config.loss == recipe.loss
+    assert (BUNDLED / name / "weights.safetensors").stat().st_size < 5e6
+    atlas = model.atlases[0]
+    named = {s.value: s for s in read_structures(RECIPES / name / "labels.csv")}
+    assert all(named[s.value] == s for s in atlas.structures)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_the_cards_figures_come_from_the_committed_tables(name):
+    import csv
+    from statistics import mean
+
+    card = load_model(name).card
+    for split in ("validation", "test"):
+        with (RECIPES / name / f"results-{split}.csv").open(newline="") as file:
+            dice = [float(row["dice"]) for row in csv.DictReader(file)]
+        assert card["accuracy"][split]["dice"] == pytest.approx(mean(dice), abs=1e-5)
+
+
+def test_cards_are_toml():
+    tables = {"model": {"title": 'Cœur "4D" \\ test', "version": "1"}, "accuracy.test": {"dice": 0.5, "subjects": 3}}
+    read = tomllib.loads(as_toml(tables))
+    assert read["model"] == tables["model"] and read["accuracy"]["test"] == tables["accuracy.test"]
