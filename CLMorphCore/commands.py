@@ -32,7 +32,7 @@ from .models import (
 )
 from .phantom import make_phantom
 from .preprocessing import read_image
-from .progress import Reporter, part
+from .progress import Reporter, Stopwatch, part
 from .registration import register
 from .segmentation import segment
 from .training import train
@@ -50,9 +50,13 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     model = _model(options)
     atlas, affine = _own_atlas(options), _affine(options)
-    reporter("reading", 0.0)
-    found = segment(read_image(options.image), model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.6),
+    watch = Stopwatch()
+    with watch.step("reading"):
+        reporter("reading", 0.0)
+        image = read_image(options.image)
+    found = segment(image, model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.6),
                     about={"image": str(options.image)})
+    found.report["duration_s"] = watch.seconds | found.report["duration_s"]
     with folder_written_whole(options.output) as folder:
         found.save(folder, part(reporter, 0.6, 0.98))
         reporter.check_cancelled()
@@ -108,7 +112,7 @@ def _build_atlas(options: Namespace, reporter: Reporter) -> None:
 def _models(options: Namespace, reporter: Reporter) -> None:
     for name in bundled_models():
         card = read_card(model_folder(name)).get("model", {})
-        reporter.event("model", name=name, **card)
+        reporter.event("model", **card | {"name": name})
         if reporter.kind != "json":
             print(f"{name:<14} {card.get('title', '')}\n{'':<14} {card.get('purpose', '')}\n"
                   f"{'':<14} licence: {card.get('licence', '')}")
