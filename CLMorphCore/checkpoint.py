@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -21,11 +21,9 @@ FORMAT = "clmorph/1"
 def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Writes tensors (any device) and a JSON header to ``path``, whole or not at all."""
     on_cpu = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    packed = safetensors.torch.save(on_cpu, metadata={"format": FORMAT, "header": json.dumps(header)})
     with written_whole(path) as temporary:
-        try:
-            save_file(on_cpu, temporary, metadata={"format": FORMAT, "header": json.dumps(header)})
-        except SafetensorError as error:  # safetensors wraps a full disk in its own type
-            raise OSError(str(error)) from None
+        temporary.write_bytes(packed)  # with the user's own permissions; safetensors would make it private
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import colorsys
 import csv
+import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 from . import checkpoint
 from .config import Config, from_dict
 from .errors import InputError, did_you_mean
-from .files import folder_written_whole
+from .files import folder_written_whole, written_whole
 from .itk_files import write_image
 from .networks import build
 from .preprocessing import check_same_grid, read_image, read_labels
@@ -88,7 +89,9 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     network = build(config.network.name, config.network.settings)
     checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
     atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("*")) if p.is_dir())
-    return Model(folder.resolve().name, folder, config, read_card(folder), network.to(device).eval(), atlases)
+    card = read_card(folder)
+    name = str(card.get("model", {}).get("name", folder.resolve().name))
+    return Model(name, folder, config, card, network.to(device).eval(), atlases)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -100,6 +103,14 @@ def read_card(folder: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def write_card(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """card.toml from tables of strings and numbers; JSON's strings and numbers are TOML's."""
+    text = "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+                                             for key, value in table.items()) for name, table in tables.items())
+    with written_whole(folder / "card.toml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_atlas(folder: Path) -> Atlas:

@@ -75,7 +75,7 @@ def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
         place = drawing.fullest_position(points, min(image.GetSpacing()))
         box = np.stack([points.min(axis=0), points.max(axis=0)])
         margin = max(LEAST_MARGIN_MM, RELATIVE_MARGIN * float((box[1] - box[0]).max()))
-        box = np.clip(box + [[-margin], [margin]], bounds[0], bounds[1])
+        box = np.clip(np.add(box, [[-margin], [margin]]), bounds[0], bounds[1])
     enlarged = bool(((box[1] - box[0]) < ENLARGED_BELOW * (bounds[1] - bounds[0])).any())
     extent, part_extent = (float((b[1] - b[0]).max()) for b in (bounds, box))
     pixels = drawing.LONGEST_SIDE_PIXELS
@@ -218,11 +218,12 @@ def _header(report: Report) -> str:
     model = report["model"]
     made = datetime.now().astimezone()
     when = f"{made.day} {made:%B %Y, %H:%M}"
+    licence = f"Licence of the model: {escape(str(model['licence']))}. " if model["licence"] else ""
     return (f"<header><h1>Segmentation of {escape(_short_name(report['image']))}</h1>"
             f'<p class="soft">{escape(when)} · model <strong>{escape(str(model["name"]))}</strong> '
             f'{escape(str(model["version"]))} · atlas {escape(str(report["atlas"]["name"]))} · '
             f'CLMorph {escape(str(report["version"]))} on {escape(str(report["device"]))}<br>'
-            f'Licence of the model: {escape(str(model["licence"]))}. For research; not a medical device.</p></header>')
+            f'{licence}For research; not a medical device.</p></header>')
 
 
 def _warnings(warnings: Sequence[str]) -> str:

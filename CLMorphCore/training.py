@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, losses
+from . import __version__, checkpoint, losses
 from .augmentation import augment_pair
 from .config import Config, LossConfig, TrainingConfig, to_dict
 from .contrast import Byol
@@ -23,6 +23,7 @@ from .data import Subject, Volume, choose, network_grid, prepare
 from .errors import CLMorphError, InputError
 from .files import cannot_write, check_writable, written_whole
 from .geometry import resample, to_tensor
+from .models import write_card
 from .networks import Prediction, build
 from .preprocessing import normalise, read_image
 from .progress import Progress, part, silent
@@ -103,6 +104,9 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
         progress(f"training {done}/{settings.steps}, {rate:.2f} steps/s",
                  PREPARING + (1 - PREPARING) * done / settings.steps)
     log.close()
+    if not (output / "model" / "card.toml").exists():
+        write_card(output / "model", {"model": {"name": output.resolve().name, "version": __version__,
+                                                "training_data": f"{len(data.train)} images, {settings.steps} steps"}})
     return output / "model"
 
 

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 STRUCTURES = (
     {"value": 1, "name": "Body", "color": "#d8a24f", "terminology": ""},
     {"value": 2, "name": "Anterior hippocampus", "color": "#d8654f",
-     "terminology": "SCT^4421005^Structure of hippocampus"},
+     "terminology": "SCT^5366008^Hippocampus"},
     {"value": 5, "name": "Ventricle", "color": "#4f8fd8", "terminology": "SCT^35764002^Brain ventricle"},
 )
 # label value -> centre and radii of an ellipsoid of the atlas, mm

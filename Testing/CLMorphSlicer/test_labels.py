@@ -63,7 +63,7 @@ def test_terminology_of_segments_is_kept_on_the_way_out_and_in(phantom_case, tmp
     results = nodes.import_results(case.output, case.volume, case.atlas)
     _, rows = exported_labels(results.segmentation, case.volume, tmp_path)
     by_name = {row["name"]: row for row in rows}
-    assert by_name["Anterior hippocampus"]["terminology"] == "SCT^4421005^Structure of hippocampus"
+    assert by_name["Anterior hippocampus"]["terminology"] == "SCT^5366008^Hippocampus"
     assert by_name["Anterior hippocampus"]["color"] == "#d8654f"
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from CLMorphCore.config import load_config
-from CLMorphCore.models import BUNDLED, bundled_models, load_model, read_structures
-from Training.recipes.install import as_toml
+from CLMorphCore.models import BUNDLED, bundled_models, load_model, read_card, read_structures, write_card
 
 RECIPES = Path(__file__).parents[2] / "Training" / "recipes"
 NAMES = sorted(p.parent.name for p in RECIPES.glob("*/config.toml"))
@@ -44,7 +43,8 @@ def test_the_cards_figures_come_from_the_committed_tables(name):
         assert card["accuracy"][split]["dice"] == pytest.approx(mean(dice), abs=1e-5)
 
 
-def test_cards_are_toml():
+def test_a_written_card_reads_back(tmp_path):
     tables = {"model": {"title": 'Cœur "4D" \\ test', "version": "1"}, "accuracy.test": {"dice": 0.5, "subjects": 3}}
-    read = tomllib.loads(as_toml(tables))
+    write_card(tmp_path, tables)
+    read = read_card(tmp_path)
     assert read["model"] == tables["model"] and read["accuracy"]["test"] == tables["accuracy.test"]

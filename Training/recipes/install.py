@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+
+from CLMorphCore.models import write_card
 
 RECIPES = Path(__file__).parent
 MODELS = RECIPES.parents[1] / "CLMorphCore" / "models"
@@ -32,15 +33,9 @@ def main(name: str, work: Path) -> None:
         shutil.copy(work / split / "results.csv", recipe / f"results-{split}.csv")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(work / "run" / "model", target)
-    (target / "card.toml").write_text(as_toml(about), encoding="utf-8")
+    write_card(target, about)
     with gzip.GzipFile(recipe / "log.jsonl.gz", "wb", mtime=0) as log:
         log.write((work / "run" / "log.jsonl").read_bytes())
-
-
-def as_toml(tables: dict[str, dict[str, Any]]) -> str:
-    """Tables of strings and numbers as TOML; JSON's strings and numbers are TOML's."""
-    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-                                             for key, value in table.items()) for name, table in tables.items())
 
 
 if __name__ == "__main__":
