@@ -67,15 +67,13 @@ def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     low = float(values.min())
     bright = np.percentile(values[values > low], 99)
     above = values > low + 0.02 * (float(bright) - low)
-    bounds = []
-    for axis in (2, 1, 0):  # x, y, z of SimpleITK
-        line = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))
-        bounds.append((line[0], line[-1]))
-    start = [int(low) for low, _ in bounds]
-    size = tuple(int(high - low + 1) for low, high in bounds)
-    origin = image.TransformIndexToPhysicalPoint(start)
-    corners = Grid(size, image.GetSpacing(), origin, image.GetDirection()).corners_mm()
-    return corners.min(axis=0), corners.max(axis=0)
+    z, y = np.nonzero(above.any(axis=2))
+    rows = above[z, y]  # of an oblique image too, what lies farthest along L, P or S is the end of a row
+    ends = (rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1))
+    grid = Grid.of(image)
+    points = np.concatenate([np.stack([x, y, z], axis=1) for x in ends]) @ grid.to_mm().T + np.array(grid.origin_mm)
+    half_voxel = np.abs(grid.to_mm()).sum(axis=1) / 2
+    return points.min(axis=0) - half_voxel, points.max(axis=0) + half_voxel
 
 
 def to_tensor(image: sitk.Image) -> Tensor:

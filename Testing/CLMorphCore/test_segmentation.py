@@ -1,0 +1,148 @@
+"""The same scan, however it was stored, gets the same labels in the patient; what is odd about a result is said."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.geometry import Grid, resample
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.models import Atlas, Model, Structure
+from CLMorphCore.segmentation import segment
+
+LEAST_DICE = 0.97
+
+
+@pytest.fixture(scope="module")
+def segmented(phantom, model):
+    """The segmentation of the phantom as it is stored."""
+    return segment(phantom.image, model)
+
+
+def oblique(image):
+    """The same object on a grid turned by 20° and shifted, with the same voxels' size."""
+    turn = sitk.Euler3DTransform()
+    turn.SetRotation(0.35, -0.2, 0.3)
+    old, size = Grid.of(image), [n + 14 for n in image.GetSize()]
+    matrix = np.array(turn.GetMatrix()).reshape(3, 3) @ np.array(old.direction).reshape(3, 3)
+    middle = old.corners_mm().mean(axis=0)
+    origin = middle - matrix @ ((np.array(size) - 1) / 2 * np.array(old.spacing_mm))
+    return resample(image, Grid(tuple(size), old.spacing_mm, tuple(origin.tolist()), tuple(matrix.ravel().tolist())),
+                    outside=0.0)
+
+
+def resampled(image, spacing_mm=(1.2, 1.2, 2.0)):
+    """The same field of view with other voxels."""
+    old = Grid.of(image)
+    size = tuple(math.ceil(n * s / t) for n, s, t in zip(old.size, old.spacing_mm, spacing_mm, strict=True))
+    origin = old.corners_mm()[0] + np.array(old.direction).reshape(3, 3) @ np.array(spacing_mm) / 2
+    return resample(image, Grid(size, spacing_mm, tuple(origin.tolist()), old.direction))
+
+
+SAME_LATTICE = {
+    "LAS": lambda image: sitk.DICOMOrient(image, "LAS"),
+    "ASL": lambda image: sitk.DICOMOrient(image, "ASL"),
+    "PIR": lambda image: sitk.DICOMOrient(image, "PIR"),
+    "padded": lambda image: sitk.ConstantPad(image, (9, 0, 4), (1, 12, 7), 0.0),
+    "cropped": lambda image: sitk.Crop(image, (1, 2, 1), (1, 1, 2)),
+    "brighter": lambda image: image * 3.0,
+    "below zero": lambda image: image - 1024.0,
+    "around zero": lambda image: (image - float(np.mean(sitk.GetArrayViewFromImage(image)))) / 300.0,
+    "whole numbers": lambda image: sitk.Cast(sitk.Round(image), sitk.sitkInt16),
+}
+
+
+def world_dice(labels, expected):
+    return min(dice_per_label(labels, expected).values())
+
+
+@pytest.mark.parametrize("stored", SAME_LATTICE)
+def test_storage_changes_nothing_in_the_patient(stored, phantom, model, segmented):
+    image = SAME_LATTICE[stored](phantom.image)
+    found = segment(image, model)
+    assert found.labels.GetSize() == image.GetSize() and found.labels.GetOrigin() == image.GetOrigin()
+    assert found.labels.GetDirection() == image.GetDirection()
+    back = resample(found.labels, Grid.of(phantom.image), labels=True)
+    assert world_dice(back, segmented.labels) >= LEAST_DICE
+
+
+@pytest.mark.parametrize("change", [oblique, resampled])
+def test_another_sampling_changes_nothing_in_the_patient(change, phantom, model, atlas, segmented):
+    image = change(phantom.image)
+    found = segment(image, model)
+    assert Grid.of(found.labels) == Grid.of(image)
+    # compared through the transform: rounding a structure to other voxels changes its Dice by more than the map does
+    there = resample(atlas.labels, Grid.of(phantom.image), found.registration.transform, labels=True)
+    assert world_dice(there, segmented.labels) >= LEAST_DICE
+    rounded = resample(phantom.labels, Grid.of(image), labels=True)
+    assert world_dice(found.labels, rounded) > world_dice(segmented.labels, phantom.labels) - 0.05
+
+
+def test_labels_are_the_atlas_labels_carried_by_the_written_transform(segmented, atlas, tmp_path):
+    segmented.save(tmp_path)
+    transform = sitk.ReadTransform(str(tmp_path / "transform.h5"))
+    image = segmented.image
+    again = sitk.Resample(atlas.labels, image, transform, sitk.sitkNearestNeighbor, 0)
+    written = sitk.ReadImage(str(tmp_path / "labels.nii.gz"))
+    differ = sitk.GetArrayViewFromImage(again) != sitk.GetArrayViewFromImage(written)
+    assert differ.mean() < 1e-4  # a point midway between two voxels may fall to either
+    for name in ("warped", "jacobian"):
+        assert sitk.ReadImage(str(tmp_path / f"{name}.nii.gz")).GetSize() == image.GetSize()
+
+
+def test_a_dicom_series_is_read_as_one_image(phantom, clmorph, tiny_model, segmented, tmp_path):
+    (tmp_path / "series").mkdir()
+    write_series(phantom.image, tmp_path / "series")
+    ran = clmorph("segment", tmp_path / "series", "--model", tiny_model, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    assert labels.GetOrigin() == pytest.approx(phantom.image.GetOrigin(), abs=1e-3)
+    back = resample(labels, Grid.of(phantom.image), labels=True)
+    assert world_dice(back, segmented.labels) >= LEAST_DICE
+
+
+def write_series(image, folder):
+    """Writes an image as one DICOM file a slice, in an order that is not the patient's."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    voxels = sitk.GetArrayFromImage(image)
+    for n in range(image.GetSize()[2]):
+        one = sitk.GetImageFromArray(np.round(voxels[n]).astype(np.int16))
+        one.SetSpacing(image.GetSpacing()[:2])
+        for tag, value in {
+            "0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|0013": str(n),
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{n + 1}",
+            "0020|0032": "\\".join(f"{p:.6f}" for p in image.TransformIndexToPhysicalPoint((0, 0, n))),
+            "0020|0037": "\\".join(f"{c:.6f}" for c in direction[:, :2].T.ravel()),
+        }.items():
+            one.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{(n * 7) % image.GetSize()[2]:03}.dcm"))
+        writer.Execute(one)
+
+
+def test_a_structure_outside_of_the_image_is_warned_of(phantom, model, atlas):
+    values = sitk.GetArrayFromImage(atlas.labels)
+    values[0, 0, 0] = 9  # in a corner that the scan, turned and shifted, does not reach
+    labels = sitk.GetImageFromArray(values)
+    labels.CopyInformation(atlas.labels)
+    own = Atlas("corner", atlas.image, labels, (*atlas.structures, Structure(9, "Corner", "#ffffff")))
+    found = segment(sitk.Crop(phantom.image, (4, 4, 3), (4, 4, 3)), model, atlas=own)
+    assert found.report["structures"][-1]["volume_ml"] == 0
+    assert any("1 of 4 structures lie outside" in w and "Corner" in w for w in found.report["warnings"])
+
+
+def test_a_report_is_valid_json(segmented, tmp_path):
+    segmented.save(tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert report["similarity"]["warped"] <= 1 and report["warnings"] == segmented.report["warnings"]
+
+
+def test_a_model_without_an_atlas_says_what_to_do(phantom, model):
+    bare = Model(model.name, model.folder, model.config, model.card, model.network, ())
+    with pytest.raises(InputError, match=r"model tiny has no atlas; give one with --atlas"):
+        segment(phantom.image, bare)
