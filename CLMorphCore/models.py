@@ -77,8 +77,8 @@ def model_folder(name: str | Path) -> Path:
     if Path(name).exists():
         raise InputError(f"--model {name} holds no weights.safetensors; expected the folder of a model, "
                          "for instance RUN/model of a training")
-    raise InputError(f"unknown model {str(name)!r}{did_you_mean(str(name), bundled_models())}; "
-                     "or give the folder of a model")
+    raise InputError(f"unknown model {str(name)!r}; expected the name or the folder of a model"
+                     f"{did_you_mean(str(name), bundled_models())}")
 
 
 def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:

@@ -75,11 +75,11 @@ def normalise(tensor: Tensor) -> Tensor:
                          "atlas' (LPS, mm); check --affine, or data.affine = false in a training")
     values = np.sort(tensor[inside].cpu().numpy())
     low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))
-    if low == high:
-        low, high = float(tensor.min()), float(tensor.max())
+    if low == high:  # one grey value has no spread: the foreground becomes 0, the background −1
+        return (tensor.clamp(max=high) - high) / (high - tensor.min())
     clipped = tensor.clamp(low, high)
     chosen = clipped[inside]
-    return (clipped - chosen.mean()) / chosen.std().clamp_min(torch.finfo(torch.float32).tiny)
+    return (clipped - chosen.mean()) / chosen.std()
 
 
 def _check_scalar_3d(image: sitk.Image, name: str) -> None:

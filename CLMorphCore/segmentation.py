@@ -78,7 +78,7 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
     before, after = registration.similarity
     report = {
         "version": __version__,
-        "image": "",  # its file, which only the caller knows
+        "image": "unnamed image",  # the caller knows its file
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
         "atlas": {"name": atlas.name},
