@@ -88,30 +88,31 @@ def _to_subject(template: sitk.Image, image: sitk.Image, model: Model | None, pr
 
 def _centred(maps: Sequence[sitk.Transform], grid: Grid) -> list[sitk.Transform]:
     """T_i ∘ M⁻¹ with the mean map M: what remains has no common part, so the template drifts towards the mean shape."""
+    centre = grid.corners_mm().mean(axis=0).tolist()
     linear = [t for t in maps if t.IsLinear()]
     if len(linear) == len(maps):
-        mean = _mean_affine([sitk.AffineTransform(t) for t in linear])
+        mean = _mean_linear([sitk.AffineTransform(t) for t in linear], centre)
         return [chain(t, mean.GetInverse()) for t in maps]
     affines = [sitk.AffineTransform(sitk.CompositeTransform(t).GetNthTransform(0)) for t in maps]
     deformations = [sitk.CompositeTransform(t).GetNthTransform(1) for t in maps]
-    back = chain(_inverse_of_mean(deformations), _mean_affine(affines).GetInverse())
+    back = chain(_inverse_of_mean(deformations), _mean_linear(affines, centre).GetInverse())
     return [chain(t, back) for t in maps]
 
 
-def _mean_affine(affines: Sequence[sitk.AffineTransform]) -> sitk.AffineTransform:
-    """p ↦ mean of A_i(p): the average of the matrices and of the offsets."""
+def _mean_linear(affines: Sequence[sitk.AffineTransform], centre: Sequence[float]) -> sitk.AffineTransform:
+    """p ↦ c + mean(A_i) (p − c): the average matrix about the grid's centre.
+
+    Not the average shift: where in a scanner the subjects lay would carry the template off its grid.
+    """
     matrices = np.array([a.GetMatrix() for a in affines]).mean(axis=0)
-    offsets = np.array([a.TransformPoint((0.0, 0.0, 0.0)) for a in affines]).mean(axis=0)
-    return sitk.AffineTransform(matrices.tolist(), offsets.tolist())
+    return sitk.AffineTransform(matrices.tolist(), (0.0, 0.0, 0.0), centre)
 
 
 def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.DisplacementFieldTransform:
     """The inverse of p ↦ mean of D_i(p), on the grid that the fields share."""
     fields = [sitk.DisplacementFieldTransform(d).GetDisplacementField() for d in deformations]
-    mean = fields[0]
-    for field in fields[1:]:
-        mean = mean + field
-    mean = mean / len(fields)
+    mean = sitk.GetImageFromArray(np.mean([sitk.GetArrayViewFromImage(f) for f in fields], axis=0), isVector=True)
+    mean.CopyInformation(fields[0])
     return sitk.DisplacementFieldTransform(sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20))
 
 
@@ -142,7 +143,8 @@ def _scaled(image: sitk.Image) -> sitk.Image:
 def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transform) -> float:
     """Correlation of a subject, affinely on the template's grid, with the template."""
     flat = sitk.CompositeTransform(to_subject)
-    affine = flat.GetNthTransform(0) if flat.GetNumberOfTransforms() > 2 else to_subject
+    parts = [flat.GetNthTransform(n) for n in range(flat.GetNumberOfTransforms())]
+    affine = chain(*[part for part in parts if part.IsLinear()])
     warped = _on_grid(image, affine, Grid.of(template)).flatten()
     target = normalise(torch.from_numpy(sitk.GetArrayFromImage(template).astype(np.float32))).flatten()
     return float(torch.corrcoef(torch.stack([warped, target]))[0, 1])

@@ -78,14 +78,15 @@ def prepare(subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool
             step: Callable[[], None] = lambda: None) -> Volume:
     """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
     image = read_image(subject.image)
+    labels = read_labels(subject.labels) if subject.labels is not None else None
+    if labels is not None:
+        check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
     to_subject = align(reference, image, step=step) if affine else None
     tensor = normalise(to_tensor(resample(image, grid, to_subject)))
-    if subject.labels is None:
-        return Volume(subject.name, tensor, None)
-    labels = read_labels(subject.labels)
-    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
-    return Volume(subject.name, tensor, to_tensor(resample(labels, grid, to_subject, labels=True)))
+    if labels is not None:
+        labels = to_tensor(resample(labels, grid, to_subject, labels=True))
+    return Volume(subject.name, tensor, labels)
 
 
 def _folder(folder: Path) -> list[Subject]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from torch import Tensor
 
 from .errors import InputError

@@ -1,0 +1,110 @@
+"""An atlas from many subjects: their mean shape, their voted labels, and nobody's scan."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.atlas import build_atlas, vote
+from CLMorphCore.data import Subject
+from CLMorphCore.errors import Cancelled, InputError
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.models import Structure, read_atlas
+from CLMorphCore.phantom import make_phantom
+from CLMorphCore.registration import register
+
+
+@pytest.fixture(scope="module")
+def subjects(atlas, tmp_path_factory):
+    """Four phantoms; the last one has no labels."""
+    folder = tmp_path_factory.mktemp("subjects")
+    made = []
+    for seed in range(4):
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
+        sitk.WriteImage(phantom.image, str(folder / f"{seed}.nii.gz"))
+        sitk.WriteImage(phantom.labels, str(folder / f"{seed}-labels.nii.gz"))
+        labels = folder / f"{seed}-labels.nii.gz" if seed < 3 else None
+        made.append(Subject(str(seed), folder / f"{seed}.nii.gz", labels, "train"))
+    return made
+
+
+def label_image(values):
+    return sitk.GetImageFromArray(np.array(values, np.uint8).reshape(1, 1, -1))
+
+
+def test_the_most_frequent_value_wins_and_ties_go_to_the_smaller():
+    voted = vote([label_image(v) for v in ([0, 1, 2, 3, 0], [0, 1, 1, 2, 5], [4, 0, 2, 1, 5])])
+    assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [0, 1, 2, 1, 5]
+
+
+def test_voting_keeps_large_values():
+    voted = vote([sitk.Cast(label_image([1]), sitk.sitkInt32) * 1035] * 2)
+    assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [1035]
+
+
+@pytest.mark.parametrize("with_model", [False, True], ids=["affine", "with a model"])
+def test_the_average_of_phantoms_is_close_to_what_they_were_made_of(with_model, subjects, atlas, model):
+    told = []
+    built = build_atlas(subjects, model=model if with_model else None, rounds=1,
+                        progress=lambda step, fraction: told.append(fraction))
+    assert built.name == "average" and [s.value for s in built.structures] == [1, 2, 3]
+    assert told == sorted(told) and min(told) >= 0 and max(told) <= 1
+    assert built.image.GetSize() == built.labels.GetSize()
+    # its place is that of no subject: aligned with the source, its structures must be the source's
+    found = register(atlas.image, built.image, model).warp(built.labels, labels=True)
+    assert min(dice_per_label(found, atlas.labels).values()) > 0.8
+    assert np.unique(sitk.GetArrayViewFromImage(built.image)).size > 100
+
+
+def test_where_the_subjects_lay_in_the_scanner_does_not_matter(subjects, tmp_path):
+    moved = [subjects[0]]
+    for subject in subjects[1:3]:
+        files = []
+        for file in (subject.image, subject.labels):
+            image = sitk.ReadImage(str(file))
+            image.SetOrigin([o + 60.0 for o in image.GetOrigin()])
+            sitk.WriteImage(image, str(tmp_path / file.name))
+            files.append(tmp_path / file.name)
+        moved.append(replace(subject, image=files[0], labels=files[1]))
+    here, there = (build_atlas(chosen) for chosen in (subjects[:3], moved))
+    assert min(dice_per_label(there.labels, here.labels).values()) > 0.95
+
+
+def test_the_typical_subject_is_one_of_the_labelled(subjects):
+    built = build_atlas(subjects, typical=True)
+    chosen = next(s for s in subjects if s.name == built.name)
+    assert chosen.labels is not None
+    same = sitk.ReadImage(str(chosen.image))
+    assert np.array_equal(sitk.GetArrayViewFromImage(built.image), sitk.GetArrayViewFromImage(same))
+
+
+def test_names_are_taken_from_the_table_and_must_be_complete(subjects):
+    names = tuple(Structure(v, f"Part {v}", "#112233") for v in (1, 2, 3, 8))
+    built = build_atlas(subjects[:2], structures=names)
+    assert [s.name for s in built.structures] == ["Part 1", "Part 2", "Part 3"]
+    with pytest.raises(InputError, match=r"the labels \[3\] have no name; add them"):
+        build_atlas(subjects[:2], structures=names[:2])
+
+
+def test_only_the_train_split_is_used(subjects):
+    with pytest.raises(InputError, match="no subject with split train has labels"):
+        build_atlas([replace(s, split="test") for s in subjects])
+
+
+def test_building_can_be_cancelled(subjects):
+    def stop(step, fraction):
+        if fraction > 0.1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        build_atlas(subjects, progress=stop)
+
+
+def test_the_command_writes_an_atlas_that_can_be_read(subjects, clmorph, tmp_path):
+    rows = "".join(f"{s.name},{s.image},{s.labels or ''},train\n" for s in subjects[:2])
+    (tmp_path / "data.csv").write_text("subject,image,labels,split\n" + rows, encoding="utf-8")
+    ran = clmorph("build-atlas", "--data", tmp_path / "data.csv", "-o", tmp_path / "mean")
+    assert ran.code == 0 and "an atlas of 3 structures" in ran.out
+    found = read_atlas(tmp_path / "mean")
+    assert found.name == "mean" and [s.name for s in found.structures] == ["Label 1", "Label 2", "Label 3"]

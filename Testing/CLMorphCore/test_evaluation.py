@@ -1,0 +1,96 @@
+"""Accuracy on labelled subjects: rows, summary, files."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.data import Subject
+from CLMorphCore.errors import InputError
+from CLMorphCore.evaluation import evaluate
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.phantom import make_phantom
+
+
+@pytest.fixture(scope="module")
+def subjects(atlas, tmp_path_factory):
+    """Two labelled subjects of the test split, one of them without structure 3, one without labels, one to train on."""
+    folder = tmp_path_factory.mktemp("subjects")
+    made = []
+    for seed, split in enumerate(("test", "test", "test", "train")):
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
+        values = sitk.GetArrayFromImage(phantom.labels)
+        if seed == 1:
+            values[values == 3] = 0
+            values[0, 0, 0] = 77  # a structure that the atlas does not know
+        labels = sitk.GetImageFromArray(values)
+        labels.CopyInformation(phantom.labels)
+        sitk.WriteImage(phantom.image, str(folder / f"{seed}.nii.gz"))
+        sitk.WriteImage(labels, str(folder / f"{seed}-labels.nii.gz"))
+        path = folder / f"{seed}-labels.nii.gz" if seed != 2 else None
+        made.append(Subject(f"s{seed}", folder / f"{seed}.nii.gz", path, split))
+    return made
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, subjects):
+    told = []
+    found = evaluate(model, subjects, progress=lambda step, fraction: told.append(fraction))
+    assert told == sorted(told) and min(told) >= 0 and max(told) <= 1
+    return found
+
+
+def test_structures_that_atlas_and_subject_share_are_measured(evaluated):
+    assert [(r.subject, r.value) for r in evaluated.rows] == [("s0", 1), ("s0", 2), ("s0", 3), ("s1", 1), ("s1", 2)]
+    assert all(0.6 < r.dice <= 1 and 0.6 < r.dice_affine <= 1 and r.hd95_mm <= r.hd_mm < 6 for r in evaluated.rows)
+    assert [r.name for r in evaluated.rows[:3]] == ["Left part", "Right part", "Back part"]
+
+
+def test_the_figures_are_those_of_the_segmentation(evaluated, subjects, clmorph, tiny_model, tmp_path):
+    assert clmorph("segment", subjects[0].image, "--model", tiny_model, "-o", tmp_path / "out").code == 0
+    labels, truth = (sitk.ReadImage(str(p)) for p in (tmp_path / "out" / "labels.nii.gz", subjects[0].labels))
+    expected = dice_per_label(labels, truth)
+    assert [r.dice for r in evaluated.rows[:3]] == pytest.approx([expected[v] for v in (1, 2, 3)])
+
+
+def test_the_summary_is_the_mean_over_rows(evaluated):
+    summary = evaluated.summary
+    assert summary["subjects"] == 2 and summary["model"] == "tiny" and summary["split"] == "test"
+    for figure in ("dice", "dice_affine", "hd95_mm", "assd_mm"):
+        assert summary[figure] == pytest.approx(np.mean([getattr(r, figure) for r in evaluated.rows]))
+    means = [np.mean([r.dice for r in evaluated.rows if r.subject == s]) for s in ("s0", "s1")]
+    assert summary["dice_sd_over_subjects"] == pytest.approx(np.std(means))
+    assert 0 <= summary["folding_fraction_mean"] <= summary["folding_fraction_max"] <= 1
+
+
+def test_the_command_writes_table_summary_and_page(subjects, clmorph, tiny_model, tmp_path):
+    rows = "".join(f"{s.name},{s.image},{s.labels or ''},{s.split}\n" for s in subjects)
+    (tmp_path / "data.csv").write_text("subject,image,labels,split\n" + rows, encoding="utf-8")
+    ran = clmorph("evaluate", "--model", tiny_model, "--data", tmp_path / "data.csv", "-o", tmp_path / "out")
+    assert ran.code == 0 and "over 2 subjects" in ran.out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"results.csv", "summary.json", "report.html"}
+    with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == 5 and written[0]["name"] == "Left part" and 0 < float(written[0]["dice"]) <= 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert f"Dice {summary['dice']:.3f}" in ran.out
+
+
+def test_a_structure_that_was_not_found_counts_as_zero(model, subjects, atlas, tmp_path):
+    phantom = make_phantom(atlas, seed=0)
+    values = sitk.GetArrayFromImage(phantom.labels)
+    values[values == 3] = 0
+    values[:2, :2, :2] = 3  # far from where the atlas has it
+    labels = sitk.GetImageFromArray(values)
+    labels.CopyInformation(phantom.labels)
+    sitk.WriteImage(labels, str(tmp_path / "l.nii.gz"))
+    found = evaluate(model, [Subject("s", subjects[0].image, tmp_path / "l.nii.gz", "test")])
+    assert found.rows[2].dice == 0 and found.summary["dice"] < 0.7 and math.isfinite(found.summary["dice"])
+
+
+def test_nothing_to_evaluate_is_said(model, subjects):
+    with pytest.raises(InputError, match="no labelled subject with split validation; nothing to evaluate"):
+        evaluate(model, subjects, split="validation")
