@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .alignment import align
 from .errors import InputError, did_you_mean
-from .geometry import Grid, foreground_box, grid_over, resample, to_tensor
+from .geometry import Grid, foreground_box, grid_over, resample, to_tensor, without_frame
 from .preprocessing import check_same_grid, normalise, read_image, read_labels
 
 SPLITS = ("train", "validation", "test")
@@ -83,7 +83,7 @@ def prepare(subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool
         check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
     to_subject = align(reference, image, step=step) if affine else None
-    tensor = normalise(to_tensor(resample(image, grid, to_subject)))
+    tensor = normalise(to_tensor(resample(without_frame(image), grid, to_subject)))
     if labels is not None:
         labels = to_tensor(resample(labels, grid, to_subject, labels=True))
     return Volume(subject.name, tensor, labels)

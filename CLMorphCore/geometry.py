@@ -63,17 +63,34 @@ def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     Clearly: by 2 % of the way to the 99th percentile. Padding of any width therefore changes nothing; an image without
     padding keeps its whole extent.
     """
+    start, size, _ = _foreground(image)
+    origin = image.TransformIndexToPhysicalPoint(start)
+    corners = Grid(size, image.GetSpacing(), origin, image.GetDirection()).corners_mm()
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def without_frame(image: sitk.Image) -> sitk.Image:
+    """The image cut to its foreground's box, if the foreground fills it: then what lies around is a frame, no air.
+
+    A scan that was cut out of a body and padded is so the same as one that was not padded. A skull-stripped brain does
+    not fill its box and stays as it is.
+    """
+    start, size, filled = _foreground(image)
+    return sitk.RegionOfInterest(image, size, start) if filled > 0.9 else image
+
+
+def _foreground(image: sitk.Image) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    """First index and size (x, y, z) of the foreground's box, and the share of the box that is foreground."""
     values = sitk.GetArrayViewFromImage(image)
     low = float(values.min())
-    bright = np.percentile(values[values > low], 99)
-    above = values > low + 0.02 * (float(bright) - low)
-    z, y = np.nonzero(above.any(axis=2))
-    rows = above[z, y]  # of an oblique image too, what lies farthest along L, P or S is the end of a row
-    ends = (rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1))
-    grid = Grid.of(image)
-    points = np.concatenate([np.stack([x, y, z], axis=1) for x in ends]) @ grid.to_mm().T + np.array(grid.origin_mm)
-    half_voxel = np.abs(grid.to_mm()).sum(axis=1) / 2
-    return points.min(axis=0) - half_voxel, points.max(axis=0) + half_voxel
+    bright = float(np.percentile(values[values > low], 99))
+    above = values > low + 0.02 * (bright - low)
+    bounds = []
+    for axis in (2, 1, 0):  # x, y, z of SimpleITK
+        line = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))
+        bounds.append((int(line[0]), int(line[-1]) + 1))
+    start, size = tuple(low for low, _ in bounds), tuple(high - low for low, high in bounds)
+    return start, size, float(above.sum()) / float(np.prod(size))
 
 
 def to_tensor(image: sitk.Image) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from .alignment import align
 from .data import network_grid
 from .errors import CLMorphError
-from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor
+from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor, without_frame
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
@@ -79,7 +79,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
         device = next(model.network.parameters()).device
         on_grid = [normalise(to_tensor(resample(image, grid, transform))).to(device)
-                   for image, transform in ((fixed, to_fixed), (moving, None))]
+                   for image, transform in ((without_frame(fixed), to_fixed), (without_frame(moving), None))]
         prediction = _predict(model, *on_grid, grid)
         determinant = jacobian_determinant(prediction.displacement)
         progress("network", 1.0)

@@ -22,7 +22,7 @@ from .contrast import Byol
 from .data import Subject, Volume, choose, network_grid, prepare
 from .errors import CLMorphError, InputError
 from .files import cannot_write, check_writable, written_whole
-from .geometry import resample, to_tensor
+from .geometry import resample, to_tensor, without_frame
 from .models import write_card
 from .networks import Prediction, build
 from .preprocessing import normalise, read_image
@@ -240,7 +240,7 @@ def _tensorboard(folder: Path) -> Any:
 
 
 def _on_grid(image: sitk.Image, grid: Any) -> Tensor:
-    return normalise(to_tensor(resample(image, grid)))
+    return normalise(to_tensor(resample(without_frame(image), grid)))
 
 
 def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> int:

@@ -42,7 +42,7 @@ CASES = {
     "register fixed": ("register {bad}/nan.nii.gz {scan} --model {model}", "NaN", "expected", "replace"),
     "register moving": ("register {scan} {bad}/4d.nii.gz --model {model}", "4 dimensions", "expected", "extract"),
     # models
-    "unknown model": ("segment {scan} --model hipocampus", "unknown model 'hipocampus'", "expected the name or the folder"),
+    "unknown model": ("segment {scan} --model hipocampus", "unknown model 'hipocampus'", "expected the name"),
     "no weights": ("segment {scan} --model {bad}/folder", "holds no weights", "expected the folder of a model"),
     "random weights": ("segment {scan} --model {bad}/models/random", "not a complete safetensors", "expected", "copy"),
     "cut weights": ("segment {scan} --model {bad}/models/cut", "not a complete safetensors", "expected", "copy"),
@@ -334,7 +334,8 @@ def test_a_training_is_not_overwritten(clmorph, bad, tmp_path):
 
 def test_a_misspelt_model_gets_a_suggestion(clmorph, scan, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "BUNDLED", tiny_model.parent)
-    one_line(clmorph("segment", scan, "--model", "tinny", "-o", tmp_path / "out"), "'tinny'; expected the name or the folder", "did you mean tiny")
+    one_line(clmorph("segment", scan, "--model", "tinny", "-o", tmp_path / "out"),
+             "'tinny'; expected the name or the folder", "did you mean tiny")
 
 
 def test_a_program_reads_the_same_line(clmorph, bad, tiny_model, tmp_path):

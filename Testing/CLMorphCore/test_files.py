@@ -42,7 +42,8 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
 
 @pytest.mark.parametrize("whole", [written_whole, folder_written_whole])
 def test_a_full_disk_is_an_input_error(tmp_path, whole):
-    with pytest.raises(InputError, match=r"cannot write .*out: No space left on device; choose"), whole(tmp_path / "out"):
+    said = r"cannot write .*out: No space left on device; choose"
+    with pytest.raises(InputError, match=said), whole(tmp_path / "out"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert names(tmp_path) == []
 

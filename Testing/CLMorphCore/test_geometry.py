@@ -16,6 +16,7 @@ from CLMorphCore.geometry import (
     resample,
     to_image,
     to_tensor,
+    without_frame,
 )
 from CLMorphCore.spatial import warp
 
@@ -102,6 +103,17 @@ def test_the_foreground_box_ignores_padding(grid):
     index = np.array([(x, y, z) for x in (4.5, 14.5) for y in (5.5, 17.5) for z in (7.5, 19.5)])
     corners = index @ grid.to_mm().T + np.array(grid.origin_mm)
     np.testing.assert_allclose(box, [corners.min(0), corners.max(0)], atol=1e-6)
+
+
+def test_a_frame_is_cut_away_and_air_is_not(grid):
+    crop = to_image(smooth(1, grid).float() + 10, grid)
+    framed = sitk.ConstantPad(crop, (3, 0, 2), (1, 4, 0), 0.0)
+    cut = without_frame(framed)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(cut), sitk.GetArrayFromImage(crop))
+    np.testing.assert_allclose(cut.GetOrigin(), crop.GetOrigin(), atol=1e-9)
+    blob = sitk.GaussianSource(sitk.sitkFloat32, (20, 24, 28), (5.0,) * 3, (10.0, 12.0, 14.0))
+    ball = sitk.Cast(blob > 120, sitk.sitkFloat32)
+    assert without_frame(ball).GetSize() == ball.GetSize()
 
 
 def test_the_networks_grid_covers_the_box_with_its_margin():

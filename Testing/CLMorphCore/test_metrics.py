@@ -165,7 +165,7 @@ def test_labels_on_another_grid_are_refused():
 
 def test_an_image_of_reals_is_refused_as_labels():
     reals = sitk.Cast(box((2, 2, 2), (6, 6, 6)), sitk.sitkFloat32)
-    with pytest.raises(InputError, match="float.*expected a 3D image of integers"):
+    with pytest.raises(InputError, match=r"float.*expected a 3D image of integers"):
         compare_labels(reals, reals)
     with pytest.raises(InputError, match="expected a 3D image of integers"):
         volumes_ml(reals)
