@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
@@ -71,7 +72,9 @@ def _working(image: sitk.Image) -> sitk.Image:
     image = sitk.DICOMOrient(image, "LPS")  # the same sums in the same order, however the scan was stored
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
-    image = sitk.Cast(image, sitk.sitkFloat32)
+    # A single voxel of a million times the rest would leave one bin of the histogram for everything else.
+    low, high = np.percentile(sitk.GetArrayViewFromImage(image), (0.1, 99.9)).tolist()
+    image = sitk.Clamp(sitk.Cast(image, sitk.sitkFloat32), sitk.sitkFloat32, low, high)
     for axis, own in enumerate(image.GetSpacing()):
         if spacing > 1.5 * own:  # fine detail would alias on the coarser grid
             image = sitk.RecursiveGaussian(image, 0.4 * spacing, direction=axis)

@@ -9,8 +9,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -30,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    if os.environ.get("CLMORPH_PARENT"):
-        _end_with_parent(int(os.environ["CLMORPH_PARENT"]))
     from .progress import Reporter
     reporter = Reporter(options.progress, options.cancel_file)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -173,13 +169,3 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
                               "segments it and prints the true Dice.")
     parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="(default: demo)")
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ends this process when the program that started it is gone: a child of Slicer must not outlive it."""
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(EXIT_CANCELLED)
-
-    threading.Thread(target=watch, daemon=True).start()

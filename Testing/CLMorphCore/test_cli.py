@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -131,23 +130,6 @@ def test_a_signal_cancels(number, clmorph, scan, tiny_model, tmp_path, monkeypat
     ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json")
     assert ran.code == 130 and events(ran)[-1] == {"event": "cancelled"} and not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_a_child_ends_when_its_parent_is_gone(scan, tiny_model, tmp_path):
-    child = ("import os, sys, time\nfrom CLMorphCore import cli\nos.environ['CLMORPH_PARENT'] = str(os.getppid())\n"
-             "sys.modules['CLMorphCore.commands'] = type(sys)('endless')\n"
-             "sys.modules['CLMorphCore.commands'].run = lambda *_: (print(os.getpid(), flush=True), time.sleep(1000))\n"
-             "cli.main(['models', '--progress', 'none'])")
-    parent = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])"
-    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as process:
-        number = int(process.stdout.readline())
-        process.kill()
-        # the child holds the other end of the pipe: it comes to its end when the child does
-        net = threading.Timer(TIME_OUT_S, os.kill, (number, signal.SIGKILL))
-        net.start()
-        process.stdout.read()
-        assert net.is_alive(), "the child had to be killed"
-        net.cancel()
 
 
 def test_register_writes_the_map_and_the_warped_image(clmorph, scan, tiny_model, tmp_path):
