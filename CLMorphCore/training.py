@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,8 @@ def validate(network: nn.Module, volumes: Sequence[Volume], device: torch.device
 
 
 def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:
-    """The network's weights with the configuration that made them in the header."""
+    """The network's weights with the configuration that made them in the header, but for the reference's path."""
+    config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
     checkpoint.save(path, network.state_dict(), {"config": to_dict(config), "step": step})
 
 
