@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import foreground_box, grid_over, resample
+from .geometry import foreground_box, grid_over, resample, without_frame
 from .itk_files import read_transform
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
@@ -69,7 +69,7 @@ def _working(image: sitk.Image) -> sitk.Image:
     The grid ends where the foreground ends: a dark rim around a scan that is cut out of a body would be an edge, and
     the rims of two cut-outs would be aligned instead of what is in them.
     """
-    image = sitk.DICOMOrient(image, "LPS")  # the same sums in the same order, however the scan was stored
+    image = sitk.DICOMOrient(without_frame(image), "LPS")  # the same sums in the same order, however the scan was stored
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
     # A single voxel of a million times the rest would leave one bin of the histogram for everything else.

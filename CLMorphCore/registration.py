@@ -18,7 +18,7 @@ from .models import Model
 from .networks import Prediction
 from .preprocessing import normalise
 from .progress import Progress, Stopwatch, silent
-from .spatial import folding_fraction, jacobian_determinant, warp
+from .spatial import folding_fraction, jacobian_determinant, refine_inverse, warp
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
                    for image, transform in ((without_frame(fixed), to_fixed), (without_frame(moving), None))]
         prediction = _predict(model, *on_grid, grid)
         determinant = jacobian_determinant(prediction.displacement)
+        backward = None
+        if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
+            inverse = refine_inverse(prediction.inverse, prediction.displacement)
+            backward = chain(to_fixed, displacement_transform(inverse, grid))
         progress("network", 1.0)
-    backward = None
-    if prediction.inverse is not None:
-        backward = chain(to_fixed, displacement_transform(prediction.inverse, grid))
     return Registration(
         transform=chain(displacement_transform(prediction.displacement, grid), affine), inverse=backward, affine=affine,
         grid=Grid.of(fixed), jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),

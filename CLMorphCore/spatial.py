@@ -65,6 +65,16 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
     return displacement
 
 
+def refine_inverse(inverse: Tensor, displacement: Tensor, iterations: int = 10) -> Tensor:
+    """w ← w − [w + u(x + w)]: fixed-point steps from a near inverse w of the displacement u, both (B, 3, D, H, W).
+
+    Converges where the field's slopes are below one (Chen et al., Medical Physics 2008); what is left is interpolation.
+    """
+    for _ in range(iterations):
+        inverse = inverse - compose(inverse, displacement)
+    return inverse
+
+
 def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
     """u'(x) = s · u(x / s): the same map on a grid of another shape that spans the same corners; voxels rescale.
 

@@ -11,6 +11,7 @@ from CLMorphCore.spatial import (
     identity_grid,
     integrate,
     jacobian_determinant,
+    refine_inverse,
     resize_field,
     taper,
     warp,
@@ -69,6 +70,14 @@ def test_exp_v_and_exp_minus_v_cancel():
     assert integrate(velocity).abs().max() > 1
     # What is left is the interpolation of a field that bends within a few voxels.
     assert both.abs().mean() < 0.003 and both.abs().max() < 0.1
+
+
+def test_a_refined_inverse_undoes_the_displacement():
+    velocity = smooth_field(0.5)
+    displacement = integrate(velocity)
+    refined = refine_inverse(integrate(-velocity), displacement)
+    both = compose(refined, displacement).abs()
+    assert both.mean() < 1e-5 and both.max() < 5e-3
 
 
 def test_a_linear_velocity_integrates_to_the_matrix_exponential():
