@@ -69,7 +69,7 @@ def _working(image: sitk.Image) -> sitk.Image:
     The grid ends where the foreground ends: a dark rim around a scan that is cut out of a body would be an edge, and
     the rims of two cut-outs would be aligned instead of what is in them.
     """
-    image = sitk.DICOMOrient(without_frame(image), "LPS")  # the same sums in the same order, however the scan was stored
+    image = sitk.DICOMOrient(without_frame(image), "LPS")  # the same sums in the same order, whatever the storage
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
     # A single voxel of a million times the rest would leave one bin of the histogram for everything else.

@@ -11,7 +11,7 @@ import torch
 from .alignment import align
 from .data import network_grid
 from .errors import CLMorphError
-from .geometry import Grid, chain, displacement_transform, resample, to_image, to_tensor, without_frame
+from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image, to_tensor, without_frame
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
@@ -45,7 +45,9 @@ class Registration:
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
         transform = self.affine if affine_only else self.transform
-        return resample(image, self.grid, transform, labels=labels, outside=None if labels else 0.0)
+        if labels:
+            return resample_labels(image, self.grid, transform)
+        return resample(image, self.grid, transform, outside=0.0)
 
     def jacobian_on_fixed(self) -> sitk.Image:
         """The determinant of the deformation on the fixed image's grid; 1 outside of the network's grid."""

@@ -14,6 +14,7 @@ from CLMorphCore.geometry import (
     foreground_box,
     grid_over,
     resample,
+    resample_labels,
     to_image,
     to_tensor,
     without_frame,
@@ -103,6 +104,24 @@ def test_the_foreground_box_ignores_padding(grid):
     index = np.array([(x, y, z) for x in (4.5, 14.5) for y in (5.5, 17.5) for z in (7.5, 19.5)])
     corners = index @ grid.to_mm().T + np.array(grid.origin_mm)
     np.testing.assert_allclose(box, [corners.min(0), corners.max(0)], atol=1e-6)
+
+
+def test_a_label_goes_to_where_its_trilinear_weight_is_largest(grid):
+    values = 2 * (smooth(1, grid) > 0).float() + (smooth(1, grid, 1) > 0.3).float()  # 0, 1, 2, 3
+    labels = sitk.Cast(to_image(values, grid), sitk.sitkUInt8)
+    shift = sitk.TranslationTransform(3, (0.37 * min(grid.spacing_mm), -0.2, 0.3))
+    found = sitk.GetArrayFromImage(resample_labels(labels, grid, shift))
+    weights = [sitk.GetArrayFromImage(resample(sitk.Cast(labels == k, sitk.sitkFloat32), grid, shift, outside=0.0))
+               for k in range(4)]
+    inner = (slice(2, -2),) * 3
+    clear = np.sort(weights, axis=0)[-1] - np.sort(weights, axis=0)[-2] > 1e-3
+    assert (found == np.argmax(weights, axis=0))[inner][clear[inner]].all()
+
+
+def test_labels_that_lie_elsewhere_leave_an_empty_image():
+    labels = sitk.Cast(to_image(smooth(1, GRIDS["LPS"]).float(), GRIDS["LPS"]) > 0, sitk.sitkUInt8)
+    away = resample_labels(labels, GRIDS["LPS"], sitk.TranslationTransform(3, (500.0, 0.0, 0.0)))
+    assert sitk.GetArrayViewFromImage(away).max() == 0 and away.GetSize() == labels.GetSize()
 
 
 def test_a_frame_is_cut_away_and_air_is_not(grid):

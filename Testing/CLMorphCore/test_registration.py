@@ -65,7 +65,7 @@ def test_warping_is_resampling_through_the_saved_transform(found, atlas, phantom
     np.testing.assert_allclose(sitk.GetArrayFromImage(found.warp(atlas.image))[4:-4, 4:-4, 4:-4],
                                sitk.GetArrayFromImage(expected)[4:-4, 4:-4, 4:-4], atol=1e-2)
     labels = sitk.Resample(atlas.labels, phantom.image, sitk.ReadTransform(str(tmp_path / "transform.h5")),
-                           sitk.sitkNearestNeighbor, 0)
+                           sitk.sitkLabelLinear, 0)
     warped = found.warp(atlas.labels, labels=True)
     assert (sitk.GetArrayFromImage(warped) == sitk.GetArrayFromImage(labels)).all()
     assert Grid.of(warped) == Grid.of(phantom.image)
