@@ -173,7 +173,7 @@ def check_results(results: nodes.Results) -> None:
     tag = vtk.reference("")
     segments[1].GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
     assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(tag.get(), entry)
-    assert entry.GetTypeObject().GetCodeMeaning() == "Structure of hippocampus"
+    assert entry.GetTypeObject().GetCodeMeaning() == "Hippocampus"
     assert entry.GetCategoryObject().GetCodeMeaning() == "Anatomical Structure"
     reference = results.segmentation.GetReferenceImageGeometryReferenceRole()
     assert results.segmentation.GetNodeReference(reference) is results.volume
