@@ -14,6 +14,7 @@ import torch
 
 from . import __version__
 from .errors import InputError
+from .geometry import resample
 from .itk_files import write_image
 from .metrics import volumes_ml
 from .models import Atlas, Model
@@ -46,7 +47,8 @@ class Segmentation:
             progress("report", 0.5)
             page = segmentation_page(
                 image=self.image, labels=self.labels, warped=images["warped"], jacobian=images["jacobian"],
-                labels_affine=registration.warp(self.atlas.labels, labels=True, affine_only=True),
+                # The nearest voxel will do for a picture, and is there four times sooner.
+                labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
                 warped_affine=registration.warp(self.atlas.image, affine_only=True),
                 transform=registration.transform, affine=registration.affine, report=self.report)
             (folder / "report.html").write_text(page, encoding="utf-8")

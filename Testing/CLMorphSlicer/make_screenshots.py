@@ -1,6 +1,7 @@
 """Draw the pictures of the README with Slicer's real views: python Testing/CLMorphSlicer/make_screenshots.py
 
-With a model that ships, its synthetic patient is segmented by the real engine; without one, a phantom stands in.
+The synthetic patient of a shipped model (the brain, where it ships) is segmented by the real engine; without any model
+a phantom stands in.
 Needs slicer-core and Pillow; writes CLMorphSlicer/Resources/Screenshots/*.png.
 """
 
@@ -48,16 +49,17 @@ def main() -> None:
 
 
 def shipped_model(application: HeadlessSlicer, folder: Path) -> nodes.Results | None:
-    """The synthetic patient of the first shipped model, segmented by the engine."""
-    cards = models.shipped_models()
+    """The synthetic patient of a shipped model, segmented by the engine."""
+    cards = {card.name: card for card in models.shipped_models()}
     if not cards:
         return None
-    sitk.WriteImage(sample.synthetic_patient(cards[0])[0], str(folder / "Patient.nii.gz"))
+    card = cards.get("brain", next(iter(cards.values())))
+    sitk.WriteImage(sample.synthetic_patient(card)[0], str(folder / "Patient.nii.gz"))
     volume = application.load_volume(folder / "Patient.nii.gz")
     nodes.export_volume(volume, folder / "input.nii.gz")
-    command = ["-m", "CLMorphCore", "segment", "input.nii.gz", "--model", str(cards[0].folder), "-o", "output"]
+    command = ["-m", "CLMorphCore", "segment", "input.nii.gz", "--model", str(card.folder), "-o", "output"]
     subprocess.run([sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    return nodes.import_results(folder / "output", volume, models.atlas_image(cards[0]))
+    return nodes.import_results(folder / "output", volume, models.atlas_image(card))
 
 
 def phantom_model(application: HeadlessSlicer, folder: Path) -> nodes.Results:
