@@ -19,6 +19,7 @@ from .progress import Progress, part, silent
 from .registration import register
 
 TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
+VOTE_SMOOTHING_VOXELS = 0.6  # chosen on the brain recipe's validation subjects among 0 to 1.6
 
 
 def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, rounds: int = 3,
@@ -54,22 +55,35 @@ def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, roun
         best = max(range(len(images)), key=lambda n: _agreement(template, images[n], maps[n]) if labels[n] else -2.0)
         return _atlas(train[best].name, images[best], labels[best], structures)
     voted = vote([resample(of, Grid.of(template), to, labels=True)
-                  for of, to in zip(labels, maps, strict=True) if of is not None])
+                  for of, to in zip(labels, maps, strict=True) if of is not None],
+                 smoothing_voxels=VOTE_SMOOTHING_VOXELS)
     return _atlas(name, template, voted, structures)
 
 
-def vote(labels: Sequence[sitk.Image]) -> sitk.Image:
-    """The most frequent value at every voxel, background included; the smaller value wins a tie."""
+def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk.Image:
+    """argmaxₖ G ∗ Σᵢ [labelsᵢ = k]: the most frequent value, background included; the smaller value wins a tie.
+
+    G is a Gaussian of ``smoothing_voxels``: where few subjects vote on a folded cortex, neighbours have a say too.
+    """
     arrays = [sitk.GetArrayViewFromImage(image) for image in labels]
     kind = np.uint8 if max(int(a.max()) for a in arrays) < 256 else np.uint16
-    best, count = np.zeros(arrays[0].shape, kind), np.sum([a == 0 for a in arrays], axis=0, dtype=np.uint16)
+    best = np.zeros(arrays[0].shape, kind)
+    most = _votes(arrays, 0, smoothing_voxels)
     for value in sorted(set().union(*[np.unique(a).tolist() for a in arrays]) - {0}):
-        votes = np.sum([a == value for a in arrays], axis=0, dtype=np.uint16)
-        best[votes > count] = value
-        np.maximum(count, votes, out=count)
+        votes = _votes(arrays, value, smoothing_voxels)
+        best[votes > most] = value
+        np.maximum(most, votes, out=most)
     voted = sitk.GetImageFromArray(best)
     voted.CopyInformation(labels[0])
     return voted
+
+
+def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) -> np.ndarray:
+    votes = np.sum([a == value for a in arrays], axis=0, dtype=np.float32)
+    if smoothing_voxels == 0:
+        return votes
+    smooth = sitk.DiscreteGaussian(sitk.GetImageFromArray(votes), smoothing_voxels**2, 16, 0.01, False)
+    return sitk.GetArrayFromImage(smooth)
 
 
 def _to_subject(template: sitk.Image, image: sitk.Image, model: Model | None, progress: Progress, index: int,

@@ -38,6 +38,14 @@ def test_the_most_frequent_value_wins_and_ties_go_to_the_smaller():
     assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [0, 1, 2, 1, 5]
 
 
+def test_smoothing_lets_neighbours_decide_where_votes_are_scattered():
+    alone = np.ones((7, 7, 7), np.uint8)
+    alone[3, 3, 3] = 2
+    image = sitk.GetImageFromArray(alone)
+    assert (sitk.GetArrayViewFromImage(vote([image])) == alone).all()
+    assert (sitk.GetArrayViewFromImage(vote([image], smoothing_voxels=1.0)) == 1).all()
+
+
 def test_voting_keeps_large_values():
     voted = vote([sitk.Cast(label_image([1]), sitk.sitkInt32) * 1035] * 2)
     assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [1035]
