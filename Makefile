@@ -18,7 +18,6 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet -c constraints.txt '.[lint]'
 	$(BIN)/ruff check
-	$(BIN)/mypy CLMorphCore Training
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,9 +12,9 @@ from torch import Tensor
 from .alignment import align
 from .data import Subject, choose
 from .errors import InputError
-from .geometry import Grid, chain, resample
+from .geometry import Grid, chain, check_same_grid, resample
 from .models import Atlas, Model, Structure, default_structures, label_values
-from .preprocessing import check_same_grid, normalise, read_image, read_labels
+from .preprocessing import normalise, read_image, read_labels
 from .progress import Progress, part, silent
 from .registration import register
 

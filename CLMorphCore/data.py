@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .alignment import align
 from .errors import InputError, did_you_mean
-from .geometry import Grid, foreground_box, grid_over, resample, to_tensor, without_frame
-from .preprocessing import check_same_grid, normalise, read_image, read_labels
+from .geometry import Grid, check_same_grid, foreground_box, grid_over, resample, to_tensor, without_frame
+from .preprocessing import normalise, read_image, read_labels
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split")

@@ -16,9 +16,10 @@ import SimpleITK as sitk
 from .data import Subject, choose
 from .errors import InputError
 from .files import folder_written_whole
+from .geometry import check_same_grid
 from .metrics import compare_labels, dice_per_label
 from .models import Atlas, Model
-from .preprocessing import check_same_grid, read_image, read_labels
+from .preprocessing import read_image, read_labels
 from .progress import Progress, part, silent
 from .report_evaluation import evaluation_page
 from .segmentation import segment

@@ -11,6 +11,8 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from .errors import InputError
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -93,6 +95,16 @@ def _foreground(image: sitk.Image) -> tuple[tuple[int, ...], tuple[int, ...], fl
     return start, size, float(above.sum()) / float(np.prod(size))
 
 
+def check_same_grid(image: sitk.Image, other: sitk.Image, *, names: tuple[str, str]) -> None:
+    """InputError unless both lie on one grid, to a hundredth of a voxel: headers of one scan differ by rounding."""
+    tolerance = 0.01 * min(image.GetSpacing())
+    ours, theirs = Grid.of(image), Grid.of(other)
+    corners = [grid.corners_mm() for grid in (ours, theirs)]
+    if ours.size != theirs.size or not np.allclose(*corners, rtol=0, atol=tolerance):
+        raise InputError(f"{names[1]} lie on another grid than {names[0]}: {_text(theirs)} and {_text(ours)}; "
+                         "resample one onto the other first")
+
+
 def to_tensor(image: sitk.Image) -> Tensor:
     """Scalar image → (1, 1, D, H, W) float32."""
     return torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))[None, None]
@@ -164,6 +176,11 @@ def chain(*transforms: sitk.Transform) -> sitk.CompositeTransform:
         else:
             flat.append(transform)
     return sitk.CompositeTransform(flat)
+
+
+def _text(grid: Grid) -> str:
+    spacing, origin = (", ".join(f"{n:.6g}" for n in numbers) for numbers in (grid.spacing_mm, grid.origin_mm))
+    return f"size {grid.size}, spacing ({spacing}) mm, origin ({origin}) mm"
 
 
 def _placed(image: sitk.Image, grid: Grid) -> sitk.Image:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.errors import InputError
+from .errors import InputError
+from .geometry import check_same_grid
 
 Box = tuple[slice, ...]  # (z, y, x)
 NAN = math.nan
@@ -70,7 +71,7 @@ def compare_labels(
 
     Raises InputError when the images are no label images or lie on different grids.
     """
-    check_same_grid(prediction, reference)
+    check_same_grid(reference, prediction, names=("the reference", "the labels"))
     boxes, reference_boxes = _boxes(prediction), _boxes(reference)
     predicted, expected = sitk.GetArrayViewFromImage(prediction), sitk.GetArrayViewFromImage(reference)
     wanted = sorted(boxes.keys() | reference_boxes.keys()) if values is None else values
@@ -88,7 +89,7 @@ def dice_per_label(
 
     Raises InputError when the images are no label images or lie on different grids.
     """
-    check_same_grid(prediction, reference)
+    check_same_grid(reference, prediction, names=("the reference", "the labels"))
     counts, reference_counts = label_counts(prediction), label_counts(reference)
     predicted, expected = sitk.GetArrayViewFromImage(prediction), sitk.GetArrayViewFromImage(reference)
     common = _counts_of(expected[predicted == expected])
@@ -146,28 +147,11 @@ def label_counts(labels: sitk.Image) -> dict[int, int]:
     return _counts_of(sitk.GetArrayViewFromImage(labels))
 
 
-def check_same_grid(first: sitk.Image, second: sitk.Image, tolerance: float = 1e-3) -> None:
-    """Raise InputError unless size, spacing, origin and direction of the two images agree (mm, cosines)."""
-    same_size = first.GetSize() == second.GetSize()
-    if same_size and all(
-        np.allclose(getattr(first, name)(), getattr(second, name)(), rtol=0, atol=tolerance)
-        for name in ("GetSpacing", "GetOrigin", "GetDirection")
-    ):
-        return
-    raise InputError(f"the images lie on different grids: {_describe_grid(first)} and {_describe_grid(second)}; "
-                     "resample one onto the other first")
-
-
 def _check_labels(labels: sitk.Image) -> None:
     kind = labels.GetPixelIDTypeAsString()
     if labels.GetDimension() != 3 or "integer" not in kind or "vector" in kind:
         raise InputError(f"labels are a {labels.GetDimension()}D image of {kind}, expected a 3D image of integers: "
                          "make sure that it is the label image, and cast it to an integer type")
-
-
-def _describe_grid(image: sitk.Image) -> str:
-    spacing, origin = ([round(x, 3) for x in numbers] for numbers in (image.GetSpacing(), image.GetOrigin()))
-    return f"size {image.GetSize()}, spacing {tuple(spacing)}, origin {tuple(origin)}"
 
 
 def _boxes(labels: sitk.Image) -> dict[int, Box]:
@@ -265,7 +249,7 @@ def _masked(jacobian: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
     determinants = sitk.GetArrayViewFromImage(jacobian)
     if mask is None:
         return determinants.ravel()
-    check_same_grid(jacobian, mask)
+    check_same_grid(jacobian, mask, names=("the Jacobian map", "the voxels of the mask"))
     return determinants[sitk.GetArrayViewFromImage(mask) > 0]
 
 

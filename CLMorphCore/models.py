@@ -21,9 +21,10 @@ from . import checkpoint
 from .config import Config, from_dict
 from .errors import InputError, did_you_mean
 from .files import folder_written_whole, written_whole
+from .geometry import check_same_grid
 from .itk_files import write_image
 from .networks import build
-from .preprocessing import check_same_grid, read_image, read_labels
+from .preprocessing import read_image, read_labels
 
 BUNDLED = Path(__file__).parent / "models"
 

@@ -51,17 +51,6 @@ def check_image(image: sitk.Image, name: str) -> None:
                          "check that the right file was given")
 
 
-def check_same_grid(image: sitk.Image, labels: sitk.Image, *, names: tuple[str, str]) -> None:
-    """InputError unless both lie on one grid (to 1e-3 voxel)."""
-    tolerance = 1e-3 * min(image.GetSpacing())
-    same = image.GetSize() == labels.GetSize() and all(
-        np.allclose(a, b, rtol=0, atol=tolerance)
-        for a, b in ((image.GetOrigin(), labels.GetOrigin()), (image.GetSpacing(), labels.GetSpacing())))
-    if not same or not np.allclose(image.GetDirection(), labels.GetDirection(), atol=1e-3):
-        raise InputError(f"{names[1]} lie on another grid than {names[0]}: {_grid_text(labels)} and "
-                         f"{_grid_text(image)}; resample the labels onto the image first")
-
-
 def normalise(tensor: Tensor) -> Tensor:
     """(x − mean) / sd over the foreground (voxels above the minimum), clipped at its 0.1 and 99.9 percentiles.
 
@@ -89,8 +78,3 @@ def _check_scalar_3d(image: sitk.Image, name: str) -> None:
         raise InputError(f"{name} has pixels of type {image.GetPixelIDTypeAsString()} with "
                          f"{image.GetNumberOfComponentsPerPixel()} components; expected one intensity per voxel; "
                          "convert it to a scalar image")
-
-
-def _grid_text(image: sitk.Image) -> str:
-    spacing = ", ".join(f"{s:g}" for s in image.GetSpacing())
-    return f"size {image.GetSize()} with spacing ({spacing}) mm at {tuple(round(o, 2) for o in image.GetOrigin())}"

@@ -59,6 +59,25 @@ class Projection(nn.Module):
         return self.layers(F.adaptive_avg_pool3d(features, 2).flatten(1))
 
 
+class Siamese(nn.Module):
+    """What registration networks of this project share: one encoder for both images, and the projection f."""
+
+    def __init__(self, channels: Sequence[int], *, norm: str, embedding: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, norm=norm)
+        self.projection = Projection(channels[-1], embedding)
+        self.divisor = 2 ** (len(channels) - 1)  # sides of the images must be multiples of this
+
+    def embed(self, image: Tensor) -> Tensor:
+        """f(x): (B, 1, D, H, W) → (B, N)."""
+        return self.projection(self.encoder(image)[-1])
+
+    def encode(self, fixed: Tensor, moving: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of both images, image resolution first; one pass over both is faster than two."""
+        halves = [level.chunk(2) for level in self.encoder(torch.cat([fixed, moving]))]
+        return [a for a, _ in halves], [b for _, b in halves]
+
+
 def initialise(network: nn.Module) -> None:
     """He initialisation of convolutions and linear layers; batch-norm scales from N(0, 0.1²), as the paper's settings.
 
@@ -79,10 +98,3 @@ def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
     nn.init.normal_(head.weight, 0.0, 1e-5)
     nn.init.constant_(head.bias, bias)
     return head
-
-
-def encode_pair(encoder: nn.Module, fixed: Tensor, moving: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Features of both images from one pass of the shared encoder: siamese, and one batch is faster than two."""
-    both = encoder(torch.cat([fixed, moving]))
-    halves = [level.chunk(2) for level in both]
-    return [a for a, _ in halves], [b for _, b in halves]

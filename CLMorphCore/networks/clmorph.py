@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Encoder, Projection, conv_block, encode_pair, field_head, initialise
+from .blocks import Siamese, conv_block, field_head, initialise
 from .prediction import Prediction
 
 
@@ -32,16 +32,14 @@ class CLMorphConfig:
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
 
 
-class CLMorph(nn.Module):
+class CLMorph(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
 
     taper_voxels = 4
 
     def __init__(self, config: CLMorphConfig) -> None:
-        super().__init__()
+        super().__init__(config.channels, norm=config.norm, embedding=config.embedding)
         self.config = config
-        self.encoder = Encoder(config.channels, norm=config.norm)
-        self.projection = Projection(config.channels[-1], config.embedding)
         width = config.channels[-1]
         self.bottom = conv_block(2 * width, width, norm=config.norm)
         self.decoder = nn.ModuleList()
@@ -53,17 +51,8 @@ class CLMorph(nn.Module):
         # The variance starts near zero (Dalca et al., MICCAI 2018): sampling must not drown the first steps in noise.
         self.log_variance = field_head(width, bias=-10.0) if config.probabilistic else None
 
-    @property
-    def divisor(self) -> int:
-        """Sides of the images must be multiples of this."""
-        return 2 ** (len(self.config.channels) - 1)
-
-    def embed(self, image: Tensor) -> Tensor:
-        """f(x): (B, 1, D, H, W) → (B, N)."""
-        return self.projection(self.encoder(image)[-1])
-
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        of_fixed, of_moving = encode_pair(self.encoder, fixed, moving)
+        of_fixed, of_moving = self.encode(fixed, moving)
         decoded = self.bottom(torch.cat([of_fixed[-1], of_moving[-1]], dim=1))
         for block, level in zip(self.decoder, range(len(of_fixed) - 2, -1, -1), strict=False):
             up = F.interpolate(decoded, size=of_fixed[level].shape[2:], mode="trilinear", align_corners=True)

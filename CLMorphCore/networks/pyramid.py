@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import compose, integrate, resize_field, taper, warp
-from .blocks import Encoder, Projection, conv_block, encode_pair, field_head, initialise
+from .blocks import Siamese, conv_block, field_head, initialise
 from .prediction import Prediction
 
 
@@ -30,17 +30,15 @@ class PyramidConfig:
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
 
 
-class Pyramid(nn.Module):
+class Pyramid(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
 
     taper_voxels = 4
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
-        super().__init__()
+        super().__init__(config.channels, norm=config.norm, embedding=config.embedding)
         self.config = config
-        self.encoder = Encoder(config.channels, norm=config.norm)
-        self.projection = Projection(config.channels[-1], config.embedding)
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
             _Level(channels, min(config.width, 2 * channels), correlate=index > 0 or config.field_level > 0)
@@ -50,17 +48,8 @@ class Pyramid(nn.Module):
         for level in self.levels:
             level.head = field_head(level.head.in_channels)
 
-    @property
-    def divisor(self) -> int:
-        """Sides of the images must be multiples of this."""
-        return 2 ** (len(self.config.channels) - 1)
-
-    def embed(self, image: Tensor) -> Tensor:
-        """f(x): (B, 1, D, H, W) → (B, N)."""
-        return self.projection(self.encoder(image)[-1])
-
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        of_fixed, of_moving = encode_pair(self.encoder, fixed, moving)
+        of_fixed, of_moving = self.encode(fixed, moving)
         forward = backward = torch.zeros_like(of_fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
         finest = self.config.field_level
         for index in range(len(self.config.channels) - 1, finest - 1, -1):

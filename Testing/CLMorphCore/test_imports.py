@@ -13,8 +13,8 @@ ALLOWED = {
     "spatial": set(), "losses": {"errors"},
     "networks": {"errors", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"}, "contrast": {"losses"}, "checkpoint": {"errors", "files"},
-    "geometry": set(), "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
-    "metrics": {"errors"}, "drawing": {"geometry", "errors"},
+    "geometry": {"errors"}, "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
+    "metrics": {"errors", "geometry"}, "drawing": {"geometry", "errors"},
 }
 THIRD_PARTY = {
     "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "page": set(), "cli": set(),

@@ -8,8 +8,9 @@ import SimpleITK as sitk
 import torch
 
 from CLMorphCore.errors import InputError
+from CLMorphCore.geometry import check_same_grid
 from CLMorphCore.itk_files import read_file, write_image
-from CLMorphCore.preprocessing import check_image, check_same_grid, normalise, read_image, read_labels
+from CLMorphCore.preprocessing import check_image, normalise, read_image, read_labels
 
 ENDINGS = ("nii", "nii.gz", "nrrd", "mha", "mhd", "hdr")
 
