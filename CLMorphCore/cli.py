@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"clmorph: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     from .progress import Reporter

@@ -43,6 +43,15 @@ def test_the_cards_figures_come_from_the_committed_tables(name):
         assert card["accuracy"][split]["dice"] == pytest.approx(mean(dice), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", bundled_models())
+def test_the_readme_reports_what_the_card_says(name):
+    test = load_model(name).card["accuracy"]["test"]
+    readme = (RECIPES.parents[1] / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in readme.splitlines() if line.startswith(f"| `{name}`"))
+    assert f"{test['dice']:.3f} ± {test['dice_sd_over_subjects']:.3f}" in line
+    assert f"{test['dice_affine']:.3f}" in line and f"{test['hd95_mm']:.2f}" in line
+
+
 def test_a_written_card_reads_back(tmp_path):
     tables = {"model": {"title": 'Cœur "4D" \\ test', "version": "1"}, "accuracy.test": {"dice": 0.5, "subjects": 3}}
     write_card(tmp_path, tables)
