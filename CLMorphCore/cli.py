@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reporter.event("error", message=message)
         print(f"clmorph: {message}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         reporter.event("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise  # Python prints the traceback and exits with 1

@@ -185,3 +185,11 @@ def test_the_demo_makes_a_subject_segments_it_and_prints_the_true_dice(clmorph, 
     made = sitk.ReadImage(str(tmp_path / "demo" / "labels.nii.gz"))
     scores = dice_per_label(made, sitk.ReadImage(str(tmp_path / "demo" / "subject_labels.nii.gz")))
     assert f"true Dice of the made-up subject: {sum(scores.values()) / 3:.3f} over 3 structures" in ran.out
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    listing = [sys.executable, "-c", "import sys; from CLMorphCore.cli import main; "
+               "sys.exit(main(['models', '--progress', 'none']))"]
+    with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
