@@ -49,13 +49,8 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
     a function of the seed and the step, so a resumed training ends in the same weights as an uninterrupted one.
     ``initial`` names weights to start from. Raises InputError for what cannot be trained.
     """
-    check_writable(output)
+    state_path = _state_path(output, resume)
     network = build(config.network.name, config.network.settings)  # early: its errors come before the long reading
-    log_path, state_path = output / "log.jsonl", output / "checkpoint.safetensors"
-    if state_path.exists() and not resume:
-        raise InputError(f"{output} holds a training already; pass --resume to go on with it, or another folder")
-    if resume and not state_path.exists():
-        raise InputError(f"{output} holds no checkpoint to resume from; leave --resume away to start one")
     data = load_dataset(config, subjects, divisor=network.divisor, progress=part(progress, 0.0, PREPARING))
 
     settings = config.training
@@ -67,7 +62,7 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
     start = _restore(state_path, config, parts, optimizer) if resume else 0
-    log = Log(log_path, keep_below=start, tensorboard=tensorboard)
+    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
 
     network.train()
     began = time.monotonic()
@@ -131,7 +126,6 @@ def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: int, p
 def draw_batch(data: Dataset, config: Config, divisor: int, step: int) -> tuple[Tensor, Tensor]:
     """(fixed, moving), each (B, 1, D, H, W): random, augmented pairs that depend on the seed and the step only."""
     rng = torch.Generator().manual_seed(_mix(config.training.seed, step))
-    # One crop window for the whole batch would need one size; windows differ in place only, so the pairs stack.
     pairs = []
     order = torch.randperm(len(data.train), generator=rng).tolist()
     for index in range(config.training.batch_size):
@@ -242,6 +236,17 @@ def _tensorboard(folder: Path) -> Any:
 
 def _on_grid(image: sitk.Image, grid: Any) -> Tensor:
     return normalise(to_tensor(resample(without_frame(image), grid)))
+
+
+def _state_path(output: Path, resume: bool) -> Path:
+    """Where the checkpoint lies; InputError if the folder does not fit what was asked for."""
+    check_writable(output)
+    path = output / "checkpoint.safetensors"
+    if path.exists() and not resume:
+        raise InputError(f"{output} holds a training already; pass --resume to go on with it, or another folder")
+    if resume and not path.exists():
+        raise InputError(f"{output} holds no checkpoint to resume from; leave --resume away to start one")
+    return path
 
 
 def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> int:
