@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from .alignment import align
-from .data import Subject, choose
+from .data import Subject, choose, read_subject
 from .errors import InputError
-from .geometry import Grid, chain, check_same_grid, resample
+from .geometry import Grid, chain, resample, to_image, to_tensor
 from .models import Atlas, Model, Structure, default_structures, label_values
-from .preprocessing import normalise, read_image, read_labels
+from .preprocessing import normalise
 from .progress import Progress, part, silent
 from .registration import register
 
@@ -37,11 +37,11 @@ def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, roun
     train = choose(subjects, "train")
     if not any(s.labels for s in train):
         raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
-    images = []
+    images, labels = [], []
     for index, subject in enumerate(train):
         progress(f"reading {index + 1}/{len(train)}", 0.05 * index / len(train))
-        images.append(read_image(subject.image))
-    labels = [_labels_of(s, image) for s, image in zip(train, images, strict=True)]
+        for kept, read in zip((images, labels), read_subject(subject), strict=True):
+            kept.append(read)
 
     passes = 2 + (rounds if model is not None else 0)
     template = _scaled(images[0])
@@ -135,20 +135,11 @@ def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.Displacemen
 def _average(images: Sequence[sitk.Image], maps: Sequence[sitk.Transform], grid: Grid) -> sitk.Image:
     """Mean of the normalised images, warped onto the grid, scaled to whole numbers."""
     total = sum(_on_grid(image, to, grid) for image, to in zip(images, maps, strict=True))
-    return _scaled(_image_of(total / len(images), grid))
+    return _scaled(to_image(total / len(images), grid))
 
 
 def _on_grid(image: sitk.Image, to_subject: sitk.Transform, grid: Grid) -> Tensor:
-    array = sitk.GetArrayFromImage(resample(image, grid, to_subject))
-    return normalise(torch.from_numpy(array))
-
-
-def _image_of(values: Tensor, grid: Grid) -> sitk.Image:
-    image = sitk.GetImageFromArray(values.numpy())
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(grid.direction)
-    return image
+    return normalise(to_tensor(resample(image, grid, to_subject)))
 
 
 def _scaled(image: sitk.Image) -> sitk.Image:
@@ -162,16 +153,8 @@ def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transfo
     parts = [flat.GetNthTransform(n) for n in range(flat.GetNumberOfTransforms())]
     affine = chain(*[part for part in parts if part.IsLinear()])
     warped = _on_grid(image, affine, Grid.of(template)).flatten()
-    target = normalise(torch.from_numpy(sitk.GetArrayFromImage(template).astype(np.float32))).flatten()
+    target = normalise(to_tensor(template)).flatten()
     return float(torch.corrcoef(torch.stack([warped, target]))[0, 1])
-
-
-def _labels_of(subject: Subject, image: sitk.Image) -> sitk.Image | None:
-    if subject.labels is None:
-        return None
-    labels = read_labels(subject.labels)
-    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
-    return labels
 
 
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import SimpleITK as sitk
@@ -165,9 +167,8 @@ def _done(reporter: Reporter, output: Path, text: str) -> None:
     print(f"{output}: {text}", file=_console(reporter))
 
 
-def _console(reporter: Reporter) -> object:
+def _console(reporter: Reporter) -> TextIO:
     """stdout, or stderr where stdout is for JSON."""
-    import sys
     return sys.stderr if reporter.kind == "json" else sys.stdout
 
 

@@ -74,19 +74,29 @@ def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_v
     return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=divisor)
 
 
+def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
+    """An image as a network sees it, normalised: (1, 1, D, H, W); ``transform`` maps the grid to the image."""
+    return normalise(to_tensor(resample(without_frame(image), grid, transform)))
+
+
+def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
+    """Image and labels of a subject; InputError if they lie on different grids."""
+    image = read_image(subject.image)
+    if subject.labels is None:
+        return image, None
+    labels = read_labels(subject.labels)
+    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    return image, labels
+
+
 def prepare(subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool,
             step: Callable[[], None] = lambda: None) -> Volume:
     """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
-    image = read_image(subject.image)
-    labels = read_labels(subject.labels) if subject.labels is not None else None
-    if labels is not None:
-        check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    image, labels = read_subject(subject)
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
     to_subject = align(reference, image, step=step) if affine else None
-    tensor = normalise(to_tensor(resample(without_frame(image), grid, to_subject)))
-    if labels is not None:
-        labels = to_tensor(resample(labels, grid, to_subject, labels=True))
-    return Volume(subject.name, tensor, labels)
+    on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
+    return Volume(subject.name, network_input(image, grid, to_subject), on_grid)
 
 
 def _folder(folder: Path) -> list[Subject]:

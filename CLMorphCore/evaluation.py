@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .data import Subject, choose
+from .data import Subject, choose, read_subject
 from .errors import InputError
 from .files import folder_written_whole
-from .geometry import check_same_grid
 from .metrics import compare_labels, dice_per_label
 from .models import Atlas, Model
-from .preprocessing import read_image, read_labels
 from .progress import Progress, part, silent
 from .report_evaluation import evaluation_page
 from .segmentation import segment
@@ -74,8 +72,7 @@ def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test", 
     for index, subject in enumerate(chosen):
         at = part(progress, index / len(chosen), (index + 1) / len(chosen))
         at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
-        image, labels = read_image(subject.image), read_labels(subject.labels)
-        check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+        image, labels = read_subject(subject)
         began = time.monotonic()
         found = segment(image, model, atlas=atlas, progress=at)
         seconds.append(time.monotonic() - began)

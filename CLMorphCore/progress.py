@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -70,10 +70,10 @@ class Reporter:
         if self.cancel_file is not None and self.cancel_file.exists():
             raise Cancelled
 
-    def event(self, event: str, *, stream: TextIO | None = None, **values: Any) -> None:
+    def event(self, event: str, **values: Any) -> None:
         """One JSON object on a line of stdout, in JSON mode only."""
         if self.kind == "json":
-            print(json.dumps({"event": event, **values}), file=stream or sys.stdout, flush=True)
+            print(json.dumps({"event": event, **values}), flush=True)
 
     def close(self) -> None:
         """Ends the bar."""

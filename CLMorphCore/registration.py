@@ -9,14 +9,13 @@ import SimpleITK as sitk
 import torch
 
 from .alignment import align
-from .data import network_grid
+from .data import network_grid, network_input
 from .errors import CLMorphError
-from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image, to_tensor, without_frame
+from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
 from .networks import Prediction
-from .preprocessing import normalise
 from .progress import Progress, Stopwatch, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, warp
 
@@ -73,15 +72,17 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
     with watch.step("affine"):
         progress("affine", 0.0)
         # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
-        to_fixed = affine.GetInverse() if affine else align(moving, fixed, step=lambda: progress("affine", 0.0))
-        affine = affine or to_fixed.GetInverse()
+        if affine is None:
+            to_fixed = align(moving, fixed, step=lambda: progress("affine", 0.0))
+            affine = to_fixed.GetInverse()
+        else:
+            to_fixed = affine.GetInverse()
     with watch.step("network"):
         progress("network", 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
         device = next(model.network.parameters()).device
-        on_grid = [normalise(to_tensor(resample(image, grid, transform))).to(device)
-                   for image, transform in ((without_frame(fixed), to_fixed), (without_frame(moving), None))]
+        on_grid = [network_input(fixed, grid, to_fixed).to(device), network_input(moving, grid).to(device)]
         prediction = _predict(model, *on_grid, grid)
         determinant = jacobian_determinant(prediction.displacement)
         backward = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -98,7 +98,7 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
     return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
 
 
-def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Any:
+def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Iterator[str]:
     missing = [s.name for s in atlas.structures if s.value not in volumes]
     if missing:
         yield (f"{len(missing)} of {len(atlas.structures)} structures lie outside of the image or are thinner than its "

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
@@ -19,13 +18,12 @@ from . import __version__, checkpoint, losses
 from .augmentation import augment_pair
 from .config import Config, LossConfig, TrainingConfig, to_dict
 from .contrast import Byol
-from .data import Subject, Volume, choose, network_grid, prepare
+from .data import Subject, Volume, choose, network_grid, network_input, prepare
 from .errors import CLMorphError, InputError
 from .files import cannot_write, check_writable, written_whole
-from .geometry import resample, to_tensor, without_frame
 from .models import write_card
 from .networks import Prediction, build
-from .preprocessing import normalise, read_image
+from .preprocessing import read_image
 from .progress import Progress, part, silent
 from .spatial import folding_fraction, jacobian_determinant, warp
 
@@ -120,7 +118,7 @@ def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: int, p
             done = len(volumes[0]) + len(volumes[1])
             progress(f"preparing {done + 1}/{total}", done / total)
             volumes[split].append(prepare(subject, reference, grid, affine=config.data.affine))
-    return Dataset(_on_grid(reference, grid), *volumes)
+    return Dataset(network_input(reference, grid), *volumes)
 
 
 def draw_batch(data: Dataset, config: Config, divisor: int, step: int) -> tuple[Tensor, Tensor]:
@@ -232,10 +230,6 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         raise InputError("--tensorboard needs the package tensorboard; install it, or leave the option away") from None
     return SummaryWriter(folder)
-
-
-def _on_grid(image: sitk.Image, grid: Any) -> Tensor:
-    return normalise(to_tensor(resample(without_frame(image), grid)))
 
 
 def _state_path(output: Path, resume: bool) -> Path:

@@ -175,7 +175,7 @@ def test_child_ends_with_its_parent_and_removes_the_folder(engine_root, folder):
     stub = folder.parent / "stub"  # only job.py is needed, and the library's other files need slicer
     (stub / "CLMorphSlicerLib").mkdir(parents=True)
     for name in ("job.py", "child.py"):
-        (stub / "CLMorphSlicerLib" / name).write_text((library / "CLMorphSlicerLib" / name).read_text())
+        (stub / "CLMorphSlicerLib" / name).write_bytes((library / "CLMorphSlicerLib" / name).read_bytes())
     command = [sys.executable, "-c", code, str(stub), str(engine_root), str(folder)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE)
     pid = int(parent.stdout.readline())

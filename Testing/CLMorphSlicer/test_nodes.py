@@ -253,7 +253,7 @@ def no_labels(folder: object) -> None:
 
 
 def no_total_duration(folder: object) -> None:
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     del report["duration_s"]
     (folder / "report.json").write_text(json.dumps(report))
 

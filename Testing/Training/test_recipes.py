@@ -16,7 +16,7 @@ NAMES = sorted(p.parent.name for p in RECIPES.glob("*/config.toml"))
 def test_a_recipe_is_whole(name):
     load_config(RECIPES / name / "config.toml")
     assert read_structures(RECIPES / name / "labels.csv")
-    about = tomllib.loads((RECIPES / name / "about.toml").read_text())["model"]
+    about = tomllib.loads((RECIPES / name / "about.toml").read_text(encoding="utf-8"))["model"]
     assert {"title", "purpose", "licence", "credit", "training_data", "modality"} <= about.keys()
 
 
@@ -38,7 +38,7 @@ def test_the_cards_figures_come_from_the_committed_tables(name):
 
     card = load_model(name).card
     for split in ("validation", "test"):
-        with (RECIPES / name / f"results-{split}.csv").open(newline="") as file:
+        with (RECIPES / name / f"results-{split}.csv").open(newline="", encoding="utf-8") as file:
             dice = [float(row["dice"]) for row in csv.DictReader(file)]
         assert card["accuracy"][split]["dice"] == pytest.approx(mean(dice), abs=1e-5)
 
