@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,25 +14,29 @@ from .spatial import identity_grid, sample
 AXES = {"z": 2, "y": 3, "x": 4}
 
 
-def augment_pair(fixed: Tensor, moving: Tensor, config: AugmentConfig, divisor: int,
-                 rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The pair (1, 1, D, H, W) flipped and cropped together, each rotated for itself.
+def augment(fixed: Tensor, moving: Tensor, config: AugmentConfig, divisor: Sequence[int], rng: torch.Generator, *,
+            labels: Sequence[Tensor] = ()) -> list[Tensor]:
+    """[fixed, moving, *labels], each (1, 1, D, H, W), flipped and cropped together; the two images rotated each alone.
 
-    Flip and crop keep the images aligned; the rotations differ, as affine alignments of real scans do.
+    Flip and crop keep the images aligned; the rotations differ, as affine alignments of real scans do. ``labels`` lie
+    on the fixed image and go with it. ``divisor`` (D, H, W) is the network's.
     """
+    images = [fixed, moving, *labels]
     if config.flip != "none" and torch.rand((), generator=rng) < 0.5:
-        fixed, moving = (x.flip(AXES[config.flip]) for x in (fixed, moving))
+        images = [x.flip(AXES[config.flip]) for x in images]
     if config.rotation_degrees > 0:
-        fixed, moving = (rotate(x, _random_rotation(config.rotation_degrees, rng)) for x in (fixed, moving))
-    return _crop(fixed, moving, config.crop, divisor, rng)
+        of_fixed, of_moving = (_random_rotation(config.rotation_degrees, rng) for _ in range(2))
+        images = [rotate(images[0], of_fixed), rotate(images[1], of_moving),
+                  *(rotate(x, of_fixed, mode="nearest") for x in images[2:])]
+    return _crop(images, config.crop, divisor, rng)
 
 
-def rotate(image: Tensor, rotation: Tensor) -> Tensor:
+def rotate(image: Tensor, rotation: Tensor, *, mode: str = "bilinear") -> Tensor:
     """image(c + R (x − c)) about the centre c of the grid; rotation (3, 3) acts on (z, y, x) in voxels."""
     points = identity_grid(image.shape[2:], like=image)
     centre = torch.tensor([(n - 1) / 2 for n in image.shape[2:]]).view(1, 3, 1, 1, 1)
     turned = torch.einsum("ij,bjdhw->bidhw", rotation, points - centre) + centre
-    return sample(image, turned, padding="border")
+    return sample(image, turned, mode=mode, padding="border")
 
 
 def _random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
@@ -47,12 +52,11 @@ def _random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
     return rotation
 
 
-def _crop(fixed: Tensor, moving: Tensor, size_xyz: tuple[int, int, int], divisor: int,
-          rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _crop(images: Sequence[Tensor], size_xyz: Sequence[int], divisor: Sequence[int],
+          rng: torch.Generator) -> list[Tensor]:
     window = []
-    for n, wanted in zip(fixed.shape[2:], reversed(size_xyz), strict=True):
-        length = min(n, max(divisor, wanted // divisor * divisor))
+    for n, wanted, unit in zip(images[0].shape[2:], reversed(size_xyz), divisor, strict=True):
+        length = min(n, max(unit, wanted // unit * unit))
         start = int(torch.randint(n - length + 1, (), generator=rng))
         window.append(slice(start, start + length))
-    index = (..., *window)
-    return fixed[index], moving[index]
+    return [x[(..., *window)] for x in images]

@@ -1,6 +1,7 @@
 """Every setting of a training, in one frozen tree; read from TOML, written into the weights' header.
 
-The defaults are the paper's settings where the paper states them.
+The defaults are the paper's settings where the paper states them; those of another network's paper, where
+``network.name`` is another network.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .errors import InputError, did_you_mean
-from .networks import settings_of
+from .networks import system
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,17 @@ class DataConfig:
     """How scans become volumes on the network's grid."""
 
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z
-    margin_voxels: int = 4  # around the reference, where the field fades out
+    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
     affine: bool = True  # align every scan with the reference first; false where they are aligned already
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """recon + smooth · regulariser + contrast · contrastive: equation 9 (α is ``smooth``, β is ``contrast``)."""
+    """recon + smooth · regulariser + contrast · contrastive + …: equation 9 (α is ``smooth``, β is ``contrast``).
+
+    The terms after the paper's are those of other systems; a network that has no such term leaves it out.
+    """
 
     similarity: str = "mse"  # mse (equation 7) | lncc (local normalised cross-correlation)
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
@@ -39,6 +43,9 @@ class LossConfig:
     contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
     temperature: float = 0.5  # τ
     symmetric: bool = False  # similarity in both directions, with the inverse map
+    coarse: float = 0.0  # weight of the similarity at the network's coarser levels
+    folding: float = 0.0  # weight of max(0, −det J)
+    penalty: float = 0.0  # weight of what the network itself asks for, for instance an affine stage near a rotation
 
 
 @dataclass(frozen=True)
@@ -52,15 +59,20 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Optimisation. The learning rate is multiplied by ``decay_factor`` every ``decay_every`` steps."""
+    """Optimisation. The learning rate is multiplied by ``decay_factor`` every ``decay_every`` steps.
+
+    ``minutes`` ends the training early, after so much computing: processor time per thread on a CPU, which other
+    programs do not shorten, wall time on a GPU. The schedule then follows the minutes.
+    """
 
     steps: int = 800  # 200 epochs of 30 subjects in batches of 8
+    minutes: float = 0.0  # 0: no limit
     batch_size: int = 8
     learning_rate: float = 3e-3
     schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
     decay_every: int = 80
     decay_factor: float = 0.1
-    moving: str = "random"  # moving image of a pair: another subject | the reference
+    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan)
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 100
@@ -75,7 +87,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.settings is None:
-            object.__setattr__(self, "settings", settings_of(self.name)())
+            object.__setattr__(self, "settings", system(self.name).settings())
 
 
 @dataclass(frozen=True)
@@ -95,15 +107,16 @@ CHOICES = {
     "loss.contrastive": ("nt-xent", "byol"),
     "augment.flip": ("x", "y", "z", "none"),
     "training.schedule": ("step", "cosine"),
-    "training.moving": ("random", "reference"),
+    "training.moving": ("random", "reference", "group"),
     "network.norm": ("batch", "instance", "none"),
 }
 POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
             "network.embedding", "augment.crop")
-NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "augment.rotation_degrees", "training.seed",
-                "network.field_level")
+NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "loss.coarse", "loss.folding", "loss.penalty",
+                "augment.rotation_degrees", "training.seed", "training.minutes", "network.field_level",
+                "network.flat_levels")
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -130,9 +143,11 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
             raise InputError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
     network = dict(tree.get("network", {}))
     name = _typed("network.name", network.pop("name", "clmorph"), str)
+    chosen = system(name)
     config = Config(
-        NetworkConfig(name, _section(settings_of(name), network, "network")),
-        **{key: _section(kind, tree.get(key, {}), key) for key, kind in sections.items() if key != "network"},
+        NetworkConfig(name, _section(chosen.settings, network, "network")),
+        **{key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
+           for key, kind in sections.items() if key != "network"},
     )
     _check_together(config)
     return config
@@ -173,7 +188,7 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(CHOICES[name])}")
         if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
             raise InputError(f"{name} is {value}; expected a number above zero")
-        if name in NOT_NEGATIVE and value < 0:
+        if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
             raise InputError(f"{name} is {value}; expected zero or more")
     return kind(**checked)
 
@@ -182,6 +197,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
+        if name == "data.margin_voxels" and isinstance(value, int):  # one number for all three axes
+            value = (value,) * 3
         if not isinstance(value, list | tuple) or not value or (
                 kinds[-1] is not Ellipsis and len(value) != len(kinds)):
             count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
@@ -198,7 +215,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 
 def _check_together(config: Config) -> None:
     loss, settings = config.loss, config.network.settings
-    if settings.field_level >= len(settings.channels):
+    if getattr(settings, "field_level", 0) > 0 and settings.field_level >= len(settings.channels):
         raise InputError(f"network.field_level is {settings.field_level}, network.channels has "
                          f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}")
     if loss.window_voxels % 2 == 0:
@@ -210,6 +227,9 @@ def _check_together(config: Config) -> None:
     if loss.symmetric and not getattr(settings, "diffeomorphic", True):
         raise InputError("loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or "
                          "loss.symmetric = false")
+    if loss.contrast > 0 and not hasattr(settings, "embedding"):
+        raise InputError(f"loss.contrast is {loss.contrast:g}, {config.network.name} has no projection to contrast; "
+                         "set loss.contrast = 0")
     if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
         raise InputError("contrastive loss needs at least 2 pairs in a batch, training.batch_size is "
                          f"{config.training.batch_size}; raise it or set loss.contrast = 0")

@@ -16,18 +16,22 @@ from .geometry import Grid, check_same_grid, foreground_box, grid_over, resample
 from .preprocessing import normalise, read_image, read_labels
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("subject", "image", "labels", "split")
+COLUMNS = ("subject", "image", "labels", "split", "group")
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One row of a manifest; ``labels`` is None where the subject has none."""
+    """One row of a manifest; ``labels`` is None where there are none, ``group`` empty where it belongs to none.
+
+    A group is the scans of one patient, as they were made: pairs of them need no affine alignment.
+    """
 
     name: str
     image: Path
     labels: Path | None
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Volume:
     name: str
     image: Tensor
     labels: Tensor | None
+    group: str = ""
 
 
 def read_manifest(path: str | Path) -> list[Subject]:
-    """Subjects of a CSV file (columns subject, image, labels, split), or of a folder of images (all for training).
+    """Subjects of a CSV file (columns subject, image, labels, split, group), or of a folder (all for training).
 
     Paths are relative to the manifest. Every fault of every row is listed in one InputError.
     """
@@ -68,10 +73,14 @@ def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -
     return [s for s in subjects if s.split == split and (s.labels is not None or not labelled)]
 
 
-def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_voxels: int, divisor: int) -> Grid:
-    """The network's grid: over the reference's foreground, anatomically aligned."""
+def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_voxels: Sequence[int],
+                 divisor: Sequence[int]) -> Grid:
+    """The network's grid: over the reference's foreground, anatomically aligned.
+
+    ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W).
+    """
     lower, upper = foreground_box(reference)
-    return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=divisor)
+    return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
 
 
 def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
@@ -96,7 +105,7 @@ def prepare(subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
     to_subject = align(reference, image, step=step) if affine else None
     on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
-    return Volume(subject.name, network_input(image, grid, to_subject), on_grid)
+    return Volume(subject.name, network_input(image, grid, to_subject), on_grid, subject.group)
 
 
 def _folder(folder: Path) -> list[Subject]:
@@ -118,7 +127,7 @@ def _check_columns(path: Path, given: Sequence[str]) -> None:
 def _subject(row: dict[str, str], folder: Path) -> Subject:
     labels = (row.get("labels") or "").strip()
     name, image, split = ((row[column] or "").strip() for column in ("subject", "image", "split"))
-    return Subject(name, folder / image, folder / labels if labels else None, split)
+    return Subject(name, folder / image, folder / labels if labels else None, split, (row.get("group") or "").strip())
 
 
 def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:

@@ -36,6 +36,11 @@ class Grid:
         """The grid of an image."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
+    def about_its_centre(self, size: Sequence[int]) -> Grid:
+        """A grid of another size (x, y, z) with the same centre, spacing and direction."""
+        shift = self.to_mm() @ ((np.array(self.size) - np.array(size)) / 2)
+        return Grid(tuple(size), self.spacing_mm, tuple((np.array(self.origin_mm) + shift).tolist()), self.direction)
+
     def to_mm(self) -> np.ndarray:
         """R · diag(spacing): 3×3, takes a voxel vector (x, y, z) to mm."""
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm)
@@ -47,14 +52,14 @@ class Grid:
 
 
 def grid_over(lower_mm: Sequence[float], upper_mm: Sequence[float], spacing_mm: Sequence[float], *,
-              margin_voxels: int, divisor: int) -> Grid:
+              margin_voxels: int | Sequence[int], divisor: int | Sequence[int]) -> Grid:
     """Anatomically aligned grid (axes L, P, S) centred on a box, at least ``margin_voxels`` wider on each side.
 
-    Sides are rounded up to multiples of ``divisor``, as the network needs them.
+    Sides are rounded up to multiples of ``divisor``, as the network needs them. Both are one number, or (x, y, z).
     """
     lower, upper, spacing = (np.asarray(v, dtype=float) for v in (lower_mm, upper_mm, spacing_mm))
-    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * margin_voxels
-    size = (np.ceil(needed / divisor) * divisor).astype(int)
+    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * np.asarray(margin_voxels)
+    size = (np.ceil(needed / divisor) * np.asarray(divisor)).astype(int)
     origin = (lower + upper) / 2 - (size - 1) / 2 * spacing
     return Grid(tuple(size.tolist()), tuple(spacing.tolist()), tuple(origin.tolist()))
 

@@ -87,16 +87,31 @@ def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(field, size=tuple(shape), mode="trilinear", align_corners=True) * scale
 
 
-def taper(field: Tensor, width: int) -> Tensor:
-    """u(x) · ∏ r(d(x) / width), r(t) = sin²(πt/2): fades to zero within ``width`` voxels of every face.
+def resize_image(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """I'(x) = (G ∗ I)(x / s): an image on a grid of another shape that spans the same corners, without aliasing.
+
+    image (B, C, D, H, W) → (B, C, *shape). G is a box as wide as the coarser voxel, so that averages stay.
+    """
+    if tuple(shape) == tuple(image.shape[2:]):
+        return image
+    factors = [max(1, round(n / m)) for n, m in zip(image.shape[2:], shape, strict=True)]
+    if max(factors) > 1:
+        odd = [f + 1 - f % 2 for f in factors]  # an even window would shift the image by half a voxel
+        image = F.avg_pool3d(image, odd, stride=1, padding=[k // 2 for k in odd], count_include_pad=False)
+    return F.interpolate(image, size=tuple(shape), mode="trilinear", align_corners=True)
+
+
+def taper(field: Tensor, width: int | tuple[int, int, int]) -> Tensor:
+    """u(x) · ∏ r(d(x) / width), r(t) = sin²(πt/2): fades to zero within ``width`` voxels (of each axis) of every face.
 
     A displacement that vanishes at the border of its grid goes on continuously as the identity outside, which is how
     ITK and Slicer read a displacement field.
     """
-    for axis, n in enumerate(field.shape[2:], start=2):
+    widths = (width,) * 3 if isinstance(width, int) else width
+    for axis, (n, reach) in enumerate(zip(field.shape[2:], widths, strict=True), start=2):
         index = torch.arange(n, dtype=field.dtype, device=field.device)
         distance = torch.minimum(index, n - 1 - index)
-        ramp = torch.sin((distance / width).clamp(max=1.0) * (torch.pi / 2)) ** 2
+        ramp = torch.sin((distance / reach).clamp(max=1.0) * (torch.pi / 2)) ** 2
         field = field * ramp.view([-1 if a == axis else 1 for a in range(field.ndim)])
     return field
 

@@ -5,74 +5,80 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import __version__, checkpoint, losses
-from .augmentation import augment_pair
-from .config import Config, LossConfig, TrainingConfig, to_dict
+from . import __version__, checkpoint
+from .batches import Dataset, draw_batch, load_dataset, mixed, partner
+from .config import Config, TrainingConfig, to_dict
 from .contrast import Byol
-from .data import Subject, Volume, choose, network_grid, network_input, prepare
+from .data import Subject, Volume
 from .errors import CLMorphError, InputError
 from .files import cannot_write, check_writable, written_whole
 from .models import write_card
-from .networks import Prediction, build
-from .preprocessing import read_image
+from .networks import build
+from .objective import loss_terms, weighted
 from .progress import Progress, part, silent
 from .spatial import folding_fraction, jacobian_determinant, warp
 
 PREPARING = 0.1  # share of the progress bar for reading and aligning
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """The volumes of a training in memory: the reference on the network's grid, and the subjects of two splits."""
-
-    reference: Tensor
-    train: list[Volume]
-    validation: list[Volume]
-
-
 def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: torch.device, resume: bool = False,
           initial: Path | None = None, tensorboard: bool = False, progress: Progress = silent) -> Path:
-    """Trains a network and returns the folder of the model: weights with their configuration.
+    """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
+    _state_path(output, resume)  # early: errors come before the long reading
+    divisor = build(config.network.name, config.network.settings).divisor
+    data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
+    return fit(config, data, output, device=device, resume=resume, initial=initial, tensorboard=tensorboard,
+               progress=part(progress, PREPARING, 1.0))
+
+
+def fit(config: Config, data: Dataset, output: Path, *, device: torch.device, resume: bool = False,
+        initial: Path | None = None, tensorboard: bool = False, progress: Progress = silent) -> Path:
+    """Trains a network on volumes and returns the folder of the model: weights with their configuration.
 
     ``output`` receives ``checkpoint.safetensors`` (to go on from), ``log.jsonl`` and ``model/``. Every random choice is
-    a function of the seed and the step, so a resumed training ends in the same weights as an uninterrupted one.
-    ``initial`` names weights to start from. Raises InputError for what cannot be trained.
+    a function of the seed and the step, so a resumed training ends in the same weights as an uninterrupted one (but
+    for ``training.minutes``, which end it where the clock says). ``initial`` names weights to start from. Raises
+    InputError for what cannot be trained.
     """
     state_path = _state_path(output, resume)
-    network = build(config.network.name, config.network.settings)  # early: its errors come before the long reading
-    data = load_dataset(config, subjects, divisor=network.divisor, progress=part(progress, 0.0, PREPARING))
-
     settings = config.training
     torch.manual_seed(settings.seed)
     network = build(config.network.name, config.network.settings).to(device)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise InputError(f"{config.network.name} has no weights to train; "
+                         f"use it as it is: --model {config.network.name}")
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
     contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
-    start = _restore(state_path, config, parts, optimizer) if resume else 0
+    start, spent = _restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
     log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
 
     network.train()
-    began = time.monotonic()
+    clock = _clock(device)
+    began = clock() - spent
     for step in range(start, settings.steps):
-        torch.manual_seed(_mix(settings.seed, step))  # for the sampling of the posterior
-        fixed, moving = draw_batch(data, config, network.divisor, step)
-        fixed, moving = fixed.to(device), moving.to(device)
+        fraction = done_fraction(settings, step, clock() - began)
+        if fraction >= 1.0:
+            break
+        torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
+        batch = draw_batch(data, config, network, step).to(device)
+        network.begin_step(fraction)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step)
+            group["lr"] = learning_rate(settings, step, fraction)
         with _precision(device):
-            prediction = network(fixed, moving)
-        terms = loss_terms(config.loss, fixed, moving, prediction, contrast)
+            prediction = network(batch.fixed, batch.moving)
+        terms = loss_terms(config.loss, batch, prediction, contrast, label_values=network.label_values)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
             raise CLMorphError(f"training diverged at step {step}: loss {total.item()}; lower training.learning_rate, "
@@ -84,18 +90,20 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
             contrast.update(network)
 
         done = step + 1
+        seconds = clock() - began
+        reached = done_fraction(settings, done, seconds)
         log.write(step=done, loss=total.item(), **{name: value.item() for name, value in terms.items()},
-                  learning_rate=learning_rate(settings, step), seconds=round(time.monotonic() - began, 2))
-        if data.validation and (done % settings.validate_every == 0 or done == settings.steps):
-            log.write(step=done, **validate(network, data.validation, device))
-        if done % settings.checkpoint_every == 0 or done == settings.steps:
+                  learning_rate=learning_rate(settings, step, fraction), seconds=round(seconds, 2))
+        if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
+            log.write(step=done, **validate(config, network, data.validation, device))
+            began += clock() - began - seconds  # looking is not training
+        if done % settings.checkpoint_every == 0 or reached >= 1.0:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
             tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
-            checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done})
-        rate = (done - start) / (time.monotonic() - began)
-        progress(f"training {done}/{settings.steps}, {rate:.2f} steps/s",
-                 PREPARING + (1 - PREPARING) * done / settings.steps)
+            checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done, "seconds": seconds})
+        rate = (done - start) / max(seconds - spent, 1e-9)
+        progress(f"training {done}/{settings.steps}, {rate:.2f} steps/s", reached)
     log.close()
     if not (output / "model" / "card.toml").exists():
         write_card(output / "model", {"model": {"name": output.resolve().name, "version": __version__,
@@ -103,88 +111,38 @@ def train(config: Config, subjects: Sequence[Subject], output: Path, *, device: 
     return output / "model"
 
 
-def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: int, progress: Progress = silent) -> Dataset:
-    """Reads, aligns and resamples the subjects of the train and validation splits; InputError if there are too few."""
-    chosen = choose(subjects, "train"), choose(subjects, "validation", labelled=True)
-    if len(chosen[0]) < 2:
-        raise InputError(f"the manifest has {len(chosen[0])} subjects with split train; "
-                         "expected at least 2 to make a pair")
-    reference = read_image(config.data.reference or chosen[0][0].image)
-    grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
-    total = len(chosen[0]) + len(chosen[1])
-    volumes: list[list[Volume]] = [[], []]
-    for split, of_split in enumerate(chosen):
-        for subject in of_split:
-            done = len(volumes[0]) + len(volumes[1])
-            progress(f"preparing {done + 1}/{total}", done / total)
-            volumes[split].append(prepare(subject, reference, grid, affine=config.data.affine))
-    return Dataset(network_input(reference, grid), *volumes)
+def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
+    """How much of a training is done, 0 to 1, by its steps or by its minutes, whichever is more."""
+    by_steps = step / settings.steps
+    return min(1.0, max(by_steps, seconds / (60 * settings.minutes))) if settings.minutes else by_steps
 
 
-def draw_batch(data: Dataset, config: Config, divisor: int, step: int) -> tuple[Tensor, Tensor]:
-    """(fixed, moving), each (B, 1, D, H, W): random, augmented pairs that depend on the seed and the step only."""
-    rng = torch.Generator().manual_seed(_mix(config.training.seed, step))
-    pairs = []
-    order = torch.randperm(len(data.train), generator=rng).tolist()
-    for index in range(config.training.batch_size):
-        fixed = data.train[order[index % len(order)]].image
-        if config.training.moving == "reference":
-            moving = data.reference
-        else:
-            other = int(torch.randint(len(order) - 1, (), generator=rng))
-            moving = data.train[(order[index % len(order)] + 1 + other) % len(order)].image
-        pairs.append(augment_pair(fixed, moving, config.augment, divisor, rng))
-    fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
-    return fixed, moving
-
-
-def loss_terms(config: LossConfig, fixed: Tensor, moving: Tensor, prediction: Prediction,
-               contrast: Byol | None = None) -> dict[str, Tensor]:
-    """The unweighted terms of equation 9: similarity, regulariser and, where its weight is not zero, contrast."""
-    def similarity(target: Tensor, image: Tensor, displacement: Tensor) -> Tensor:
-        warped = warp(image, displacement)
-        if config.similarity == "lncc":
-            return losses.local_correlation(target, warped, config.window_voxels)
-        return losses.reconstruction(target, warped, config.sigma)
-
-    terms = {"similarity": similarity(fixed, moving, prediction.displacement)}
-    if config.symmetric and prediction.inverse is not None:
-        terms["similarity"] = 0.5 * (terms["similarity"] + similarity(moving, fixed, prediction.inverse))
-    if config.regulariser == "kl":
-        terms["regulariser"] = losses.kl_divergence(prediction.mean, prediction.log_variance)
-    else:
-        terms["regulariser"] = losses.diffusion(prediction.displacement)
-    if config.contrast > 0:
-        if contrast is not None:
-            terms["contrast"] = contrast.loss(fixed, moving, prediction.embeddings)
-        else:
-            terms["contrast"] = losses.nt_xent(*prediction.embeddings, config.temperature)
-    return terms
-
-
-def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
-    """L = recon + α · smooth + β · contrast: equation 9, the only place where weights are applied."""
-    weights = {"similarity": 1.0, "regulariser": config.smooth, "contrast": config.contrast}
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-
-
-def learning_rate(settings: TrainingConfig, step: int) -> float:
-    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · step / steps))."""
+def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:
+    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · fraction of the training))."""
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
+        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
     return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
 
 
 @torch.no_grad()
-def validate(network: nn.Module, volumes: Sequence[Volume], device: torch.device) -> dict[str, float]:
-    """Mean Dice over labels and pairs, and folding: each subject as fixed, the next one as moving."""
+def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], device: torch.device) -> dict[str, float]:
+    """Mean Dice over labels and pairs, and folding: each subject as fixed, the next one (of its group) as moving.
+
+    With a single subject there is no pair: an empty answer.
+    """
+    if len(volumes) < 2:
+        return {}
     network.eval()
     scores, folds = [], []
-    for fixed, moving in zip(volumes, [*volumes[1:], *volumes[:1]], strict=True):
-        displacement = network(fixed.image.to(device), moving.image.to(device)).displacement
-        warped = warp(moving.labels.to(device), displacement, mode="nearest").cpu()
-        scores.append(_mean_dice(warped, fixed.labels))
-        folds.append(folding_fraction(jacobian_determinant(displacement)))
+    for at, fixed in enumerate(volumes):
+        moving = partner(volumes, at)
+        prediction = network(fixed.image.to(device), moving.image.to(device))
+        if prediction.logits is not None:
+            found = torch.tensor(network.label_values)[prediction.logits.argmax(dim=1, keepdim=True).cpu()]
+        else:
+            found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
+        scores.append(_mean_dice(found, fixed.labels))
+        folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
     network.train()
     return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
 
@@ -243,8 +201,8 @@ def _state_path(output: Path, resume: bool) -> Path:
     return path
 
 
-def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> int:
-    """Loads a checkpoint into the parts and the optimizer; returns its step."""
+def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far."""
     tensors, header = checkpoint.load(path)
     old, new = dict(header["config"]), json.loads(json.dumps(to_dict(config)))
     if _without_length(old) != _without_length(new):
@@ -253,17 +211,19 @@ def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.
     weights = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
     checkpoint.load_into(parts, weights, source=path)
     checkpoint.restore_optimizer(optimizer, tensors)
-    return int(header["step"])
+    return int(header["step"]), float(header.get("seconds", 0.0))
 
 
 def _without_length(tree: dict[str, Any]) -> dict[str, Any]:
-    free = ("steps", "checkpoint_every", "validate_every")
+    free = ("steps", "minutes", "checkpoint_every", "validate_every")
     return tree | {"training": {k: v for k, v in tree["training"].items() if k not in free}}
 
 
-def _mix(seed: int, step: int) -> int:
-    """One seed for each pair of seed and step."""
-    return (seed * 1_000_003 + step) % 2**63
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of computing: processor time per thread on a CPU, so that other programs take nothing away."""
+    if device.type == "cpu":
+        return lambda: time.process_time() / torch.get_num_threads()
+    return time.monotonic
 
 
 def _precision(device: torch.device) -> Any:

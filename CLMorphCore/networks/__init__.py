@@ -1,34 +1,30 @@
-"""Networks, one file each, with one contract: ``forward(fixed, moving) -> Prediction`` and ``embed(image)``."""
+"""Networks, one file each, with one contract: ``forward(fixed, moving) -> Prediction``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from ..errors import InputError, did_you_mean
-from .clmorph import CLMorph, CLMorphConfig
-from .prediction import Prediction
-from .pyramid import Pyramid, PyramidConfig
+from . import clmorph, clmorph_byol, pyramid
+from .contract import Prediction, RegistrationNetwork, System
 
-# name in the configuration → (dataclass of its settings, the network)
-NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
-    "clmorph": (CLMorphConfig, CLMorph),
-    "clmorph-pyramid": (PyramidConfig, Pyramid),
+NETWORKS: dict[str, System] = {
+    "clmorph": clmorph.SYSTEM,
+    "clmorph-byol": clmorph_byol.SYSTEM,
+    "clmorph-pyramid": pyramid.SYSTEM,
 }
 
 
-def settings_of(name: str) -> type:
-    """The dataclass of the settings of the network called ``name``; InputError for an unknown one."""
+def system(name: str) -> System:
+    """The system called ``name``; InputError for an unknown one."""
     if name not in NETWORKS:
         raise InputError(f"unknown network.name {name!r}{did_you_mean(name, NETWORKS)}")
-    return NETWORKS[name][0]
+    return NETWORKS[name]
 
 
-def build(name: str, settings: Any) -> nn.Module:
+def build(name: str, settings: Any) -> RegistrationNetwork:
     """A network with fresh weights."""
-    settings_of(name)
-    return NETWORKS[name][1](settings)
+    return system(name).network(settings)
 
 
-__all__ = ["NETWORKS", "Prediction", "build", "settings_of"]
+__all__ = ["NETWORKS", "Prediction", "RegistrationNetwork", "System", "build", "system"]

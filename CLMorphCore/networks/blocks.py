@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .contract import RegistrationNetwork
+
 NORMS = {
     "batch": nn.BatchNorm3d,
     "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
@@ -16,7 +18,8 @@ NORMS = {
 }
 
 
-def conv_block(inputs: int, outputs: int, *, stride: int = 1, norm: str = "none") -> nn.Sequential:
+def conv_block(inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1,
+               norm: str = "none") -> nn.Sequential:
     """3×3×3 convolution, normalisation, leaky ReLU: (B, inputs, D, H, W) → (B, outputs, D/stride, …)."""
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1),
@@ -25,14 +28,32 @@ def conv_block(inputs: int, outputs: int, *, stride: int = 1, norm: str = "none"
     )
 
 
-class Encoder(nn.Module):
-    """Feature pyramid of one image: (B, 1, D, H, W) → [(B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ) for each level k]."""
+def halving(level: int, flat_levels: int = 0) -> tuple[int, int, int]:
+    """Stride (D, H, W) from level ``level − 1`` to ``level``: 2, but 1 between slices for the first ``flat_levels``."""
+    return (1 if level <= flat_levels else 2), 2, 2
 
-    def __init__(self, channels: Sequence[int], *, norm: str) -> None:
+
+def divisor_of(levels: int, flat_levels: int = 0) -> tuple[int, int, int]:
+    """What the sides (D, H, W) of an image must be multiples of, for a pyramid of that many levels."""
+    return 2 ** max(0, levels - 1 - flat_levels), 2 ** (levels - 1), 2 ** (levels - 1)
+
+
+def taper_width(level: int, flat_levels: int = 0, voxels: int = 4) -> tuple[int, int, int]:
+    """Width (D, H, W) of the margin in which a field fades out, the same in millimetres at every level."""
+    return max(1, voxels >> max(level, flat_levels)), max(1, voxels >> level), max(1, voxels >> level)
+
+
+class Encoder(nn.Module):
+    """Feature pyramid of one image: (B, 1, D, H, W) → [(B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ) for each level k].
+
+    With ``flat_levels`` the first halvings leave the axis D alone.
+    """
+
+    def __init__(self, channels: Sequence[int], *, norm: str, flat_levels: int = 0) -> None:
         super().__init__()
         stages = [conv_block(1, channels[0], norm=norm)]
-        for before, after in pairwise(channels):
-            down = conv_block(before, after, stride=2, norm=norm)
+        for level, (before, after) in enumerate(pairwise(channels), start=1):
+            down = conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
             stages.append(nn.Sequential(*down, *conv_block(after, after, norm=norm)))
         self.stages = nn.ModuleList(stages)
 
@@ -59,14 +80,14 @@ class Projection(nn.Module):
         return self.layers(F.adaptive_avg_pool3d(features, 2).flatten(1))
 
 
-class Siamese(nn.Module):
-    """What registration networks of this project share: one encoder for both images, and the projection f."""
+class Siamese(RegistrationNetwork):
+    """What CLMorph's networks share: one encoder for both images, and the projection f."""
 
-    def __init__(self, channels: Sequence[int], *, norm: str, embedding: int) -> None:
+    def __init__(self, channels: Sequence[int], *, norm: str, embedding: int, flat_levels: int = 0) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, norm=norm)
+        self.encoder = Encoder(channels, norm=norm, flat_levels=flat_levels)
         self.projection = Projection(channels[-1], embedding)
-        self.divisor = 2 ** (len(channels) - 1)  # sides of the images must be multiples of this
+        self.divisor = divisor_of(len(channels), flat_levels)
 
     def embed(self, image: Tensor) -> Tensor:
         """f(x): (B, 1, D, H, W) → (B, N)."""

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, conv_block, field_head, initialise
-from .prediction import Prediction
+from .blocks import Siamese, conv_block, field_head, initialise, taper_width
+from .contract import Prediction, System
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,14 @@ class CLMorphConfig:
     probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
+    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
 
 class CLMorph(Siamese):
-    """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
-
-    taper_voxels = 4
+    """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: CLMorphConfig) -> None:
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding)
+        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
         self.config = config
         width = config.channels[-1]
         self.bottom = conv_block(2 * width, width, norm=config.norm)
@@ -67,7 +66,10 @@ class CLMorph(Siamese):
         return Prediction(displacement, inverse, mean, log_variance, embeddings)
 
     def _transformation(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        z = taper(z, self.taper_voxels)
+        z = taper(z, taper_width(0, self.config.flat_levels))
         if not self.config.diffeomorphic:
             return z, None
         return integrate(z), integrate(-z)
+
+
+SYSTEM = System(CLMorphConfig, CLMorph)

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import compose, integrate, resize_field, taper, warp
-from .blocks import Siamese, conv_block, field_head, initialise
-from .prediction import Prediction
+from .blocks import Siamese, conv_block, field_head, initialise, taper_width
+from .contract import Prediction, System
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class PyramidConfig:
     embedding: int = 128  # length of the projection
     norm: str = "instance"  # batch | instance | none
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
+    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
 
 class Pyramid(Siamese):
-    """(fixed, moving), each (B, 1, D, H, W) with sides divisible by 2^(levels − 1) → Prediction."""
+    """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
-    taper_voxels = 4
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding)
+        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
         self.config = config
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
@@ -56,8 +56,7 @@ class Pyramid(Siamese):
             shape = of_fixed[index].shape[2:]
             forward, backward = resize_field(forward, shape), resize_field(backward, shape)
             velocity = self.levels[index - finest](of_fixed[index], warp(of_moving[index], forward, padding="border"))
-            # The taper's width halves with every level, so that it is the same margin in millimetres at all of them.
-            velocity = taper(velocity, max(1, self.taper_voxels >> index))
+            velocity = taper(velocity, taper_width(index, self.config.flat_levels))
             forward = compose(integrate(velocity, self.integration_steps), forward)
             backward = compose(backward, integrate(-velocity, self.integration_steps))
         embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
@@ -82,6 +81,13 @@ class _Level(nn.Module):
             parts.append(local_cost(fixed, warped))
         velocity = self.head(self.body(torch.cat(parts, dim=1)))
         return velocity.float()  # voxels need more digits than mixed precision keeps
+
+
+# Trained as the shipped models are: local correlation in both directions, a smooth field.
+SYSTEM = System(PyramidConfig, Pyramid, {
+    "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
+    "training": {"learning_rate": 1e-3, "schedule": "cosine"},
+})
 
 
 def local_cost(fixed: Tensor, warped: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_what_is_no_manifest_is_refused(text, said, manifest):
 
 
 def test_the_networks_grid_covers_the_foreground_with_a_margin(atlas):
-    grid = network_grid(atlas.image, (2.0, 2.5, 3.0), margin_voxels=3, divisor=8)
+    grid = network_grid(atlas.image, (2.0, 2.5, 3.0), margin_voxels=(3, 3, 3), divisor=(8, 8, 8))
     assert grid.spacing_mm == (2.0, 2.5, 3.0) and all(n % 8 == 0 for n in grid.size)
     assert grid.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
     inside = np.argwhere(sitk.GetArrayViewFromImage(atlas.image) > 50)[:, ::-1]
@@ -88,7 +88,7 @@ def test_the_networks_grid_covers_the_foreground_with_a_margin(atlas):
 
 
 def test_a_subject_is_prepared_in_the_references_place(scan, phantom, atlas):
-    grid = network_grid(atlas.image, (2.0, 2.0, 2.0), margin_voxels=2, divisor=4)
+    grid = network_grid(atlas.image, (2.0, 2.0, 2.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     subject = Subject("p", scan, scan.with_name("labels.nii.gz"), "train")
     steps = []
     volume = prepare(subject, atlas.image, grid, affine=True, step=lambda: steps.append(1))
@@ -104,7 +104,7 @@ def test_a_subject_is_prepared_in_the_references_place(scan, phantom, atlas):
 def test_labels_on_another_grid_are_refused_before_the_alignment(scan, phantom, atlas, tmp_path, monkeypatch):
     sitk.WriteImage(phantom.labels[1:], str(tmp_path / "l.nii.gz"))
     monkeypatch.setattr("CLMorphCore.data.align", lambda *_, **__: pytest.fail("aligned first"))
-    grid = network_grid(atlas.image, (4.0, 4.0, 4.0), margin_voxels=2, divisor=4)
+    grid = network_grid(atlas.image, (4.0, 4.0, 4.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     with pytest.raises(InputError, match=r"labels \S+l.nii.gz lie on another grid than \S+scan.nii.gz"):
         prepare(Subject("p", scan, tmp_path / "l.nii.gz", "train"), atlas.image, grid, affine=True)
 

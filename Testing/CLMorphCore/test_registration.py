@@ -18,7 +18,7 @@ from CLMorphCore.spatial import integrate, taper
 class KnownField(torch.nn.Module):
     """A network that answers with one smooth diffeomorphism, whatever it is shown."""
 
-    divisor = 8
+    divisor = (8, 8, 8)
 
     def __init__(self):
         super().__init__()

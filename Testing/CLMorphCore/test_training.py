@@ -9,13 +9,11 @@ import SimpleITK as sitk
 import torch
 
 from CLMorphCore import checkpoint
-from CLMorphCore.augmentation import augment_pair, rotate
-from CLMorphCore.config import AugmentConfig, Config, LossConfig, TrainingConfig, from_dict
+from CLMorphCore.config import Config, TrainingConfig, from_dict
 from CLMorphCore.data import Subject
 from CLMorphCore.errors import InputError
-from CLMorphCore.networks import Prediction
 from CLMorphCore.phantom import make_phantom
-from CLMorphCore.training import draw_batch, learning_rate, load_dataset, loss_terms, train, weighted
+from CLMorphCore.training import done_fraction, learning_rate, train
 
 PYRAMID = {
     "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
@@ -97,21 +95,6 @@ def test_validation_labels_are_never_trained_on(subjects, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_equation_9_applies_each_weight_once():
-    config = LossConfig(smooth=0.5, contrast=0.25)
-    terms = {"similarity": torch.tensor(2.0), "regulariser": torch.tensor(3.0), "contrast": torch.tensor(5.0)}
-    assert weighted(config, terms).item() == 2 + 0.5 * 3 + 0.25 * 5
-
-
-def test_the_terms_carry_no_weight():
-    image = torch.rand(2, 1, 8, 8, 8)
-    zero = torch.zeros(2, 3, 8, 8, 8)
-    prediction = Prediction(zero, zero, zero, zero, (torch.ones(2, 4), torch.ones(2, 4)))
-    for weight in (0.1, 10.0):
-        terms = loss_terms(LossConfig(smooth=weight, contrast=weight), image, image, prediction)
-        assert terms["similarity"].item() == pytest.approx(0, abs=1e-9)
-        assert terms["regulariser"].item() == 0  # N(0, 1) against N(0, 1)
-        assert terms["contrast"].item() == pytest.approx(np.log(3))
 
 
 def test_the_papers_settings_are_the_defaults():
@@ -125,36 +108,10 @@ def test_the_papers_settings_are_the_defaults():
 
 def test_learning_rates():
     paper = TrainingConfig()
-    assert [learning_rate(paper, s) for s in (0, 79, 80, 160)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-5])
+    assert [learning_rate(paper, s, 0.0) for s in (0, 79, 80, 160)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-5])
     cosine = TrainingConfig(steps=100, schedule="cosine")
-    assert [learning_rate(cosine, s) for s in (50, 100)] == pytest.approx([1.5e-3, 0.0])
+    assert [learning_rate(cosine, 100 * s, s) for s in (0.5, 1.0)] == pytest.approx([1.5e-3, 0.0])
 
-
-def test_a_pair_is_two_subjects_and_every_step_another_draw(subjects):
-    config = from_dict(PYRAMID | {"augment": {"flip": "none", "rotation_degrees": 0.0}})
-    data = load_dataset(config, subjects, divisor=4)
-    for step in range(5):
-        fixed, moving = draw_batch(data, config, 4, step)
-        assert fixed.shape[0] == 2 and not torch.equal(fixed[0], moving[0])
-        assert all(torch.equal(a, b) for a, b in zip((fixed, moving), draw_batch(data, config, 4, step), strict=True))
-
-
-def test_augmentation_flips_and_crops_both_images_alike():
-    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    config = AugmentConfig(flip="x", rotation_degrees=0.0, crop=(8, 16, 12))
-    flipped = 0
-    for seed in range(20):
-        fixed, moving = augment_pair(image, image, config, 4, torch.Generator().manual_seed(seed))
-        assert torch.equal(fixed, moving) and fixed.shape[2:] == (12, 16, 8)
-        windows = [image[:, :, z : z + 12, :, x : x + 8] for z in range(5) for x in range(9)]
-        flipped += not any(torch.equal(fixed, window) for window in windows)
-    assert 3 < flipped < 17
-
-
-def test_rotation_by_a_right_angle_is_exact():
-    image = torch.rand(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    quarter = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    torch.testing.assert_close(rotate(image, quarter), torch.rot90(image, 1, (4, 3)), atol=1e-5, rtol=0)
 
 
 def test_weights_diverging_are_reported(subjects, tmp_path):
@@ -177,3 +134,18 @@ def test_other_settings_cannot_resume(subjects, tmp_path):
         train(other, subjects, tmp_path / "run", device=CPU, resume=True)
     with pytest.raises(InputError, match="holds a training already; pass --resume"):
         train(config, subjects, tmp_path / "run", device=CPU)
+
+
+def test_minutes_end_a_training_before_its_steps_do(subjects, tmp_path):
+    settings = PYRAMID["training"] | {"steps": 100_000, "minutes": 0.02}
+    train(from_dict(PYRAMID | {"training": settings}), subjects, tmp_path / "run", device=CPU)
+    steps = [r for r in losses(tmp_path / "run") if "loss" in r]
+    assert 1 <= len(steps) < 1000 and steps[-1]["seconds"] >= 1.2
+    assert steps[-1]["learning_rate"] < 0.5 * steps[0]["learning_rate"]  # the schedule follows the minutes
+    assert checkpoint.load(tmp_path / "run" / "model" / "weights.safetensors")[1]["step"] == len(steps)
+
+
+def test_whichever_is_more_of_steps_and_minutes_counts():
+    settings = TrainingConfig(steps=100, minutes=1.0)
+    assert [done_fraction(settings, *s) for s in ((10, 6.0), (10, 30.0), (0, 90.0))] == [0.1, 0.5, 1.0]
+    assert done_fraction(TrainingConfig(steps=100), 10, 1e9) == 0.1

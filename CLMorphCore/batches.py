@@ -1,0 +1,132 @@
+"""The volumes of a training in memory, and the random pairs that a step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .augmentation import augment
+from .config import Config
+from .data import Subject, Volume, choose, network_grid, network_input, prepare
+from .errors import InputError
+from .networks import RegistrationNetwork
+from .preprocessing import read_image
+from .progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The reference on the network's grid (1, 1, D, H, W), or None for groups, and the volumes of two splits."""
+
+    reference: Tensor | None
+    train: list[Volume]
+    validation: list[Volume]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """fixed and moving (B, 1, D, H, W); labels of fixed, of the same shape, where the network learns from labels."""
+
+    fixed: Tensor
+    moving: Tensor
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        labels = self.labels.to(device) if self.labels is not None else None
+        return Batch(self.fixed.to(device), self.moving.to(device), labels)
+
+
+def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: Sequence[int],
+                 progress: Progress = silent) -> Dataset:
+    """Reads, aligns and resamples the subjects of the train and validation splits; InputError if there are too few."""
+    chosen = choose(subjects, "train"), choose(subjects, "validation", labelled=True)
+    if len(chosen[0]) < 2:
+        raise InputError(f"the manifest has {len(chosen[0])} subjects with split train; "
+                         "expected at least 2 to make a pair")
+    if config.training.moving == "group":
+        return _grouped(config, chosen, divisor, progress)
+    reference = read_image(config.data.reference or chosen[0][0].image)
+    grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
+    total = len(chosen[0]) + len(chosen[1])
+    volumes: list[list[Volume]] = [[], []]
+    for split, of_split in enumerate(chosen):
+        for subject in of_split:
+            done = len(volumes[0]) + len(volumes[1])
+            progress(f"preparing {done + 1}/{total}", done / total)
+            volumes[split].append(prepare(subject, reference, grid, affine=config.data.affine))
+    return Dataset(network_input(reference, grid), *volumes)
+
+
+def _grouped(config: Config, chosen: Sequence[Sequence[Subject]], divisor: Sequence[int],
+             progress: Progress) -> Dataset:
+    """Each group on the grid of its first image; all grids have one size, so that groups fit into one batch."""
+    _check_groups([subject for of_split in chosen for subject in of_split])
+    first = {s.group: s for of_split in chosen for s in reversed(of_split)}
+    references = {group: read_image(s.image) for group, s in first.items()}
+    grids = {group: network_grid(image, config.data.spacing_mm, margin_voxels=config.data.margin_voxels,
+                                 divisor=divisor) for group, image in references.items()}
+    size = tuple(max(lengths) for lengths in zip(*(grid.size for grid in grids.values()), strict=True))
+    volumes: list[list[Volume]] = [[], []]
+    total = sum(len(of_split) for of_split in chosen)
+    for split, of_split in enumerate(chosen):
+        for subject in of_split:
+            done = len(volumes[0]) + len(volumes[1])
+            progress(f"preparing {done + 1}/{total}", done / total)
+            grid = grids[subject.group].about_its_centre(size)
+            volumes[split].append(prepare(subject, references[subject.group], grid, affine=config.data.affine))
+    return Dataset(None, *volumes)
+
+
+def _check_groups(subjects: Sequence[Subject]) -> None:
+    groups = [s.group for s in subjects]
+    alone = sorted({s.name for s in subjects if not s.group or groups.count(s.group) < 2})
+    if alone:
+        raise InputError(f"training.moving is group, {len(alone)} subjects have no other image in their group: "
+                         f"{', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}; "
+                         "fill the manifest's column group, or set training.moving = \"random\"")
+
+
+def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step: int) -> Batch:
+    """Random, augmented pairs that depend on the seed and the step only."""
+    rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
+    order = torch.randperm(len(data.train), generator=rng).tolist()
+    pairs = []
+    for index in range(config.training.batch_size):
+        at = order[index % len(order)]
+        fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
+        labels = [_labels(fixed)] if network.label_values else []
+        pairs.append(augment(fixed.image, moving, config.augment, network.divisor, rng, labels=labels))
+    stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
+    return Batch(*stacked)
+
+
+def partner(volumes: Sequence[Volume], at: int) -> Volume:
+    """Another volume of the same group; the next one where there are no groups."""
+    others = [v for v in [*volumes[at + 1:], *volumes[:at]] if v.group == volumes[at].group]
+    return others[0]
+
+
+def mixed(seed: int, step: int) -> int:
+    """One seed for each pair of seed and step."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
+    if which == "reference":
+        assert data.reference is not None
+        return data.reference
+    if which == "group":
+        return partner(data.train, at).image
+    other = int(torch.randint(len(data.train) - 1, (), generator=rng))
+    return data.train[(at + 1 + other) % len(data.train)].image
+
+
+def _labels(volume: Volume) -> Tensor:
+    if volume.labels is None:
+        raise InputError(f"subject {volume.name} has no labels; a supervised network needs labels for every subject "
+                         "with split train")
+    return volume.labels

@@ -1,0 +1,59 @@
+"""What every network takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer of ``network(fixed, moving)``, on the grid of the two images unless said otherwise.
+
+    displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x))
+    inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none
+    mean           (B, …) and
+    log_variance   (B, …) of the posterior q(z | y; x), or None where the network is deterministic
+    embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss, or None
+    coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
+                   corners as the images', finest first: for a similarity at several resolutions
+    penalty        what the network's own paper adds to the loss, a scalar, or None
+    logits         (B, K, D, H, W), class scores of the fixed image's voxels, or None: only where a network saw labels
+    """
+
+    displacement: Tensor
+    inverse: Tensor | None = None
+    mean: Tensor | None = None
+    log_variance: Tensor | None = None
+    embeddings: tuple[Tensor, Tensor] | None = None
+    coarse: tuple[Tensor, ...] = ()
+    penalty: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class RegistrationNetwork(nn.Module):
+    """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``."""
+
+    divisor: tuple[int, int, int] = (1, 1, 1)  # (D, H, W)
+    label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
+
+    def begin_step(self, fraction: float) -> None:
+        """Called before each training step with the share of the training that is done: for training in stages."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A network that the configuration takes by name.
+
+    settings  the dataclass of its settings, whose instance its constructor takes
+    network   the class
+    paper     the settings of loss, augmentation and training that its paper states, as a tree of sections; they take
+              the place of the defaults where a configuration is silent
+    """
+
+    settings: type
+    network: type[RegistrationNetwork]
+    paper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,70 @@
+"""What a training minimises: equation 9 of the paper, and the terms that the other systems' papers add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from . import losses
+from .batches import Batch
+from .config import LossConfig
+from .contrast import Byol
+from .networks import Prediction
+from .spatial import jacobian_determinant, resize_image, warp
+
+
+def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contrast: Byol | None = None, *,
+               label_values: tuple[int, ...] = ()) -> dict[str, Tensor]:
+    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others.
+
+    A supervised network has one term only: the agreement of its classes with the labels.
+    """
+    if prediction.logits is not None and batch.labels is not None:
+        return {"labels": losses.label_agreement(prediction.logits, batch.labels, label_values)}
+    terms = {"similarity": _similarity(config, batch, prediction)}
+    if config.regulariser == "kl":
+        terms["regulariser"] = losses.kl_divergence(prediction.mean, prediction.log_variance)
+    else:
+        terms["regulariser"] = losses.diffusion(prediction.displacement)
+    if config.coarse > 0 and prediction.coarse:
+        terms["coarse"] = _coarse_similarity(config, batch, prediction)
+    if config.folding > 0:
+        terms["folding"] = losses.folding(jacobian_determinant(prediction.displacement))
+    if config.penalty > 0 and prediction.penalty is not None:
+        terms["penalty"] = prediction.penalty
+    if config.contrast > 0:
+        if contrast is not None:
+            terms["contrast"] = contrast.loss(batch.fixed, batch.moving, prediction.embeddings)
+        else:
+            terms["contrast"] = losses.nt_xent(*prediction.embeddings, config.temperature)
+    return terms
+
+
+def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
+    """L = recon + α · smooth + β · contrast + …: equation 9, the only place where weights are applied."""
+    weights = {"similarity": 1.0, "labels": 1.0, "regulariser": config.smooth, "contrast": config.contrast,
+               "coarse": config.coarse, "folding": config.folding, "penalty": config.penalty}
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def _similarity(config: LossConfig, batch: Batch, prediction: Prediction) -> Tensor:
+    one_way = _dissimilarity(config, batch.fixed, batch.moving, prediction.displacement)
+    if not config.symmetric or prediction.inverse is None:
+        return one_way
+    return 0.5 * (one_way + _dissimilarity(config, batch.moving, batch.fixed, prediction.inverse))
+
+
+def _coarse_similarity(config: LossConfig, batch: Batch, prediction: Prediction) -> Tensor:
+    """Mean over the coarser levels of the dissimilarity of the images at that resolution."""
+    levels = [_dissimilarity(config, *(resize_image(x, field.shape[2:]) for x in (batch.fixed, batch.moving)), field)
+              for field in prediction.coarse]
+    return torch.stack(levels).mean()
+
+
+def _dissimilarity(config: LossConfig, target: Tensor, image: Tensor, displacement: Tensor) -> Tensor:
+    warped = warp(image, displacement)
+    if config.similarity == "lncc":
+        return losses.local_correlation(target, warped, config.window_voxels)
+    return losses.reconstruction(target, warped, config.sigma)

@@ -1,0 +1,54 @@
+"""What is the pyramid's own: it finds shifts, its inverse is exact, its field fades out at the border."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from CLMorphCore.networks.pyramid import Pyramid, PyramidConfig, local_cost
+from CLMorphCore.spatial import compose
+
+SHAPE = (24, 16, 32)
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return Pyramid(replace(PyramidConfig(), channels=(4, 8, 8), embedding=16, **changes)).eval()
+
+
+def images(seed):
+    noise = torch.randn(2, 1, 6, 6, 6, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(noise, size=SHAPE, mode="trilinear", align_corners=True)
+
+
+def test_starts_near_the_identity():
+    assert small()(images(0), images(1)).displacement.abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("changes", "limit"), [({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2)])
+def test_the_inverse_undoes_the_displacement(changes, limit):
+    network = small(**changes)
+    for name, parameter in network.named_parameters():
+        if name.endswith("head.bias"):
+            torch.nn.init.normal_(parameter, 0.15, 0.05)
+    prediction = network(images(0), images(1))
+    assert prediction.displacement.abs().max() > 0.8
+    left = compose(prediction.displacement, prediction.inverse).abs()
+    # Interpolation of the rim, where the field fades within 4 voxels, or within 2 between flat levels' slices.
+    assert left.mean() < 0.02 and left.max() < limit
+
+
+def test_displacement_vanishes_at_the_border():
+    network = small()
+    for level in network.levels:
+        torch.nn.init.normal_(level.head.weight, 0.0, 0.05)
+    displacement = network(images(0), images(1)).displacement
+    assert displacement.abs().max() > 0.3
+    for axis in (2, 3, 4):
+        assert displacement.select(axis, 0).abs().max() < 1e-5 and displacement.select(axis, -1).abs().max() < 1e-5
+
+
+def test_local_cost_finds_the_shift():
+    features = torch.randn(1, 8, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    cost = local_cost(features.roll(-1, dims=4), features)  # fixed(x) = moving(x + 1)
+    assert cost[0, :, 3, 3, 3].argmax() == 14  # offset (0, 0, +1) among the 27

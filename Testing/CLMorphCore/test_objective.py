@@ -1,0 +1,51 @@
+"""Equation 9: each term without a weight, each weight once."""
+
+import numpy as np
+import pytest
+import torch
+
+from CLMorphCore.batches import Batch
+from CLMorphCore.config import LossConfig
+from CLMorphCore.networks import Prediction
+from CLMorphCore.objective import loss_terms, weighted
+
+
+def test_equation_9_applies_each_weight_once():
+    config = LossConfig(smooth=0.5, contrast=0.25)
+    terms = {"similarity": torch.tensor(2.0), "regulariser": torch.tensor(3.0), "contrast": torch.tensor(5.0)}
+    assert weighted(config, terms).item() == 2 + 0.5 * 3 + 0.25 * 5
+
+
+def test_the_terms_carry_no_weight():
+    image = torch.rand(2, 1, 8, 8, 8)
+    zero = torch.zeros(2, 3, 8, 8, 8)
+    prediction = Prediction(zero, zero, zero, zero, (torch.ones(2, 4), torch.ones(2, 4)))
+    for weight in (0.1, 10.0):
+        terms = loss_terms(LossConfig(smooth=weight, contrast=weight), Batch(image, image), prediction)
+        assert terms["similarity"].item() == pytest.approx(0, abs=1e-9)
+        assert terms["regulariser"].item() == 0  # N(0, 1) against N(0, 1)
+        assert terms["contrast"].item() == pytest.approx(np.log(3))
+
+
+def test_other_systems_terms_count_only_where_they_have_a_weight():
+    image, zero = torch.rand(1, 1, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
+    fold = zero.clone()
+    fold[:, 0] = -2.0 * torch.arange(8).view(1, 8, 1, 1)  # det J = −1 everywhere
+    prediction = Prediction(fold, coarse=(zero[..., ::2, ::2, ::2],), penalty=torch.tensor(3.0))
+    silent = LossConfig(regulariser="diffusion", contrast=0.0)
+    assert set(loss_terms(silent, Batch(image, image), prediction)) == {"similarity", "regulariser"}
+    asked = LossConfig(regulariser="diffusion", contrast=0.0, smooth=0.0, coarse=1.0, folding=2.0, penalty=4.0)
+    terms = loss_terms(asked, Batch(image, image), prediction)
+    assert (terms["folding"].item(), terms["coarse"].item(), terms["penalty"].item()) == (1.0, 0.0, 3.0)
+    assert weighted(asked, terms).item() == pytest.approx(terms["similarity"].item() + 2 * 1.0 + 4 * 3.0)
+
+
+def test_a_supervised_network_is_compared_with_labels_alone():
+    labels = torch.zeros(1, 1, 4, 4, 4)
+    labels[..., 2:] = 7
+    sure = torch.stack([labels[:, 0] == 0, labels[:, 0] == 7], dim=1) * 40.0
+    image, zero = torch.rand(1, 1, 4, 4, 4), torch.zeros(1, 3, 4, 4, 4)
+    for logits, expected in ((sure, 0.0), (torch.zeros_like(sure), np.log(2) + 0.5 - 0.25 / 33)):
+        prediction = Prediction(zero, logits=logits)
+        terms = loss_terms(LossConfig(), Batch(image, image, labels), prediction, label_values=(0, 7))
+        assert set(terms) == {"labels"} and terms["labels"].item() == pytest.approx(expected, abs=0.01)
