@@ -65,6 +65,54 @@ class Encoder(nn.Module):
         return features
 
 
+class Decoder(nn.Module):
+    """Features of every level, finest first → (B, channels[-1], D, H, W) at the finest level's resolution.
+
+    A convolution at each level, coarsest first; its answer is enlarged and concatenated with the next finer features.
+    ``features`` are their channels, ``channels`` those of the convolutions: one per level, those that are left follow
+    at the finest level.
+    """
+
+    def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
+        super().__init__()
+        joined = [features[-1], *(a + b for a, b in zip(channels, reversed(features[:-1]), strict=False))]
+        coarse = len(features) - 1
+        self.stages = nn.ModuleList(
+            conv_block(*sides, norm=norm) for sides in zip(joined[:coarse], channels[:coarse], strict=True)
+        )
+        finest = pairwise([joined[coarse], *channels[coarse:]])
+        self.finest = nn.Sequential(*(conv_block(before, after, norm=norm) for before, after in finest))
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        decoded = features[-1]
+        for stage, skip in zip(self.stages, reversed(features[:-1]), strict=True):
+            decoded = torch.cat([F.interpolate(stage(decoded), size=skip.shape[2:]), skip], dim=1)
+        return self.finest(decoded)
+
+
+class UNet(nn.Module):
+    """Encoder of strided convolutions and decoder with skips: (B, inputs, D, H, W) → (B, decoder[-1], D, H, W).
+
+    ``encoder`` are the channels from half the resolution on, ``decoder`` those of ``Decoder``, from the bottom up; the
+    last skip is the input itself. The layout of VoxelMorph (Balakrishnan et al., IEEE TMI 2019, Fig. 3).
+    """
+
+    def __init__(self, inputs: int, encoder: Sequence[int], decoder: Sequence[int], *, norm: str = "none",
+                 flat_levels: int = 0) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
+            for level, (before, after) in enumerate(pairwise([inputs, *encoder]), start=1)
+        )
+        self.decoder = Decoder([inputs, *encoder], decoder, norm=norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = [images]
+        for stage in self.encoder:
+            features.append(stage(features[-1]))
+        return self.decoder(features)
+
+
 class Projection(nn.Module):
     """Fully connected layers on the coarsest features, pooled to 2×2×2: the f of equation 8, (B, C, D, H, W) → (B, N).
 

@@ -1,0 +1,28 @@
+"""The U-Net's layout: resolutions, skips and channels are those that were asked for."""
+
+import torch
+
+from CLMorphCore.networks.blocks import Decoder, UNet
+
+
+def test_decoder_brings_every_level_to_the_finest():
+    features = [torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 5, 8, 4, 4), torch.zeros(1, 7, 4, 2, 2)]
+    decoder = Decoder([3, 5, 7], [6, 4, 9, 2], norm="none")
+    assert decoder(features).shape == (1, 2, 8, 8, 8)
+    assert [c.in_channels for c in decoder.modules() if isinstance(c, torch.nn.Conv3d)] == [7, 6 + 5, 4 + 3, 9]
+
+
+def test_every_skip_reaches_the_output():
+    torch.manual_seed(0)
+    features = [torch.randn(1, c, n, n, n, requires_grad=True) for c, n in ((3, 8), (5, 4), (7, 2))]
+    Decoder([3, 5, 7], [6, 4, 2], norm="none")(features).sum().backward()
+    assert all(f.grad.abs().max() > 0 for f in features)
+
+
+def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
+    network = UNet(2, (4, 6, 8), (8, 6, 4, 4), flat_levels=2)
+    sizes = []
+    for stage in network.encoder:
+        stage.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
+    assert network(torch.zeros(1, 2, 8, 16, 24)).shape == (1, 4, 8, 16, 24)
+    assert sizes == [(4, 8, 8, 12), (6, 8, 4, 6), (8, 4, 2, 3)]
