@@ -1,0 +1,203 @@
+"""The results folder: one row a finished run, its measurements in detail, one example of its pictures.
+
+A run is done when its row is in runs.csv, which is written last: what a killed process leaves in the other files
+belongs to no run, is not read, and goes with the next run that is added.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.files import written_whole
+
+from .examples import Example, Plane
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there one process at a time may write to a folder
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["BY_PRODUCT", "NOT_TRAINED", "SEGMENTATION", "DeformationRow", "Example", "Plane", "RegionRow", "Results",
+           "Run", "add", "example_path", "load", "run_id"]
+
+SEGMENTATION, BY_PRODUCT = "segmentation", "by-product"
+DIRECTIONS = (SEGMENTATION, BY_PRODUCT)
+NOT_TRAINED = 0.0  # budget of a system that has nothing to train
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system, trained once, measured on all test subjects of a data set.
+
+    ``settings`` is the full configuration as JSON, ``started`` an ISO time; ``budget_minutes`` is what the training was
+    given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration.
+    """
+
+    dataset: str
+    system: str
+    variant: str
+    seed: int
+    budget_minutes: float
+    settings: str
+    commit: str
+    started: str
+    device: str
+    threads: int
+    parameters: int
+    train_steps: int
+    train_seconds: float
+    seconds_per_pair: float
+
+    @property
+    def run(self) -> str:
+        """The run's name, made of what tells it from the others."""
+        return run_id(self.dataset, self.system, self.variant, self.seed, self.budget_minutes)
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """Agreement of one region of one subject with its manual labels; NaN where there is no figure, as ``status`` says.
+
+    ``direction`` is SEGMENTATION (the atlas' labels on the subject) or BY_PRODUCT (the subject's labels on the atlas).
+    """
+
+    run: str
+    direction: str
+    subject: str
+    region: int
+    name: str
+    status: str
+    dice: float
+    hd_mm: float
+    hd95_mm: float
+    assd_mm: float
+
+
+@dataclass(frozen=True)
+class DeformationRow:
+    """The deformation of one subject in one direction; NaN where a system has none (or no inverse)."""
+
+    run: str
+    direction: str
+    subject: str
+    folding_fraction: float
+    log_jacobian_sd: float
+    inverse_consistency_mm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results folder holds: finished runs, and the rows that belong to them."""
+
+    folder: Path
+    runs: tuple[Run, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
+    deformations: tuple[DeformationRow, ...] = ()
+
+    def has(self, run: str) -> bool:
+        """Whether a run of that name is done."""
+        return any(known.run == run for known in self.runs)
+
+    def example(self, run: str) -> Example | None:
+        """The pictures of a run, or None where it has none."""
+        path = example_path(self.folder, run)
+        return Example.load(path) if path.exists() else None
+
+
+def run_id(dataset: str, system: str, variant: str, seed: int, budget_minutes: float) -> str:
+    """'acdc/clmorph/paper/seed0/10min'."""
+    return f"{dataset}/{system}/{variant}/seed{seed}/{budget_minutes:g}min"
+
+
+def example_path(folder: Path, run: str) -> Path:
+    """Where a run's example lies: its name with what a file name cannot hold replaced."""
+    return folder / "examples" / f"{run.replace('/', '__')}.npz"
+
+
+def load(folder: Path) -> Results:
+    """Reads a results folder; one that does not exist has no runs. InputError for files that are none of ours."""
+    runs = _read(folder / "runs.csv", Run)
+    done = {run.run for run in runs}
+    regions, deformations = (tuple(row for row in _read(folder / f"{name}.csv", kind) if row.run in done)
+                             for name, kind in (("regions", RegionRow), ("deformations", DeformationRow)))
+    return Results(folder, tuple(runs), regions, deformations)
+
+
+def add(folder: Path, run: Run, regions: Sequence[RegionRow], deformations: Sequence[DeformationRow],
+        example: Example | None = None) -> Results:
+    """Adds a finished run, its row last, and returns all results; several processes may add to one folder.
+
+    InputError when the run is there already, when a row names another run, or when there is no row of a region.
+    """
+    _check(run, regions, deformations)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        known = load(folder)
+        if known.has(run.run):
+            raise InputError(f"{folder} has the run {run.run} already; delete its row in runs.csv to replace it")
+        results = Results(folder, (*known.runs, run), (*known.regions, *regions), (*known.deformations, *deformations))
+        if example is not None:
+            example.save(example_path(folder, run.run))
+        _write(folder / "regions.csv", RegionRow, results.regions)
+        _write(folder / "deformations.csv", DeformationRow, results.deformations)
+        _write(folder / "runs.csv", Run, results.runs)
+    return results
+
+
+def _check(run: Run, regions: Sequence[RegionRow], deformations: Sequence[DeformationRow]) -> None:
+    if not regions:
+        raise InputError(f"the run {run.run} has no row of a region; expected one for each region of each test subject")
+    for row in (*regions, *deformations):
+        if row.run != run.run or row.direction not in DIRECTIONS:
+            raise InputError(f"a row of {row.run} ({row.direction}) came with the run {run.run}; "
+                             f"expected its own rows, each {SEGMENTATION} or {BY_PRODUCT}")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the folder against other processes that add to it; the lock goes with the process."""
+    with (folder / ".lock").open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _columns(kind: type) -> list[str]:
+    names = [field.name for field in fields(kind)]
+    return ["run", *names] if kind is Run else names
+
+
+def _write(path: Path, kind: type, rows: Iterable[Any]) -> None:
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_columns(kind))
+        for row in rows:
+            cells = (row.run, *astuple(row)) if kind is Run else astuple(row)
+            writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells])
+
+
+def _read(path: Path, kind: type) -> list[Any]:
+    if not path.exists():
+        return []
+    types = get_type_hints(kind)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != _columns(kind):
+            raise InputError(f"{path} has the columns {reader.fieldnames}; expected {_columns(kind)}")
+        return [kind(**{name: _value(path, row[name], types[name]) for name in types}) for row in reader]
+
+
+def _value(path: Path, text: str, kind: type) -> Any:
+    """The cell's value; an empty cell of a number is NaN."""
+    try:
+        return math.nan if kind is float and not text else kind(text)
+    except (TypeError, ValueError):
+        raise InputError(f"{path} has {text!r} where a number of kind {kind.__name__} was expected") from None
