@@ -42,6 +42,8 @@ class LossConfig:
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
     contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
     temperature: float = 0.5  # τ
+    voxel_contrast: float = 0.0  # weight of the contrast voxel by voxel, between fixed and warped moving features
+    voxel_temperature: float = 0.1  # its τ
     symmetric: bool = False  # similarity in both directions, with the inverse map
     coarse: float = 0.0  # weight of the similarity at the network's coarser levels
     folding: float = 0.0  # weight of max(0, −det J)
@@ -110,11 +112,12 @@ CHOICES = {
     "training.moving": ("random", "reference", "group"),
     "network.norm": ("batch", "instance", "none"),
 }
-POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "training.steps",
+POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature",
+            "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
             "network.embedding", "augment.crop")
-NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "loss.coarse", "loss.folding", "loss.penalty",
+NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast", "loss.coarse", "loss.folding", "loss.penalty",
                 "augment.rotation_degrees", "training.seed", "training.minutes", "network.field_level",
                 "network.flat_levels")
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

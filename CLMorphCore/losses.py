@@ -45,6 +45,18 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(similarity.masked_fill(itself, float("-inf")), partner)
 
 
+def voxel_contrast(fixed: Tensor, warped: Tensor, temperature: float) -> Tensor:
+    """−log( exp(s(aₙ, pₙ)/τ) / Σₘ exp(s(aₙ, pₘ)/τ) ), s = cosine, mean over n: InfoNCE (van den Oord et al., 2018).
+
+    Anchors a are fixed features, positives p the warped moving features at the same voxel; the negatives of a voxel
+    are the positives of all others, its own image's and other pairs'. Both (N, C), one row a voxel; mean over both
+    directions.
+    """
+    similarity = F.normalize(fixed.float(), dim=1) @ F.normalize(warped.float(), dim=1).T / temperature
+    itself = torch.arange(len(fixed), device=fixed.device)
+    return 0.5 * (F.cross_entropy(similarity, itself) + F.cross_entropy(similarity.T, itself))
+
+
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """2 − 2 · s(q(f(x)), f'(y)), s = cosine, no gradient into f' (Grill et al., NeurIPS 2020); both (B, N)."""
     return (2.0 - 2.0 * F.cosine_similarity(prediction.float(), target.detach().float(), dim=1)).mean()

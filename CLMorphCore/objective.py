@@ -12,7 +12,9 @@ from .batches import Batch
 from .config import LossConfig
 from .contrast import Byol
 from .networks import Prediction
-from .spatial import jacobian_determinant, resize_image, warp
+from .spatial import jacobian_determinant, resize_field, resize_image, warp
+
+CONTRASTED_VOXELS = 256  # of each pair: 512 anchors with 511 negatives in a batch of two
 
 
 def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contrast: Byol | None = None, *,
@@ -34,6 +36,9 @@ def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contras
         terms["folding"] = losses.folding(jacobian_determinant(prediction.displacement))
     if config.penalty > 0 and prediction.penalty is not None:
         terms["penalty"] = prediction.penalty
+    if config.voxel_contrast > 0 and prediction.features is not None:
+        rows = _voxels(batch.fixed, *prediction.features, prediction.displacement)
+        terms["voxel_contrast"] = losses.voxel_contrast(*rows, config.voxel_temperature)
     if config.contrast > 0:
         if contrast is not None:
             terms["contrast"] = contrast.loss(batch.fixed, batch.moving, prediction.embeddings)
@@ -45,8 +50,22 @@ def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contras
 def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
     """L = recon + α · smooth + β · contrast + …: equation 9, the only place where weights are applied."""
     weights = {"similarity": 1.0, "labels": 1.0, "regulariser": config.smooth, "contrast": config.contrast,
-               "coarse": config.coarse, "folding": config.folding, "penalty": config.penalty}
+               "voxel_contrast": config.voxel_contrast, "coarse": config.coarse, "folding": config.folding, "penalty": config.penalty}
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def _voxels(image: Tensor, fixed: Tensor, moving: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """(fixed, warped moving) features (N, C) at random foreground voxels, CONTRASTED_VOXELS of each pair.
+
+    Foreground is where the image (B, 1, D, H, W) is above its minimum: empty voxels are all alike.
+    """
+    shape = fixed.shape[2:]
+    warped = warp(moving, resize_field(displacement, shape), padding="border")
+    inside = resize_image((image > image.amin(dim=(2, 3, 4), keepdim=True)).float(), shape).flatten(1) > 0.5
+    chosen = torch.multinomial(inside.float() + 1e-6, CONTRASTED_VOXELS, replacement=True)
+    picked = [x.flatten(2).gather(2, chosen[:, None].expand(-1, x.shape[1], -1)) for x in (fixed, warped)]
+    first, second = (x.transpose(1, 2).flatten(0, 1) for x in picked)
+    return first, second
 
 
 def _similarity(config: LossConfig, batch: Batch, prediction: Prediction) -> Tensor:

@@ -18,6 +18,8 @@ class Prediction:
     mean           (B, …) and
     log_variance   (B, …) of the posterior q(z | y; x), or None where the network is deterministic
     embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss, or None
+    features       encoder features (B, C, d, h, w) of the fixed and of the moving image on a grid that spans the same
+                   corners as the images', for contrast voxel by voxel, or None
     coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
                    corners as the images', finest first: for a similarity at several resolutions
     penalty        what the network's own paper adds to the loss, a scalar, or None
@@ -29,6 +31,7 @@ class Prediction:
     mean: Tensor | None = None
     log_variance: Tensor | None = None
     embeddings: tuple[Tensor, Tensor] | None = None
+    features: tuple[Tensor, Tensor] | None = None
     coarse: tuple[Tensor, ...] = ()
     penalty: Tensor | None = None
     logits: Tensor | None = None

@@ -18,6 +18,8 @@ from ..spatial import compose, integrate, resize_field, taper, warp
 from .blocks import Siamese, conv_block, field_head, initialise, taper_width
 from .contract import Prediction, System
 
+CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
+
 
 @dataclass(frozen=True)
 class PyramidConfig:
@@ -51,7 +53,7 @@ class Pyramid(Siamese):
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         of_fixed, of_moving = self.encode(fixed, moving)
         forward = backward = torch.zeros_like(of_fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
-        finest = self.config.field_level
+        finest, coarse = self.config.field_level, []
         for index in range(len(self.config.channels) - 1, finest - 1, -1):
             shape = of_fixed[index].shape[2:]
             forward, backward = resize_field(forward, shape), resize_field(backward, shape)
@@ -59,9 +61,12 @@ class Pyramid(Siamese):
             velocity = taper(velocity, taper_width(index, self.config.flat_levels))
             forward = compose(integrate(velocity, self.integration_steps), forward)
             backward = compose(backward, integrate(-velocity, self.integration_steps))
+            coarse.insert(0, forward)
         embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
         shape = fixed.shape[2:]
-        return Prediction(resize_field(forward, shape), resize_field(backward, shape), embeddings=embeddings)
+        features = (of_fixed[CONTRAST_LEVEL], of_moving[CONTRAST_LEVEL])
+        return Prediction(resize_field(forward, shape), resize_field(backward, shape), embeddings=embeddings,
+                          features=features, coarse=tuple(coarse[1:]))
 
 
 class _Level(nn.Module):

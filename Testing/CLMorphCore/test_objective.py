@@ -6,6 +6,7 @@ import torch
 
 from CLMorphCore.batches import Batch
 from CLMorphCore.config import LossConfig
+from CLMorphCore.losses import voxel_contrast
 from CLMorphCore.networks import Prediction
 from CLMorphCore.objective import loss_terms, weighted
 
@@ -49,3 +50,23 @@ def test_a_supervised_network_is_compared_with_labels_alone():
         prediction = Prediction(zero, logits=logits)
         terms = loss_terms(LossConfig(), Batch(image, image, labels), prediction, label_values=(0, 7))
         assert set(terms) == {"labels"} and terms["labels"].item() == pytest.approx(expected, abs=0.01)
+
+
+def test_contrast_by_voxel_is_least_where_the_same_place_agrees_most():
+    features = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    alike, mixed = voxel_contrast(features, features, 0.1), voxel_contrast(features, features.roll(1, 0), 0.1)
+    assert alike < 0.2 and mixed > np.log(64)  # ln 64 is what features that say nothing get
+    assert voxel_contrast(torch.ones(64, 16), torch.ones(64, 16), 0.1).item() == pytest.approx(np.log(64), rel=1e-5)
+
+
+def test_contrasted_features_are_those_of_the_foreground_at_matching_places():
+    image = torch.zeros(1, 1, 8, 8, 8)
+    image[..., :4] = 1.0  # the other half is background, its features are the wrong ones
+    place = torch.randn(1, 8, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    moving = place.roll(2, dims=4)
+    shift = torch.zeros(1, 3, 8, 8, 8)
+    shift[:, 2] = 2.0
+    config = LossConfig(regulariser="diffusion", contrast=0.0, voxel_contrast=1.0, voxel_temperature=0.01)
+    right, wrong = (loss_terms(config, Batch(image, image), Prediction(u, features=(place, moving)))["voxel_contrast"]
+                    for u in (shift, torch.zeros_like(shift)))
+    assert right < 1.0 < wrong  # a voxel may be drawn twice, which costs ln 2
