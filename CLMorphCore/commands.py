@@ -28,6 +28,7 @@ from .models import (
     load_model,
     make_atlas,
     model_folder,
+    models_without_weights,
     read_card,
     read_structures,
     save_atlas,
@@ -118,6 +119,10 @@ def _models(options: Namespace, reporter: Reporter) -> None:
         if reporter.kind != "json":
             print(f"{name:<14} {card.get('title', '')}\n{'':<14} {card.get('purpose', '')}\n"
                   f"{'':<14} licence: {card.get('licence', '')}")
+    for name, title in models_without_weights().items():
+        reporter.event("model", name=name, title=title)
+        if reporter.kind != "json":
+            print(f"{name:<14} {title}")
 
 
 def _demo(options: Namespace, reporter: Reporter) -> None:

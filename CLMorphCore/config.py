@@ -21,7 +21,7 @@ from .networks import system
 class DataConfig:
     """How scans become volumes on the network's grid."""
 
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z; 0: as the reference's
     margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
     affine: bool = True  # align every scan with the reference first; false where they are aligned already
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
@@ -112,14 +112,13 @@ CHOICES = {
     "training.moving": ("random", "reference", "group"),
     "network.norm": ("batch", "instance", "none"),
 }
-POSITIVE = ("data.spacing_mm", "loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature",
-            "training.steps",
+POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
             "network.embedding", "augment.crop")
-NOT_NEGATIVE = ("data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast", "loss.coarse", "loss.folding", "loss.penalty",
-                "augment.rotation_degrees", "training.seed", "training.minutes", "network.field_level",
-                "network.flat_levels")
+NOT_NEGATIVE = ("data.spacing_mm", "data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast",
+                "loss.coarse", "loss.folding", "loss.penalty", "augment.rotation_degrees", "training.seed",
+                "training.minutes", "network.field_level", "network.flat_levels")
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 

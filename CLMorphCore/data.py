@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from .preprocessing import normalise, read_image, read_labels
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
+MOST_VOXELS = 160 * 192 * 160  # of a grid whose spacing follows an image: a brain at 1 mm
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
 
 
@@ -77,10 +79,22 @@ def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_v
                  divisor: Sequence[int]) -> Grid:
     """The network's grid: over the reference's foreground, anatomically aligned.
 
-    ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W).
+    ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W). A spacing of 0 is the
+    reference's own along that axis, and coarser where the box would have more voxels than ``MOST_VOXELS``.
     """
     lower, upper = foreground_box(reference)
+    if min(spacing_mm) == 0:
+        spacing_mm = _fitting(spacing_mm, Grid.of(reference).anatomical_spacing_mm(), upper - lower)
     return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
+
+
+def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], extent_mm: np.ndarray) -> tuple[float, ...]:
+    """The spacing with zeros filled from ``finest_mm``, those coarsened by one factor until the box fits."""
+    free = np.array(spacing_mm) == 0
+    spacing = np.where(free, finest_mm, spacing_mm)
+    voxels = float(np.prod(extent_mm / spacing))
+    spacing[free] *= max(1.0, voxels / MOST_VOXELS) ** (1.0 / free.sum())
+    return tuple(spacing.tolist())
 
 
 def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:

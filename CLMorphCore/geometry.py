@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import SimpleITK as sitk
@@ -44,6 +44,12 @@ class Grid:
     def to_mm(self) -> np.ndarray:
         """R · diag(spacing): 3×3, takes a voxel vector (x, y, z) to mm."""
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm)
+
+    def anatomical_spacing_mm(self) -> tuple[float, ...]:
+        """Along L, P and S each: the spacing of the grid's axis that points most nearly there."""
+        directions = np.abs(np.array(self.direction).reshape(3, 3))
+        best = max(permutations(range(3)), key=lambda axes: sum(directions[n, axis] for n, axis in enumerate(axes)))
+        return tuple(self.spacing_mm[axis] for axis in best)
 
     def corners_mm(self) -> np.ndarray:
         """(8, 3) points: the outer corners of the corner voxels."""

@@ -17,13 +17,13 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from . import checkpoint
+from . import __version__, checkpoint
 from .config import Config, from_dict
 from .errors import InputError, did_you_mean
 from .files import folder_written_whole, written_whole
 from .geometry import check_same_grid
 from .itk_files import write_image
-from .networks import build
+from .networks import NETWORKS, build
 from .preprocessing import read_image, read_labels
 
 BUNDLED = Path(__file__).parent / "models"
@@ -51,14 +51,18 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Model:
-    """What a user picks: a trained network with its configuration, its card and its atlases."""
+    """What a user picks: a network with its configuration, its card and its atlases.
+
+    ``folder`` is None for a system without weights.
+    """
 
     name: str
-    folder: Path
+    folder: Path | None
     config: Config
     card: dict[str, Any]
     network: nn.Module
     atlases: tuple[Atlas, ...]
+    device: str = "cpu"
 
     def about(self, key: str) -> str:
         """An entry of the card's [model] table, or an empty string."""
@@ -70,6 +74,20 @@ def bundled_models() -> list[str]:
     return sorted(p.parent.name for p in BUNDLED.glob("*/card.toml"))
 
 
+def models_without_weights() -> dict[str, str]:
+    """Systems that optimise on the pair, which are models by their name alone, each with a line about it."""
+    return {name: (system.network.__doc__ or "").partition("\n")[0]
+            for name, system in NETWORKS.items() if not system.trained}
+
+
+def model_without_weights(name: str, device: torch.device | str = "cpu") -> Model:
+    """A system that is not trained, with its default settings: no folder, no card's terms, no atlas."""
+    config = from_dict({"network": {"name": name}})
+    network = build(name, config.network.settings).to(device).eval()
+    card = {"model": {"name": name, "title": models_without_weights()[name], "version": __version__}}
+    return Model(name, None, config, card, network, (), str(device))
+
+
 def model_folder(name: str | Path) -> Path:
     """The folder of a model given by its name or by its folder; InputError if there is none."""
     for folder in (BUNDLED / str(name), Path(name)):
@@ -79,11 +97,13 @@ def model_folder(name: str | Path) -> Path:
         raise InputError(f"--model {name} holds no weights.safetensors; expected the folder of a model, "
                          "for instance RUN/model of a training")
     raise InputError(f"unknown model {str(name)!r}; expected the name or the folder of a model"
-                     f"{did_you_mean(str(name), bundled_models())}")
+                     f"{did_you_mean(str(name), [*bundled_models(), *models_without_weights()])}")
 
 
 def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
-    """A bundled model by name, or any model by its folder, ready to predict."""
+    """A bundled model or a system without weights by name, or any model by its folder, ready to predict."""
+    if str(name) in models_without_weights():
+        return model_without_weights(str(name), device)
     folder = model_folder(name)
     tensors, header = checkpoint.load(folder / "weights.safetensors")
     config = from_dict(header["config"])
@@ -92,7 +112,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("*")) if p.is_dir())
     card = read_card(folder)
     name = str(card.get("model", {}).get("name", folder.resolve().name))
-    return Model(name, folder, config, card, network.to(device).eval(), atlases)
+    return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device))
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -81,8 +81,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         progress("network", 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-        device = next(model.network.parameters()).device
-        on_grid = [network_input(fixed, grid, to_fixed).to(device), network_input(moving, grid).to(device)]
+        on_grid = [network_input(fixed, grid, to_fixed).to(model.device), network_input(moving, grid).to(model.device)]
         prediction = _predict(model, *on_grid, grid)
         determinant = jacobian_determinant(prediction.displacement)
         backward = None

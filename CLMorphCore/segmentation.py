@@ -84,7 +84,7 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
         "atlas": {"name": atlas.name},
-        "device": str(next(model.network.parameters()).device),
+        "device": str(model.device),
         "threads": torch.get_num_threads(),
         "refinement_steps": 0,
         "structures": [{"value": s.value, "name": s.name, "color": s.color, "terminology": s.terminology,

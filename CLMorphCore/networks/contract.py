@@ -53,10 +53,12 @@ class System:
 
     settings  the dataclass of its settings, whose instance its constructor takes
     network   the class
-    paper     the settings of loss, augmentation and training that its paper states, as a tree of sections; they take
+    paper     the settings of data, loss, augmentation and training that its paper states, a tree of sections; they take
               the place of the defaults where a configuration is silent
+    trained   false for what has no weights, an optimiser on the pair: it is a model by its name alone
     """
 
     settings: type
     network: type[RegistrationNetwork]
     paper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trained: bool = True

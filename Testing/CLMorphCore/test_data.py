@@ -87,6 +87,25 @@ def test_the_networks_grid_covers_the_foreground_with_a_margin(atlas):
     assert (points.max(axis=0) <= box.max(axis=0) - margin + 1e-6).all()
 
 
+def test_a_spacing_of_zero_is_the_references_own(atlas):
+    thick = sitk.PermuteAxes(atlas.image, (2, 0, 1))  # the same object, its axes in another order
+    thick.SetSpacing((6.0, 1.5, 1.5))
+    grid = network_grid(thick, (0.0, 0.0, 0.0), margin_voxels=(1, 1, 1), divisor=(1, 1, 1))
+    assert grid.spacing_mm == (1.5, 1.5, 6.0)
+    grid = network_grid(thick, (2.0, 0.0, 0.0), margin_voxels=(1, 1, 1), divisor=(1, 1, 1))
+    assert grid.spacing_mm == (2.0, 1.5, 6.0)
+
+
+def test_a_spacing_of_zero_is_coarser_where_the_grid_would_be_too_large(monkeypatch):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).uniform(1, 2, (40, 20, 30)).astype(np.float32))
+    image.SetSpacing((0.5, 1.0, 1.0))
+    monkeypatch.setattr("CLMorphCore.data.MOST_VOXELS", 3000)
+    free, given = (network_grid(image, spacing, margin_voxels=(0, 0, 0), divisor=(1, 1, 1))
+                   for spacing in ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0)))
+    np.testing.assert_allclose(free.spacing_mm, (1.0, 2.0, 2.0), rtol=0.03)  # an eighth of the voxels
+    assert given.spacing_mm[0] == 0.5 and np.prod(given.size) < 1.25 * 3000  # sides are rounded up
+
+
 def test_a_subject_is_prepared_in_the_references_place(scan, phantom, atlas):
     grid = network_grid(atlas.image, (2.0, 2.0, 2.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     subject = Subject("p", scan, scan.with_name("labels.nii.gz"), "train")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import dataclass
 
 import pytest
 import SimpleITK as sitk
@@ -15,10 +16,18 @@ from CLMorphCore.models import (
     default_structures,
     load_model,
     make_atlas,
+    models_without_weights,
     read_atlas,
     read_structures,
     save_atlas,
 )
+from CLMorphCore.networks import NETWORKS, Prediction, RegistrationNetwork, System
+from CLMorphCore.registration import register
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A system without settings."""
 
 
 def same_image(first, second):
@@ -87,6 +96,27 @@ def test_a_wrong_table_of_names_is_refused(text, said, tmp_path):
 def test_default_colours_differ():
     structures = default_structures(range(1, 40))
     assert len({s.color for s in structures}) == 39 and structures[4].name == "Label 5"
+
+
+def test_a_system_without_weights_is_a_model_by_its_name(monkeypatch, phantom, atlas):
+    class Still(RegistrationNetwork):
+        """A system that leaves everything where it is."""
+
+        def __init__(self, config):
+            super().__init__()
+
+        def forward(self, fixed, moving):
+            return Prediction(torch.zeros(1, 3, *fixed.shape[2:]))
+
+    paper = {"data": {"spacing_mm": (0.0, 0.0, 0.0)}, "loss": {"regulariser": "diffusion", "contrast": 0.0}}
+    monkeypatch.setitem(NETWORKS, "still", System(Nothing, Still, paper, trained=False))
+    assert models_without_weights()["still"] == "A system that leaves everything where it is."
+    found = load_model("still")
+    assert (found.name, found.folder, found.atlases) == ("still", None, ())
+    registration = register(phantom.image, atlas.image, found, affine=sitk.AffineTransform(3))
+    assert registration.jacobian.GetSpacing() == pytest.approx(atlas.image.GetSpacing())
+    with pytest.raises(InputError, match=r"unknown model 'stil'; .*did you mean still"):
+        load_model("stil")
 
 
 def test_a_bundle_without_card_or_atlas_is_a_model(tiny_model, tmp_path):
