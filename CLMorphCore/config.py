@@ -34,7 +34,7 @@ class LossConfig:
     The terms after the paper's are those of other systems; a network that has no such term leaves it out.
     """
 
-    similarity: str = "mse"  # mse (equation 7) | lncc (local normalised cross-correlation)
+    similarity: str = "mse"  # mse (equation 7) | ncc (correlation of the images) | lncc (local correlation)
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
     window_voxels: int = 9  # of the local cross-correlation
     regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
@@ -104,7 +104,7 @@ class Config:
 
 
 CHOICES = {
-    "loss.similarity": ("mse", "lncc"),
+    "loss.similarity": ("mse", "ncc", "lncc"),
     "loss.regulariser": ("kl", "diffusion"),
     "loss.contrastive": ("nt-xent", "byol"),
     "augment.flip": ("x", "y", "z", "none"),
@@ -115,7 +115,7 @@ CHOICES = {
 POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
-            "network.embedding", "augment.crop")
+            "network.decoder", "network.cascades", "network.embedding", "augment.crop")
 NOT_NEGATIVE = ("data.spacing_mm", "data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast",
                 "loss.coarse", "loss.folding", "loss.penalty", "augment.rotation_degrees", "training.seed",
                 "training.minutes", "network.field_level", "network.flat_levels")

@@ -62,6 +62,12 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
     return (2.0 - 2.0 * F.cosine_similarity(prediction.float(), target.detach().float(), dim=1)).mean()
 
 
+def correlation(fixed: Tensor, warped: Tensor) -> Tensor:
+    """1 − mean over pairs of cov(f, w) / (σ_f σ_w): the correlation of whole images (VTN: Zhao et al., JBHI 2020)."""
+    f, w = (x.float().flatten(1) for x in (fixed, warped))
+    return 1.0 - F.cosine_similarity(f - f.mean(1, keepdim=True), w - w.mean(1, keepdim=True), dim=1).mean()
+
+
 def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> Tensor:
     """1 − mean over windows of cov²(f, w) / (var f · var w): local normalised cross-correlation (Avants et al., 2008).
 

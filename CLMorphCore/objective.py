@@ -29,7 +29,8 @@ def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contras
     if config.regulariser == "kl":
         terms["regulariser"] = losses.kl_divergence(prediction.mean, prediction.log_variance)
     else:
-        terms["regulariser"] = losses.diffusion(prediction.displacement)
+        terms["regulariser"] = losses.diffusion(
+            prediction.displacement if prediction.regularised is None else prediction.regularised)
     if config.coarse > 0 and prediction.coarse:
         terms["coarse"] = _coarse_similarity(config, batch, prediction)
     if config.folding > 0:
@@ -50,7 +51,8 @@ def loss_terms(config: LossConfig, batch: Batch, prediction: Prediction, contras
 def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
     """L = recon + α · smooth + β · contrast + …: equation 9, the only place where weights are applied."""
     weights = {"similarity": 1.0, "labels": 1.0, "regulariser": config.smooth, "contrast": config.contrast,
-               "voxel_contrast": config.voxel_contrast, "coarse": config.coarse, "folding": config.folding, "penalty": config.penalty}
+               "voxel_contrast": config.voxel_contrast, "coarse": config.coarse, "folding": config.folding,
+               "penalty": config.penalty}
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
@@ -84,6 +86,8 @@ def _coarse_similarity(config: LossConfig, batch: Batch, prediction: Prediction)
 
 def _dissimilarity(config: LossConfig, target: Tensor, image: Tensor, displacement: Tensor) -> Tensor:
     warped = warp(image, displacement)
+    if config.similarity == "ncc":
+        return losses.correlation(target, warped)
     if config.similarity == "lncc":
         return losses.local_correlation(target, warped, config.window_voxels)
     return losses.reconstruction(target, warped, config.sigma)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from . import clmorph, clmorph_byol, pyramid
+from . import clmorph, clmorph_byol, faim, pyramid, voxelmorph, vtn
 from .contract import Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
     "clmorph": clmorph.SYSTEM,
     "clmorph-byol": clmorph_byol.SYSTEM,
     "clmorph-pyramid": pyramid.SYSTEM,
+    "faim": faim.SYSTEM,
+    "voxelmorph": voxelmorph.SYSTEM,
+    "vtn": vtn.SYSTEM,
 }
 
 

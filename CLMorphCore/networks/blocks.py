@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .contract import RegistrationNetwork
 
 NORMS = {
@@ -70,11 +71,14 @@ class Decoder(nn.Module):
 
     A convolution at each level, coarsest first; its answer is enlarged and concatenated with the next finer features.
     ``features`` are their channels, ``channels`` those of the convolutions: one per level, those that are left follow
-    at the finest level.
+    at the finest level. Raises InputError for fewer convolutions than levels.
     """
 
     def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
         super().__init__()
+        if len(channels) < len(features):
+            raise InputError(f"network.decoder is {list(channels)}; expected a width for each of the "
+                             f"{len(features)} levels, coarsest first")
         joined = [features[-1], *(a + b for a, b in zip(channels, reversed(features[:-1]), strict=False))]
         coarse = len(features) - 1
         self.stages = nn.ModuleList(
@@ -90,27 +94,40 @@ class Decoder(nn.Module):
         return self.finest(decoded)
 
 
+class StridedEncoder(nn.Module):
+    """(B, channels[0], D, H, W) → [the input, then (B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ)], one convolution for each."""
+
+    def __init__(self, channels: Sequence[int], *, norm: str, flat_levels: int = 0) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
+            for level, (before, after) in enumerate(pairwise(channels), start=1)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features = [images]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+
 class UNet(nn.Module):
-    """Encoder of strided convolutions and decoder with skips: (B, inputs, D, H, W) → (B, decoder[-1], D, H, W).
+    """Strided convolutions down, skips up: (B, inputs, D, H, W) → (B, decoder[-1], D, H, W).
 
     ``encoder`` are the channels from half the resolution on, ``decoder`` those of ``Decoder``, from the bottom up; the
-    last skip is the input itself. The layout of VoxelMorph (Balakrishnan et al., IEEE TMI 2019, Fig. 3).
+    last skip is the input itself. The layout of VoxelMorph (Balakrishnan et al., IEEE TMI 2019, Fig. 3). With
+    ``field_level`` the decoder stops there, at 1/2ᵏ of the resolution.
     """
 
     def __init__(self, inputs: int, encoder: Sequence[int], decoder: Sequence[int], *, norm: str = "none",
-                 flat_levels: int = 0) -> None:
+                 field_level: int = 0, flat_levels: int = 0) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(
-            conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
-            for level, (before, after) in enumerate(pairwise([inputs, *encoder]), start=1)
-        )
-        self.decoder = Decoder([inputs, *encoder], decoder, norm=norm)
+        self.field_level = field_level
+        self.encoder = StridedEncoder([inputs, *encoder], norm=norm, flat_levels=flat_levels)
+        self.decoder = Decoder([inputs, *encoder][field_level:], decoder, norm=norm)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = [images]
-        for stage in self.encoder:
-            features.append(stage(features[-1]))
-        return self.decoder(features)
+        return self.decoder(self.encoder(images)[self.field_level :])
 
 
 class Projection(nn.Module):

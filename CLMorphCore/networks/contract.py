@@ -22,6 +22,7 @@ class Prediction:
                    corners as the images', for contrast voxel by voxel, or None
     coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
                    corners as the images', finest first: for a similarity at several resolutions
+    regularised    fields (N, 3, d, h, w) whose roughness counts in place of the displacement's, or None
     penalty        what the network's own paper adds to the loss, a scalar, or None
     logits         (B, K, D, H, W), class scores of the fixed image's voxels, or None: only where a network saw labels
     """
@@ -33,6 +34,7 @@ class Prediction:
     embeddings: tuple[Tensor, Tensor] | None = None
     features: tuple[Tensor, Tensor] | None = None
     coarse: tuple[Tensor, ...] = ()
+    regularised: Tensor | None = None
     penalty: Tensor | None = None
     logits: Tensor | None = None
 

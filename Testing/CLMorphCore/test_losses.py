@@ -62,6 +62,14 @@ def test_byol_sends_no_gradient_into_the_target():
     assert prediction.grad is not None and target.grad is None
 
 
+def test_correlation_is_one_minus_pearsons():
+    image, other = rand(2, 1, 4, 5, 6), rand(2, 1, 4, 5, 6, seed=1)
+    pearson = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in zip(image, other, strict=True)]
+    assert losses.correlation(image, other).item() == pytest.approx(1 - torch.stack(pearson).mean().item(), abs=1e-6)
+    assert losses.correlation(image, 3 * image + 5).item() == pytest.approx(0, abs=1e-6)
+    assert losses.correlation(image, -image).item() == pytest.approx(2, abs=1e-6)
+
+
 def test_local_correlation_ignores_local_gain_and_offset():
     image = torch.randn(1, 1, 12, 14, 10, generator=torch.Generator().manual_seed(0))
     assert losses.local_correlation(image, 3 * image + 5, 5).item() < 5e-3

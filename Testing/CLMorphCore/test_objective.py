@@ -41,6 +41,24 @@ def test_other_systems_terms_count_only_where_they_have_a_weight():
     assert weighted(asked, terms).item() == pytest.approx(terms["similarity"].item() + 2 * 1.0 + 4 * 3.0)
 
 
+def test_roughness_is_that_of_the_fields_that_a_network_names():
+    image, zero = torch.rand(1, 1, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
+    ramp = zero.clone()
+    ramp[:, 0] = torch.arange(8.0)  # |∇u|² = 1, in one of the nine derivatives
+    config = LossConfig(regulariser="diffusion", contrast=0.0)
+    for prediction, expected in ((Prediction(ramp), 1 / 9), (Prediction(ramp, regularised=zero), 0.0),
+                                 (Prediction(zero, regularised=torch.cat([ramp, zero])), 1 / 18)):
+        terms = loss_terms(config, Batch(image, image), prediction)
+        assert terms["regulariser"].item() == pytest.approx(expected)
+
+
+def test_the_images_correlation_ignores_gain_and_offset():
+    image, zero = torch.rand(1, 1, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
+    config = LossConfig(similarity="ncc", regulariser="diffusion", contrast=0.0)
+    terms = loss_terms(config, Batch(image, 2 * image + 1), Prediction(zero))
+    assert terms["similarity"].item() == pytest.approx(0, abs=1e-6)
+
+
 def test_a_supervised_network_is_compared_with_labels_alone():
     labels = torch.zeros(1, 1, 4, 4, 4)
     labels[..., 2:] = 7

@@ -1,7 +1,9 @@
 """The U-Net's layout: resolutions, skips and channels are those that were asked for."""
 
+import pytest
 import torch
 
+from CLMorphCore.errors import InputError
 from CLMorphCore.networks.blocks import Decoder, UNet
 
 
@@ -10,6 +12,15 @@ def test_decoder_brings_every_level_to_the_finest():
     decoder = Decoder([3, 5, 7], [6, 4, 9, 2], norm="none")
     assert decoder(features).shape == (1, 2, 8, 8, 8)
     assert [c.in_channels for c in decoder.modules() if isinstance(c, torch.nn.Conv3d)] == [7, 6 + 5, 4 + 3, 9]
+
+
+def test_a_level_without_a_convolution_is_refused():
+    with pytest.raises(InputError, match=r"network\.decoder is \[8, 4\]; expected a width for each of the 3 levels"):
+        UNet(2, (4, 6), (8, 4))
+
+
+def test_decoder_can_stop_before_the_images_resolution():
+    assert UNet(2, (4, 6), (8, 5), field_level=1)(torch.zeros(1, 2, 8, 8, 12)).shape == (1, 5, 4, 4, 6)
 
 
 def test_every_skip_reaches_the_output():
@@ -22,7 +33,7 @@ def test_every_skip_reaches_the_output():
 def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
     network = UNet(2, (4, 6, 8), (8, 6, 4, 4), flat_levels=2)
     sizes = []
-    for stage in network.encoder:
+    for stage in network.encoder.stages:
         stage.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     assert network(torch.zeros(1, 2, 8, 16, 24)).shape == (1, 4, 8, 16, 24)
     assert sizes == [(4, 8, 8, 12), (6, 8, 4, 6), (8, 4, 2, 3)]

@@ -12,6 +12,7 @@ from CLMorphCore.objective import loss_terms, weighted
 from CLMorphCore.spatial import compose, warp
 
 SHAPE = (24, 16, 32)
+UNET = {"channels": [4, 8]}
 SMALL = {"channels": [4, 8, 8], "embedding": 16}
 # variant → (network, small settings); the first of each network's is its paper's
 VARIANTS = {
@@ -23,6 +24,12 @@ VARIANTS = {
     "clmorph-pyramid": ("clmorph-pyramid", SMALL),
     "clmorph-pyramid at half resolution": ("clmorph-pyramid", SMALL | {"field_level": 1}),
     "clmorph-pyramid for thick slices": ("clmorph-pyramid", SMALL | {"flat_levels": 1}),
+    "voxelmorph": ("voxelmorph", UNET | {"decoder": [8, 8, 8, 4]}),
+    "voxelmorph for thick slices": ("voxelmorph", UNET | {"decoder": [8, 8, 4], "flat_levels": 1, "field_level": 1}),
+    "faim": ("faim", {"channels": [4, 8, 8]}),
+    "faim for thick slices": ("faim", {"channels": [4, 8, 8], "flat_levels": 1}),
+    "vtn": ("vtn", UNET | {"decoder": [8, 8]}),
+    "vtn for thick slices": ("vtn", UNET | {"decoder": [8, 8, 8], "flat_levels": 1, "field_level": 0, "cascades": 1}),
 }
 # variant → (steps, learning rate, share of the dissimilarity that is gone by then) of learning one pair by heart
 LEARNING = {
@@ -30,6 +37,9 @@ LEARNING = {
     "clmorph for use": (40, 3e-3, 0.3),
     "clmorph-byol": (40, 3e-3, 0.3),
     "clmorph-pyramid": (30, 3e-3, 0.3),
+    "voxelmorph": (20, 3e-3, 0.7),
+    "faim": (20, 3e-3, 0.7),
+    "vtn": (20, 3e-3, 0.7),
 }
 
 
