@@ -99,7 +99,8 @@ def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step
         at = order[index % len(order)]
         fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
         labels = [_labels(fixed)] if network.label_values else []
-        pairs.append(augment(fixed.image, moving, config.augment, network.divisor, rng, labels=labels))
+        pairs.append(augment(fixed.image, moving, config.augment, network.divisor, rng,
+                             spacing_mm=config.data.spacing_mm, labels=labels))
     stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
     return Batch(*stacked)
 

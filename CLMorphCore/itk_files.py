@@ -24,7 +24,7 @@ from .errors import InputError
 from .files import cannot_write
 
 CHUNK_BYTES = 1 << 20
-SINGLE_FILE = "1"  # NIfTI's nifti_type where header and voxels are one file
+SINGLE_FILE = "1"  # nifti_type where header and voxels are one file; 0 is Analyze's pair of files, 2 is NIfTI's
 FLOATS = {"16": "f4", "64": "f8"}  # NIfTI's datatype → NumPy's
 
 
@@ -105,15 +105,18 @@ def _read_series(folder: Path) -> sitk.Image:
 
 
 def _wrong_with_nifti(path: Path, header: sitk.Image | sitk.ImageFileReader) -> tuple[int, int]:
-    """(bytes missing, values not finite) in a NIfTI file, where ITK puts zeros for both; 0 and 0 for other formats."""
-    if not header.HasMetaDataKey("nifti_type") or header.GetMetaData("nifti_type") != SINGLE_FILE:
+    """(bytes missing, values not finite) in a NIfTI or Analyze file, where ITK puts zeros for both; else 0 and 0."""
+    if not header.HasMetaDataKey("nifti_type"):
         return 0, 0
+    in_one = header.GetMetaData("nifti_type") == SINGLE_FILE
+    header_path, voxels_path = (path, path) if in_one else (_of_pair(path, ".hdr"), _of_pair(path, ".img"))
     sides = [int(header.GetMetaData(f"dim[{n}]")) for n in range(1, int(header.GetMetaData("dim[0]")) + 1)]
     missing, not_finite = math.prod(sides) * int(header.GetMetaData("bitpix")) // 8, 0
     kind = FLOATS.get(header.GetMetaData("datatype"))
     try:
-        with _opened(path) as file:
-            order = ">" if file.read(1) == b"\0" else "<"  # a NIfTI file begins with 348 as four bytes
+        with _opened(header_path) as file:
+            order = ">" if file.read(1) == b"\0" else "<"  # a header begins with its length, 348, as four bytes
+        with _opened(voxels_path) as file:
             file.seek(int(float(header.GetMetaData("vox_offset"))))
             while missing > 0 and (chunk := file.read(min(CHUNK_BYTES, missing))):
                 missing -= len(chunk)
@@ -124,6 +127,12 @@ def _wrong_with_nifti(path: Path, header: sitk.Image | sitk.ImageFileReader) -> 
     except (EOFError, zlib.error, gzip.BadGzipFile):
         missing = max(missing, 1)
     return missing, not_finite
+
+
+def _of_pair(path: Path, ending: str) -> Path:
+    """The .hdr or the .img of a pair of files, given either of them, packed or not."""
+    plain = path.with_name(path.name.removesuffix(".gz")[:-4] + ending)
+    return plain if plain.exists() else plain.with_name(plain.name + ".gz")
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-Row = tuple[str, Path, Path | None, str]  # subject, image, labels or None, split
+from CLMorphCore.data import COLUMNS, SPLITS, Subject
+from CLMorphCore.errors import InputError
+from CLMorphCore.files import written_whole
+
+
+def folder_of(data: Path, name: str) -> Path:
+    """DATA/NAME; ends where there is no such folder."""
+    if not (data / name).is_dir():
+        raise SystemExit(f"{data / name} does not exist; expected a data set there; check the first argument")
+    return data / name
 
 
 def read_split(folder: Path) -> dict[str, str]:
-    """subject → split, from split.csv in a data set's folder."""
+    """subject → split, from split.csv in a data set's folder; ends where it is not there or not so."""
     path = folder / "split.csv"
     if not path.exists():
         raise SystemExit(f"{path} does not exist; expected a data set with a CSV of the columns subject, split")
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["subject"]: row["split"] for row in csv.DictReader(file)}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [(row.get("subject"), row.get("split")) for row in csv.DictReader(file)]
+    wrong = [f"{name}: {split}" for name, split in rows if not name or split not in SPLITS]
+    if wrong or not rows:
+        raise SystemExit(f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); "
+                         f"expected the columns subject, split with one of {', '.join(SPLITS)}")
+    return dict(rows)
 
 
-def write_manifest(path: Path, rows: Sequence[Row]) -> None:
-    """Writes a manifest; ends with the list of files that are missing, if any."""
-    missing = [str(file) for _, image, labels, _ in rows for file in (image, labels) if file and not file.exists()]
-    if missing:
-        raise SystemExit(f"{len(missing)} files are missing:\n" + "\n".join(missing))
-    with path.open("w", newline="", encoding="utf-8") as file:
+def write_manifest(path: Path, subjects: Sequence[Subject]) -> None:
+    """Writes a manifest with absolute paths, whole or not at all."""
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("subject", "image", "labels", "split"))
-        writer.writerows((name, image.resolve(), labels.resolve() if labels else "", split)
-                         for name, image, labels, split in rows)
+        writer.writerow(COLUMNS)
+        writer.writerows((s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group)
+                         for s in subjects)
+
+
+def command_line(main: Callable[[Path, Path], None]) -> None:
+    """``prepare.py DATA manifest.csv``: calls ``main`` with both; what is wrong with them ends it in one line."""
+    if len(sys.argv) != 3:
+        raise SystemExit(f"{len(sys.argv) - 1} arguments given; expected the data's folder and the manifest to write")
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except InputError as error:
+        raise SystemExit(str(error)) from None

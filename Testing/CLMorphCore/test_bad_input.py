@@ -35,6 +35,7 @@ CASES = {
     "random bytes": ("segment {bad}/random.nii.gz --model {model}", "cannot be read", "expected", "check"),
     "cut NIfTI": ("segment {bad}/cut.nii --model {model}", "cut.nii is cut off", "expected a complete", "copy"),
     "cut NIfTI.gz": ("segment {bad}/cut.nii.gz --model {model}", "cut.nii.gz is cut off", "complete", "copy"),
+    "cut pair": ("segment {bad}/pair.hdr --model {model}", "pair.hdr is cut off", "expected a complete", "copy"),
     "cut NRRD": ("segment {bad}/cut.nrrd --model {model}", "cut.nrrd cannot be read", "expected", "check"),
     "cut MetaImage": ("segment {bad}/cut.mha --model {model}", "cut.mha cannot be read", "expected", "check"),
     "no DICOM": ("segment {bad}/folder --model {model}", "holds 0 DICOM series", "expected exactly one", "give"),
@@ -155,6 +156,9 @@ def write_images(folder, phantom):
         file = folder / f"cut.{ending}"
         write(file, phantom.image)
         file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
+    write(folder / "pair.hdr", phantom.image)
+    voxels = folder / "pair.img"
+    voxels.write_bytes(voxels.read_bytes()[: voxels.stat().st_size * 3 // 4])
     (folder / "empty.nii.gz").write_bytes(b"")
     for name in ("random.nii.gz", "random.h5"):
         (folder / name).write_bytes(rng.bytes(4000))

@@ -1,23 +1,49 @@
 """Each recipe is whole: its configuration loads, its structures are named, its model is the one it describes."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from CLMorphCore.config import load_config
 from CLMorphCore.models import BUNDLED, bundled_models, load_model, read_card, read_structures, write_card
+from CLMorphCore.networks import NETWORKS
+from Training.regions import read_regions
 
 RECIPES = Path(__file__).parents[2] / "Training" / "recipes"
-NAMES = sorted(p.parent.name for p in RECIPES.glob("*/config.toml"))
+SHIPPED = sorted(p.parent.name for p in RECIPES.glob("*/about.toml"))  # recipes of models that come along
+COMPARED = sorted(p.parent.name for p in RECIPES.glob("*/regions.csv"))  # recipes of the paper's comparisons
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_whole(name):
+def test_every_recipe_makes_a_model_that_ships_or_a_comparison():
+    assert set(SHIPPED) | set(COMPARED) == {p.parent.name for p in RECIPES.glob("*/config.toml")}
+    assert set(bundled_models()) <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_models_recipe_is_whole(name):
     load_config(RECIPES / name / "config.toml")
     assert read_structures(RECIPES / name / "labels.csv")
     about = tomllib.loads((RECIPES / name / "about.toml").read_text(encoding="utf-8"))["model"]
     assert {"title", "purpose", "licence", "credit", "training_data", "modality"} <= about.keys()
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_comparisons_recipe_is_whole(name):
+    regions = read_regions(RECIPES / name / "regions.csv")
+    readme = (RECIPES / name / "README.md").read_text(encoding="utf-8")
+    assert len(regions) > 1 and all(region.name.lower() in readme.lower() for region in regions)
+
+
+@pytest.mark.parametrize("name", sorted(set(COMPARED) - set(SHIPPED)))
+@pytest.mark.parametrize("system", NETWORKS)
+def test_a_comparisons_protocol_leaves_the_network_and_its_loss_to_the_system(name, system):
+    path = RECIPES / name / "config.toml"
+    assert set(tomllib.loads(path.read_text(encoding="utf-8"))) == {"data", "augment", "training"}
+    one, other = load_config(path, [f"network.name={system}"]), load_config(path)
+    assert one.data == other.data and one.augment == other.augment
+    assert one.training == replace(other.training, learning_rate=one.training.learning_rate)
 
 
 @pytest.mark.parametrize("name", bundled_models())
