@@ -115,7 +115,9 @@ CHOICES = {
 POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
-            "network.decoder", "network.cascades", "network.embedding", "augment.crop")
+            "network.decoder", "network.cascades", "network.embedding", "augment.crop",
+            "network.blocks", "network.dilations", "network.capture_voxels", "network.iterations", "network.latent",
+            "network.smoothing_voxels")
 NOT_NEGATIVE = ("data.spacing_mm", "data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast",
                 "loss.coarse", "loss.folding", "loss.penalty", "augment.rotation_degrees", "training.seed",
                 "training.minutes", "network.field_level", "network.flat_levels")
@@ -229,6 +231,9 @@ def _check_together(config: Config) -> None:
     if loss.symmetric and not getattr(settings, "diffeomorphic", True):
         raise InputError("loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or "
                          "loss.symmetric = false")
+    if loss.coarse == 0 and getattr(settings, "learns_from_coarse", False):
+        raise InputError(f"loss.coarse is 0, the coarse levels of {config.network.name} learn from nothing else; "
+                         "set loss.coarse = 1")
     if loss.contrast > 0 and not hasattr(settings, "embedding"):
         raise InputError(f"loss.contrast is {loss.contrast:g}, {config.network.name} has no projection to contrast; "
                          "set loss.contrast = 0")

@@ -88,10 +88,11 @@ def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int = 9)
     return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
 
 
-def box_mean(image: Tensor, window_voxels: int) -> Tensor:
-    """Mean of the cubic window around every voxel; windows shrink at the faces."""
-    for axis in range(3):
-        kernel = [window_voxels if a == axis else 1 for a in range(3)]
+def box_mean(image: Tensor, window_voxels: int | tuple[int, int, int]) -> Tensor:
+    """Mean of the window (D, H, W) around every voxel; windows shrink at the faces and are no wider than the image."""
+    widths = (window_voxels,) * 3 if isinstance(window_voxels, int) else window_voxels
+    for axis, (side, width) in enumerate(zip(image.shape[2:], widths, strict=True)):
+        kernel = [min(width, side - 1 + side % 2) if a == axis else 1 for a in range(3)]
         padding = [k // 2 for k in kernel]
         image = F.avg_pool3d(image, kernel, stride=1, padding=padding, count_include_pad=False)
     return image

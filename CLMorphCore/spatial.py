@@ -96,7 +96,8 @@ def resize_image(image: Tensor, shape: Sequence[int]) -> Tensor:
         return image
     factors = [max(1, round(n / m)) for n, m in zip(image.shape[2:], shape, strict=True)]
     if max(factors) > 1:
-        odd = [f + 1 - f % 2 for f in factors]  # an even window would shift the image by half a voxel
+        # An even window would shift the image by half a voxel, and there is none wider than the image.
+        odd = [min(f + 1 - f % 2, n - 1 + n % 2) for f, n in zip(factors, image.shape[2:], strict=True)]
         image = F.avg_pool3d(image, odd, stride=1, padding=[k // 2 for k in odd], count_include_pad=False)
     return F.interpolate(image, size=tuple(shape), mode="trilinear", align_corners=True)
 

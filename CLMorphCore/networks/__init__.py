@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from . import clmorph, clmorph_byol, faim, pyramid, voxelmorph, vtn
+from . import clmorph, clmorph_byol, faim, lapirn, lvm, pdd_net, pyramid, voxelmorph, vtn
 from .contract import Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
@@ -13,6 +13,9 @@ NETWORKS: dict[str, System] = {
     "clmorph-byol": clmorph_byol.SYSTEM,
     "clmorph-pyramid": pyramid.SYSTEM,
     "faim": faim.SYSTEM,
+    "lapirn": lapirn.SYSTEM,
+    "lvm-s3": lvm.SYSTEM,
+    "pdd-net": pdd_net.SYSTEM,
     "voxelmorph": voxelmorph.SYSTEM,
     "vtn": vtn.SYSTEM,
 }

@@ -39,6 +39,12 @@ def divisor_of(levels: int, flat_levels: int = 0) -> tuple[int, int, int]:
     return 2 ** max(0, levels - 1 - flat_levels), 2 ** (levels - 1), 2 ** (levels - 1)
 
 
+def shape_at(shape: Sequence[int], level: int, flat_levels: int = 0) -> tuple[int, int, int]:
+    """Sides (D, H, W) at a level of the pyramid over an image of that shape, which the level's divisor divides."""
+    depth, height, width = shape
+    return depth // 2 ** max(0, level - flat_levels), height // 2**level, width // 2**level
+
+
 def taper_width(level: int, flat_levels: int = 0, voxels: int = 4) -> tuple[int, int, int]:
     """Width (D, H, W) of the margin in which a field fades out, the same in millimetres at every level."""
     return max(1, voxels >> max(level, flat_levels)), max(1, voxels >> level), max(1, voxels >> level)

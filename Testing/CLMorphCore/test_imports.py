@@ -11,7 +11,7 @@ ALLOWED = {
     "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"},
     "page": set(), "progress": {"errors"}, "devices": {"errors"},
     "spatial": set(), "losses": {"errors"},
-    "networks": {"errors", "spatial"}, "config": {"errors", "networks"},
+    "networks": {"errors", "losses", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"},
     "objective": {"batches", "config", "contrast", "losses", "networks", "spatial"},
     "contrast": {"losses"}, "checkpoint": {"errors", "files"},

@@ -98,3 +98,9 @@ def test_diffusion_of_a_linear_field_is_its_mean_squared_slope():
     x = torch.arange(8.0)
     field = torch.stack([0.3 * x.view(8, 1, 1).expand(8, 8, 8), 0.2 * x.expand(8, 8, 8), torch.zeros(8, 8, 8)])[None]
     assert losses.diffusion(field).item() == pytest.approx((0.3**2 + 0.2**2) / 9, rel=1e-5)
+
+
+def test_box_mean_has_windows_of_each_axis_no_wider_than_the_image():
+    image = torch.rand(1, 1, 4, 6, 8)
+    mean = losses.box_mean(image, (1, 3, 9))
+    assert mean[0, 0, 1, 2, 4].item() == pytest.approx(image[0, 0, 1, 1:4, 1:8].mean().item())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from CLMorphCore.errors import InputError
-from CLMorphCore.networks.blocks import Decoder, UNet
+from CLMorphCore.networks.blocks import Decoder, UNet, shape_at
 
 
 def test_decoder_brings_every_level_to_the_finest():
@@ -37,3 +37,8 @@ def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
         stage.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     assert network(torch.zeros(1, 2, 8, 16, 24)).shape == (1, 4, 8, 16, 24)
     assert sizes == [(4, 8, 8, 12), (6, 8, 4, 6), (8, 4, 2, 3)]
+
+
+def test_shapes_of_levels_leave_thick_slices_alone():
+    assert [shape_at((12, 32, 48), level, 1) for level in range(4)] == [
+        (12, 32, 48), (12, 16, 24), (6, 8, 12), (3, 4, 6)]

@@ -30,6 +30,12 @@ VARIANTS = {
     "faim for thick slices": ("faim", {"channels": [4, 8, 8], "flat_levels": 1}),
     "vtn": ("vtn", UNET | {"decoder": [8, 8]}),
     "vtn for thick slices": ("vtn", UNET | {"decoder": [8, 8, 8], "flat_levels": 1, "field_level": 0, "cascades": 1}),
+    "lapirn": ("lapirn", {"channels": 4, "blocks": 1}),
+    "lapirn for thick slices": ("lapirn", {"channels": 4, "blocks": 1, "flat_levels": 2}),
+    "lvm-s3": ("lvm-s3", {"channels": [4, 8, 8, 8], "latent": 8}),
+    "lvm-s3 for thick slices": ("lvm-s3", {"channels": [4, 8, 8, 8], "flat_levels": 2}),
+    "pdd-net": ("pdd-net", {"channels": 4, "capture_voxels": [4, 4, 4]}),
+    "pdd-net for thick slices": ("pdd-net", {"channels": 4, "capture_voxels": [4, 6, 1], "flat_levels": 1}),
 }
 # variant → (steps, learning rate, share of the dissimilarity that is gone by then) of learning one pair by heart
 LEARNING = {
@@ -40,6 +46,9 @@ LEARNING = {
     "voxelmorph": (20, 3e-3, 0.7),
     "faim": (20, 3e-3, 0.7),
     "vtn": (20, 3e-3, 0.7),
+    "lapirn": (24, 3e-3, 0.5),
+    "lvm-s3": (15, 3e-3, 0.4),
+    "pdd-net": (8, 3e-3, 0.5),
 }
 
 
