@@ -66,13 +66,16 @@ footer{margin-top:36px;padding-top:12px;border-top:1px solid var(--line);color:v
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document, every character outside ASCII as a reference, so that no encoding can spoil it."""
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole HTML document, every character outside ASCII as a reference, so that no encoding can spoil it.
+
+    ``style`` are CSS rules of this page alone.
+    """
     document = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n"
-        "</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
     )
     return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
 

@@ -1,0 +1,200 @@
+"""One self-contained HTML page about all results, with its tables, figures and statistics as files beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from CLMorphCore import page
+from CLMorphCore.errors import InputError, did_you_mean
+from CLMorphCore.files import folder_written_whole
+
+from . import figures, report_tables, slices, statistics, tables
+from .figures import DARK, LIGHT, Palette
+from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, WEIGHT_PAIRS, select, title_of
+from .store import Results, Run, load
+
+DPI = 110
+VIEWS = (AS_PUBLISHED, ABLATION_PAIRS, tuple(WEIGHT_PAIRS.values()))  # each has one training time
+STYLE = """
+.plot{margin:14px 0 22px}.plot img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto}
+.best{font-weight:700}.sd,.paper{color:var(--soft)}td.number{white-space:nowrap}
+h3{font-size:1rem;margin:24px 0 2px}nav a{margin-right:14px;color:var(--accent)}
+"""
+Draw = Callable[[Results, str, Palette], Figure | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """A figure: how it is drawn, what it is called, and whether it shows a subject's slices."""
+
+    draw: Draw
+    caption: str
+    shows_subjects: bool = False
+
+
+_BOXES = ("Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
+          "lengths, dots lie beyond. Blue: CLMorph; orange: supervised; grey: the others.")
+FIGURES: Mapping[str, View] = {
+    "figure2": View(figures.boxes, _BOXES),
+    "figure3": View(figures.boxes, _BOXES),
+    "figure4": View(slices.labels, "Labels of one test subject, the manual ones first; beside each plane the part in "
+                    "which the systems disagree most.", shows_subjects=True),
+    "figure5": View(slices.warped, "The atlas image warped onto one test subject, under the outlines of its manual "
+                    "labels; beside each plane the part in which the systems differ most.", shows_subjects=True),
+    "figure6": View(figures.significance, "Paired Wilcoxon tests over the test subjects, corrected by Bonferroni for "
+                    "the pairs within each metric. The number is the median difference of row and column."),
+    "figure7": View(slices.grids, "A regular grid of the atlas as the deformation carries it, without and with the "
+                    "contrastive term (first seed)."),
+    "figure8": View(figures.weights, "Mean Dice over the test subjects for the weights of smoothness and contrast."),
+}
+
+
+def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str], *,
+                 slices_of: Collection[str] | None = None) -> None:
+    """Writes report.html, tableN.csv, figureN-DATASET.png and statistics-DATASET.csv, all or none.
+
+    ``slices_of`` are the data sets whose subjects may be shown (default: all): figures 4 and 5 of others are not drawn.
+    InputError where the results hold no run.
+    """
+    results = load(results_folder)
+    if not results.runs:
+        raise InputError(f"{results_folder} holds no finished run; run an experiment first, with this folder as output")
+    with folder_written_whole(out_folder) as folder:
+        for name in tables.TABLES:
+            _write_table(results, name, datasets, folder)
+        body = [_header(results, datasets)]
+        for dataset in datasets:
+            _write_statistics(results, dataset, folder)
+            shown = slices_of is None or dataset in slices_of
+            body.append(_section(results, dataset, folder, slices=shown))
+        html = page.page("The paper's experiments", "\n".join(body), STYLE)
+        (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequence[str]) -> list[Path]:
+    """Writes one table ('table1'), figure ('figure6') or the 'statistics', and returns the files that were made."""
+    results = load(results_folder)
+    if view not in (*tables.TABLES, *FIGURES, "statistics"):
+        raise InputError(f"no view {view}{did_you_mean(view, (*tables.TABLES, *FIGURES, 'statistics'))}")
+    with folder_written_whole(out_folder) as folder:
+        if view in tables.TABLES:
+            _write_table(results, view, datasets, folder)
+        for dataset in datasets:
+            if view in FIGURES:
+                _write_figure(results, view, dataset, folder)
+            elif view == "statistics":
+                _write_statistics(results, dataset, folder)
+        made = sorted(path.name for path in folder.iterdir())
+    return [out_folder / name for name in made]
+
+
+def has_table(table: str, dataset: str) -> bool:
+    """Whether a table covers a data set: I all but the heart, IV the heart alone, II and III all."""
+    return {"table1": dataset != CARDIAC, "table4": dataset == CARDIAC}.get(table, True)
+
+
+def _write_table(results: Results, name: str, datasets: Sequence[str], folder: Path) -> None:
+    rows = [row for dataset in datasets if has_table(name, dataset) for row in tables.TABLES[name](results, dataset)]
+    if rows:
+        tables.write_table(folder / f"{name}.csv", rows)
+
+
+def _write_statistics(results: Results, dataset: str, folder: Path) -> None:
+    tests = statistics.all_tests(results, dataset)
+    tables.write_csv(folder / f"statistics-{dataset}.csv", statistics.lines(tests))
+
+
+def _write_figure(results: Results, name: str, dataset: str, folder: Path) -> bytes | None:
+    """The figure's PNG for a light page, which is also written; None where there is nothing to draw."""
+    picture = _png(FIGURES[name].draw(results, dataset, LIGHT))
+    if picture is not None:
+        (folder / f"{name}-{dataset}.png").write_bytes(picture)
+    return picture
+
+
+def _png(figure: Figure | None) -> bytes | None:
+    if figure is None:
+        return None
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _header(results: Results, datasets: Sequence[str]) -> str:
+    links = "".join(f'<a href="#{escape(dataset)}">{escape(title_of(dataset))}</a>' for dataset in datasets)
+    text = ("Registration-based segmentation with CLMorph beside the systems that its paper compares with, on the same "
+            "test subjects after the same training time. Figures are mean ± sample standard deviation. The paper's own "
+            "stand beside ours where it has any; its data, training time and protocol differ, so compare the rows of "
+            "our columns with each other, not ours with the paper's.")
+    commits = {run.commit for run in results.runs}
+    facts = page.facts([("Finished runs", str(len(results.runs)), "one row each in runs.csv"),
+                        ("Data sets", str(len(datasets)), ", ".join(map(title_of, datasets))),
+                        ("Commits", str(len(commits)), ", ".join(sorted(commits)))])
+    return (f'<header><h1>The paper&#39;s experiments</h1><p class="soft">{escape(text)}</p><nav>{links}</nav>'
+            f"</header>{facts}")
+
+
+def _section(results: Results, dataset: str, folder: Path, *, slices: bool) -> str:
+    parts = [f'<section id="{escape(dataset)}"><h2>{escape(title_of(dataset))}</h2>', _notes(results, dataset)]
+    parts += [report_tables.html(name, tables.TABLES[name](results, dataset)) for name in tables.TABLES
+              if has_table(name, dataset)]
+    parts.append(report_tables.statistics_html(statistics.all_tests(results, dataset)))
+    parts += [_plot(results, name, dataset, folder, slices=slices) for name in FIGURES if _has_figure(name, dataset)]
+    return "\n".join(parts) + "</section>"
+
+
+def _has_figure(name: str, dataset: str) -> bool:
+    """Figures 2 and 3 are one kind: 3 for Mindboggle101, as in the paper, 2 for all others."""
+    return {"figure2": dataset != "mindboggle101", "figure3": dataset == "mindboggle101"}.get(name, True)
+
+
+def _plot(results: Results, name: str, dataset: str, folder: Path, *, slices: bool) -> str:
+    """A figure in both colours of the page, with its number and caption; a sentence where there is none."""
+    view = FIGURES[name]
+    head = f"<h3>Figure {name.removeprefix('figure')}</h3>"
+    if view.shows_subjects and not slices:
+        return f'{head}<p class="soft">Not shown: the data set\'s licence does not allow its images here.</p>'
+    light = _write_figure(results, name, dataset, folder)
+    if light is None:
+        return f'{head}<p class="soft">Not drawn: not run, or too little of it.</p>'
+    dark = _png(view.draw(results, dataset, DARK)) or light
+    caption = escape(view.caption)
+    return (f'{head}<figure class="plot"><picture><source media="screen and (prefers-color-scheme:dark)" '
+            f'srcset="{_data(dark)}"><img alt="{caption}" src="{_data(light)}"></picture>'
+            f"<figcaption>{caption}</figcaption></figure>")
+
+
+def _data(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def _notes(results: Results, dataset: str) -> str:
+    """Budgets, seeds, devices and commits of a data set's runs."""
+    runs = [run for run in results.runs if run.dataset == dataset]
+    if not runs:
+        return '<div class="warning">Nothing was run on this data set.</div>'
+    trained = [run for run in runs if run.train_steps]
+    subjects = {row.subject for row in results.regions if row.run in {run.run for run in runs}}
+    left_out = [name for pairs in VIEWS for name in select(results, dataset, pairs).left_out]
+    warning = (f'<div class="warning">Runs of another training time than the rest of their table, left out of it: '
+               f'{escape(", ".join(left_out))}</div>' if left_out else "")
+    return warning + page.facts([
+        ("Runs", str(len(runs)), f"{len(trained)} of them trained"),
+        ("Test subjects", str(len(subjects)), ""),
+        ("Training time", _distinct(trained, lambda run: f"{run.budget_minutes:g} min") or page.NO_FIGURE,
+         "a run, the same within a table"),
+        ("Seeds", _distinct(runs, lambda run: str(run.seed)), ""),
+        ("Device", _distinct(runs, lambda run: run.device), _distinct(runs, lambda run: f"{run.threads} threads")),
+        ("Commit", _distinct(runs, lambda run: run.commit), ""),
+    ])
+
+
+def _distinct(runs: Sequence[Run], word: Callable[[Run], str]) -> str:
+    return ", ".join(sorted({word(run) for run in runs}))

@@ -1,0 +1,169 @@
+"""The tables and statistics of the report as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from CLMorphCore import page
+
+from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
+from .statistics import FRIEDMAN, SIGNIFICANT, WELCH, WILCOXON, Comparison
+from .tables import ALL, RUN, SEEDS, Row
+
+TITLES = {
+    "table1": ("Table I: segmentation", "The atlas' labels warped to each test subject. Mean ± standard deviation over "
+               "the subjects of each one's mean over regions and seeds. Bold: best of the unsupervised systems."),
+    "table2": ("Table II: the by-product", "Each test subject's labels warped to the atlas, by the other direction of "
+               "the same system."),
+    "table3": ("Table III: ablation", "CLMorph with parts of its loss, under the supervised U-Net. Mean ± standard "
+               "deviation over the seeds, then the mean of each seed."),
+    "table4": ("Table IV: heart", "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
+               "best of the unsupervised systems."),
+}
+METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
+
+
+def html(table: str, rows: Sequence[Row]) -> str:
+    """A table with its title, its notes and, for systems, its regions to unfold."""
+    title, text = TITLES[table]
+    body = _ablation(rows) if table == "table3" else _systems(rows) + _regions(rows)
+    absent = [row.title for row in rows if row.status != RUN]
+    note = f'<p class="soft">Without figures: {escape(", ".join(absent))}.</p>' if absent else ""
+    return f'<h3>{escape(title)}</h3><p class="soft">{escape(text)}</p>{body}{note}'
+
+
+def statistics_html(tests: Sequence[Comparison]) -> str:
+    """Friedman's tests in words, CLMorph against each system, and what the contrastive term does."""
+    contrast = [test for test in tests if "recon" in test.first]
+    pairs = [test for test in tests if test.test == WILCOXON and OURS in (test.first, test.second)]
+    friedman = "".join(f"<li>{escape(_friedman(test))}</li>" for test in tests if test.test == FRIEDMAN)
+    text = ("The blocks are test subjects, each with its mean over regions and seeds: regions of one subject come out "
+            "of one deformation and are no independent evidence. Unsupervised systems only.")
+    claim = ("Median difference over the subjects (Wilcoxon), and difference of the means over the seeds with Welch's "
+             "95 % interval: only the second says whether another seed could undo it.")
+    return (f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
+            + _unfold("CLMorph against each system", _tests(pairs))
+            + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
+            + _tests([test for test in contrast if test.metric == DICE.key])
+            + _unfold("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key])))
+
+
+def _systems(rows: Sequence[Row]) -> str:
+    whole = [row for row in rows if row.region == ALL]
+    published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in whole)]
+    heads = ["System", *(metric.title for metric in METRICS), "Folding (%)", "SD log J", "s per pair", "Training (min)",
+             "Seeds", "Missing", *(f"Paper: {metric.title}" for metric in published)]
+    best = {metric.key: _best(whole, metric) for metric in METRICS}
+    lines = []
+    for row in whole:
+        if row.status == RUN:
+            cells = [_spread(row.figure(metric), metric, row.system == best[metric.key]) for metric in METRICS]
+            cells += [_small(row.deformation["folding_percent"]), page.number(row.deformation["log_jacobian_sd"], 3),
+                      page.number(row.cost["seconds_per_pair"], 2), page.number(row.cost["train_minutes"], 1),
+                      str(len(row.seeds)), str(row.missing)]
+        else:
+            cells = [escape(row.status), *[""] * (len(METRICS) + 5)]
+        cells += [_paper(row, metric) for metric in published]
+        lines.append(page.row([escape(row.title), *cells], missing=row.status != RUN))
+    return f'<div class="scroll">{page.table(heads, lines)}</div>'
+
+
+def _regions(rows: Sequence[Row]) -> str:
+    """Each metric's figures per region, one table a metric."""
+    names = list(dict.fromkeys(row.region for row in rows if row.region != ALL))
+    if not names:
+        return ""
+    found = {(row.system, row.region): row for row in rows}
+    parts = []
+    for metric in METRICS:
+        lines = [page.row([escape(SYSTEMS[system]), *(
+                    _spread(found[system, name].figure(metric), metric) for name in names)])
+                 for system in SYSTEMS if (system, names[0]) in found]
+        parts.append(f'<div class="scroll">{page.table([metric.title, *names], lines)}</div>')
+    return _unfold("By region", "".join(parts))
+
+
+def _ablation(rows: Sequence[Row]) -> str:
+    published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in rows)]
+    heads = ["Loss", *(metric.title for metric in PAPER_METRICS), "Seeds", "Dice of each seed",
+             *(f"Paper: {metric.title}" for metric in published)]
+    lines = []
+    for row in rows:
+        paper = [_paper(row, metric) for metric in published]
+        if row.status != RUN:
+            lines.append(page.row([escape(row.title), escape(row.status), *[""] * 4, *paper], missing=True))
+        elif row.spread_over == SEEDS:
+            seeds = [seed.figure(METRICS[0]).mean for seed in rows
+                     if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS]
+            lines.append(page.row([
+                escape(row.title), *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
+                str(len(row.seeds)), ", ".join(page.number(dice, 3) for dice in seeds), *paper]))
+    return f'<div class="scroll">{page.table(heads, lines)}</div>'
+
+
+def _tests(tests: Sequence[Comparison]) -> str:
+    heads = ["First", "Second", "Metric", "Test", "Difference", "95 % interval", "p", "p (Bonferroni)", "n", "Note"]
+    lines = []
+    for test in tests:
+        digits = 4 if test.metric == "dice" else 3
+        interval = f"{test.low:+.{digits}f} … {test.high:+.{digits}f}" if not math.isnan(test.low) else page.NO_FIGURE
+        difference = f"{test.difference:+.{digits}f}" if not math.isnan(test.difference) else page.NO_FIGURE
+        corrected = _p(test.p_corrected)
+        if test.p_corrected < SIGNIFICANT:
+            corrected = f'<span class="best">{corrected}</span>'
+        over = f"{test.count} seeds" if test.test == WELCH else f"{test.count} subjects"
+        lines.append(page.row([
+            escape(SYSTEMS.get(test.first, test.first)), escape(SYSTEMS.get(test.second, test.second)),
+            escape(METRIC_TITLES[test.metric]), escape(test.test), difference, interval, _p(test.p), corrected, over,
+            escape(test.note)], numbers_from=2))
+    return f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div>'
+
+
+def _friedman(test: Comparison) -> str:
+    title = METRIC_TITLES[test.metric]
+    left_out = f"; {test.left_out} subjects lack a figure and are left out" if test.left_out else ""
+    if math.isnan(test.p):
+        return f"{title}: Friedman's test was not made, it {test.note}{left_out}"
+    p = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.2g}"
+    return (f"{title}: Friedman χ²({len(test.first.split()) - 1}) = {test.statistic:.2f}, {p}, "
+            f"{test.count} subjects{left_out}")
+
+
+def _best(rows: Sequence[Row], metric: Metric) -> str | None:
+    """The unsupervised system with the best mean; none where fewer than two were run."""
+    known = [row for row in rows if row.system in UNSUPERVISED and not math.isnan(row.figure(metric).mean)]
+    if len(known) < 2:
+        return None
+    sign = 1 if metric.higher_is_better else -1
+    return max(known, key=lambda row: sign * row.figure(metric).mean).system
+
+
+def _spread(spread: Spread, metric: Metric, best: bool = False) -> str:
+    if math.isnan(spread.mean):
+        return page.NO_FIGURE
+    mean = f"{spread.mean:.{metric.digits}f}"
+    sd = "" if math.isnan(spread.sd) else f' <span class="sd">± {spread.sd:.{metric.digits}f}</span>'
+    return (f'<span class="best">{mean}</span>' if best else mean) + sd
+
+
+def _paper(row: Row, metric: Metric) -> str:
+    spread = row.paper.get(metric.key, Spread())
+    if math.isnan(spread.mean):
+        return page.NO_FIGURE
+    sd = "" if math.isnan(spread.sd) else f" ± {spread.sd:.2f}"
+    return f'<span class="paper">{spread.mean:.{3 if metric.key != "hd_mm" else 2}f}{sd}</span>'
+
+
+def _small(value: float) -> str:
+    """A number with as many digits as a small one needs."""
+    return page.NO_FIGURE if math.isnan(value) else "0" if value == 0 else f"{value:.2g}"
+
+
+def _p(value: float) -> str:
+    return page.NO_FIGURE if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _unfold(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"

@@ -1,0 +1,172 @@
+"""Do systems differ? Friedman's test over all, Wilcoxon's signed-rank test for pairs with Bonferroni's correction.
+
+The blocks are the test subjects, each with its mean over regions and seeds. Regions of one subject come out of one
+deformation: taken as blocks of their own they would count the same evidence several times and make p too small.
+A subject for which one of the systems has no figure is left out of that metric's tests, and the number is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .measures import (
+    AS_PUBLISHED,
+    OURS,
+    PAPER,
+    PAPER_METRICS,
+    UNSUPERVISED,
+    Metric,
+    Selection,
+    mean,
+    per_subject,
+    select,
+)
+from .store import Results
+
+FRIEDMAN, WILCOXON, WELCH = "Friedman", "Wilcoxon", "Welch"
+CONTRASTS = (("recon+contrast", "recon"), ("recon+smooth+contrast", "recon+smooth"),
+             ("recon+byol", "recon"), ("recon+smooth+byol", "recon+smooth"))
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One test; NaN where it could not be made, as ``note`` says.
+
+    difference      first − second: median over subjects (Wilcoxon), of the means over seeds (Welch)
+    low, high       95 % confidence interval of the difference (Welch)
+    p_corrected     p times the number of ``comparisons`` made for this metric, at most 1
+    least_p         the smallest corrected p that so many subjects can give: above 0.05 nothing can be significant
+    """
+
+    dataset: str
+    metric: str
+    test: str
+    first: str
+    second: str
+    count: int
+    left_out: int = 0
+    difference: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    statistic: float = math.nan
+    p: float = math.nan
+    comparisons: int = 1
+    p_corrected: float = math.nan
+    least_p: float = math.nan
+    note: str = ""
+
+
+def all_tests(results: Results, dataset: str) -> list[Comparison]:
+    """Friedman and pairs for each metric over the unsupervised systems that were run, and the contrastive term's."""
+    selection = select(results, dataset, AS_PUBLISHED)
+    tests = []
+    for metric in PAPER_METRICS:
+        values, left_out = blocks(selection, metric)
+        tests += [friedman(dataset, metric, values, left_out), *pairwise(dataset, metric, values, left_out)]
+    return tests + contrast_tests(results, dataset)
+
+
+def blocks(selection: Selection, metric: Metric) -> tuple[dict[str, np.ndarray], int]:
+    """system → one value for each subject that all systems have, in the same order; and how many subjects lack one."""
+    found = {system: per_subject(selection, selection.of(system, PAPER), metric) for system in UNSUPERVISED}
+    measured = {system: values for system, values in found.items() if values}
+    subjects = sorted({subject for values in measured.values() for subject in values})
+    whole = [subject for subject in subjects
+             if not any(math.isnan(values.get(subject, math.nan)) for values in measured.values())]
+    return ({system: np.array([values[subject] for subject in whole]) for system, values in measured.items()},
+            len(subjects) - len(whole))
+
+
+def friedman(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], left_out: int = 0) -> Comparison:
+    """Friedman's χ² with k − 1 degrees of freedom: do the systems' ranks within subjects differ at all?"""
+    count = _count(values)
+    test = {"dataset": dataset, "metric": metric.key, "test": FRIEDMAN, "first": " ".join(values), "second": "",
+            "count": count, "left_out": left_out}
+    if len(values) < 3 or count < 3:
+        return Comparison(**test, note=f"needs three systems and three subjects; there are {len(values)} and {count}")
+    if all(np.ptp(block) == 0 for block in zip(*values.values(), strict=True)):
+        return Comparison(**test, statistic=0.0, p=1.0, p_corrected=1.0, note="all systems agree")
+    statistic, p = stats.friedmanchisquare(*values.values())
+    return Comparison(**test, statistic=float(statistic), p=float(p), p_corrected=float(p))
+
+
+def pairwise(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], left_out: int = 0) -> list[Comparison]:
+    """Wilcoxon's signed-rank test (two-sided) of every pair of systems over the same subjects."""
+    pairs = list(combinations(values, 2))
+    return [wilcoxon(dataset, metric, first, second, values[first], values[second], len(pairs), left_out)
+            for first, second in pairs]
+
+
+def wilcoxon(dataset: str, metric: Metric, first: str, second: str, a: np.ndarray, b: np.ndarray,
+             comparisons: int, left_out: int = 0) -> Comparison:
+    """One pair: p by the exact distribution where there are no ties, times the number of comparisons."""
+    difference = a - b
+    count = len(difference)
+    fixed = {"dataset": dataset, "metric": metric.key, "test": WILCOXON, "first": first, "second": second,
+             "count": count, "left_out": left_out, "comparisons": comparisons}
+    if count < 2:
+        return Comparison(**fixed, note=f"needs two subjects; there are {count}")
+    least = min(1.0, comparisons * 2.0 ** (1 - count))
+    statistic, p = (0.0, 1.0) if not difference.any() else stats.wilcoxon(difference)
+    return Comparison(**fixed, difference=float(np.median(difference)), statistic=float(statistic), p=float(p),
+                p_corrected=min(1.0, float(p) * comparisons), least_p=least,
+                note="too few subjects for any p below 0.05" if least > SIGNIFICANT else "")
+
+
+def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
+    """With against without the contrastive term: over subjects (Wilcoxon), and over seeds (Welch's t)."""
+    tests = []
+    selection = select(results, dataset, {(OURS, variant) for pair in CONTRASTS for variant in pair})
+    for metric in PAPER_METRICS:
+        for first, second in CONTRASTS:
+            found = [per_subject(selection, selection.of(OURS, variant), metric) for variant in (first, second)]
+            shared = sorted(found[0].keys() & found[1].keys())
+            a, b = (np.array([values[subject] for subject in shared]) for values in found)
+            known = ~np.isnan(a + b)
+            tests.append(wilcoxon(dataset, metric, first, second, a[known], b[known], len(CONTRASTS),
+                                  int((~known).sum())))
+            tests.append(_over_seeds(selection, metric, first, second))
+    return tests
+
+
+def welch(dataset: str, metric: Metric, first: str, second: str, a: Sequence[float], b: Sequence[float]) -> Comparison:
+    """Difference of the seeds' means with Welch's 95 % interval: does it exceed what another seed would change?"""
+    fixed = {"dataset": dataset, "metric": metric.key, "test": WELCH, "first": first, "second": second,
+             "count": min(len(a), len(b)), "comparisons": len(CONTRASTS)}
+    if min(len(a), len(b)) < 2:
+        difference = float(np.mean(a) - np.mean(b)) if len(a) and len(b) else math.nan
+        return Comparison(**fixed, difference=difference,
+                          note=f"needs two seeds of each; there are {len(a)} and {len(b)}")
+    difference = float(np.mean(a) - np.mean(b))
+    if np.ptp(a) == np.ptp(b) == 0:
+        return Comparison(**fixed, difference=difference, note="no spread over seeds")
+    found = stats.ttest_ind(a, b, equal_var=False)
+    interval = found.confidence_interval(0.95)
+    return Comparison(**fixed, difference=difference, low=float(interval.low), high=float(interval.high),
+                statistic=float(found.statistic), p=float(found.pvalue),
+                p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)))
+
+
+def lines(tests: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The tests as lines of a CSV file."""
+    return [asdict(test) for test in tests]
+
+
+def _over_seeds(selection: Selection, metric: Metric, first: str, second: str) -> Comparison:
+    means = []
+    for variant in (first, second):
+        by_seed = (per_subject(selection, [run], metric).values() for run in selection.of(OURS, variant))
+        means.append([value for values in by_seed if not math.isnan(value := mean(values))])
+    return welch(selection.dataset, metric, first, second, means[0], means[1])
+
+
+def _count(values: Mapping[str, np.ndarray]) -> int:
+    return min((len(of) for of in values.values()), default=0)

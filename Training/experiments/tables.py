@@ -1,0 +1,200 @@
+"""Tables I–IV as views of the results: ours beside the paper's, what was not run as a row that says so."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from CLMorphCore.files import written_whole
+
+from .measures import (
+    ABLATION_PAIRS,
+    AS_PUBLISHED,
+    METRICS,
+    SUPERVISED,
+    SYSTEMS,
+    Metric,
+    Selection,
+    Spread,
+    deformation_mean,
+    mean,
+    missing,
+    per_subject,
+    select,
+)
+from .store import BY_PRODUCT, SEGMENTATION, Results, Run
+
+RUN, NOT_RUN, NO_DEFORMATION = "run", "not run", "has no deformation"
+ALL = "all"  # regions together, or seeds together
+SUBJECTS, SEEDS = "subjects", "seeds"
+
+Published = Mapping[tuple[str, str, str, str], Spread]  # table, dataset, row, metric
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    ``seeds`` are the seeds that it covers. A figure's spread is over what ``spread_over`` says: subjects (the mean over
+    regions and seeds of each), or seeds (the mean over subjects of each). ``paper`` has the paper's own figures.
+    """
+
+    table: str
+    dataset: str
+    system: str
+    variant: str
+    title: str
+    status: str
+    region: str = ALL
+    seeds: tuple[int, ...] = ()
+    spread_over: str = SUBJECTS
+    subjects: int = 0
+    missing: int = 0
+    figures: Mapping[str, Spread] = field(default_factory=dict)
+    deformation: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Spread] = field(default_factory=dict)
+
+    def figure(self, metric: Metric) -> Spread:
+        return self.figures.get(metric.key, Spread())
+
+
+def table1(results: Results, dataset: str) -> list[Row]:
+    """Segmentation: the atlas' labels warped to each test subject, all systems, overall and per region."""
+    return _comparison("table1", results, dataset, SEGMENTATION)
+
+
+def table2(results: Results, dataset: str) -> list[Row]:
+    """The by-product direction: each test subject's labels warped to the atlas."""
+    return _comparison("table2", results, dataset, BY_PRODUCT)
+
+
+def table4(results: Results, dataset: str) -> list[Row]:
+    """Segmentation of the heart: table I for a cardiac data set, beside the paper's table IV."""
+    return _comparison("table4", results, dataset, SEGMENTATION)
+
+
+def table3(results: Results, dataset: str) -> list[Row]:
+    """The ablation: each combination of losses over its seeds, then each seed alone, under the supervised U-Net."""
+    selection, published = select(results, dataset, ABLATION_PAIRS), load_paper()
+    rows = []
+    for system, variant in ABLATION_PAIRS:
+        runs = selection.of(system, variant)
+        title = SYSTEMS[system] if system == SUPERVISED else variant
+        row_of_paper = system if system == SUPERVISED else variant
+        paper = _published(published, "table3", dataset, row_of_paper)
+        if not runs:
+            rows.append(Row("table3", dataset, system, variant, title, NOT_RUN, paper=paper))
+            continue
+        seeds = [_row("table3", selection, [run], title) for run in runs]
+        rows += [_over_seeds(_row("table3", selection, runs, title), seeds, paper), *seeds]
+    return rows
+
+
+def load_paper() -> Published:
+    """The paper's own figures: (table, dataset, row, metric) → mean ± sd."""
+    with Path(__file__).with_name("paper.csv").open(newline="", encoding="utf-8") as file:
+        return {(row["table"], row["dataset"], row["row"], row["metric"]):
+                Spread(float(row["mean"]), float(row["sd"] or math.nan)) for row in csv.DictReader(file)}
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows as CSV, one line each, every figure in its own column."""
+    write_csv(path, [flat(row) for row in rows])
+
+
+def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Writes lines that have the same keys as CSV; NaN becomes an empty cell."""
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]) if lines else [])
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in line.items()} for line in lines)
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """The row's cells by column, the same columns for every row."""
+    cells: dict[str, Any] = {
+        "table": row.table, "dataset": row.dataset, "system": row.system, "variant": row.variant, "region": row.region,
+        "status": row.status, "seeds": " ".join(map(str, row.seeds)), "spread_over": row.spread_over,
+        "subjects": row.subjects, "missing_regions": row.missing}
+    for metric in METRICS:
+        cells |= {metric.key: row.figure(metric).mean, f"{metric.key}_sd": row.figure(metric).sd}
+    for key in ("folding_percent", "log_jacobian_sd", "inverse_consistency_mm"):
+        cells[key] = row.deformation.get(key, math.nan)
+    for key in ("seconds_per_pair", "budget_minutes", "train_minutes", "train_steps", "parameters", "device", "commit"):
+        cells[key] = row.cost.get(key, math.nan)
+    for metric in METRICS:
+        paper = row.paper.get(metric.key, Spread())
+        cells |= {f"paper_{metric.key}": paper.mean, f"paper_{metric.key}_sd": paper.sd}
+    return cells
+
+
+def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[Row]:
+    selection, published = select(results, dataset, AS_PUBLISHED, direction), load_paper()
+    rows = []
+    for system, variant in AS_PUBLISHED:
+        runs, paper = selection.of(system, variant), _published(published, table, dataset, system)
+        measured = [run for run in runs if selection.regions.get(run.run)]
+        if measured:
+            rows.append(_row(table, selection, measured, SYSTEMS[system], paper=paper))
+            rows += [_row(table, selection, measured, SYSTEMS[system], region) for region in selection.region_names()]
+        else:
+            status = NO_DEFORMATION if runs or (system, direction) == (SUPERVISED, BY_PRODUCT) else NOT_RUN
+            rows.append(Row(table, dataset, system, variant, SYSTEMS[system], status, paper=paper))
+    return rows
+
+
+def _row(table: str, selection: Selection, runs: Sequence[Run], title: str, region: str = ALL,
+         paper: Mapping[str, Spread] | None = None) -> Row:
+    """Runs that differ in their seed alone; the spread is over subjects."""
+    only = None if region == ALL else region
+    values = {metric.key: per_subject(selection, runs, metric, only) for metric in METRICS}
+    whole = region == ALL
+    return Row(
+        table, selection.dataset, runs[0].system, runs[0].variant, title, RUN, region, tuple(run.seed for run in runs),
+        subjects=len(values["dice"]), missing=missing(selection, runs, only),
+        figures={key: Spread.of(of.values()) for key, of in values.items()},
+        deformation=_deformation(selection, runs) if whole else {}, cost=_cost(runs) if whole else {},
+        paper=paper or {})
+
+
+def _over_seeds(row: Row, seeds: Sequence[Row], paper: Mapping[str, Spread]) -> Row:
+    """The row with the spread of its seeds' means in place of that of its subjects."""
+    figures = {metric.key: Spread.of(seed.figure(metric).mean for seed in seeds) for metric in METRICS}
+    return Row(**{**vars(row), "figures": figures, "spread_over": SEEDS, "paper": paper})
+
+
+def _deformation(selection: Selection, runs: Sequence[Run]) -> dict[str, float]:
+    return {"folding_percent": 100 * deformation_mean(selection, runs, "folding_fraction"),
+            "log_jacobian_sd": deformation_mean(selection, runs, "log_jacobian_sd"),
+            "inverse_consistency_mm": deformation_mean(selection, runs, "inverse_consistency_mm")}
+
+
+def _cost(runs: Sequence[Run]) -> dict[str, Any]:
+    """What the runs took, each mean over seeds; device and commit of all of them."""
+    return {"seconds_per_pair": mean(run.seconds_per_pair for run in runs), "budget_minutes": runs[0].budget_minutes,
+            "train_minutes": mean(run.train_seconds for run in runs) / 60,
+            "train_steps": round(mean(run.train_steps for run in runs)),
+            "parameters": runs[0].parameters, "device": _distinct(run.device for run in runs),
+            "commit": _distinct(run.commit for run in runs)}
+
+
+def _published(published: Published, table: str, dataset: str, row: str) -> dict[str, Spread]:
+    return {key[3]: spread for key, spread in published.items() if key[:3] == (table, dataset, row)}
+
+
+def _distinct(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def _cell(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else \
+        f"{value:.6g}" if isinstance(value, float) else value
+
+
+TABLES: Mapping[str, Callable[[Results, str], list[Row]]] = {
+    "table1": table1, "table2": table2, "table3": table3, "table4": table4}
