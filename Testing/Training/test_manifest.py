@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from CLMorphCore.data import choose, read_manifest, read_subject
+from Training.manifest import command_line
 
 LAYOUTS = {"hippocampus": layouts.hippocampus, "brain": layouts.brain, "mindboggle101": layouts.mindboggle101,
            "acdc": layouts.acdc, "lpba40": layouts.lpba40}
@@ -90,6 +92,18 @@ def test_a_split_that_is_none_is_told(text, tmp_path):
     (tmp_path / "Task04_Hippocampus" / "split.csv").write_text(text)
     with pytest.raises(SystemExit, match=r"split\.csv has .*expected the columns subject, split"):
         prepare("hippocampus", tmp_path, tmp_path / "manifest.csv")
+
+
+def test_the_command_says_in_one_line_what_it_was_not_given_or_cannot_write(tmp_path, monkeypatch):
+    layouts.hippocampus(tmp_path)
+    (tmp_path / "file").touch()
+    main = importlib.import_module("Training.recipes.hippocampus.prepare").main
+    for arguments, told in (((), "0 arguments given; expected"),
+                            ((tmp_path, tmp_path / "file" / "manifest.csv"), "cannot write")):
+        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, arguments)])
+        with pytest.raises(SystemExit, match=told) as ended:
+            command_line(main)
+        assert "\n" not in str(ended.value)
 
 
 # Mindboggle-101
