@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from . import clmorph, clmorph_byol, faim, lapirn, lvm, pdd_net, pyramid, voxelmorph, vtn
+from . import clmorph, clmorph_byol, faim, lapirn, lddmm, lvm, pdd_net, pyramid, voxelmorph, vtn
 from .contract import Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
@@ -14,6 +14,7 @@ NETWORKS: dict[str, System] = {
     "clmorph-pyramid": pyramid.SYSTEM,
     "faim": faim.SYSTEM,
     "lapirn": lapirn.SYSTEM,
+    "lddmm": lddmm.SYSTEM,
     "lvm-s3": lvm.SYSTEM,
     "pdd-net": pdd_net.SYSTEM,
     "voxelmorph": voxelmorph.SYSTEM,
