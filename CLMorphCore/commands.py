@@ -74,7 +74,8 @@ def _register(options: Namespace, reporter: Reporter) -> None:
     found = register(fixed, moving, model, affine=affine, progress=part(reporter, 0.05, 0.8))
     report = {"fixed": str(options.fixed), "moving": str(options.moving), "model": model.name,
               "folding_fraction": found.folding_fraction,
-              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True))}
+              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True)),
+              "duration_s": found.duration_s}
     with folder_written_whole(options.output) as folder:
         reporter("writing", 0.8)
         found.save(folder)

@@ -1,0 +1,1 @@
+"""CLMorph and its peers on the same pairs, files and threads: accuracy, regularity, time, memory."""

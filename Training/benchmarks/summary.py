@@ -1,0 +1,154 @@
+"""What the rows say: a table for each data set, as Markdown, and a picture of accuracy against time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.files import written_whole
+
+from .results import OK, Row
+
+REFERENCE = "clmorph"  # what ratios and tests compare with
+HEADS = ("system", "pairs", "Dice", "HD95 (mm)", "folding (%)", "SD log J", "inverse (mm)", "seconds", "× clmorph",
+         "start (s)", "memory (MB)", "Dice − clmorph", "p")
+NOTE = """Mean ± standard deviation over pairs of the means over structures. Every system got the same two files,
+affinely aligned once beforehand; the labels were warped once, by the same function. *seconds*: the registration
+alone, without start-up, reading and writing; *start*: from the start of the process to the end of its imports;
+*memory*: the largest resident size of the process. *× clmorph*, *Dice − clmorph* and *p* (two-sided Wilcoxon
+signed-rank test, not corrected for the number of systems) are over the pairs that both have."""
+
+
+def save_summary(rows: Sequence[Row], out: Path) -> str:
+    """Writes OUT/summary.md and OUT/DATASET.png; returns the page."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    parts = ["# CLMorph and its peers", NOTE]
+    for dataset in datasets:
+        own = [row for row in rows if row.dataset == dataset]
+        parts += [f"## {dataset}", _facts(own), table(own), _settings(own),
+                  *_without_figures(own)]
+        if any(row.status == OK for row in own):
+            picture(own, out / f"{dataset}.png")
+            parts.append(f"![Dice against time]({dataset}.png)")
+    page = "\n\n".join(parts) + "\n"
+    with written_whole(out / "summary.md") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return page
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line for each system, the affine alignment's first."""
+    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+    by_system = _grouped(rows)
+    reference = by_system.get(REFERENCE, [])
+    measured = {(r.fixed, r.moving): r.dice_affine for r in rows if r.status == OK}
+    if measured:
+        lines.append(f"| affine only | {len(measured)} | {_spread(list(measured.values()), 3)} |" + "  |" * 10)
+    lines += [_line(name, own, reference) for name, own in by_system.items()]
+    return "\n".join(lines)
+
+
+def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> str:
+    done = [row for row in rows if row.status == OK]
+    cells = [name, f"{len(done)} of {len(rows)}" if len(done) < len(rows) else str(len(done))]
+    for key, digits, scale in (("dice", 3, 1), ("hd95_mm", 2, 1), ("folding_fraction", 4, 100),
+                               ("log_jacobian_sd", 3, 1), ("inverse_error_mm", 3, 1), ("seconds", 2, 1)):
+        cells.append(_spread([scale * getattr(row, key) for row in done], digits))
+    cells += _compared(done, reference, name)
+    cells.insert(9, _spread([row.seconds_import for row in done], 1))
+    cells.insert(10, _spread([row.peak_mb for row in done], 0))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _compared(rows: Sequence[Row], reference: Sequence[Row], name: str) -> list[str]:
+    """Ratio of the mean seconds, mean difference of Dice and its p, over the pairs that both have."""
+    theirs = {(row.fixed, row.moving): row for row in reference if row.status == OK}
+    both = [(row, theirs[row.fixed, row.moving]) for row in rows if (row.fixed, row.moving) in theirs]
+    if not both or name == REFERENCE:
+        return ["", "", ""]
+    ratio = sum(own.seconds for own, _ in both) / sum(other.seconds for _, other in both)
+    differences = [own.dice - other.dice for own, other in both]
+    return [f"{ratio:.3g}", f"{np.mean(differences):+.3f}", p_value(differences)]
+
+
+def p_value(differences: Sequence[float]) -> str:
+    """Two-sided Wilcoxon signed-rank test of paired differences; empty where all are zero."""
+    from scipy.stats import wilcoxon
+
+    if not np.any(differences):
+        return ""
+    return f"{wilcoxon(differences).pvalue:.2g}"
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
+    """Mean Dice against mean seconds (logarithmic) of each system, bars of one standard deviation."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("the picture needs matplotlib: pip install 'clmorph[experiments]'") from None
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, own in _grouped([row for row in rows if row.status == OK]).items():
+        seconds, dice = ([getattr(row, key) for row in own] for key in ("seconds", "dice"))
+        axes.errorbar(np.mean(seconds), np.mean(dice), xerr=np.std(seconds), yerr=np.std(dice), capsize=2,
+                      marker="D" if name.startswith(REFERENCE) else "o", color=_colour(name))
+        axes.annotate(name, (np.mean(seconds), np.mean(dice)), (6, 6), textcoords="offset points", fontsize=9)
+    axes.set(xscale="log", xlabel="seconds of one registration", ylabel="Dice", title=_title(rows))
+    axes.grid(alpha=0.3)
+    with written_whole(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)
+
+
+def _colour(name: str) -> str:
+    return "#c0392b" if name.startswith(REFERENCE) else "#34495e"
+
+
+def _title(rows: Sequence[Row]) -> str:
+    return f"{rows[0].dataset}, {rows[0].threads} threads, {rows[0].machine}"
+
+
+def _facts(rows: Sequence[Row]) -> str:
+    """Where and with what the rows were made: each difference among them is one to know of."""
+    facts = {"threads": {row.threads for row in rows}, "machine": {row.machine for row in rows},
+             "commit": {row.commit for row in rows}, "moving": {row.moving for row in rows}}
+    return "; ".join(f"{name} {', '.join(map(str, sorted(found, key=str)))}" if len(found) < 4
+                     else f"{name}: {len(found)} different" for name, found in facts.items())
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    """Version and settings of every system that ran."""
+    lines = dict.fromkeys(f"- {row.system} {row.version}: `{row.settings}`" for row in rows if row.status == OK)
+    return "\n".join(lines)
+
+
+def _without_figures(rows: Sequence[Row]) -> list[str]:
+    """Every reason why a system has no figure, with the number of pairs."""
+    reasons: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        if row.status != OK:
+            key = row.system, row.status, row.reason
+            reasons[key] = reasons.get(key, 0) + 1
+    lines = [f"- {system}, {count} pairs: {status}: {reason}" for (system, status, reason), count in reasons.items()]
+    return ["Without figures:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.system, []).append(row)
+    return groups
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation (n − 1) of the values that exist."""
+    found = [value for value in values if not math.isnan(value)]
+    if not found:
+        return ""
+    deviation = f" ± {np.std(found, ddof=1):.{digits}f}" if len(found) > 1 else ""
+    return f"{np.mean(found):.{digits}f}{deviation}"
