@@ -7,6 +7,8 @@ from pathlib import Path
 
 from runner import Job, run
 
+IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # of an affine transform
+
 
 def register(job: Job) -> None:
     import ants
@@ -17,11 +19,11 @@ def register(job: Job) -> None:
         found = ants.registration(fixed, moving, type_of_transform=job.settings["type_of_transform"], random_seed=1,
                                   outprefix=str(job.output / "ants_"))
     for name, key in (("warp", "fwdtransforms"), ("inverse_warp", "invtransforms")):
-        fields = [path for path in found[key] if path.endswith("Warp.nii.gz")]
-        others = [path for path in found[key] if path not in fields]
-        if len(fields) != 1 or others:
-            raise RuntimeError(f"expected one deformation from ANTs, got {[Path(p).name for p in found[key]]}")
-        shutil.move(fields[0], job.output / f"{name}.nii.gz")
+        for path in found[key]:
+            if path.endswith("Warp.nii.gz"):
+                shutil.move(path, job.output / f"{name}.nii.gz")
+            elif (ants.read_transform(path).parameters != IDENTITY).any():
+                raise RuntimeError(f"expected a deformation alone, got {Path(path).name} beside it")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ has stopped.
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 
 from runner import Job, run
@@ -21,9 +22,9 @@ def register(job: Job) -> None:
     with job.registering():
         greedy.execute(f"{common} {job.settings['options']} -i fixed moving -o warp", fixed=fixed, moving=moving,
                        warp=None)
-    greedy.execute(f"{common} -iw warp inverse_warp", inverse_warp=None)
-    for name in ("warp", "inverse_warp"):
-        sitk.WriteImage(greedy[name], str(job.output / f"{name}.nii.gz"))
+    os.chdir(job.output)  # Greedy splits its command at spaces, which a folder's name may have
+    sitk.WriteImage(greedy["warp"], "warp.nii.gz")
+    greedy.execute(f"{common} -iw warp.nii.gz inverse_warp.nii.gz")
 
 
 if __name__ == "__main__":
