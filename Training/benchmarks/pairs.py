@@ -18,11 +18,9 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.itk_files import write_image
 from CLMorphCore.models import label_values, model_folder, read_structures, save_atlas
-from Training.manifest import read_split
 
-DATASETS = ("hippocampus", "brain", "heart")
 ATLASES = ("typical", "average", "random")
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}
 INTENSITY = 1000.0  # of the brightest voxels in the files
 
 
@@ -59,7 +57,11 @@ def pairs_of(dataset: str, data: Path, split: str, atlas: str, out: Path) -> lis
     model's), random (another training subject for each) or the folder of an atlas. Nothing of a split but train
     enters it. Raises InputError when there is no pair.
     """
-    pairs = _hearts(data / "ACDC", split) if dataset == "heart" else _atlas_pairs(dataset, data, split, atlas, out)
+    manifest = out / f"{dataset}.csv"
+    importlib.import_module(f"Training.recipes.{RECIPES[dataset]}.prepare").main(data, manifest)
+    subjects = read_manifest(manifest)
+    pairs = (_hearts(choose(subjects, split, labelled=True)) if dataset == "heart"
+             else _atlas_pairs(dataset, subjects, split, atlas, out))
     if not pairs:
         raise InputError(f"{dataset} has no labelled subject with split {split}; choose another --split")
     return pairs
@@ -87,36 +89,29 @@ def scaled(image: sitk.Image) -> sitk.Image:
 def shared_values(dataset: str, fixed: sitk.Image, moving: sitk.Image) -> list[int]:
     """The labels that both have and, where the data set's recipe has a table of structures, that it names."""
     shared = set(label_values(fixed)) & set(label_values(moving))
-    table = RECIPES / dataset / "labels.csv"
+    table = Path(__file__).parents[1] / "recipes" / RECIPES[dataset] / "labels.csv"
     named = {s.value for s in read_structures(table)} if table.exists() else shared
     if not shared & named:
         raise InputError(f"a pair of {dataset} has no label in common; expected labels of one protocol")
     return sorted(shared & named)
 
 
-def _hearts(folder: Path, split: str) -> list[Pair]:
+def _hearts(subjects: Sequence[Subject]) -> list[Pair]:
     """End-systole (fixed) and end-diastole (moving) of each patient."""
-    names = sorted(name for name, of in read_split(folder).items() if of == split)
-    return [Pair("heart", *(_frame(folder / name, key, split) for key in ("ES", "ED")), affine=False) for name in names]
+    frames = {subject.name: subject for subject in subjects}
+    patients = sorted({subject.group for subject in subjects})
+    return [Pair("heart", frames[f"{patient}-ES"], frames[f"{patient}-ED"], affine=False) for patient in patients]
 
 
-def _frame(folder: Path, key: str, split: str) -> Subject:
-    """The frame that Info.cfg gives for ED or ES."""
-    info = dict(line.split(":", 1) for line in (folder / "Info.cfg").read_text(encoding="utf-8").splitlines() if line)
-    stem = f"{folder.name}_frame{int(info[key]):02d}"
-    return Subject(f"{folder.name}-{key}", folder / f"{stem}.nii.gz", folder / f"{stem}_gt.nii.gz", split)
-
-
-def _atlas_pairs(dataset: str, data: Path, split: str, atlas: str, out: Path) -> list[Pair]:
-    manifest = out / f"{dataset}.csv"
-    importlib.import_module(f"Training.recipes.{dataset}.prepare").main(data, manifest)
-    subjects = read_manifest(manifest)
+def _atlas_pairs(dataset: str, subjects: Sequence[Subject], split: str, atlas: str, out: Path) -> list[Pair]:
+    """Each subject of the split and the atlas."""
     fixed = sorted(choose(subjects, split, labelled=True), key=lambda s: s.name)
     if atlas == "random":
         train = sorted(choose(subjects, "train", labelled=True), key=lambda s: s.name)
         chance = random.Random(1)
         return [Pair(dataset, subject, chance.choice(train)) for subject in fixed]
-    return [Pair(dataset, subject, _atlas(dataset, atlas, subjects, out)) for subject in fixed]
+    moving = _atlas(dataset, atlas, subjects, out)
+    return [Pair(dataset, subject, moving) for subject in fixed]
 
 
 def _atlas(dataset: str, atlas: str, subjects: Sequence[Subject], out: Path) -> Subject:
