@@ -198,7 +198,7 @@ def _significance_panel(axes: Axes, metric: Metric, systems: Sequence[str], test
             difference = test.difference if forward else -test.difference
             color, stars = _verdict(difference, test.p_corrected, metric, palette)
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor=palette.paper, lw=1.5))
-            axes.text(column, row, f"{_signed(difference, metric)}\n{stars}", ha="center", va="center", fontsize=7,
+            axes.text(column, row, f"{_signed(difference, metric)}\n{stars}", ha="center", va="center", fontsize=8,
                       color=_readable_on(color))
     axes.set_xlim(-0.5, max(len(systems), 1) - 0.5)
     axes.set_ylim(max(len(systems), 1) - 0.5, -0.5)
@@ -209,7 +209,8 @@ def _significance_panel(axes: Axes, metric: Metric, systems: Sequence[str], test
     axes.spines[:].set_visible(False)
     overall = next((test for test in tests if (test.test, test.metric) == (FRIEDMAN, metric.key)), None)
     hopeless = any(test.least_p > SIGNIFICANT for test in found.values())
-    axes.set_title(f"{metric.title}: {_friedman(overall)}" + ("\ntoo few subjects for any pair" if hopeless else ""))
+    warning = "\ntoo few subjects for any pair to differ significantly" if hopeless else ""
+    axes.set_title(f"{metric.title}: {_friedman(overall)}{warning}")
 
 
 def _verdict(difference: float, p: float, metric: Metric, palette: Palette) -> tuple[str, str]:
@@ -238,20 +239,19 @@ def _friedman(test: Comparison | None) -> str:
 
 def _weight_cell(axes: Axes, row: int, column: int, dice: np.ndarray, palette: Palette) -> None:
     value = dice[row, column]
-    remarks = ["paper's choice"] if (WEIGHTS[row], WEIGHTS[column]) == PAPERS_WEIGHTS else []
+    remarks = ["(paper)"] if (WEIGHTS[row], WEIGHTS[column]) == PAPERS_WEIGHTS else []
     if math.isnan(value):
         axes.text(column, row, "\n".join(["not run", *remarks]), ha="center", va="center", color=palette.soft)
         return
     low, high = np.nanmin(dice), np.nanmax(dice)
-    remarks += ["best"] if value == high else []
+    remarks = ["best", *remarks] if value == high else remarks
     dark = high > low and (value - low) / (high - low) < 0.5
     axes.text(column, row, "\n".join([f"{value:.3f}", *remarks]), ha="center", va="center",
               color="white" if dark else "black", fontweight="bold" if remarks else "normal")
 
 
 def _signed(value: float, metric: Metric) -> str:
-    text = f"{value:+.{metric.digits}f}"
-    return text.replace("0.", ".", 1) if metric.digits == 3 else text
+    return f"{value:+.{metric.digits}f}".replace("-", "−")
 
 
 def _readable_on(color: str) -> str:

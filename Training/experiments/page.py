@@ -52,7 +52,8 @@ FIGURES: Mapping[str, View] = {
                     "the pairs within each metric. The number is the median difference of row and column."),
     "figure7": View(slices.grids, "A regular grid of the atlas as the deformation carries it, without and with the "
                     "contrastive term (first seed)."),
-    "figure8": View(figures.weights, "Mean Dice over the test subjects for the weights of smoothness and contrast."),
+    "figure8": View(figures.weights, "Mean Dice over the test subjects for the weights of smoothness and contrast; "
+                    "bold: the best, and the paper's choice (α = 1, β = 0.01)."),
 }
 
 
@@ -191,7 +192,7 @@ def _notes(results: Results, dataset: str) -> str:
         ("Training time", _distinct(trained, lambda run: f"{run.budget_minutes:g} min") or page.NO_FIGURE,
          "a run, the same within a table"),
         ("Seeds", _distinct(runs, lambda run: str(run.seed)), ""),
-        ("Device", _distinct(runs, lambda run: run.device), _distinct(runs, lambda run: f"{run.threads} threads")),
+        ("Device", _distinct(runs, lambda run: run.device), _distinct(runs, lambda run: f"threads: {run.threads}")),
         ("Commit", _distinct(runs, lambda run: run.commit), ""),
     ])
 

@@ -61,7 +61,8 @@ def _systems(rows: Sequence[Row]) -> str:
         if row.status == RUN:
             cells = [_spread(row.figure(metric), metric, row.system == best[metric.key]) for metric in METRICS]
             cells += [_small(row.deformation["folding_percent"]), page.number(row.deformation["log_jacobian_sd"], 3),
-                      page.number(row.cost["seconds_per_pair"], 2), page.number(row.cost["train_minutes"], 1),
+                      page.number(row.cost["seconds_per_pair"], 2),
+                      page.number(row.cost["train_minutes"], 1) if row.cost["train_steps"] else page.NO_FIGURE,
                       str(len(row.seeds)), str(row.missing)]
         else:
             cells = [escape(row.status), *[""] * (len(METRICS) + 5)]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import binary_dilation, uniform_filter
 
 from .examples import Example, Plane
 from .figures import LIGHT, Palette, on
@@ -34,6 +34,7 @@ LABEL_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7"
 OPACITY = 0.55
 ZOOMED_SHARE = 0.4  # of a picture's sides
 NAMES_INCHES, TITLES_INCHES = 1.0, 0.9  # beside and above the panels
+NEAR_PIXELS = 3  # of the labels
 GRID_LINES = 28  # along the longer side of a deformation grid
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -198,7 +199,9 @@ def _where_they_differ(planes: Sequence[Plane], *, warped: bool) -> Box:
     """The part of a plane in which the systems disagree most; with the manual labels where they all agree."""
     if warped:
         scaled = [plane.warped / max(float(np.ptp(plane.warped)), 1e-6) for plane in planes if plane.warped is not None]
-        disagreement = np.std(scaled, axis=0)
+        # Far from the labels images differ most where the atlas ends: that is not what the figure is about.
+        near = binary_dilation(planes[0].expected != 0, iterations=NEAR_PIXELS)
+        disagreement = np.std(scaled, axis=0) * near
     else:
         right = np.mean([plane.labels == plane.expected for plane in planes], axis=0)
         disagreement = right * (1 - right)
@@ -258,6 +261,8 @@ def _grid_title(selection: Selection, pair: Pair, drawn: bool) -> str:
     if not drawn:
         return title
     runs = selection.of(*pair)
+    if not any(selection.deformations.get(run.run) for run in runs):
+        return title
     folding, spread = (deformation_mean(selection, runs, key) for key in ("folding_fraction", "log_jacobian_sd"))
     return f"{title}\nall subjects:\n{100 * folding:.2g} % folded\nSD log J {spread:.3f}"
 
