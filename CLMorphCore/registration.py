@@ -30,6 +30,8 @@ class Registration:
     jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
     duration_s  of the steps ``affine`` and ``network``
+    classes     labels of the fixed image by a supervised network, on its grid in the moving image's space, or None;
+                such a network deforms nothing, T is then A
     """
 
     transform: sitk.CompositeTransform
@@ -40,6 +42,7 @@ class Registration:
     folding_fraction: float
     similarity: tuple[float, float]
     duration_s: dict[str, float]
+    classes: sitk.Image | None = None
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
@@ -47,6 +50,11 @@ class Registration:
         if labels:
             return resample_labels(image, self.grid, transform)
         return resample(image, self.grid, transform, outside=0.0)
+
+    def classes_on_fixed(self) -> sitk.Image:
+        """The supervised network's labels, resampled once, onto the fixed image's own grid."""
+        assert self.classes is not None
+        return resample_labels(self.classes, self.grid, self.affine)
 
     def jacobian_on_fixed(self) -> sitk.Image:
         """The determinant of the deformation on the fixed image's grid; 1 outside of the network's grid."""
@@ -88,11 +96,20 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
             inverse = refine_inverse(prediction.inverse, prediction.displacement)
             backward = chain(to_fixed, displacement_transform(inverse, grid))
+        transform, classes = chain(displacement_transform(prediction.displacement, grid), affine), None
+        if prediction.logits is not None:
+            transform, backward = chain(affine), chain(to_fixed)
+            classes = to_image(_classes(prediction.logits, model.network.label_values), grid)
         progress("network", 1.0)
     return Registration(
-        transform=chain(displacement_transform(prediction.displacement, grid), affine), inverse=backward, affine=affine,
-        grid=Grid.of(fixed), jacobian=to_image(determinant, grid), folding_fraction=folding_fraction(determinant),
-        similarity=_similarity(*on_grid, prediction.displacement), duration_s=watch.seconds)
+        transform=transform, inverse=backward, affine=affine, grid=Grid.of(fixed), jacobian=to_image(determinant, grid),
+        folding_fraction=folding_fraction(determinant), similarity=_similarity(*on_grid, prediction.displacement),
+        duration_s=watch.seconds, classes=classes)
+
+
+def _classes(logits: torch.Tensor, label_values: tuple[int, ...]) -> torch.Tensor:
+    """label_values[argmaxₖ logitsₖ]: (1, K, D, H, W) → (1, 1, D, H, W), int32."""
+    return torch.tensor(label_values, dtype=torch.int32)[logits.argmax(dim=1, keepdim=True).cpu()]
 
 
 def _predict(model: Model, fixed: torch.Tensor, moving: torch.Tensor, grid: Grid) -> Prediction:

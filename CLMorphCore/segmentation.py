@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .errors import InputError
 from .geometry import resample
 from .itk_files import write_image
 from .metrics import volumes_ml
-from .models import Atlas, Model
+from .models import Atlas, Model, Structure, default_structures
 from .progress import Progress, Stopwatch, part, silent
 from .registration import Registration, register
 from .report import segmentation_page
@@ -62,6 +62,7 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
             progress: Progress = silent, about: Mapping[str, Any] | None = None) -> Segmentation:
     """Segments ``image`` with the model's atlas, or with one's own.
 
+    A supervised network gives its own classes; the atlas is then what the scan is aligned with and what names them.
     ``affine`` maps the image to the atlas and takes the place of the built-in alignment; ``about`` is added to the
     report. Raises InputError if the model has no atlas and none is given.
     """
@@ -74,7 +75,11 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
     watch = Stopwatch()
     with watch.step("labels"):
         progress("labels", 0.8)
-        labels = registration.warp(atlas.labels, labels=True)
+        if registration.classes is None:
+            labels = registration.warp(atlas.labels, labels=True)
+        else:
+            atlas = replace(atlas, structures=_structures(atlas, model.network.label_values[1:]))
+            labels = registration.classes_on_fixed()
         volumes = volumes_ml(labels)
     duration = registration.duration_s | watch.seconds
     before, after = registration.similarity
@@ -84,6 +89,7 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
         "atlas": {"name": atlas.name},
+        "labels_from": "atlas" if registration.classes is None else "network",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "refinement_steps": 0,
@@ -98,7 +104,16 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
     return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
 
 
+def _structures(atlas: Atlas, values: Sequence[int]) -> tuple[Structure, ...]:
+    """The structures of a supervised network's classes, by the atlas' names where it has them."""
+    named = {s.value: s for s in atlas.structures}
+    return tuple(named.get(s.value, s) for s in default_structures(values))
+
+
 def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Iterator[str]:
+    if registration.classes is not None:
+        yield ("the labels are a supervised network's own, not the atlas'; the transform is the affine alignment, "
+               "nothing was deformed")
     missing = [s.name for s in atlas.structures if s.value not in volumes]
     if missing:
         yield (f"{len(missing)} of {len(atlas.structures)} structures lie outside of the image or are thinner than its "

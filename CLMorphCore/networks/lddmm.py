@@ -40,7 +40,7 @@ class LddmmConfig:
     time_steps: int = 3  # velocities along the path
     weight: float = 0.03  # of the path's energy
     window_voxels: int = 5  # of the local correlation
-    step_voxels: float = 0.5  # change of the map in the first iteration of a level, in its voxels; falls to zero
+    step_voxels: float = 1.0  # change of the map in the first iteration of a level, in its voxels; falls to zero
 
 
 class Lddmm(RegistrationNetwork):

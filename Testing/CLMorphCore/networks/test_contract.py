@@ -36,6 +36,8 @@ VARIANTS = {
     "lvm-s3 for thick slices": ("lvm-s3", {"channels": [4, 8, 8, 8], "flat_levels": 2}),
     "pdd-net": ("pdd-net", {"channels": 4, "capture_voxels": [4, 4, 4]}),
     "pdd-net for thick slices": ("pdd-net", {"channels": 4, "capture_voxels": [4, 6, 1], "flat_levels": 1}),
+    "unet": ("unet", {"channels": [4, 8, 8], "labels": [1]}),
+    "unet for thick slices": ("unet", {"channels": [4, 8, 8], "labels": [1], "flat_levels": 1}),
     "lddmm": ("lddmm", {"iterations": [4, 2]}),
 }
 # variant → (steps, learning rate, share of the dissimilarity that is gone by then) of learning one pair by heart
