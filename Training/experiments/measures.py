@@ -32,6 +32,9 @@ Pair = tuple[str, str]  # system, variant
 Detail = TypeVar("Detail", RegionRow, DeformationRow)
 AS_PUBLISHED: tuple[Pair, ...] = tuple((system, PAPER) for system in SYSTEMS)
 ABLATION_PAIRS: tuple[Pair, ...] = ((SUPERVISED, PAPER), *((OURS, variant) for variant in ABLATION))
+# All terms together are the system as it is: trained once for both tables.
+SAME_RUN: Mapping[Pair, Pair] = {(OURS, WITH_CONTRAST): (OURS, PAPER),
+                                 (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER)}
 WEIGHT_PAIRS: Mapping[Pair, Pair] = {  # (alpha, beta) → the run's system and variant
     (alpha, beta): (OURS, f"alpha={alpha},beta={beta}") for alpha in WEIGHTS for beta in WEIGHTS}
 
@@ -83,8 +86,8 @@ class Selection:
 
     def of(self, system: str, variant: str = PAPER) -> list[Run]:
         """The runs of a system's variant, by seed; none where it was not run."""
-        return sorted((run for run in self.runs if (run.system, run.variant) == (system, variant)),
-                      key=lambda run: run.seed)
+        pairs = {(system, variant), SAME_RUN.get((system, variant), (system, variant))}
+        return sorted((run for run in self.runs if (run.system, run.variant) in pairs), key=lambda run: run.seed)
 
     def region_names(self) -> list[str]:
         """The names of all regions that occur, by their numbers."""
@@ -97,7 +100,7 @@ def select(results: Results, dataset: str, pairs: Iterable[Pair], direction: str
 
     Where trained runs have several budgets, those of the budget that most of them share are shown (the longest such).
     """
-    wanted = set(pairs)
+    wanted = {pair for named in pairs for pair in (named, SAME_RUN.get(named, named))}
     runs = [run for run in results.runs if run.dataset == dataset and (run.system, run.variant) in wanted]
     counts = Counter(run.budget_minutes for run in runs if run.train_steps)
     budget = max(counts, key=lambda minutes: (counts[minutes], minutes), default=math.nan)

@@ -120,3 +120,9 @@ def test_csv_has_empty_cells_where_there_is_no_figure(tmp_path):
         rows = {(row["system"], row["region"]): row for row in csv.DictReader(file)}
     assert rows["clmorph", "all"]["dice"] == "0.6" and rows["clmorph", "all"]["dice_sd"] == ""
     assert rows["faim", "all"]["status"] == "not run" and rows["faim", "all"]["dice"] == ""
+
+
+def test_the_system_itself_is_the_ablations_row_with_all_terms():
+    results = results_of(measured("clmorph", DICE), measured("clmorph-byol", DICE))
+    done = {row.title for row in table3(results, "hippocampus") if row.status != NOT_RUN}
+    assert done == {"recon+smooth+contrast", "recon+smooth+byol"}

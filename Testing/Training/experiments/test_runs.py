@@ -1,0 +1,147 @@
+"""A small data set through the whole of it: prepared once, trained, measured, written down, not run again."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.models import Atlas, Structure
+from CLMorphCore.phantom import make_phantom
+from Training.experiments import __main__ as command
+from Training.experiments import datasets
+from Training.experiments.datasets import common_divisor, prepare_protocol
+from Training.experiments.plan import Planned, planned_runs
+from Training.experiments.runs import configuration, perform
+from Training.experiments.store import BY_PRODUCT, SEGMENTATION, load
+
+SIZE, SPACING_MM = (26, 24, 22), 2.0
+
+
+def body() -> Atlas:
+    """Two labelled ellipsoids in a textured body."""
+    z, y, x = np.meshgrid(*[SPACING_MM * (np.arange(n) - (n - 1) / 2) for n in SIZE[::-1]], indexing="ij")
+    image = np.where((x / 22) ** 2 + (y / 20) ** 2 + (z / 18) ** 2 < 1, 400 + 80 * np.sin(x / 4) * np.cos(y / 5), 0)
+    labels = np.zeros(x.shape, np.uint8)
+    for value, centre in ((1, -8), (2, 8)):
+        inside = ((x - centre) / 6) ** 2 + (y / 8) ** 2 + (z / 7) ** 2 < 1
+        image[inside] += 150 * value
+        labels[inside] = value
+    image, labels = (sitk.GetImageFromArray(a) for a in (image.astype(np.float32), labels))
+    for made in (image, labels):
+        made.SetSpacing([SPACING_MM] * 3)
+    return Atlas("body", image, labels, (Structure(1, "Left", "#d8654f"), Structure(2, "Right", "#4f8fd8")))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Seven made-up hippocampi in the Decathlon's layout."""
+    folder = tmp_path_factory.mktemp("data") / "Task04_Hippocampus"
+    atlas = body()
+    splits = ["train"] * 4 + ["validation"] + ["test"] * 2
+    for n, _ in enumerate(splits):
+        phantom = make_phantom(atlas, seed=n)
+        for kind, image in (("imagesTr", phantom.image), ("labelsTr", sitk.Cast(phantom.labels, sitk.sitkUInt8))):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(folder / kind / f"hippocampus_{n:03d}.nii.gz"))
+    with (folder / "split.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("subject", "split"), *((f"hippocampus_{n:03d}", s) for n, s in enumerate(splits))])
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def protocol(data, tmp_path_factory):
+    return prepare_protocol("hippocampus", data, tmp_path_factory.mktemp("cache"), (16, 16, 16), lambda text: None)
+
+
+def small(planned: Planned) -> Planned:
+    """The same with a network that trains in a second."""
+    return Planned(planned.dataset, planned.system, planned.seed, planned.budget_minutes, planned.variant,
+                   {"network": {"channels": [4, 8, 8], "embedding": 8}, **planned.overrides})
+
+
+@pytest.fixture(scope="module")
+def results(protocol, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    for planned in (Planned("hippocampus", "affine", 0, 0.0), small(Planned("hippocampus", "clmorph", 3, 0.02))):
+        perform(planned, protocol, folder, torch.device("cpu"))
+    return folder
+
+
+def test_what_is_prepared_is_read_again_the_same(data, tmp_path, monkeypatch):
+    first = prepare_protocol("hippocampus", data, tmp_path, (16, 16, 16), lambda text: None)
+    said = []
+    monkeypatch.setattr(datasets, "align", lambda *a, **k: pytest.fail("aligned again"))
+    again = prepare_protocol("hippocampus", data, tmp_path, (16, 16, 16), said.append)
+    assert said == [] and [v.name for v in again.volumes.train] == [v.name for v in first.volumes.train]
+    for a, b in zip(first.volumes.train, again.volumes.train, strict=True):
+        assert torch.equal(a.image, b.image) and torch.equal(a.labels, b.labels)
+
+
+def test_the_initial_alignment_alone_is_a_system(protocol, results):
+    rows = [r for r in load(results).regions if "/affine/" in r.run and r.direction == SEGMENTATION]
+    assert len(rows) == 2 * 2
+    case = protocol.cases[0]
+    (fixed, expected), (_, labels) = case.fixed(), case.moving()
+    dice = dice_per_label(sitk.Cast(resample_labels(labels, Grid.of(fixed), case.affine), sitk.sitkInt32),
+                          sitk.Cast(expected, sitk.sitkInt32))
+    assert {r.region: r.dice for r in rows if r.subject == case.subject} == pytest.approx(dice)
+
+
+def test_a_run_is_measured_in_both_directions_on_every_test_subject(results):
+    found = load(results)
+    rows = [r for r in found.regions if "/clmorph/" in r.run]
+    assert {(r.direction, r.subject, r.region) for r in rows} == {
+        (d, f"hippocampus_{n:03d}", k) for d in (SEGMENTATION, BY_PRODUCT) for n in (5, 6) for k in (1, 2)}
+    assert all(0 <= r.dice <= 1 for r in rows)
+    assert all(0 <= d.folding_fraction <= 1 for d in found.deformations if "/clmorph/" in d.run)
+
+
+def test_a_run_tells_what_it_was(results):
+    run = next(r for r in load(results).runs if r.system == "clmorph")
+    settings = json.loads(run.settings)
+    assert settings["training"]["seed"] == run.seed == 3 and settings["training"]["minutes"] == 0.02
+    assert settings["loss"]["contrast"] == 0.01 and settings["network"]["name"] == "clmorph"
+    assert run.train_seconds >= 1.2 and run.train_steps > 0 and run.parameters > 0 and run.commit
+
+
+def test_every_system_is_configured_for_every_data_set():
+    for name in ("hippocampus", "acdc", "mindboggle101", "lpba40"):
+        settings = datasets.shared_settings(name)
+        configs = [configuration(settings, {1: "one", 2: "two"}, run)
+                   for run in planned_runs("table1", name, minutes=1.0) if run.system != "affine"]
+        assert {c.training.schedule for c in configs} == {"cosine"}
+        assert all(n <= 32 for n in common_divisor(configs))
+
+
+def test_the_command_runs_what_is_missing_and_nothing_else(data, tmp_path, capsys):
+    words = ["table1", "--data", str(data), "--out", str(tmp_path / "out"), "--systems", "affine", "--budget", "0.01",
+             "--threads", "1"]
+    assert command.main(words) == 0
+    assert "1 runs, 1 to do" in capsys.readouterr().out
+    assert (tmp_path / "out" / "report" / "report.html").exists()
+    assert command.main(words) == 0
+    assert "1 runs, 0 to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["table9"], "unknown experiment 'table9'"),
+    (["table1", "--systems", "voxelmorf"], "unknown system 'voxelmorf'; did you mean voxelmorph"),
+    (["table1", "--datasets", "lpba40"], "unknown data set 'lpba40'"),
+    (["table1", "--budget", "-1"], "--budget -1: expected minutes above zero"),
+])
+def test_bad_input_is_one_line(words, expected, data, tmp_path, capsys):
+    assert command.main([*words, "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_data_sets_is_named(tmp_path, capsys):
+    assert command.main(["table1", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "holds none of the data sets lpba40, mindboggle101, acdc, hippocampus" in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""A data set made ready for experiments, once: labels as regions, an atlas, affine maps, volumes for training."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from CLMorphCore import checkpoint
+from CLMorphCore.alignment import align, read_affine
+from CLMorphCore.atlas import build_atlas
+from CLMorphCore.batches import Dataset, load_dataset
+from CLMorphCore.config import Config, from_dict, to_dict
+from CLMorphCore.data import Subject, Volume, choose, read_manifest, read_subject
+from CLMorphCore.errors import InputError
+from CLMorphCore.geometry import chain
+from CLMorphCore.itk_files import write_image, write_transform
+from CLMorphCore.models import Atlas, Structure, read_atlas, save_atlas
+from CLMorphCore.networks import build
+from Training.regions import Region, read_regions, relabel
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+MARKERS = {  # data set → what in the data folder tells that it is there
+    "lpba40": ("LPBA40*", "*/S01.delineation.skullstripped.hdr", "S01/*.hdr"),
+    "mindboggle101": ("Mindboggle101",),
+    "acdc": ("ACDC",),
+    "hippocampus": ("Task04_Hippocampus",),
+}
+# One for all: budgets of minutes are too short for the papers' own, which are for days.
+LEARNING_RATE = 1e-3
+FLAT_LEVELS = {"acdc": 2}  # slices are three times as far apart as voxels in the plane: halved in the plane alone
+ATLAS_CANDIDATES = 40  # train subjects that the typical one is chosen among: their average does not change with more
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test pair: the atlas' labels are warped onto ``fixed``; ``affine`` maps fixed to moving (LPS, mm)."""
+
+    subject: str
+    fixed: Callable[[], tuple[sitk.Image, sitk.Image]]  # image and labels, read when asked for
+    moving: Callable[[], tuple[sitk.Image, sitk.Image]]
+    affine: sitk.Transform
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that the systems share on one data set."""
+
+    name: str
+    settings: dict[str, Any]  # the recipe's sections
+    regions: dict[int, str]
+    volumes: Dataset
+    cases: list[Case]
+    structures: tuple[Structure, ...]
+
+
+def datasets_in(data: Path) -> list[str]:
+    """The data sets of the paper that lie in a folder; InputError if there is none."""
+    found = [name for name, patterns in MARKERS.items() if any(next(data.glob(p), None) for p in patterns)]
+    if not found:
+        raise InputError(f"{data} holds none of the data sets {', '.join(MARKERS)}; see Training/README.md for the "
+                         "folders that are expected")
+    return found
+
+
+def prepare_protocol(name: str, data: Path, cache: Path, divisor: Sequence[int],
+                     say: Callable[[str], None]) -> Protocol:
+    """Reads a data set, or what an earlier call left in ``cache``.
+
+    ``divisor`` (D, H, W): every system's network grid must be divisible by it.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    settings = shared_settings(name)
+    regions = read_regions(RECIPES / name / "regions.csv")
+    structures = _structures(regions)
+    subjects = _with_regions(name, data, cache, regions)
+    if settings["training"].get("moving") == "group":
+        cases = list(_cases_of_groups(choose(subjects, "test", labelled=True)))
+    else:
+        chosen = getattr(_recipe(name), "ATLAS", None)
+        atlas = _atlas(subjects, structures, cache / "atlas", say, chosen)
+        settings["data"]["reference"] = str(cache / "atlas" / "image.nii.gz")
+        cases = list(_cases_of_atlas(choose(subjects, "test", labelled=True), atlas, cache, say,
+                                     affine=settings["data"].get("affine", True)))
+    volumes = _volumes(from_dict(settings), subjects, divisor, cache / "volumes.safetensors", say)
+    return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases, structures)
+
+
+def shared_settings(name: str) -> dict[str, Any]:
+    """What all systems share on a data set, as a tree: the recipe's sections but for the network's and its losses'."""
+    tree = tomllib.loads((RECIPES / name / "config.toml").read_text(encoding="utf-8"))
+    shared = {section: tree[section] for section in ("data", "augment", "training")}
+    shared["training"]["learning_rate"] = LEARNING_RATE
+    return shared | {"network": {"flat_levels": FLAT_LEVELS.get(name, 0)}}
+
+
+def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:
+    """The recipe's subjects with label files that hold regions' numbers, made where they are missing."""
+    _recipe(name).main(data, cache / "subjects.csv")
+    return [_relabelled(s, cache / "regions", regions) for s in read_manifest(cache / "subjects.csv")]
+
+
+def _recipe(name: str) -> ModuleType:
+    return importlib.import_module(f"Training.recipes.{name}.prepare")
+
+
+def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Subject:
+    if subject.labels is None:
+        return subject
+    path = folder / f"{subject.name}.nii.gz"
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        write_image(relabel(read_subject(subject)[1], regions), path)
+    return replace(subject, labels=path)
+
+
+def _structures(regions: Sequence[Region]) -> tuple[Structure, ...]:
+    colours = ("#d8654f", "#4f8fd8", "#6fbf5f", "#e0b040", "#9a6fd0", "#50b8b0", "#c06090")
+    return tuple(Structure(number, name, colours[k % len(colours)])
+                 for k, (number, name) in enumerate((region.number, region.name) for region in regions))
+
+
+def _atlas(subjects: Sequence[Subject], structures: Sequence[Structure], folder: Path,
+           say: Callable[[str], None], chosen: str | None) -> Atlas:
+    """The subject that the recipe names, or the train subject most like the affine average, as the paper chooses it."""
+    if chosen is not None:
+        subject = next(s for s in subjects if s.name == chosen)
+        image, labels = read_subject(subject)
+        save_atlas(folder, Atlas(chosen, image, labels, tuple(structures)))
+    elif not (folder / "labels.csv").exists():
+        candidates = choose(subjects, "train")[:ATLAS_CANDIDATES]
+        say(f"choosing the atlas among {len(candidates)} train subjects")
+        save_atlas(folder, build_atlas(candidates, structures=structures, typical=True))
+    return read_atlas(folder)
+
+
+def _cases_of_atlas(subjects: Sequence[Subject], atlas: Atlas, cache: Path, say: Callable[[str], None], *,
+                    affine: bool) -> Iterator[Case]:
+    for subject in subjects:
+        path = cache / "affine" / f"{subject.name}.h5"
+        if affine and not path.exists():
+            say(f"aligning {subject.name}")
+            to_fixed = align(atlas.image, read_subject(subject)[0])
+            path.parent.mkdir(exist_ok=True)
+            write_transform(chain(to_fixed.GetInverse()), path)
+        transform = read_affine(path) if affine else sitk.AffineTransform(3)
+        yield Case(subject.name, lambda s=subject: read_subject(s), lambda: (atlas.image, atlas.labels), transform)
+
+
+def _cases_of_groups(subjects: Sequence[Subject]) -> Iterator[Case]:
+    """Each patient's first scan (end-diastole) is the atlas of the second (end-systole); no affine is needed."""
+    for group in dict.fromkeys(s.group for s in subjects):
+        first, *others = [s for s in subjects if s.group == group]
+        for other in others:
+            yield Case(other.name, lambda s=other: read_subject(s), lambda s=first: read_subject(s),
+                       sitk.AffineTransform(3))
+
+
+def _volumes(config: Config, subjects: Sequence[Subject], divisor: Sequence[int], path: Path,
+             say: Callable[[str], None]) -> Dataset:
+    """The volumes of train and validation on the network's grid; prepared once, then read from ``path``."""
+    if not path.exists():
+        say("preparing the volumes of train and validation")
+        _save_volumes(path, load_dataset(config, subjects, divisor=divisor), config)
+    tensors, header = checkpoint.load(path)
+    volumes = {split: [Volume(v["name"], tensors[f"{split}.{n}.image"].float(), tensors.get(f"{split}.{n}.labels"),
+                              v["group"]) for n, v in enumerate(header[split])] for split in ("train", "validation")}
+    return Dataset(tensors.get("reference"), **volumes)
+
+
+def _save_volumes(path: Path, data: Dataset, config: Config) -> None:
+    tensors, header = {}, {"config": to_dict(config)}
+    if data.reference is not None:
+        tensors["reference"] = data.reference
+    for split in ("train", "validation"):
+        header[split] = [{"name": v.name, "group": v.group} for v in getattr(data, split)]
+        for n, volume in enumerate(getattr(data, split)):
+            tensors[f"{split}.{n}.image"] = volume.image
+            if volume.labels is not None:
+                tensors[f"{split}.{n}.labels"] = volume.labels
+    checkpoint.save(path, tensors, header)
+
+
+def common_divisor(configs: Sequence[Config]) -> tuple[int, ...]:
+    """The least (D, H, W) that every network's divisor divides."""
+    divisors = [build(c.network.name, c.network.settings).divisor for c in configs]
+    return tuple(reduce(lambda a, b: int(np.lcm(a, b)), axis) for axis in zip(*divisors, strict=True))

@@ -1,0 +1,151 @@
+"""One run: train a system on a data set, segment its test subjects, measure, write down."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore import checkpoint
+from CLMorphCore.config import Config, from_dict, to_dict
+from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
+from CLMorphCore.models import Atlas, Model, Structure
+from CLMorphCore.networks import build, system
+from CLMorphCore.progress import Progress, part, silent
+from CLMorphCore.registration import Registration
+from CLMorphCore.segmentation import segment
+from CLMorphCore.training import fit
+
+from .datasets import Case, Protocol
+from .plan import AFFINE, SUPERVISED, UNTRAINED, Planned
+from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
+
+NO_LIMIT = 1_000_000  # steps: the minutes end a training
+TRAINING = 0.8  # share of a run's progress
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system found for a case: labels on the fixed image's grid, and the registration where there is one."""
+
+    labels: sitk.Image
+    registration: Registration | None
+    seconds: float
+
+
+def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Planned) -> Config:
+    """The settings of a run: the recipe's, the losses of the system's own paper, the variant's, seed and budget."""
+    names = system(planned.system).settings.__dataclass_fields__
+    network = {"name": planned.system} | {k: v for k, v in settings["network"].items() if k in names}
+    if planned.system == SUPERVISED:
+        network["labels"] = sorted(regions)
+    training = {"seed": planned.seed, "minutes": planned.budget_minutes, "steps": NO_LIMIT, "validate_every": NO_LIMIT}
+    tree = settings | {"network": network, "training": settings["training"] | training}
+    for section, values in planned.overrides.items():
+        tree[section] = tree.get(section, {}) | values
+    return from_dict(tree)
+
+
+def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.device,
+            progress: Progress = silent) -> Results:
+    """Trains, evaluates on every test case in both directions, and adds the run to the results folder.
+
+    An interrupted training goes on from its checkpoint.
+    """
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
+    regions: list[RegionRow] = []
+    deformations: list[DeformationRow] = []
+    example = None
+    directions = (SEGMENTATION,) if planned.system == SUPERVISED else (SEGMENTATION, BY_PRODUCT)
+    for n, case in enumerate(protocol.cases):
+        progress(f"{planned.name}: {case.subject}", TRAINING + (1 - TRAINING) * n / len(protocol.cases))
+        for direction in directions:
+            found, expected, answer = _solved(case, direction, model, protocol.structures)
+            regions += _region_rows(planned.name, direction, case.subject, answer.labels, expected, protocol.regions)
+            deformations.append(_deformation_row(planned.name, direction, case.subject, answer, found))
+            if example is None:
+                example = _example(case.subject, found, expected, answer, case.moving()[0])
+    seconds = [row.seconds for row in deformations]
+    run = Run(planned.dataset, planned.system, planned.variant, planned.seed, planned.budget_minutes,
+              settings=json.dumps(to_dict(model.config)) if model else "{}", commit=_commit(), started=started,
+              device=str(device), threads=torch.get_num_threads(),
+              parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
+              train_steps=int(header.get("step", 0)), train_seconds=float(header.get("seconds", 0.0)),
+              seconds_per_pair=sum(seconds) / len(seconds))
+    return add(results, run, regions, deformations, example)
+
+
+def _trained(planned: Planned, protocol: Protocol, work: Path, device: torch.device,
+             progress: Progress) -> tuple[Model | None, dict[str, Any]]:
+    """The model of a run, and its training state's header; (None, {}) for the affine alignment alone."""
+    if planned.system == AFFINE:
+        return None, {}
+    config = configuration(protocol.settings, protocol.regions, planned)
+    folder = work / planned.name
+    network = build(config.network.name, config.network.settings)
+    header: dict[str, Any] = {}
+    if planned.system not in UNTRAINED:
+        state = folder / "checkpoint.safetensors"
+        fit(config, protocol.volumes, folder, device=device, resume=state.exists(),
+            progress=lambda text, fraction: progress(f"{planned.name}: {text}", fraction))
+        checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
+        header = checkpoint.load(state)[1]
+    return Model(planned.system, folder, config, {}, network.to(device).eval(), ()), header
+
+
+def _solved(case: Case, direction: str, model: Model | None,
+            structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image, Answer]:
+    """(image, its manual labels, what was found) of a case; the by-product is the same with the roles swapped."""
+    (image, expected), (moving, labels), affine = case.fixed(), case.moving(), case.affine
+    if direction == BY_PRODUCT:
+        (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
+    if model is None:
+        return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
+    found = segment(image, model, atlas=Atlas("moving", moving, labels, tuple(structures)), affine=affine)
+    return image, expected, Answer(found.labels, found.registration, found.registration.duration_s["network"])
+
+
+def _region_rows(run: str, direction: str, subject: str, found: sitk.Image, expected: sitk.Image,
+                 regions: dict[int, str]) -> list[RegionRow]:
+    found, expected = (sitk.Cast(image, sitk.sitkInt32) for image in (found, expected))
+    return [RegionRow(run, direction, subject, number, regions[number], m.status, m.dice, m.hd_mm, m.hd95_mm, m.assd_mm)
+            for number, m in compare_labels(found, expected, sorted(regions)).items()]
+
+
+def _deformation_row(run: str, direction: str, subject: str, answer: Answer, image: sitk.Image) -> DeformationRow:
+    registration, none = answer.registration, float("nan")
+    if registration is None:
+        return DeformationRow(run, direction, subject, none, none, none, answer.seconds)
+    there_and_back = none
+    if registration.inverse is not None:
+        there_and_back = inverse_consistency(registration.transform, registration.inverse, image).mean_mm
+    return DeformationRow(run, direction, subject, registration.folding_fraction,
+                          log_jacobian_std(registration.jacobian), there_and_back, answer.seconds)
+
+
+def _example(subject: str, image: sitk.Image, expected: sitk.Image, answer: Answer, moving: sitk.Image) -> Example:
+    registration = answer.registration
+    if registration is None:
+        return Example.cut(subject, image, expected, answer.labels)
+    return Example.cut(subject, image, expected, answer.labels, warped=registration.warp(moving),
+                       transform=registration.transform, affine=registration.affine)
+
+
+def _commit() -> str:
+    """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
+    here = Path(__file__).parent
+    try:
+        asked = [subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+                 for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return asked[0] + "+" * bool(asked[1])
