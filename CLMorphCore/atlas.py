@@ -12,7 +12,7 @@ from torch import Tensor
 from .alignment import align
 from .data import Subject, choose, read_subject
 from .errors import InputError
-from .geometry import Grid, chain, resample, to_image, to_tensor
+from .geometry import Grid, chain, resample, resample_labels, to_image, to_tensor
 from .models import Atlas, Model, Structure, default_structures, label_values
 from .preprocessing import normalise
 from .progress import Progress, part, silent
@@ -34,24 +34,8 @@ def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, roun
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
     average is the atlas, as in the paper. Raises InputError without labelled subjects.
     """
-    train = choose(subjects, "train")
-    if not any(s.labels for s in train):
-        raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
-    images, labels = [], []
-    for index, subject in enumerate(train):
-        progress(f"reading {index + 1}/{len(train)}", 0.05 * index / len(train))
-        for kept, read in zip((images, labels), read_subject(subject), strict=True):
-            kept.append(read)
-
-    passes = 2 + (rounds if model is not None else 0)
-    template = _scaled(images[0])
-    maps: list[sitk.Transform] = []
-    for index in range(passes):
-        step = part(progress, 0.05 + 0.9 * index / passes, 0.05 + 0.9 * (index + 1) / passes)
-        found = [_to_subject(template, image, model if index >= 2 else None, step, index, n / len(images))
-                 for n, image in enumerate(images)]
-        maps = _centred(found, Grid.of(template))
-        template = _average(images, maps, Grid.of(template))
+    train, images, labels = _read(subjects, part(progress, 0.0, 0.05))
+    template, maps = _template(images, model, rounds, part(progress, 0.05, 0.95))
     progress("labels", 0.95)
     if typical:
         best = max(range(len(images)), key=lambda n: _agreement(template, images[n], maps[n]) if labels[n] else -2.0)
@@ -60,6 +44,62 @@ def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, roun
              for of, to in zip(labels, maps, strict=True) if of is not None]
     voted = vote(votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
     return _atlas(name, template, voted, structures)
+
+
+def build_each(subjects: Sequence[Subject], *, reference: sitk.Image | None = None,
+               structures: Sequence[Structure] | None = None, progress: Progress = silent) -> list[Atlas]:
+    """Every labelled subject of the train split as an atlas of its own, all affinely on one grid: for label fusion.
+
+    The grid is that of ``reference``, a model's atlas for instance, or else of the subjects' affine average. Raises
+    InputError without labelled subjects.
+    """
+    train, images, labels = _read([s for s in subjects if s.labels is not None], part(progress, 0.0, 0.05))
+    if reference is None:
+        reference, maps = _template(images, None, 0, part(progress, 0.05, 0.95))
+    else:
+        maps = [_to_subject(reference, image, None, part(progress, 0.05, 0.95), 0, n / len(images))
+                for n, image in enumerate(images)]
+    progress("labels", 0.95)
+    grid = Grid.of(reference)
+    return [_atlas(subject.name, _as_stored(image, grid, to), resample_labels(of, grid, to), structures)
+            for subject, image, of, to in zip(train, images, labels, maps, strict=True)]
+
+
+def _read(subjects: Sequence[Subject],
+          progress: Progress) -> tuple[list[Subject], list[sitk.Image], list[sitk.Image | None]]:
+    """The subjects of the train split with their images and labels; InputError if none of them has labels."""
+    train = choose(subjects, "train")
+    if not any(s.labels for s in train):
+        raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
+    images, labels = [], []
+    for index, subject in enumerate(train):
+        progress(f"reading {index + 1}/{len(train)}", index / len(train))
+        for kept, read in zip((images, labels), read_subject(subject), strict=True):
+            kept.append(read)
+    return train, images, labels
+
+
+def _template(images: Sequence[sitk.Image], model: Model | None, rounds: int,
+              progress: Progress) -> tuple[sitk.Image, list[sitk.Transform]]:
+    """The average image, and the maps from it to every image, after two affine rounds and ``rounds`` of the model."""
+    passes = 2 + (rounds if model is not None else 0)
+    template = _scaled(images[0])
+    maps: list[sitk.Transform] = []
+    for index in range(passes):
+        step = part(progress, index / passes, (index + 1) / passes)
+        found = [_to_subject(template, image, model if index >= 2 else None, step, index, n / len(images))
+                 for n, image in enumerate(images)]
+        maps = _centred(found, Grid.of(template))
+        template = _average(images, maps, Grid.of(template))
+    return template, maps
+
+
+def _as_stored(image: sitk.Image, grid: Grid, transform: sitk.Transform) -> sitk.Image:
+    """An image on another grid, in its own type: whole numbers stay so, because they take a fraction of the room."""
+    on_grid = resample(image, grid, transform)
+    if "integer" not in image.GetPixelIDTypeAsString():
+        return on_grid
+    return sitk.Cast(sitk.Round(on_grid), image.GetPixelID())
 
 
 def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk.Image:

@@ -105,6 +105,14 @@ def _atlas_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
     parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of its labels")
+    parser.add_argument("--atlas-dir", type=Path, metavar="DIR", help="several atlases in one space instead of the "
+                        "model's: what build-atlas --each writes; their labels are fused")
+    parser.add_argument("--atlases", type=_above_zero, metavar="K", help="fuse the labels of the K atlases, of the "
+                        "model or of --atlas-dir, whose local correlation with the scan is greatest after the affine "
+                        "alignment (default: the model's first one alone, all of --atlas-dir)")
+    parser.add_argument("--fusion", choices=("majority", "similarity", "staple"), default="similarity",
+                        help="how several atlases vote: all the same, by how much each resembles the scan at a place, "
+                        "or by STAPLE's reliability (default: similarity)")
 
 
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -162,6 +170,8 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
                         help="rounds of registration to the average (default: 3)")
     parser.add_argument("--typical", action="store_true",
                         help="the subject most similar to the average instead of the average (the paper's way)")
+    parser.add_argument("--each", action="store_true", help="every labelled subject as an atlas of its own in a folder "
+                        "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion")
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from . import config as settings
 from .alignment import read_affine
-from .atlas import build_atlas
+from .atlas import build_atlas, build_each
 from .data import read_manifest
 from .devices import choose_device, use_threads
 from .errors import InputError
@@ -29,6 +29,7 @@ from .models import (
     make_atlas,
     model_folder,
     models_without_weights,
+    read_atlases,
     read_card,
     read_structures,
     save_atlas,
@@ -52,13 +53,13 @@ def run(options: Namespace, reporter: Reporter) -> None:
 def _segment(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     model = _model(options)
-    atlas, affine = _own_atlas(options), _affine(options)
+    atlases, affine = _own_atlases(options), _affine(options)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
         image = read_image(options.image)
-    found = segment(image, model, atlas=atlas, affine=affine, progress=part(reporter, 0.05, 0.6),
-                    about={"image": str(options.image)})
+    found = segment(image, model, atlases=atlases, fusion=options.fusion, most_similar=options.atlases, affine=affine,
+                    progress=part(reporter, 0.05, 0.6), about={"image": str(options.image)})
     found.report["duration_s"] = watch.seconds | found.report["duration_s"]
     with folder_written_whole(options.output) as folder:
         found.save(folder, part(reporter, 0.6, 0.98))
@@ -74,8 +75,7 @@ def _register(options: Namespace, reporter: Reporter) -> None:
     found = register(fixed, moving, model, affine=affine, progress=part(reporter, 0.05, 0.8))
     report = {"fixed": str(options.fixed), "moving": str(options.moving), "model": model.name,
               "folding_fraction": found.folding_fraction,
-              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True)),
-              "duration_s": found.duration_s}
+              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True))}
     with folder_written_whole(options.output) as folder:
         reporter("writing", 0.8)
         found.save(folder)
@@ -95,7 +95,8 @@ def _train(options: Namespace, reporter: Reporter) -> None:
 
 def _evaluate(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
-    found = evaluate(_model(options), read_manifest(options.data), split=options.split, atlas=_own_atlas(options),
+    found = evaluate(_model(options), read_manifest(options.data), split=options.split,
+                     atlases=_own_atlases(options), fusion=options.fusion, most_similar=options.atlases,
                      progress=reporter)
     found.save(options.output)
     s = found.summary
@@ -105,10 +106,18 @@ def _evaluate(options: Namespace, reporter: Reporter) -> None:
 
 def _build_atlas(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
-    atlas = build_atlas(
-        read_manifest(options.data), model=_model(options) if options.model else None, rounds=options.rounds,
-        structures=read_structures(options.label_names) if options.label_names else None, typical=options.typical,
-        name=options.output.name, progress=reporter)
+    subjects, model = read_manifest(options.data), _model(options) if options.model else None
+    structures = read_structures(options.label_names) if options.label_names else None
+    if options.each:
+        reference = model.atlases[0].image if model is not None and model.atlases else None
+        atlases = build_each(subjects, reference=reference, structures=structures, progress=reporter)
+        with folder_written_whole(options.output) as folder:
+            for atlas in atlases:
+                save_atlas(folder / atlas.name, atlas)
+        _done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
+        return
+    atlas = build_atlas(subjects, model=model, rounds=options.rounds, structures=structures, typical=options.typical,
+                        name=options.output.name, progress=reporter)
     save_atlas(options.output, atlas)
     _done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")
 
@@ -137,6 +146,8 @@ def _demo(options: Namespace, reporter: Reporter) -> None:
     write_image(phantom.image, options.image)
     write_image(phantom.labels, options.output / "subject_labels.nii.gz")
     options.atlas = options.atlas_labels = options.label_names = options.affine = None
+    options.atlas_dir = options.atlases = None
+    options.fusion = "similarity"
     _segment(options, reporter)
     scores = dice_per_label(sitk.ReadImage(str(options.output / "labels.nii.gz")), phantom.labels)
     print(f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
@@ -145,6 +156,18 @@ def _demo(options: Namespace, reporter: Reporter) -> None:
 
 def _model(options: Namespace) -> Model:
     return load_model(options.model, choose_device(options.device))
+
+
+def _own_atlases(options: Namespace) -> list[Atlas] | None:
+    """The atlases that the options give, or None for the model's."""
+    single = (options.atlas, options.atlas_labels, options.label_names)
+    if options.atlas_dir is None:
+        atlas = _own_atlas(options)
+        return None if atlas is None else [atlas]
+    if any(option is not None for option in single):
+        raise InputError("--atlas-dir is given with --atlas, --atlas-labels or --label-names; give one atlas or a "
+                         "folder of several, not both")
+    return list(read_atlases(options.atlas_dir))
 
 
 def _own_atlas(options: Namespace) -> Atlas | None:

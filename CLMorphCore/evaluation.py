@@ -16,8 +16,9 @@ import SimpleITK as sitk
 from .data import Subject, choose, read_subject
 from .errors import InputError
 from .files import folder_written_whole
+from .fusion import AtlasSet, choose_atlases
 from .metrics import compare_labels, dice_per_label
-from .models import Atlas, Model
+from .models import Atlas, Model, Structure
 from .progress import Progress, part, silent
 from .report_evaluation import evaluation_page
 from .segmentation import segment
@@ -58,15 +59,18 @@ class Evaluation:
             (temporary / "report.html").write_text(evaluation_page(rows, self.summary), encoding="utf-8")
 
 
-def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test", atlas: Atlas | None = None,
+def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test",
+             atlases: Sequence[Atlas] | None = None, fusion: str = "similarity", most_similar: int | None = None,
              progress: Progress = silent) -> Evaluation:
     """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
 
-    Structures that the atlas and the subject share are measured; InputError if there is no subject or none is shared.
+    ``atlases``, ``fusion`` and ``most_similar`` are those of ``segment``. Structures that the atlases and the subject
+    share are measured; InputError if there is no subject or none is shared.
     """
     chosen = choose(subjects, split, labelled=True)
     if not chosen:
         raise InputError(f"the manifest has no labelled subject with split {split}; nothing to evaluate")
+    used = choose_atlases(model, atlases, most_similar)
     rows: list[Row] = []
     folds, seconds = [], []
     for index, subject in enumerate(chosen):
@@ -74,11 +78,12 @@ def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test", 
         at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
         image, labels = read_subject(subject)
         began = time.monotonic()
-        found = segment(image, model, atlas=atlas, progress=at)
+        found = segment(image, model, atlases=used if isinstance(used, AtlasSet) else [used], fusion=fusion,
+                        most_similar=most_similar, progress=at)
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
-        rows += _rows(subject.name, found.atlas, found.labels, before, labels)
+        rows += _rows(subject.name, found.structures, found.labels, before, labels)
     summary = {"model": model.name, "split": split, "subjects": len(chosen),
                "dice_affine": _mean(rows, "dice_affine"), "dice": _mean(rows, "dice"),
                "dice_sd_over_subjects": _spread(rows), "hd95_mm": _mean(rows, "hd95_mm"),
@@ -87,8 +92,9 @@ def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test", 
     return Evaluation(rows, summary)
 
 
-def _rows(subject: str, atlas: Atlas, found: sitk.Image, before: sitk.Image, expected: sitk.Image) -> list[Row]:
-    known = {s.value: s.name for s in atlas.structures}
+def _rows(subject: str, structures: Sequence[Structure], found: sitk.Image, before: sitk.Image,
+          expected: sitk.Image) -> list[Row]:
+    known = {s.value: s.name for s in structures}
     shared = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v in known]
     if not shared:
         raise InputError(f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "

@@ -134,6 +134,15 @@ def write_card(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_atlases(folder: Path) -> tuple[Atlas, ...]:
+    """The atlases in the folders below ``folder``, by name; InputError where there is none."""
+    found = tuple(read_atlas(path) for path in sorted(folder.glob("*")) if path.is_dir())
+    if not found:
+        raise InputError(f"{folder} holds no atlas; expected folders with image.nii.gz, labels.nii.gz and labels.csv, "
+                         "as clmorph build-atlas --each writes them")
+    return found
+
+
 def read_atlas(folder: Path) -> Atlas:
     """The atlas in a folder: image.nii.gz, labels.nii.gz, labels.csv."""
     return make_atlas(folder.name, folder / "image.nii.gz", folder / "labels.nii.gz", folder / "labels.csv")

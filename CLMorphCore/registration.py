@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import SimpleITK as sitk
 import torch
+from torch import Tensor
 
 from .alignment import align
 from .data import network_grid, network_input
@@ -18,6 +20,19 @@ from .models import Model
 from .networks import Prediction
 from .progress import Progress, Stopwatch, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, warp
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images on the network's grid, (1, 1, D, H, W), normalised; the fixed one was brought there by the affine."""
+
+    grid: Grid
+    fixed: Tensor
+    moving: Tensor
+
+    def similarity(self) -> float:
+        """Mean local normalised cross-correlation over the fixed image's foreground."""
+        return local_correlation_map(self.fixed, self.moving)[self.fixed > self.fixed.min()].mean().item()
 
 
 @dataclass(frozen=True)
@@ -78,51 +93,61 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
     """
     watch = Stopwatch()
     with watch.step("affine"):
-        progress("affine", 0.0)
-        # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
-        if affine is None:
-            to_fixed = align(moving, fixed, step=lambda: progress("affine", 0.0))
-            affine = to_fixed.GetInverse()
-        else:
-            to_fixed = affine.GetInverse()
+        affine, to_fixed = affine_pair(fixed, moving, affine, lambda: progress("affine", 0.0))
     with watch.step("network"):
         progress("network", 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-        on_grid = [network_input(fixed, grid, to_fixed).to(model.device), network_input(moving, grid).to(model.device)]
-        prediction = _predict(model, *on_grid, grid)
-        determinant = jacobian_determinant(prediction.displacement)
-        backward = None
-        if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
-            inverse = refine_inverse(prediction.inverse, prediction.displacement)
-            backward = chain(to_fixed, displacement_transform(inverse, grid))
-        transform, classes = chain(displacement_transform(prediction.displacement, grid), affine), None
-        if prediction.logits is not None:
-            transform, backward = chain(affine), chain(to_fixed)
-            classes = to_image(_classes(prediction.logits, model.network.label_values), grid)
+        pair = Pair(grid, *(network_input(*image).to(model.device)
+                            for image in ((fixed, grid, to_fixed), (moving, grid))))
+        found = registration_of(_predict(model, pair), pair, Grid.of(fixed), affine, to_fixed, model)
         progress("network", 1.0)
+    found.duration_s.update(watch.seconds)
+    return found
+
+
+def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None,
+                step: Callable[[], None] = lambda: None) -> tuple[sitk.Transform, sitk.Transform]:
+    """A and A⁻¹: the affine fixed → moving, ``affine`` where it is given, and its inverse."""
+    step()
+    if affine is not None:
+        return affine, affine.GetInverse()
+    # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
+    to_fixed = align(moving, fixed, step=step)
+    return to_fixed.GetInverse(), to_fixed
+
+
+def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk.Transform,
+                    to_fixed: sitk.Transform, model: Model) -> Registration:
+    """The network's answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
+    determinant = jacobian_determinant(prediction.displacement)
+    backward = None
+    if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
+        inverse = refine_inverse(prediction.inverse, prediction.displacement)
+        backward = chain(to_fixed, displacement_transform(inverse, pair.grid))
+    transform, classes = chain(displacement_transform(prediction.displacement, pair.grid), affine), None
+    if prediction.logits is not None:
+        transform, backward = chain(affine), chain(to_fixed)
+        classes = to_image(_classes(prediction.logits, model.network.label_values), pair.grid)
     return Registration(
-        transform=transform, inverse=backward, affine=affine, grid=Grid.of(fixed), jacobian=to_image(determinant, grid),
-        folding_fraction=folding_fraction(determinant), similarity=_similarity(*on_grid, prediction.displacement),
-        duration_s=watch.seconds, classes=classes)
+        transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
+        folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
+        duration_s={}, classes=classes)
 
 
-def _classes(logits: torch.Tensor, label_values: tuple[int, ...]) -> torch.Tensor:
+def _classes(logits: Tensor, label_values: tuple[int, ...]) -> Tensor:
     """label_values[argmaxₖ logitsₖ]: (1, K, D, H, W) → (1, 1, D, H, W), int32."""
     return torch.tensor(label_values, dtype=torch.int32)[logits.argmax(dim=1, keepdim=True).cpu()]
 
 
-def _predict(model: Model, fixed: torch.Tensor, moving: torch.Tensor, grid: Grid) -> Prediction:
+def _predict(model: Model, pair: Pair) -> Prediction:
     try:
-        return model.network(fixed, moving)
+        return model.network(pair.fixed, pair.moving)
     except torch.OutOfMemoryError:
-        raise CLMorphError(f"the network's grid {grid.size} does not fit into the memory of {fixed.device}; "
+        raise CLMorphError(f"the network's grid {pair.grid.size} does not fit into the memory of {pair.fixed.device}; "
                            "use --device cpu, or an atlas cropped to the organ") from None
 
 
-def _similarity(fixed: torch.Tensor, moving: torch.Tensor, displacement: torch.Tensor) -> tuple[float, float]:
+def _similarity(pair: Pair, displacement: Tensor) -> tuple[float, float]:
     """Mean local correlation over the fixed foreground, with the moving image as it is and warped."""
-    inside = fixed > fixed.min()
-    before, after = (local_correlation_map(fixed, image)[inside].mean().item()
-                     for image in (moving, warp(moving, displacement)))
-    return before, after
+    return pair.similarity(), replace(pair, moving=warp(pair.moving, displacement)).similarity()

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .errors import InputError
+from .fusion import AtlasSet, choose_atlases, fuse, structures_of
 from .geometry import resample
 from .itk_files import write_image
 from .metrics import volumes_ml
@@ -25,10 +25,14 @@ from .report import segmentation_page
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels on the scan's own grid, the registration behind them, and the figures of the report."""
+    """Labels on the scan's own grid, the registration behind them, and the figures of the report.
+
+    Of several atlases ``atlas`` is the most similar one, ``registration`` its own, and ``structures`` are those of all.
+    """
 
     image: sitk.Image
     atlas: Atlas
+    structures: tuple[Structure, ...]
     labels: sitk.Image
     registration: Registration
     report: dict[str, Any]
@@ -58,29 +62,31 @@ class Segmentation:
         (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affine: sitk.Transform | None = None,
+def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | AtlasSet | None = None,
+            fusion: str = "similarity", most_similar: int | None = None, affine: sitk.Transform | None = None,
             progress: Progress = silent, about: Mapping[str, Any] | None = None) -> Segmentation:
-    """Segments ``image`` with the model's atlas, or with one's own.
+    """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     A supervised network gives its own classes; the atlas is then what the scan is aligned with and what names them.
-    ``affine`` maps the image to the atlas and takes the place of the built-in alignment; ``about`` is added to the
-    report. Raises InputError if the model has no atlas and none is given.
+    ``atlases`` that are several lie in one space (``fusion.prepare``, which a caller with many scans calls once);
+    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
+    the image to the atlas and takes the place of the built-in alignment; ``about`` is added to the report. Raises
+    InputError if the model has no atlas and none is given, and for what ``fusion`` cannot do.
     """
-    if atlas is None:
-        if not model.atlases:
-            raise InputError(f"model {model.name} has no atlas; give one with --atlas IMAGE --atlas-labels LABELS, "
-                             "or make one with clmorph build-atlas")
-        atlas = model.atlases[0]
-    registration = register(image, atlas.image, model, affine=affine, progress=part(progress, 0.0, 0.8))
+    chosen = choose_atlases(model, atlases, most_similar)
     watch = Stopwatch()
-    with watch.step("labels"):
-        progress("labels", 0.8)
-        if registration.classes is None:
-            labels = registration.warp(atlas.labels, labels=True)
-        else:
-            atlas = replace(atlas, structures=_structures(atlas, model.network.label_values[1:]))
-            labels = registration.classes_on_fixed()
-        volumes = volumes_ml(labels)
+    if isinstance(chosen, AtlasSet):
+        fused = fuse(image, model, chosen, method=fusion, most_similar=most_similar, affine=affine,
+                     progress=part(progress, 0.0, 0.9))
+        registration, labels, used = fused.registration, fused.labels, fused.atlases
+    else:
+        registration = register(image, chosen.image, model, affine=affine, progress=part(progress, 0.0, 0.8))
+        with watch.step("labels"):
+            progress("labels", 0.8)
+            one, labels = _of_one(chosen, registration, model)
+            used = (one,)
+    structures = structures_of(used)
+    volumes = volumes_ml(labels)
     duration = registration.duration_s | watch.seconds
     before, after = registration.similarity
     report = {
@@ -88,20 +94,30 @@ def segment(image: sitk.Image, model: Model, *, atlas: Atlas | None = None, affi
         "image": "unnamed image",  # the caller knows its file
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
-        "atlas": {"name": atlas.name},
+        "atlas": {"name": used[0].name},
         "labels_from": "atlas" if registration.classes is None else "network",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "refinement_steps": 0,
         "structures": [{"value": s.value, "name": s.name, "color": s.color, "terminology": s.terminology,
-                        "volume_ml": round(volumes.get(s.value, 0.0), 4)} for s in atlas.structures],
+                        "volume_ml": round(volumes.get(s.value, 0.0), 4)} for s in structures],
         "similarity": {"measure": "local normalised cross-correlation", "affine": round(before, 4),
                        "warped": round(after, 4)},
         "folding_fraction": registration.folding_fraction,
         "duration_s": duration | {"total": round(sum(duration.values()), 2)},
-        "warnings": list(_warnings(atlas, volumes, registration)),
+        "warnings": list(_warnings(structures, volumes, registration)),
     }
-    return Segmentation(image, atlas, labels, registration, report | dict(about or {}))
+    if len(used) > 1:
+        report["fusion"] = {"method": fusion, "atlases": [atlas.name for atlas in used]}
+    return Segmentation(image, used[0], structures, labels, registration, report | dict(about or {}))
+
+
+def _of_one(atlas: Atlas, registration: Registration, model: Model) -> tuple[Atlas, sitk.Image]:
+    """The labels that a single atlas gives, or a supervised network itself, and the atlas with their structures."""
+    if registration.classes is None:
+        return atlas, registration.warp(atlas.labels, labels=True)
+    return (replace(atlas, structures=_structures(atlas, model.network.label_values[1:])),
+            registration.classes_on_fixed())
 
 
 def _structures(atlas: Atlas, values: Sequence[int]) -> tuple[Structure, ...]:
@@ -110,13 +126,14 @@ def _structures(atlas: Atlas, values: Sequence[int]) -> tuple[Structure, ...]:
     return tuple(named.get(s.value, s) for s in default_structures(values))
 
 
-def _warnings(atlas: Atlas, volumes: Mapping[int, float], registration: Registration) -> Iterator[str]:
+def _warnings(structures: Sequence[Structure], volumes: Mapping[int, float],
+              registration: Registration) -> Iterator[str]:
     if registration.classes is not None:
         yield ("the labels are a supervised network's own, not the atlas'; the transform is the affine alignment, "
                "nothing was deformed")
-    missing = [s.name for s in atlas.structures if s.value not in volumes]
+    missing = [s.name for s in structures if s.value not in volumes]
     if missing:
-        yield (f"{len(missing)} of {len(atlas.structures)} structures lie outside of the image or are thinner than its "
+        yield (f"{len(missing)} of {len(structures)} structures lie outside of the image or are thinner than its "
                f"voxels: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
     if registration.folding_fraction > 1e-3:
         yield f"{registration.folding_fraction:.2%} of the deformation folds; look at the Jacobian map"

@@ -48,6 +48,14 @@ class RegistrationNetwork(nn.Module):
     def begin_step(self, fraction: float) -> None:
         """Called before each training step with the share of the training that is done: for training in stages."""
 
+    def features_of(self, image: Tensor) -> Any:
+        """What ``match`` needs of one image (B, 1, D, H, W), whichever its partner: computed once, used with many."""
+        return image
+
+    def match(self, fixed: Any, moving: Any) -> Prediction:
+        """The same as ``forward`` on the images that the two features are of."""
+        return self(fixed, moving)
+
 
 @dataclass(frozen=True)
 class System:

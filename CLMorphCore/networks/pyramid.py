@@ -51,20 +51,28 @@ class Pyramid(Siamese):
             level.head = field_head(level.head.in_channels)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        of_fixed, of_moving = self.encode(fixed, moving)
-        forward = backward = torch.zeros_like(of_fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
+        return self.match(*self.encode(fixed, moving))
+
+    def features_of(self, image: Tensor) -> list[Tensor]:
+        """The levels of the encoder; of those that ``match`` does not need only the shape is kept."""
+        needed = min(self.config.field_level, CONTRAST_LEVEL)
+        return [level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
+                for index, level in enumerate(self.encoder(image))]
+
+    def match(self, fixed: list[Tensor], moving: list[Tensor]) -> Prediction:
+        forward = backward = torch.zeros_like(fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
         finest, coarse = self.config.field_level, []
         for index in range(len(self.config.channels) - 1, finest - 1, -1):
-            shape = of_fixed[index].shape[2:]
+            shape = fixed[index].shape[2:]
             forward, backward = resize_field(forward, shape), resize_field(backward, shape)
-            velocity = self.levels[index - finest](of_fixed[index], warp(of_moving[index], forward, padding="border"))
+            velocity = self.levels[index - finest](fixed[index], warp(moving[index], forward, padding="border"))
             velocity = taper(velocity, taper_width(index, self.config.flat_levels))
             forward = compose(integrate(velocity, self.integration_steps), forward)
             backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
-        embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
-        shape = fixed.shape[2:]
-        features = (of_fixed[CONTRAST_LEVEL], of_moving[CONTRAST_LEVEL])
+        embeddings = (self.projection(fixed[-1]), self.projection(moving[-1]))
+        shape = fixed[0].shape[2:]
+        features = (fixed[CONTRAST_LEVEL], moving[CONTRAST_LEVEL])
         return Prediction(resize_field(forward, shape), resize_field(backward, shape), embeddings=embeddings,
                           features=features, coarse=tuple(coarse[1:]))
 

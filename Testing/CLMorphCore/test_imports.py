@@ -16,6 +16,7 @@ ALLOWED = {
     "objective": {"batches", "config", "contrast", "losses", "networks", "spatial"},
     "contrast": {"losses"}, "checkpoint": {"errors", "files"},
     "geometry": {"errors"}, "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
+    "fusion": {"data", "errors", "geometry", "losses", "models", "networks", "progress", "registration", "spatial"},
     "metrics": {"errors", "geometry"}, "drawing": {"geometry", "errors"},
 }
 THIRD_PARTY = {

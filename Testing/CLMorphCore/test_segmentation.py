@@ -130,7 +130,7 @@ def test_a_structure_outside_of_the_image_is_warned_of(phantom, model, atlas):
     labels = sitk.GetImageFromArray(values)
     labels.CopyInformation(atlas.labels)
     own = Atlas("corner", atlas.image, labels, (*atlas.structures, Structure(9, "Corner", "#ffffff")))
-    found = segment(sitk.Crop(phantom.image, (4, 4, 3), (4, 4, 3)), model, atlas=own)
+    found = segment(sitk.Crop(phantom.image, (4, 4, 3), (4, 4, 3)), model, atlases=[own])
     assert found.report["structures"][-1]["volume_ml"] == 0
     assert any("1 of 4 structures lie outside" in w and "Corner" in w for w in found.report["warnings"])
 

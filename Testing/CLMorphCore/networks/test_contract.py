@@ -145,6 +145,13 @@ def test_any_batch_size_down_to_one(network):
     torch.testing.assert_close(both.displacement[:1], one.displacement, atol=1e-4, rtol=0)
 
 
+def test_features_of_each_image_answer_as_the_images_do(network):
+    network.eval()
+    fixed, moving = blobs(0), blobs(1)
+    matched = network.match(network.features_of(fixed), network.features_of(moving))
+    torch.testing.assert_close(matched.displacement, network(fixed, moving).displacement, atol=1e-4, rtol=0)
+
+
 def test_an_answer_at_test_time_is_always_the_same(network):
     network.eval()
     assert torch.equal(network(blobs(0), blobs(1)).displacement, network(blobs(0), blobs(1)).displacement)

@@ -12,6 +12,7 @@ from CLMorphCore.config import from_dict
 from CLMorphCore.data import Subject, network_grid, network_input
 from CLMorphCore.errors import InputError
 from CLMorphCore.evaluation import evaluate
+from CLMorphCore.fusion import choose_atlases
 from CLMorphCore.geometry import Grid, resample, to_tensor
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.models import load_model, save_atlas
@@ -85,7 +86,7 @@ def test_its_classes_reach_an_oblique_anisotropic_grid(segmented, oblique):
 def test_the_atlas_labels_have_no_part_in_it(trained, oblique, atlas, segmented):
     emptier = sitk.Cast(atlas.labels == 1, sitk.sitkUInt8)
     own = type(atlas)("one label", atlas.image, emptier, atlas.structures[:1])
-    found = segment(oblique[0], trained, atlas=own, affine=segmented.registration.affine)
+    found = segment(oblique[0], trained, atlases=[own], affine=segmented.registration.affine)
     assert (sitk.GetArrayViewFromImage(found.labels) == sitk.GetArrayViewFromImage(segmented.labels)).all()
     assert [s["name"] for s in found.report["structures"]] == ["Left part", "Label 2", "Label 3"]
 
@@ -117,3 +118,8 @@ def test_other_networks_give_no_classes(model, phantom, atlas):
 def test_classes_that_are_none_are_refused(labels):
     with pytest.raises(InputError, match=r"network.labels is .*; expected the values of the labels"):
         UNet(UNetConfig(labels=labels))
+
+
+def test_several_atlases_are_refused(trained, atlas):
+    with pytest.raises(InputError, match="labels scans without an atlas"):
+        choose_atlases(trained, [atlas, atlas])
