@@ -110,7 +110,7 @@ def _solved(case: Case, direction: str, model: Model | None,
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
     if model is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
-    found = segment(image, model, atlas=Atlas("moving", moving, labels, tuple(structures)), affine=affine)
+    found = segment(image, model, atlases=[Atlas("moving", moving, labels, tuple(structures))], affine=affine)
     return image, expected, Answer(found.labels, found.registration, found.registration.duration_s["network"])
 
 
