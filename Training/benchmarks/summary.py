@@ -96,7 +96,7 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     axes = figure.add_subplot()
     for name, own in _grouped([row for row in rows if row.status == OK]).items():
         seconds, dice = ([getattr(row, key) for row in own] for key in ("seconds", "dice"))
-        axes.errorbar(np.mean(seconds), np.mean(dice), xerr=np.std(seconds), yerr=np.std(dice), capsize=2,
+        axes.errorbar(np.mean(seconds), np.mean(dice), xerr=_deviation(seconds), yerr=_deviation(dice), capsize=2,
                       marker="D" if name.startswith(REFERENCE) else "o", color=_colour(name))
         axes.annotate(name, (np.mean(seconds), np.mean(dice)), (6, 6), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of one registration", ylabel="Dice", title=_title(rows))
@@ -150,5 +150,10 @@ def _spread(values: Sequence[float], digits: int) -> str:
     found = [value for value in values if not math.isnan(value)]
     if not found:
         return ""
-    deviation = f" ± {np.std(found, ddof=1):.{digits}f}" if len(found) > 1 else ""
+    deviation = f" ± {_deviation(found):.{digits}f}" if len(found) > 1 else ""
     return f"{np.mean(found):.{digits}f}{deviation}"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation (n − 1), 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
