@@ -110,6 +110,7 @@ CHOICES = {
     "augment.flip": ("x", "y", "z", "none"),
     "training.schedule": ("step", "cosine"),
     "training.moving": ("random", "reference", "group"),
+    "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
     "network.norm": ("batch", "instance", "none"),
 }
 POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature", "training.steps",

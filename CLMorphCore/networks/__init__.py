@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from . import clmorph, clmorph_byol, faim, lapirn, lddmm, lvm, pdd_net, pyramid, unet, voxelmorph, vtn
+from . import clmorph, clmorph_byol, faim, lapirn, lddmm, lvm, pdd_net, pyramid, syn, unet, voxelmorph, vtn
 from .contract import Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
@@ -17,6 +17,7 @@ NETWORKS: dict[str, System] = {
     "lddmm": lddmm.SYSTEM,
     "lvm-s3": lvm.SYSTEM,
     "pdd-net": pdd_net.SYSTEM,
+    "syn": syn.SYSTEM,
     "unet": unet.SYSTEM,
     "voxelmorph": voxelmorph.SYSTEM,
     "vtn": vtn.SYSTEM,

@@ -38,6 +38,7 @@ VARIANTS = {
     "pdd-net for thick slices": ("pdd-net", {"channels": 4, "capture_voxels": [4, 6, 1], "flat_levels": 1}),
     "unet": ("unet", {"channels": [4, 8, 8], "labels": [1]}),
     "unet for thick slices": ("unet", {"channels": [4, 8, 8], "labels": [1], "flat_levels": 1}),
+    "syn": ("syn", {"transform": "antsRegistrationSyNQuick[so]"}),
     "lddmm": ("lddmm", {"iterations": [4, 2]}),
 }
 # variant → (steps, learning rate, share of the dissimilarity that is gone by then) of learning one pair by heart
@@ -81,6 +82,8 @@ def network(variant):
 
 
 def fresh(variant):
+    if VARIANTS[variant][0] == "syn":
+        pytest.importorskip("ants", reason="syn needs antspyx, see the extra peers")
     config = settings_of(variant)
     torch.manual_seed(0)
     return build(config.network.name, config.network.settings)
