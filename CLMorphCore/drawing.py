@@ -26,6 +26,7 @@ FOLD_COLOR = (255, 214, 0)
 JACOBIAN_RANGE = 3.0  # the colours saturate at a volume ratio of 3 and of 1/3
 # From blue (the atlas is smaller here) over white (same volume) to red (larger); equally spaced in log volume ratio.
 JACOBIAN_COLORS = np.array([(24, 74, 140), (104, 162, 207), (247, 247, 245), (232, 138, 96), (158, 24, 38)], float)
+UNCERTAINTY_COLORS = np.array([(255, 221, 87), (240, 120, 30), (200, 0, 20)], float)
 AREA_OPACITY = 88
 OUTLINE_GREY = (96, 96, 96)
 UNNAMED_COLOR = (160, 160, 160)
@@ -175,10 +176,23 @@ def jacobian_png(determinants: np.ndarray, folds: np.ndarray, labels: np.ndarray
 def jacobian_color(determinants: np.ndarray) -> np.ndarray:
     """(..., 3) uint8: the colour of a volume ratio, white at 1, symmetrical in its logarithm."""
     clipped = np.clip(determinants, 1 / JACOBIAN_RANGE, JACOBIAN_RANGE)
-    place = (np.log(clipped) / np.log(JACOBIAN_RANGE) + 1) / 2 * (len(JACOBIAN_COLORS) - 1)
-    stops = np.arange(len(JACOBIAN_COLORS))
-    channels = [np.interp(place, stops, JACOBIAN_COLORS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+    return _between(JACOBIAN_COLORS, (np.log(clipped) / np.log(JACOBIAN_RANGE) + 1) / 2)
+
+
+def uncertainty_png(doubts: np.ndarray, labels: np.ndarray) -> bytes:
+    """Shares 0…1 (rows, columns), transparent at 0, from yellow to red, with the labels' outlines in grey."""
+    share = np.clip(doubts, 0, 1)
+    picture = np.zeros((*share.shape, 4), np.uint8)
+    picture[..., :3] = _between(UNCERTAINTY_COLORS, share)
+    picture[..., 3] = (np.sqrt(share) * 235).round()
+    picture[_outline(labels)] = (*OUTLINE_GREY, 255)
+    return png(picture)
+
+
+def _between(colors: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8: equally spaced colours (N, 3), interpolated at places 0…1."""
+    stops = np.linspace(0, 1, len(colors))
+    return np.stack([np.interp(place, stops, channel) for channel in colors.T], axis=-1).round().astype(np.uint8)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -45,6 +45,8 @@ class Registration:
     jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
     duration_s  of the steps ``affine`` and ``network``
+    pair        what the network saw, and
+    displacement  (1, 3, D, H, W) its answer
     classes     labels of the fixed image by a supervised network, on its grid in the moving image's space, or None;
                 such a network deforms nothing, T is then A
     """
@@ -57,6 +59,8 @@ class Registration:
     folding_fraction: float
     similarity: tuple[float, float]
     duration_s: dict[str, float]
+    pair: Pair
+    displacement: Tensor
     classes: sitk.Image | None = None
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
@@ -132,7 +136,7 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
     return Registration(
         transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
         folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
-        duration_s={}, classes=classes)
+        duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes)
 
 
 def _classes(logits: Tensor, label_values: tuple[int, ...]) -> Tensor:

@@ -42,6 +42,7 @@ def segmentation_page(
     warped: sitk.Image,
     warped_affine: sitk.Image,
     jacobian: sitk.Image,
+    uncertainty: sitk.Image | None,
     transform: sitk.Transform,
     affine: sitk.Transform,
     report: Report,
@@ -59,6 +60,7 @@ def segmentation_page(
         _key_figures(report),
         _result(scene, image, labels, colors),
         _before_and_after(scene, labels_affine, warped_affine, warped, colors),
+        _uncertainty(scene, labels, uncertainty) if uncertainty is not None else "",
         _deformation(scene, labels, jacobian, transform, affine),
         _run(report),
     ]
@@ -168,6 +170,17 @@ def _deformation(
     return _section("Deformation", text, rows)
 
 
+def _uncertainty(scene: Scene, labels: sitk.Image, uncertainty: sitk.Image) -> str:
+    def doubts(where: Frame) -> str:
+        outlines = drawing.sample(labels, where, nearest=True)
+        picture = drawing.uncertainty_png(drawing.sample(uncertainty, where, outside=0.0), outlines)
+        return _patient(where) + drawing.svg_image(picture, where)
+
+    text = ("Where other maps that are as likely, or other atlases, say another label: from nothing (none of them) "
+            "over yellow to red (all). The patient's image is below, the outlines are the labels of the result.")
+    return _section("Uncertainty", text, [_row("Share of second opinions that differ", scene.part, doubts)])
+
+
 def _colorbar() -> str:
     ratios = np.geomspace(1 / drawing.JACOBIAN_RANGE, drawing.JACOBIAN_RANGE, 13)
     stops = "".join(
@@ -234,7 +247,7 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _key_figures(report: Report) -> str:
-    structures, similarity = report["structures"], report["similarity"]
+    structures, similarity, quality = report["structures"], report["similarity"], report["quality"]
     found = sum(entry["volume_ml"] > 0 for entry in structures)
     seconds = report["duration_s"]
     return page.facts([
@@ -242,9 +255,15 @@ def _key_figures(report: Report) -> str:
          f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together"),
         ("Similarity to the atlas", f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
          f"{similarity['measure']}, before → after warping"),
+        ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _oddness(quality["oddness"])),
         ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
         ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
     ])
+
+
+def _oddness(oddness: float) -> str:
+    return f"mean over structures, without labels; oddness of the scan {oddness:.2f}, " + (
+        "above 1: look first" if oddness > 1 else "usual up to 1")
 
 
 def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
@@ -253,12 +272,15 @@ def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
             f'<span class="swatch" style="background:{escape(entry["color"])}"></span>{escape(entry["name"])}',
             str(entry["value"]),
             page.number(entry["volume_ml"], 3) if entry["volume_ml"] > 0 else "not found",
+            page.number(entry["quality"]),
+            page.number(entry["uncertainty"]),
         ], missing=not entry["volume_ml"] > 0)
         for entry in structures
     ]
     size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
     parts = [rows[start:start + size] for start in range(0, len(rows), size or 1)]
-    tables = "".join(page.table(["Structure", "Label", "Volume (ml)"], part) for part in parts)
+    heads = ["Structure", "Label", "Volume (ml)", "Expected Dice", "Uncertainty"]
+    tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
 
 

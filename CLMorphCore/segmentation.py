@@ -21,12 +21,14 @@ from .models import Atlas, Model, Structure, default_structures
 from .progress import Progress, Stopwatch, part, silent
 from .registration import Registration, register
 from .report import segmentation_page
+from .trust import judge
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """Labels on the scan's own grid, the registration behind them, and the figures of the report.
 
+    ``uncertainty`` is the share of second opinions, 0…1, that say another label, or None where there is none.
     Of several atlases ``atlas`` is the most similar one, ``registration`` its own, and ``structures`` are those of all.
     """
 
@@ -34,6 +36,7 @@ class Segmentation:
     atlas: Atlas
     structures: tuple[Structure, ...]
     labels: sitk.Image
+    uncertainty: sitk.Image | None
     registration: Registration
     report: dict[str, Any]
 
@@ -44,6 +47,8 @@ class Segmentation:
             progress("writing", 0.0)
             images = {"labels": self.labels, "warped": registration.warp(self.atlas.image),
                       "jacobian": registration.jacobian_on_fixed()}
+            if self.uncertainty is not None:
+                images["uncertainty"] = self.uncertainty
             for name, image in images.items():
                 write_image(image, folder / f"{name}.nii.gz")
             registration.save(folder)
@@ -51,6 +56,7 @@ class Segmentation:
             progress("report", 0.5)
             page = segmentation_page(
                 image=self.image, labels=self.labels, warped=images["warped"], jacobian=images["jacobian"],
+                uncertainty=self.uncertainty,
                 # The nearest voxel will do for a picture, and is there four times sooner.
                 labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
                 warped_affine=registration.warp(self.atlas.image, affine_only=True),
@@ -78,15 +84,19 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
     if isinstance(chosen, AtlasSet):
         fused = fuse(image, model, chosen, method=fusion, most_similar=most_similar, affine=affine,
                      progress=part(progress, 0.0, 0.9))
-        registration, labels, used = fused.registration, fused.labels, fused.atlases
+        registration, labels, dissent, used = fused.registration, fused.labels, fused.dissent, fused.atlases
     else:
         registration = register(image, chosen.image, model, affine=affine, progress=part(progress, 0.0, 0.8))
         with watch.step("labels"):
             progress("labels", 0.8)
             one, labels = _of_one(chosen, registration, model)
             used = (one,)
+            dissent = None
     structures = structures_of(used)
     volumes = volumes_ml(labels)
+    with watch.step("quality"):
+        progress("quality", 0.95)
+        trust = judge(model, registration, used, structures, labels, dissent)
     duration = registration.duration_s | watch.seconds
     before, after = registration.similarity
     report = {
@@ -100,16 +110,18 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
         "threads": torch.get_num_threads(),
         "refinement_steps": 0,
         "structures": [{"value": s.value, "name": s.name, "color": s.color, "terminology": s.terminology,
-                        "volume_ml": round(volumes.get(s.value, 0.0), 4)} for s in structures],
+                        "volume_ml": round(volumes.get(s.value, 0.0), 4)} | trust.structures[s.value]
+                       for s in structures],
+        "quality": trust.summary,
         "similarity": {"measure": "local normalised cross-correlation", "affine": round(before, 4),
                        "warped": round(after, 4)},
         "folding_fraction": registration.folding_fraction,
         "duration_s": duration | {"total": round(sum(duration.values()), 2)},
-        "warnings": list(_warnings(structures, volumes, registration)),
+        "warnings": [*trust.warnings, *_warnings(structures, volumes, registration)],
     }
     if len(used) > 1:
         report["fusion"] = {"method": fusion, "atlases": [atlas.name for atlas in used]}
-    return Segmentation(image, used[0], structures, labels, registration, report | dict(about or {}))
+    return Segmentation(image, used[0], structures, labels, trust.uncertainty, registration, report | dict(about or {}))
 
 
 def _of_one(atlas: Atlas, registration: Registration, model: Model) -> tuple[Atlas, sitk.Image]:

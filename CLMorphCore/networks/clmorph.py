@@ -59,7 +59,7 @@ class CLMorph(Siamese):
         mean = self.mean(decoded).float()  # voxels need more digits than mixed precision keeps
         log_variance = self.log_variance(decoded).float() if self.log_variance is not None else None
         z = mean
-        if self.training and log_variance is not None:
+        if (self.training or self.sampling) and log_variance is not None:
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         displacement, inverse = self._transformation(resize_field(z, fixed.shape[2:]))
         embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))

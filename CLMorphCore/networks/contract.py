@@ -43,6 +43,7 @@ class RegistrationNetwork(nn.Module):
     """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``."""
 
     divisor: tuple[int, int, int] = (1, 1, 1)  # (D, H, W)
+    sampling: bool = False  # draw from the posterior at test time too, where the network has one
     label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
 
     def begin_step(self, fraction: float) -> None:

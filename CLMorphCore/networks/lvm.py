@@ -63,7 +63,7 @@ class LVM(RegistrationNetwork):
         features = F.adaptive_avg_pool3d(self.encoder(torch.cat([fixed, moving], dim=1)), POOLED)
         mean, log_variance = self.posterior(features.flatten(1)).float().chunk(2, dim=1)
         z = mean
-        if self.training:
+        if self.training or self.sampling:
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         velocities = self.decode(z, moving)
         displacement, *coarse = (integrate(v) for v in velocities)

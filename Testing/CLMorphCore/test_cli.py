@@ -14,7 +14,7 @@ from CLMorphCore import __version__, commands, models
 from CLMorphCore.metrics import dice_per_label
 
 RESULTS = {"labels.nii.gz", "transform.h5", "inverse.h5", "affine.h5", "warped.nii.gz", "jacobian.nii.gz",
-           "report.json", "report.html"}
+           "uncertainty.nii.gz", "report.json", "report.html"}
 TIME_OUT_S = 120  # a net, not a measure
 
 
@@ -71,7 +71,9 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     for structure in report["structures"]:
         assert structure["volume_ml"] == pytest.approx((voxels == structure["value"]).sum() * 1.5**3 / 1000, abs=1e-3)
     assert set(report["similarity"]) == {"measure", "affine", "warped"} and 0 <= report["folding_fraction"] <= 1
-    steps = {"reading", "affine", "network", "labels", "report", "writing"}
+    assert report["quality"]["note"] == "no quality score: model tiny has no quality.toml"
+    assert all(0 <= s["uncertainty"] <= 1 and s["quality"] is None for s in report["structures"])
+    steps = {"reading", "affine", "network", "labels", "quality", "report", "writing"}
     assert set(report["duration_s"]) == steps | {"total"}
     assert report["duration_s"]["total"] == pytest.approx(sum(report["duration_s"][s] for s in steps), abs=0.05)
 
@@ -135,7 +137,7 @@ def test_a_signal_cancels(number, clmorph, scan, tiny_model, tmp_path, monkeypat
 def test_register_writes_the_map_and_the_warped_image(clmorph, scan, tiny_model, tmp_path):
     moving = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
     ran = clmorph("register", scan, moving, "--model", tiny_model, "-o", tmp_path / "out")
-    assert ran.code == 0 and names(tmp_path / "out") == RESULTS - {"labels.nii.gz", "report.html"}
+    assert ran.code == 0 and names(tmp_path / "out") == RESULTS - {"labels.nii.gz", "report.html", "uncertainty.nii.gz"}
     warped = sitk.ReadImage(str(tmp_path / "out" / "warped.nii.gz"))
     fixed = sitk.ReadImage(str(scan))
     assert warped.GetSize() == fixed.GetSize() and warped.GetOrigin() == pytest.approx(fixed.GetOrigin())

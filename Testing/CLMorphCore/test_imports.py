@@ -17,6 +17,9 @@ ALLOWED = {
     "contrast": {"losses"}, "checkpoint": {"errors", "files"},
     "geometry": {"errors"}, "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
     "fusion": {"data", "errors", "geometry", "losses", "models", "networks", "progress", "registration", "spatial"},
+    "uncertainty": {"geometry", "models", "registration", "spatial"},
+    "evidence": {"geometry", "losses", "registration", "spatial"}, "quality": {"errors", "evidence", "files"},
+    "trust": {"evidence", "models", "quality", "registration", "uncertainty"},
     "metrics": {"errors", "geometry"}, "drawing": {"geometry", "errors"},
 }
 THIRD_PARTY = {

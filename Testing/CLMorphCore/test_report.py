@@ -55,9 +55,10 @@ def report(**changes):
              "model": {"name": "hippocampus", "version": "1.0", "licence": "CC BY-SA 4.0", "commit": "abc1234"},
              "atlas": {"name": "average"}, "device": "cpu", "threads": 2, "refinement_steps": 0,
              "structures": [{"value": 1, "name": "Anterior <i>part</i> & more", "color": "#d8654f", "terminology": "",
-                             "volume_ml": 1.2345},
+                             "volume_ml": 1.2345, "quality": 0.87, "uncertainty": 0.043},
                             {"value": 2, "name": "Ångström's", "color": "#4f8fd8", "terminology": "",
-                             "volume_ml": 0.0}],
+                             "volume_ml": 0.0, "quality": None, "uncertainty": None}],
+             "quality": {"expected_dice": 0.87, "oddness": 0.4, "note": ""},
              "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
              "folding_fraction": 0.00031, "duration_s": {"reading": 0.3, "affine": 3.4, "total": 105.2}, "warnings": []}
     return {**entry, **changes}
@@ -73,7 +74,8 @@ def scene(size=(24, 28, 20), spacing=(1.0, 1.0, 1.5), labelled=True, folded=Fals
     for other in (labels, jacobian):
         other.CopyInformation(image)
     return {"image": image, "labels": labels, "labels_affine": labels, "warped": image, "warped_affine": image,
-            "jacobian": jacobian, "transform": IDENTITY, "affine": IDENTITY}
+            "jacobian": jacobian, "uncertainty": sitk.Cast(labels, sitk.sitkFloat32) * 0.5, "transform": IDENTITY,
+            "affine": IDENTITY}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,8 @@ def test_nothing_found_still_gives_a_page():
 
 
 def test_many_structures_and_figures_that_are_missing():
-    structures = [{"value": v, "name": f"Region {v}", "color": "#808080", "terminology": "", "volume_ml": 1.0}
+    structures = [{"value": v, "name": f"Region {v}", "color": "#808080", "terminology": "", "volume_ml": 1.0,
+                   "quality": None, "uncertainty": 0.1}
                   for v in range(1, 99)]
     similarity = {"measure": "local normalised cross-correlation", "affine": float("nan"), "warped": None}
     html = segmentation_page(**scene(), report=report(structures=structures, similarity=similarity))
@@ -177,3 +180,19 @@ def test_left_handed_oblique_and_thick_slices_are_drawn():
         if isinstance(image, sitk.Image):
             image.SetDirection(turn.ravel().tolist())
     parsed(segmentation_page(**images, report=report()))
+
+
+def test_quality_and_uncertainty_are_shown(html):
+    assert ">0.87<" in html and ">0.04<" in html and ">Uncertainty</h2>" in html
+    assert html.index(">Before and after<") < html.index(">Uncertainty</h2>") < html.index(">Deformation<")
+
+
+def test_without_a_score_the_page_says_why():
+    page = segmentation_page(**scene() | {"uncertainty": None}, report=report(
+        quality={"expected_dice": None, "oddness": None, "note": "no quality score: model x has no quality.toml"}))
+    assert "model x has no quality.toml" in page and ">Uncertainty</h2>" not in page
+
+
+def test_an_odd_scan_is_told_beside_the_figure():
+    page = segmentation_page(**scene(), report=report(quality={"expected_dice": 0.5, "oddness": 3.0, "note": ""}))
+    assert "oddness of the scan 3.00, above 1: look first" in page

@@ -1,0 +1,147 @@
+"""What a registration shows of its own quality, without any reference labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .geometry import resample, to_tensor
+from .losses import local_correlation_map
+from .registration import Registration
+from .spatial import warp
+
+WINDOW_VOXELS = 5
+# of a structure; each the better the greater
+FEATURES = ("agreement", "likeness", "likeness_affine", "shift", "unevenness", "growth", "kept", "inside")
+# of a case; each the better the greater
+CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size", "shape", "turn", "facing", "inside")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a registration shows of its own quality: (K, FEATURES) of the structures ``values``, (CHECKS,) of the case.
+
+    agreement        Dice of a structure warped by the answer and by the other opinions, mean
+    likeness         mean local correlation of the scan and the warped atlas in it; ``likeness_affine`` before warping
+    shift            −log of the mean distance, in voxels, between the answer and the other opinions
+    unevenness       −standard deviation of log det J in it
+    growth           −|log of its volume after warping / before|
+    kept             Dice of the structure before and after warping
+    inside           share of it that lies within the scan
+    overlap          Dice of the two foregrounds
+    size, shape      −|log volume ratio| of the affine, −log of the ratio of its largest and smallest stretch
+    turn             −angle of the affine's rotation, in radians
+    facing           correlation of the two images less that of the best mirror image of the scan
+    """
+
+    values: tuple[int, ...]
+    structures: np.ndarray
+    case: np.ndarray
+
+
+@torch.inference_mode()
+def evidence(registration: Registration, labels: sitk.Image, values: Sequence[int],
+             opinions: Sequence[Tensor]) -> Evidence:
+    """The evidence about an atlas' ``labels`` warped by a registration; ``opinions`` are those of ``uncertainty``."""
+    pair, own = registration.pair, registration.displacement
+    index = _Index(to_tensor(resample(labels, pair.grid, labels=True)).to(own.device), values)
+    before, after = index.labels, index.warped(own)
+    likeness, likeness_affine = (local_correlation_map(pair.fixed, image, WINDOW_VOXELS)
+                                 for image in (warp(pair.moving, own), pair.moving))
+    log_determinant = to_tensor(registration.jacobian).to(own.device).clamp_min(1e-2).log()
+    distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in opinions]).mean(dim=0)
+    agreement = torch.stack([index.dice(after, index.warped(other)) for other in opinions]).mean(dim=0)
+    mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)
+    within = _within(registration).to(own.device)
+    columns = {
+        "agreement": agreement,
+        "likeness": index.mean(likeness, after),
+        "likeness_affine": index.mean(likeness_affine, after),
+        "shift": -(index.mean(distance, after) + 0.01).log(),
+        "unevenness": -(square - mean**2).clamp_min(0).sqrt(),
+        "growth": -((index.count(after) + 1) / (index.count(before) + 1)).log().abs(),
+        "kept": index.dice(before, after),
+        "inside": index.mean(within, after),
+    }
+    table = torch.stack([columns[name] for name in FEATURES], dim=1).double().cpu().numpy()
+    return Evidence(tuple(values), table, _case(registration, likeness, likeness_affine, distance, within, table))
+
+
+class _Index:
+    """Sums over structures by counting: labels as places 0…K in the list of values, K + 1 … nothing of them."""
+
+    def __init__(self, labels: Tensor, values: Sequence[int]) -> None:
+        self.size = len(values) + 1
+        known = torch.tensor(sorted(values), device=labels.device, dtype=labels.dtype)
+        order = torch.tensor([list(values).index(v) for v in sorted(values)], device=labels.device)
+        place = torch.searchsorted(known, labels).clamp(max=len(values) - 1)
+        self.labels = torch.where(known[place] == labels, order[place] + 1, 0).float()
+
+    def warped(self, displacement: Tensor) -> Tensor:
+        return warp(self.labels, displacement, mode="nearest")
+
+    def count(self, labels: Tensor) -> Tensor:
+        return torch.bincount(labels.long().flatten(), minlength=self.size)[1:].float()
+
+    def mean(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Mean over each structure, 0 where it is empty."""
+        total = torch.bincount(labels.long().flatten(), values.flatten().double(), minlength=self.size)[1:]
+        return (total / self.count(labels).clamp_min(1)).float()
+
+    def dice(self, first: Tensor, second: Tensor) -> Tensor:
+        """2 |A ∩ B| / (|A| + |B|) of each structure, 0 where both are empty."""
+        both = self.count(torch.where(first == second, first, 0.0))
+        return 2 * both / (self.count(first) + self.count(second)).clamp_min(1)
+
+
+def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor, distance: Tensor, within: Tensor,
+          table: np.ndarray) -> np.ndarray:
+    pair = registration.pair
+    fixed, moving = pair.fixed, warp(pair.moving, registration.displacement)
+    foreground, atlas = fixed > fixed.min(), moving > pair.moving.min() + 0.1
+    matrix = _matrix(registration.affine)
+    left, stretch, right = np.linalg.svd(matrix)
+    turn = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
+    checks = {
+        "likeness": likeness[atlas].mean().item(),
+        "likeness_affine": likeness_affine[atlas].mean().item(),
+        "agreement": float(table[:, FEATURES.index("agreement")].mean()),
+        "shift": -float(np.log(distance[atlas].mean().item() + 0.01)),
+        "overlap": (2 * (foreground & atlas).sum() / (foreground.sum() + atlas.sum())).item(),
+        "size": -abs(float(np.log(stretch).sum())),
+        "shape": -float(np.log(stretch.max() / stretch.min())),
+        "turn": -float(turn),
+        "facing": _facing(pair.fixed, pair.moving),
+        "inside": within[atlas].mean().item(),
+    }
+    return np.array([checks[name] for name in CHECKS])
+
+
+def _matrix(linear: sitk.Transform) -> np.ndarray:
+    """The 3×3 part of any linear transform."""
+    offset = np.array(linear.TransformPoint((0.0, 0.0, 0.0)))
+    return np.stack([linear.TransformPoint(axis) for axis in np.eye(3).tolist()], axis=1) - offset[:, None]
+
+
+def _facing(fixed: Tensor, moving: Tensor) -> float:
+    """corr(f, m) − max corr(Rf, m) over mirrorings R, on coarse images: below 0 where a mirrored scan fits better."""
+    coarse, target = (F.avg_pool3d(image, 4, ceil_mode=True) for image in (fixed, moving))
+    mirrored = [coarse.flip(axis) for axis in (2, 3, 4)]
+    scores = [torch.corrcoef(torch.stack([image.flatten(), target.flatten()]))[0, 1].item()
+              for image in (coarse, *mirrored)]
+    return scores[0] - max(scores[1:])
+
+
+def _within(registration: Registration) -> Tensor:
+    """1 where the network's grid lies within the fixed image, 0 outside: (1, 1, D, H, W)."""
+    full = sitk.Image(registration.grid.size, sitk.sitkFloat32) + 1.0
+    full.SetSpacing(registration.grid.spacing_mm)
+    full.SetOrigin(registration.grid.origin_mm)
+    full.SetDirection(registration.grid.direction)
+    return to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))

@@ -1,0 +1,109 @@
+"""Ways to spoil a case, for measuring whether it is noticed: each takes and returns a case, with a random generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from CLMorphCore.geometry import Grid, foreground_box
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan, its labels on its grid (all 0 where it shows none), and an affine in place of the engine's own."""
+
+    image: sitk.Image
+    labels: sitk.Image
+    affine: sitk.Transform | None = None
+
+
+Spoiler = Callable[[Case, np.random.Generator], Case]
+
+
+def wrong_header(case: Case, random: np.random.Generator) -> Case:
+    """The header names other axes: two of them exchanged, or front and back, or top and bottom."""
+    kinds = ([[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 1, 0], [1, 0, 0], [0, 0, 1]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]],
+             [[1, 0, 0], [0, -1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, -1]])
+    turn = np.array(kinds[random.integers(len(kinds))], float)
+    return replace(case, image=_turned(case.image, turn), labels=_turned(case.labels, turn))
+
+
+def half_cut_off(case: Case, random: np.random.Generator) -> Case:
+    """One half of the foreground's box, along a random axis of the patient, is as dark as the background."""
+    lower, upper = foreground_box(case.image)
+    axis, side = int(random.integers(3)), int(random.integers(2))
+    gone = (_coordinate(case.image, axis) < (lower[axis] + upper[axis]) / 2) ^ bool(side)
+    dark = float(sitk.GetArrayViewFromImage(case.image).min())
+    return replace(case, image=_filled(case.image, gone, dark), labels=_filled(case.labels, gone, 0))
+
+
+def strong_noise(case: Case, random: np.random.Generator) -> Case:
+    """Gaussian noise whose standard deviation is half of the range from the 1st to the 99th percentile."""
+    values = sitk.GetArrayFromImage(case.image).astype(np.float32)
+    low, high = np.percentile(values, (1, 99))
+    noisy = values + random.normal(0.0, 0.5 * (high - low), values.shape).astype(np.float32)
+    return replace(case, image=_placed(noisy, case.image))
+
+
+def failed_affine(case: Case, random: np.random.Generator, found: sitk.Transform | None = None) -> Case:
+    """The affine is the found one, or the identity, after a turn of 30 to 90° and a shift of 10 to 30 % of the box."""
+    lower, upper = foreground_box(case.image)
+    axis = random.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    direction = random.normal(size=3)
+    shift = random.uniform(0.1, 0.3) * (upper - lower) * direction / np.linalg.norm(direction)
+    turn = sitk.VersorRigid3DTransform()
+    turn.SetCenter(((lower + upper) / 2).tolist())
+    turn.SetRotation(axis.tolist(), float(np.deg2rad(random.uniform(30, 90))))
+    turn.SetTranslation(shift.tolist())
+    matrix = np.array(turn.GetMatrix()).reshape(3, 3)
+    offset = np.array(turn.TransformPoint((0.0, 0.0, 0.0)))
+    if found is not None:  # first the wrong motion, then the affine
+        linear = sitk.AffineTransform(found)
+        offset = np.array(linear.TransformPoint(offset.tolist()))
+        matrix = np.array(linear.GetMatrix()).reshape(3, 3) @ matrix
+    return replace(case, affine=sitk.AffineTransform(matrix.ravel().tolist(), offset.tolist()))
+
+
+def wrong_organ(case: Case, other: sitk.Image) -> Case:
+    """Another scan in its place, without labels."""
+    return Case(other, _placed(np.zeros(other.GetSize()[::-1], np.uint8), other))
+
+
+SPOILERS: dict[str, Spoiler] = {"wrong header": wrong_header, "half cut off": half_cut_off,
+                                "strong noise": strong_noise}
+
+
+def _turned(image: sitk.Image, turn: np.ndarray) -> sitk.Image:
+    """The image about its centre under another direction matrix: turn · R."""
+    turned = sitk.Image(image)
+    grid = Grid.of(image)
+    centre = grid.corners_mm().mean(axis=0)
+    matrix = turn @ np.array(grid.direction).reshape(3, 3)
+    turned.SetDirection(matrix.ravel().tolist())
+    middle = (np.array(grid.size) - 1) / 2 * np.array(grid.spacing_mm)
+    turned.SetOrigin((centre - matrix @ middle).tolist())
+    return turned
+
+
+def _coordinate(image: sitk.Image, axis: int) -> np.ndarray:
+    """The LPS coordinate of every voxel along an axis of the patient: (D, H, W), mm."""
+    grid = Grid.of(image)
+    steps = grid.to_mm()[axis]
+    x, y, z = (steps[n] * np.arange(grid.size[n]) for n in range(3))
+    return grid.origin_mm[axis] + z[:, None, None] + y[None, :, None] + x[None, None, :]
+
+
+def _filled(image: sitk.Image, where: np.ndarray, value: float) -> sitk.Image:
+    values = sitk.GetArrayFromImage(image)
+    values[where] = value
+    return _placed(values, image)
+
+
+def _placed(values: np.ndarray, like: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(like)
+    return image
