@@ -26,7 +26,7 @@ class Byol(nn.Module):
         """½ [ℓ(q(f(x)), f'(y)) + ℓ(q(f(y)), f'(x))], images (B, 1, D, H, W), embeddings (B, N)."""
         with torch.no_grad():
             of_fixed, of_moving = (self.target["projection"](self.target["encoder"](x)[-1]) for x in (fixed, moving))
-        of_embeddings = [self.predictor(e) for e in embeddings]
+        of_embeddings = [self.predictor(e.float()) for e in embeddings]  # under mixed precision they are coarser
         return 0.5 * (byol(of_embeddings[0], of_moving) + byol(of_embeddings[1], of_fixed))
 
     @torch.no_grad()

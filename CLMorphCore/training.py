@@ -19,6 +19,7 @@ from .batches import Dataset, draw_batch, load_dataset, mixed, partner
 from .config import Config, TrainingConfig, to_dict
 from .contrast import Byol
 from .data import Subject, Volume
+from .devices import has_bfloat16
 from .errors import CLMorphError, InputError
 from .files import cannot_write, check_writable, written_whole
 from .models import write_card
@@ -227,10 +228,9 @@ def _clock(device: torch.device) -> Callable[[], float]:
 
 
 def _precision(device: torch.device) -> Any:
-    """bfloat16 on a GPU that has it: its range needs no loss scaling. Full precision elsewhere."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
+    """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
+    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
+    return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
 
 
 def _mean_dice(first: Tensor, second: Tensor) -> float:

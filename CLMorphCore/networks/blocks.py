@@ -45,6 +45,11 @@ def shape_at(shape: Sequence[int], level: int, flat_levels: int = 0) -> tuple[in
     return depth // 2 ** max(0, level - flat_levels), height // 2**level, width // 2**level
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """A block in which mixed precision is off: products of fields in 8 bits would be wrong by parts of a voxel."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def taper_width(level: int, flat_levels: int = 0, voxels: int = 4) -> tuple[int, int, int]:
     """Width (D, H, W) of the margin in which a field fades out, the same in millimetres at every level."""
     return max(1, voxels >> max(level, flat_levels)), max(1, voxels >> level), max(1, voxels >> level)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_image, taper
-from .blocks import conv_block, divisor_of, field_head, halving, initialise, shape_at, taper_width
+from .blocks import conv_block, divisor_of, field_head, full_precision, halving, initialise, shape_at, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 SCALES = 3
@@ -120,7 +120,8 @@ def gaussian(field: Tensor, sigma: tuple[float, ...]) -> Tensor:
         shape = [-1 if a == axis else 1 for a in range(3)]
         weight = (kernel / kernel.sum()).view(1, 1, *shape).repeat(channels, 1, 1, 1, 1)
         sides = [reach if a == axis else 0 for a in (2, 1, 0) for _ in range(2)]
-        field = F.conv3d(F.pad(field, sides, mode="replicate"), weight, groups=channels)
+        with full_precision(field):
+            field = F.conv3d(F.pad(field, sides, mode="replicate"), weight, groups=channels)
     return field
 
 

@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..losses import box_mean
 from ..spatial import taper
-from .blocks import NORMS, conv_block, divisor_of, halving, initialise, taper_width
+from .blocks import NORMS, conv_block, divisor_of, full_precision, halving, initialise, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 SHARPNESS = 10.0  # of the softmax before training: of unrelated features C is about 2
@@ -69,7 +69,8 @@ class PDDNet(RegistrationNetwork):
         of_fixed, of_moving = self.features(both).float().chunk(2)
         cost = dissimilarity(of_fixed, of_moving, self.radius, self.control)
         probability = self.inference(cost, self.radius).softmax(dim=1)
-        field = torch.einsum("bkzyx,kc->bczyx", probability, self._displacements(cost))
+        with full_precision(cost):
+            field = torch.einsum("bkzyx,kc->bczyx", probability, self._displacements(cost))
         whole = F.interpolate(field, size=both.shape[2:], mode="trilinear", align_corners=True)
         width = tuple(n + 1 - n % 2 for n in self.divisor)  # as far as from one control point to the next
         smooth = box_mean(box_mean(whole, width), width)[:, :, : fixed.shape[2], : fixed.shape[3], : fixed.shape[4]]

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import compose, identity_grid, resize_field, taper, warp
-from .blocks import StridedEncoder, UNet, divisor_of, field_head, initialise, taper_width
+from .blocks import StridedEncoder, UNet, divisor_of, field_head, full_precision, initialise, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 
@@ -106,7 +106,8 @@ def affine_field(matrix: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
     """f(x) = A (x − c) + b with c the middle of the grid: (B, 3, 3), (B, 3) in voxels → (B, 3, *shape)."""
     centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=matrix.dtype, device=matrix.device)
     offset = identity_grid(shape, like=matrix)[0] - centre.view(3, 1, 1, 1)
-    return torch.einsum("bij,jdhw->bidhw", matrix, offset) + shift.view(-1, 3, 1, 1, 1)
+    with full_precision(matrix):
+        return torch.einsum("bij,jdhw->bidhw", matrix, offset) + shift.view(-1, 3, 1, 1, 1)
 
 
 def affine_penalty(matrix: Tensor) -> Tensor:

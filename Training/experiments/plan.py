@@ -12,7 +12,7 @@ from CLMorphCore.errors import InputError, did_you_mean
 PAPER = "paper"  # the variant that is a system as its own paper has it
 AFFINE = "affine"  # the system that does nothing after the initial alignment
 REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3", "clmorph-pyramid")
-UNTRAINED = (AFFINE, "lddmm")
+UNTRAINED = (AFFINE, "lddmm", "syn")
 SUPERVISED = "unet"
 SYSTEMS = (*UNTRAINED, *REGISTERING, SUPERVISED)
 CARDIAC = ("syn", "voxelmorph", "lvm-s3", "clmorph")  # the rows of table IV

@@ -160,6 +160,19 @@ def test_an_answer_at_test_time_is_always_the_same(network):
     assert torch.equal(network(blobs(0), blobs(1)).displacement, network(blobs(0), blobs(1)).displacement)
 
 
+def test_in_mixed_precision_it_trains_and_its_field_keeps_its_digits(variant, network):
+    config = settings_of(variant)
+    labels = (blobs(0) > 0).float() if network.label_values else None
+    batch = Batch(blobs(0), blobs(1), labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = network(batch.fixed, batch.moving)
+    assert prediction.displacement.dtype == torch.float32
+    loss = weighted(config.loss, loss_terms(config.loss, batch, prediction, label_values=network.label_values))
+    assert torch.isfinite(loss)
+    if loss.requires_grad:
+        loss.backward()
+
+
 def test_where_there_is_an_inverse_it_undoes_the_displacement(variant, network):
     network.eval()
     for name, parameter in network.named_parameters():  # fields of about a voxel
