@@ -7,6 +7,7 @@ exported, and results come back without a parent transform, on the place where t
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -38,7 +39,7 @@ ORTHOGONAL = 1e-4
 
 @dataclass(frozen=True)
 class Results:
-    """The nodes of one run; None where a person has deleted the node since."""
+    """The nodes of one run; None where a person has deleted the node since, or the model gives no uncertainty."""
 
     transform: slicer.vtkMRMLTransformNode | None
     affine: slicer.vtkMRMLLinearTransformNode | None
@@ -49,6 +50,7 @@ class Results:
     warped: slicer.vtkMRMLScalarVolumeNode | None
     affine_warped: slicer.vtkMRMLScalarVolumeNode | None
     jacobian: slicer.vtkMRMLScalarVolumeNode | None
+    uncertainty: slicer.vtkMRMLScalarVolumeNode | None
     table: slicer.vtkMRMLTableNode | None
 
 
@@ -163,7 +165,7 @@ def import_results(
     with slicer.util.RenderBlocker(), _all_or_nothing():
         results = _add_results(output, volume_node, atlas_node, display_resolution)
         added = [getattr(results, field.name) for field in fields(Results) if field.name != "volume"]
-        _file_in_folder(volume_node, [node for node in added if node is not atlas_node])
+        _file_in_folder(volume_node, [node for node in added if node not in (atlas_node, None)])
     return results
 
 
@@ -203,6 +205,7 @@ def _add_results(output: EngineOutput, volume_node: object, atlas_node: object, 
         warped=_add_volume(output.warped, output.matrix, f"{atlas} warped to {patient}"),
         affine_warped=_add_volume(output.affine_warped(), output.matrix, f"{atlas} affine to {patient}"),
         jacobian=_add_volume(output.jacobian, output.matrix, f"{patient} Jacobian"),
+        uncertainty=_add_uncertainty(output, f"{patient} uncertainty"),
         table=_add_table(output.report, f"{patient} report"),
     )
     color_by_jacobian(results.jacobian)
@@ -211,8 +214,9 @@ def _add_results(output: EngineOutput, volume_node: object, atlas_node: object, 
     transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume_node.GetID())
     transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), results.atlas.GetID())
     for field in fields(Results):
-        if field.name != "transform":
-            transform.SetNodeReferenceID(_role(field.name), getattr(results, field.name).GetID())
+        node = getattr(results, field.name)
+        if field.name != "transform" and node is not None:
+            transform.SetNodeReferenceID(_role(field.name), node.GetID())
     return results
 
 
@@ -253,6 +257,15 @@ def _add_volume(array: np.ndarray, matrix: np.ndarray, name: str) -> object:
     return node
 
 
+def _add_uncertainty(output: EngineOutput, name: str) -> object | None:
+    if output.uncertainty is None:
+        return None
+    node = _add_volume(output.uncertainty, output.matrix, name)
+    node.GetDisplayNode().AutoWindowLevelOff()
+    node.GetDisplayNode().SetWindowLevelMinMax(0.0, 1.0)
+    return node
+
+
 def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> object:
     if not output.labels.any():
         raise NodeError("labels.nii.gz holds no structure: does the image show the anatomy that the model knows?")
@@ -273,20 +286,24 @@ def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> o
 
 
 def _add_table(report: dict, name: str) -> object:
-    similarity = report["similarity"]
-    rows = [(structure["name"], structure["volume_ml"], "ml") for structure in report["structures"]]
+    similarity, quality = report["similarity"], report["quality"]
+    rows = [(structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
+            for structure in report["structures"]]
     rows += [
-        (f"{similarity['measure']} after the affine", similarity["affine"], ""),
-        (f"{similarity['measure']} after the deformation", similarity["warped"], ""),
-        ("folding fraction", report["folding_fraction"], ""),
-        ("duration", report["duration_s"]["total"], "s"),
+        (f"{similarity['measure']} after the affine", similarity["affine"], "", None, None),
+        (f"{similarity['measure']} after the deformation", similarity["warped"], "", None, None),
+        ("folding fraction", report["folding_fraction"], "", None, None),
+        ("duration", report["duration_s"]["total"], "s", None, None),
     ]
+    if quality["oddness"] is not None:
+        rows.append(("oddness of the image, usual up to 1", quality["oddness"], "", quality["expected_dice"], None))
     node = _add_node("vtkMRMLTableNode", name)
-    columns = (("Name", vtk.vtkStringArray()), ("Value", vtk.vtkDoubleArray()), ("Unit", vtk.vtkStringArray()))
+    columns = (("Name", vtk.vtkStringArray()), ("Value", vtk.vtkDoubleArray()), ("Unit", vtk.vtkStringArray()),
+               ("Expected Dice", vtk.vtkDoubleArray()), ("Uncertainty", vtk.vtkDoubleArray()))
     for index, (title, column) in enumerate(columns):
         column.SetName(title)
         for row in rows:
-            column.InsertNextValue(row[index])
+            column.InsertNextValue(math.nan if row[index] is None else row[index])
         node.AddColumn(column)
     return node
 

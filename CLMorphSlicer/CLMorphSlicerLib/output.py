@@ -19,7 +19,8 @@ SAME_GRID_MM = 0.005  # NIfTI keeps a grid in single precision
 class EngineOutput:
     """What the engine made of one image, and the atlas image that it warped.
 
-    `labels`, `warped`, `jacobian`: arrays (k, j, i) on the patient's grid; `transform`, `affine`: LPS transforms,
+    `labels`, `warped`, `jacobian`, `uncertainty` (None where the model gives none): arrays (k, j, i) on the patient's
+    grid; `transform`, `affine`: LPS transforms,
     patient -> atlas; `inverse`: atlas -> patient, None where the model gives none; `transform_path`: the file;
     `atlas`: image; `report`: dictionary of report.json.
     Raises NodeError where a file is missing or lies on another grid than size (i, j, k) and matrix (4, 4) say.
@@ -36,6 +37,8 @@ class EngineOutput:
         self.labels, self.warped, self.jacobian = (
             self._on_patient_grid(folder / f"{name}.nii.gz") for name in ("labels", "warped", "jacobian")
         )
+        uncertainty = folder / "uncertainty.nii.gz"
+        self.uncertainty = self._on_patient_grid(uncertainty) if uncertainty.exists() else None
         self.atlas = _read(sitk.ReadImage, atlas_image)
 
     def _on_patient_grid(self, path: Path) -> np.ndarray:

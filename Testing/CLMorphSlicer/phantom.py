@@ -112,6 +112,8 @@ def write_engine_output(folder: Path, image_path: Path, amplitude_mm: float = 7.
     sitk.WriteImage(sitk.Resample(atlas_image, image, whole, sitk.sitkLinear, 0.0), str(folder / "warped.nii.gz"))
     determinant = sitk.DisplacementFieldJacobianDeterminant(bend.GetDisplacementField())
     sitk.WriteImage(sitk.Resample(determinant, image, affine(), sitk.sitkLinear, 1.0), str(folder / "jacobian.nii.gz"))
+    doubt = sitk.GradientMagnitude(sitk.Cast(labels > 0, sitk.sitkFloat32))
+    sitk.WriteImage(sitk.Clamp(doubt, sitk.sitkFloat32, 0.0, 1.0), str(folder / "uncertainty.nii.gz"))
     for name, written in (("transform", whole), ("inverse", inverse), ("affine", affine())):
         sitk.WriteTransform(written, str(folder / f"{name}.h5"))
     (folder / "report.json").write_text(json.dumps(_report(image_path, labels)), encoding="utf-8")
@@ -149,7 +151,9 @@ def _report(image_path: Path, labels: sitk.Image) -> dict:
         "device": "cpu",
         "threads": 1,
         "refinement_steps": 0,
-        "structures": [{**s, "volume_ml": counts[s["value"]] * voxel_ml} for s in STRUCTURES],
+        "structures": [{**s, "volume_ml": counts[s["value"]] * voxel_ml, "quality": 0.8, "uncertainty": None}
+                       for s in STRUCTURES],
+        "quality": {"expected_dice": 0.8, "oddness": 1.5, "note": ""},
         "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
         "folding_fraction": 0.0,
         "duration_s": {"reading": 0.1, "affine": 1.0, "network": 2.0, "labels": 0.2, "report": 0.1, "writing": 0.1,

@@ -183,7 +183,12 @@ def check_results(results: nodes.Results) -> None:
     names = [results.table.GetCellText(row, 0) for row in range(results.table.GetNumberOfRows())]
     assert names[:3] == [s["name"] for s in phantom.STRUCTURES]
     assert names[3] == "local normalised cross-correlation after the affine"
-    assert slicer.util.arrayFromTableColumn(results.table, "Value")[3:] == pytest.approx([0.41, 0.67, 0.0, 3.5])
+    assert slicer.util.arrayFromTableColumn(results.table, "Value")[3:] == pytest.approx([0.41, 0.67, 0.0, 3.5, 1.5])
+    assert slicer.util.arrayFromTableColumn(results.table, "Expected Dice") == pytest.approx(
+        [0.8] * 3 + [np.nan] * 4 + [0.8], nan_ok=True)
+    assert np.isnan(slicer.util.arrayFromTableColumn(results.table, "Uncertainty")).all()
+    doubts = slicer.util.arrayFromVolume(results.uncertainty)
+    assert doubts.max() > 0 and results.uncertainty.GetDisplayNode().GetWindowLevelMax() == 1.0
     assert results.jacobian.GetDisplayNode().GetColorNode().GetColorName(0) == "fold"
 
 
@@ -204,7 +209,7 @@ def test_results_are_complete_and_survive_the_scene(phantom_case, headless, tmp_
     check_results(results)
     folder = folder_of(results)
     assert folder[0] == "Patient CLMorph"
-    assert len(folder[1]) == 9
+    assert len(folder[1]) == 10
     before = segment_points(results.segmentation, "Ventricle")
     headless.save_scene(tmp_path / f"scene.{kind}")
     headless.load_scene(tmp_path / f"scene.{kind}")
@@ -231,7 +236,7 @@ def test_atlas_of_the_scene_is_referred_to_and_not_copied(phantom_case, headless
     count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     results = nodes.import_results(case.output, case.volume, case.atlas, own)
     assert results.atlas is own
-    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count + 3
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count + 4
     assert own.GetName() not in folder_of(results)[1]
 
 
@@ -300,3 +305,15 @@ def test_failure_at_the_last_step_leaves_no_folder(phantom_case, monkeypatch):
     with pytest.raises(OSError, match="disk is full"):
         nodes.import_results(case.output, case.volume, case.atlas)
     assert everything_in_the_scene() == before
+
+
+def test_a_run_without_uncertainty_and_score_is_complete(phantom_case, tmp_path):
+    case = phantom_case("LAS")
+    output = shutil.copytree(case.output, tmp_path / "out")
+    (output / "uncertainty.nii.gz").unlink()
+    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    report["quality"] = {"expected_dice": None, "oddness": None, "note": "no quality score"}
+    (output / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    results = nodes.import_results(output, case.volume, case.atlas)
+    assert results.uncertainty is None and nodes.results_of(results.transform).uncertainty is None
+    assert results.table.GetNumberOfRows() == 7
