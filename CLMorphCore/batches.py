@@ -47,7 +47,7 @@ def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: Sequen
     if len(chosen[0]) < 2:
         raise InputError(f"the manifest has {len(chosen[0])} subjects with split train; "
                          "expected at least 2 to make a pair")
-    if config.training.moving == "group":
+    if config.training.moving in ("group", "mixed"):
         return _grouped(config, chosen, divisor, progress)
     reference = read_image(config.data.reference or chosen[0][0].image)
     grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
@@ -85,7 +85,7 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
     groups = [s.group for s in subjects]
     alone = sorted({s.name for s in subjects if not s.group or groups.count(s.group) < 2})
     if alone:
-        raise InputError(f"training.moving is group, {len(alone)} subjects have no other image in their group: "
+        raise InputError(f"pairs of one group are wanted, {len(alone)} subjects have no other image in their group: "
                          f"{', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}; "
                          "fill the manifest's column group, or set training.moving = \"random\"")
 
@@ -120,7 +120,7 @@ def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
     if which == "reference":
         assert data.reference is not None
         return data.reference
-    if which == "group":
+    if which == "group" or (which == "mixed" and torch.rand((), generator=rng) < 0.5):
         return partner(data.train, at).image
     other = int(torch.randint(len(data.train) - 1, (), generator=rng))
     return data.train[(at + 1 + other) % len(data.train)].image

@@ -74,7 +74,7 @@ class TrainingConfig:
     schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
     decay_every: int = 80
     decay_factor: float = 0.1
-    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan)
+    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan) | mixed
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 100
@@ -109,7 +109,7 @@ CHOICES = {
     "loss.contrastive": ("nt-xent", "byol"),
     "augment.flip": ("x", "y", "z", "none"),
     "training.schedule": ("step", "cosine"),
-    "training.moving": ("random", "reference", "group"),
+    "training.moving": ("random", "reference", "group", "mixed"),
     "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
     "network.norm": ("batch", "instance", "none"),
 }

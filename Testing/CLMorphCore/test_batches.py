@@ -65,6 +65,19 @@ def test_a_pair_of_a_group_is_one_patients_two_scans_on_the_grid_of_the_first(su
         assert found[0].group == found[1].group and found[0].name != found[1].name
 
 
+def test_mixed_pairs_are_of_one_patient_or_of_two(subjects):
+    config = from_dict(TREE | {"training": {"batch_size": 2, "moving": "mixed"}})
+    data = load_dataset(config, subjects, divisor=(4, 4, 4))
+    same = 0
+    for step in range(20):
+        batch = draw_batch(data, config, network_of(config), step)
+        for fixed, moving in zip(batch.fixed, batch.moving, strict=True):
+            first, second = (next(v for v in data.train if torch.equal(v.image[0], x)) for x in (fixed, moving))
+            assert first.name != second.name
+            same += first.group == second.group
+    assert 20 < same < 40  # half of the pairs, and a third of the others
+
+
 def test_a_scan_alone_in_its_group_is_named(subjects):
     config = from_dict(TREE | {"training": {"moving": "group"}})
     alone = [*subjects[:3], replace(subjects[3], group="")]
