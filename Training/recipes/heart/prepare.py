@@ -1,4 +1,4 @@
-"""Manifest of the shipped model "heart", the subjects of ACDC: ``python -m Training.recipes.heart.prepare DATA CSV``."""
+"""Manifest of the shipped model "heart", ACDC's subjects: ``python -m Training.recipes.heart.prepare DATA CSV``."""
 
 from __future__ import annotations
 
