@@ -128,8 +128,7 @@ def main() -> None:
     atlas = model.atlases[0].name
     if options.verb == "fit":
         genuine = [(s.evidence, s.dice) for s in seen if s.kind == GENUINE and s.evidence is not None]
-        write_quality(Path(options.model) / "quality.toml" if options.output is None else options.output,
-                      fit(atlas, genuine))
+        write_quality(options.output or model.folder / "quality.toml", fit(atlas, genuine))
         pairs = left_out(atlas, seen)
     else:
         quality = read_quality(model.folder)
