@@ -94,7 +94,7 @@ CASES = {
     "not TOML": ("train {bad}/broken.toml --data {bad}/subjects.csv", "cannot be read as TOML"),
     "misspelt setting": (TRAIN + " --set loss.contrastve=byol", "loss.contrastve", "did you mean contrastive"),
     "misspelt section": (TRAIN + " --set los.contrast=0", "unknown section los", "did you mean loss"),
-    "misspelt choice": (TRAIN + " --set loss.similarity=ncc", "loss.similarity is 'ncc'", "expected one of mse, lncc"),
+    "misspelt choice": (TRAIN + " --set loss.similarity=ncx", "loss.similarity is 'ncx'", "expected one of mse, ncc, lncc"),
     "unknown network": (TRAIN + " --set network.name=clmorf", "'clmorf'", "did you mean clmorph"),
     "wrong type": (TRAIN + " --set training.steps=many", "training.steps is 'many'", "expected a whole number"),
     "out of range": (TRAIN + " --set training.batch_size=0", "training.batch_size is 0", "expected .*above zero"),
