@@ -101,6 +101,14 @@ def _affine_option(parser: argparse.ArgumentParser) -> None:
                         "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)")
 
 
+def _refine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--refine", type=_above_zero, metavar="STEPS", help="go on from the network's answer by "
+                        "optimising the deformation of this pair: at most STEPS steps at each of three resolutions, "
+                        "fewer where nothing improves; 50 is plenty")
+    parser.add_argument("--similarity", choices=("lncc", "mind"), help="what the refinement looks at: local "
+                        "cross-correlation, or MIND for images of different contrast (default: lncc)")
+
+
 def _atlas_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
     parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
@@ -123,6 +131,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     _atlas_options(parser)
     _affine_option(parser)
+    _refine_options(parser)
 
 
 def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -130,9 +139,11 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
                               description="The transform that warps MOVING onto FIXED, with its inverse.")
     parser.add_argument("fixed", metavar="FIXED", type=Path, help="image whose grid is the output grid")
     parser.add_argument("moving", metavar="MOVING", type=Path, help="image that is warped")
-    parser.add_argument("--model", required=True, help="name or folder of a model (its atlas is not used)")
+    parser.add_argument("--model", help="name or folder of a model (its atlas is not used); with --refine it may be "
+                        "left away: any organ and modality, the affine alignment is then what is refined")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     _affine_option(parser)
+    _refine_options(parser)
 
 
 def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -157,6 +168,7 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     _atlas_options(parser)
+    _refine_options(parser)
 
 
 def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

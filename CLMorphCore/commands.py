@@ -24,6 +24,7 @@ from .metrics import dice_per_label
 from .models import (
     Atlas,
     Model,
+    affine_model,
     bundled_models,
     load_model,
     make_atlas,
@@ -37,6 +38,7 @@ from .models import (
 from .phantom import make_phantom
 from .preprocessing import read_image
 from .progress import Reporter, Stopwatch, part
+from .refinement import Refinement
 from .registration import register
 from .segmentation import segment
 from .training import train
@@ -53,13 +55,13 @@ def run(options: Namespace, reporter: Reporter) -> None:
 def _segment(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     model = _model(options)
-    atlases, affine = _own_atlases(options), _affine(options)
+    atlases, affine, refinement = _own_atlases(options), _affine(options), _refinement(options)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
         image = read_image(options.image)
     found = segment(image, model, atlases=atlases, fusion=options.fusion, most_similar=options.atlases, affine=affine,
-                    progress=part(reporter, 0.05, 0.6), about={"image": str(options.image)})
+                    refinement=refinement, progress=part(reporter, 0.05, 0.6), about={"image": str(options.image)})
     found.report["duration_s"] = watch.seconds | found.report["duration_s"]
     with folder_written_whole(options.output) as folder:
         found.save(folder, part(reporter, 0.6, 0.98))
@@ -69,13 +71,18 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
 
 def _register(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
-    model, affine = _model(options), _affine(options)
+    refinement, affine = _refinement(options), _affine(options)
+    if options.model is None and refinement is None:
+        raise InputError("neither --model nor --refine is given; expected a model whose network registers, or the "
+                         "number of steps to register by optimisation alone, for instance --refine 50")
+    model = _model(options) if options.model is not None else affine_model(choose_device(options.device))
     reporter("reading", 0.0)
     fixed, moving = read_image(options.fixed), read_image(options.moving)
-    found = register(fixed, moving, model, affine=affine, progress=part(reporter, 0.05, 0.8))
+    found = register(fixed, moving, model, affine=affine, refinement=refinement, progress=part(reporter, 0.05, 0.8))
     report = {"fixed": str(options.fixed), "moving": str(options.moving), "model": model.name,
-              "folding_fraction": found.folding_fraction,
-              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True))}
+              "refinement_steps": found.refinement_steps, "folding_fraction": found.folding_fraction,
+              "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True)),
+              "duration_s": found.duration_s}
     with folder_written_whole(options.output) as folder:
         reporter("writing", 0.8)
         found.save(folder)
@@ -97,7 +104,7 @@ def _evaluate(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     found = evaluate(_model(options), read_manifest(options.data), split=options.split,
                      atlases=_own_atlases(options), fusion=options.fusion, most_similar=options.atlases,
-                     progress=reporter)
+                     refinement=_refinement(options), progress=reporter)
     found.save(options.output)
     s = found.summary
     _done(reporter, options.output, f"Dice {s['dice']:.3f} (affine {s['dice_affine']:.3f}), HD95 {s['hd95_mm']:.2f} mm "
@@ -147,7 +154,7 @@ def _demo(options: Namespace, reporter: Reporter) -> None:
     write_image(phantom.labels, options.output / "subject_labels.nii.gz")
     options.atlas = options.atlas_labels = options.label_names = options.affine = None
     options.atlas_dir = options.atlases = None
-    options.fusion = "similarity"
+    options.fusion, options.refine, options.similarity = "similarity", None, None
     _segment(options, reporter)
     scores = dice_per_label(sitk.ReadImage(str(options.output / "labels.nii.gz")), phantom.labels)
     print(f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
@@ -179,6 +186,15 @@ def _own_atlas(options: Namespace) -> Atlas | None:
     if options.atlas is None or options.atlas_labels is None:
         raise InputError("--atlas and --atlas-labels go together; give both, or neither to use the model's atlas")
     return make_atlas(Path(options.atlas).name, options.atlas, options.atlas_labels, options.label_names)
+
+
+def _refinement(options: Namespace) -> Refinement | None:
+    if options.refine is not None:
+        return Refinement(options.refine, options.similarity or "lncc")
+    if options.similarity is not None:
+        raise InputError(f"--similarity {options.similarity} is what a refinement looks at; give --refine STEPS too, "
+                         "or leave it away")
+    return None
 
 
 def _affine(options: Namespace) -> sitk.Transform | None:

@@ -20,6 +20,7 @@ from .fusion import AtlasSet, choose_atlases
 from .metrics import compare_labels, dice_per_label
 from .models import Atlas, Model, Structure
 from .progress import Progress, part, silent
+from .refinement import Refinement
 from .report_evaluation import evaluation_page
 from .segmentation import segment
 
@@ -61,11 +62,11 @@ class Evaluation:
 
 def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test",
              atlases: Sequence[Atlas] | None = None, fusion: str = "similarity", most_similar: int | None = None,
-             progress: Progress = silent) -> Evaluation:
+             refinement: Refinement | None = None, progress: Progress = silent) -> Evaluation:
     """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
 
-    ``atlases``, ``fusion`` and ``most_similar`` are those of ``segment``. Structures that the atlases and the subject
-    share are measured; InputError if there is no subject or none is shared.
+    ``atlases``, ``fusion``, ``most_similar`` and ``refinement`` are those of ``segment``. Structures that the atlases
+    and the subject share are measured; InputError if there is no subject or none is shared.
     """
     chosen = choose(subjects, split, labelled=True)
     if not chosen:
@@ -79,7 +80,7 @@ def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test",
         image, labels = read_subject(subject)
         began = time.monotonic()
         found = segment(image, model, atlases=used if isinstance(used, AtlasSet) else [used], fusion=fusion,
-                        most_similar=most_similar, progress=at)
+                        most_similar=most_similar, refinement=refinement, progress=at)
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)

@@ -23,8 +23,9 @@ from .geometry import Grid, chain, check_same_grid, displacement_transform, resa
 from .losses import local_correlation_map
 from .models import Atlas, Model, Structure
 from .networks import Prediction
-from .progress import Progress, Stopwatch, silent
-from .registration import Pair, Registration, affine_pair, registration_of
+from .progress import Progress, Stopwatch, part, silent
+from .refinement import Refinement
+from .registration import Pair, Registration, affine_pair, refined, registration_of
 from .spatial import warp
 
 METHODS = ("majority", "similarity", "staple")
@@ -118,8 +119,9 @@ def prepare(model: Model, atlases: Sequence[Atlas]) -> AtlasSet:
 
 @torch.inference_mode()
 def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "similarity",
-         most_similar: int | None = None, affine: sitk.Transform | None = None, progress: Progress = silent) -> Fusion:
-    """Labels of ``image`` from all atlases, or from the ``most_similar`` ones.
+         most_similar: int | None = None, affine: sitk.Transform | None = None,
+         refinement: Refinement | None = None, progress: Progress = silent) -> Fusion:
+    """Labels of ``image`` from all atlases, or from the ``most_similar`` ones; each map is refined, or not.
 
     majority    the most frequent label
     similarity  a vote weighs as much as the warped atlas resembles the scan there: (local correlation)^GAIN (local
@@ -145,11 +147,17 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
     kind = np.min_scalar_type(max(s.value for s in structures_of(atlases.atlases)))
     with _scratch((len(chosen), *grid.shape), kind) as labels, _scratch((len(chosen), *grid.shape), "f2") as weights:
         for place, n in enumerate(chosen):
-            progress(f"atlas {place + 1} of {len(chosen)}", 0.3 + 0.6 * place / len(chosen))
+            at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
+            at(f"atlas {place + 1} of {len(chosen)}", 0.0)
             with watch.step("network"):
-                prediction = model.network.match(features, atlases.features[n])
+                prediction, steps = model.network.match(features, atlases.features[n]), 0
+            if refinement is not None:
+                with watch.step("refinement"):
+                    prediction, steps = refined(prediction, pairs[n], image, atlases.atlases[n].image, to_scan,
+                                                refinement, at)
+            with watch.step("network"):
                 if place == 0:
-                    registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model)
+                    registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model, steps)
             with watch.step("labels"):
                 transform = chain(displacement_transform(prediction.displacement, atlases.grid), affine)
                 labels[place] = _array(resample(atlases.atlases[n].labels, grid, transform, labels=True))

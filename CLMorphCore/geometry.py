@@ -41,6 +41,11 @@ class Grid:
         shift = self.to_mm() @ ((np.array(self.size) - np.array(size)) / 2)
         return Grid(tuple(size), self.spacing_mm, tuple((np.array(self.origin_mm) + shift).tolist()), self.direction)
 
+    def between_its_corners(self, size: Sequence[int]) -> Grid:
+        """A grid of another size (x, y, z) whose corner voxels have the same centres."""
+        spacing = [s * max(n - 1, 1) / max(m - 1, 1) for s, n, m in zip(self.spacing_mm, self.size, size, strict=True)]
+        return Grid(tuple(size), tuple(spacing), self.origin_mm, self.direction)
+
     def to_mm(self) -> np.ndarray:
         """R · diag(spacing): 3×3, takes a voxel vector (x, y, z) to mm."""
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm)

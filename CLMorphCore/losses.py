@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
+from .spatial import box_mean
 
 
 def reconstruction(fixed: Tensor, warped: Tensor, sigma: float) -> Tensor:
@@ -88,14 +89,21 @@ def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int = 9)
     return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
 
 
-def box_mean(image: Tensor, window_voxels: int | tuple[int, int, int]) -> Tensor:
-    """Mean of the window (D, H, W) around every voxel; windows shrink at the faces and are no wider than the image."""
-    widths = (window_voxels,) * 3 if isinstance(window_voxels, int) else window_voxels
-    for axis, (side, width) in enumerate(zip(image.shape[2:], widths, strict=True)):
-        kernel = [min(width, side - 1 + side % 2) if a == axis else 1 for a in range(3)]
-        padding = [k // 2 for k in kernel]
-        image = F.avg_pool3d(image, kernel, stride=1, padding=padding, count_include_pad=False)
-    return image
+def mind(image: Tensor, window_voxels: int = 3) -> Tensor:
+    """exp(−D(x, x + r) / V(x)), D = mean over windows of (I(x) − I(x + r))², V = mean of D over r: MIND.
+
+    Modality independent neighbourhood descriptor (Heinrich et al., Medical Image Analysis 2012, equations 3 to 6) for
+    the six neighbours r, divided by its largest: (1, 1, D, H, W) → (1, 6, D, H, W), values in (0, 1]. The same for
+    a · I + b, a of either sign. V has a thousandth of its mean as its least: flat background is no pattern.
+    """
+    sides = image.shape[2:]
+    padded = F.pad(image, (1,) * 6, mode="replicate")
+    distance = torch.cat([
+        box_mean((image - padded[:, :, z : z + sides[0], y : y + sides[1], x : x + sides[2]]).square(), window_voxels)
+        for z, y, x in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2))], dim=1)
+    variance = distance.mean(dim=1, keepdim=True)
+    exponent = distance / variance.clamp_min(1e-3 * variance.mean()).clamp_min(torch.finfo(image.dtype).tiny)
+    return (exponent.amin(dim=1, keepdim=True) - exponent).exp()
 
 
 def diffusion(field: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from . import __version__, checkpoint
-from .config import Config, from_dict
+from .config import Config, DataConfig, from_dict
 from .errors import InputError, did_you_mean
 from .files import folder_written_whole, written_whole
 from .geometry import check_same_grid
 from .itk_files import write_image
-from .networks import NETWORKS, build
+from .networks import NETWORKS, Identity, build
 from .preprocessing import read_image, read_labels
 
 BUNDLED = Path(__file__).parent / "models"
@@ -86,6 +86,12 @@ def model_without_weights(name: str, device: torch.device | str = "cpu") -> Mode
     network = build(name, config.network.settings).to(device).eval()
     card = {"model": {"name": name, "title": models_without_weights()[name], "version": __version__}}
     return Model(name, None, config, card, network, (), str(device))
+
+
+def affine_model(device: torch.device | str = "cpu") -> Model:
+    """What leaves it at the affine alignment, on a grid of the moving image's spacing: a start for a refinement."""
+    config = Config(data=DataConfig(spacing_mm=(0.0, 0.0, 0.0)))
+    return Model("affine", None, config, {}, Identity().to(device).eval(), (), str(device))
 
 
 def model_folder(name: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,16 @@ import torch
 from torch import Tensor
 
 from .alignment import align
-from .data import network_grid, network_input
+from .data import MOST_VOXELS, network_grid, network_input
 from .errors import CLMorphError
 from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
 from .networks import Prediction
-from .progress import Progress, Stopwatch, silent
-from .spatial import folding_fraction, jacobian_determinant, refine_inverse, warp
+from .progress import Progress, Stopwatch, part, silent
+from .refinement import Refinement, refine
+from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class Registration:
     grid        of the fixed image
     jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
-    duration_s  of the steps ``affine`` and ``network``
+    duration_s  of the steps ``affine``, ``network`` and, if there was one, ``refinement``
     pair        what the network saw, and
-    displacement  (1, 3, D, H, W) its answer
+    displacement  (1, 3, D, H, W) its answer, refined or not
     classes     labels of the fixed image by a supervised network, on its grid in the moving image's space, or None;
                 such a network deforms nothing, T is then A
+    refinement_steps  taken on the pair after the network, at all resolutions
     """
 
     transform: sitk.CompositeTransform
@@ -62,6 +65,7 @@ class Registration:
     pair: Pair
     displacement: Tensor
     classes: sitk.Image | None = None
+    refinement_steps: int = 0
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
@@ -89,8 +93,8 @@ class Registration:
 
 @torch.inference_mode()
 def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sitk.Transform | None = None,
-             progress: Progress = silent) -> Registration:
-    """Registers ``moving`` to ``fixed`` with the model's network.
+             refinement: Refinement | None = None, progress: Progress = silent) -> Registration:
+    """Registers ``moving`` to ``fixed`` with the model's network, whose answer is then refined on this pair, or not.
 
     ``affine`` maps fixed to moving and takes the place of the built-in alignment. The network works in the moving
     image's space, on a grid of the spacing it was trained with.
@@ -99,15 +103,48 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
     with watch.step("affine"):
         affine, to_fixed = affine_pair(fixed, moving, affine, lambda: progress("affine", 0.0))
     with watch.step("network"):
-        progress("network", 0.5)
+        progress("network", 0.05 if refinement else 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
         pair = Pair(grid, *(network_input(*image).to(model.device)
                             for image in ((fixed, grid, to_fixed), (moving, grid))))
-        found = registration_of(_predict(model, pair), pair, Grid.of(fixed), affine, to_fixed, model)
+        prediction, steps = _predict(model, pair), 0
+    if refinement is not None:
+        with watch.step("refinement"):
+            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement,
+                                        part(progress, 0.1, 0.95))
+    with watch.step("network"):
+        found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model, steps)
         progress("network", 1.0)
     found.duration_s.update(watch.seconds)
     return found
+
+
+def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.Image, to_fixed: sitk.Transform,
+            settings: Refinement, progress: Progress = silent) -> tuple[Prediction, int]:
+    """The network's answer after refinement on the images themselves, and the steps that took.
+
+    The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
+    inverse, where there is one, comes on that finer grid.
+    """
+    grid = pair.grid.between_its_corners(_fine_size(pair.grid, moving))
+    images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
+    found = refine(*images, prediction.displacement, settings, spacing_mm=grid.spacing_mm[::-1], progress=progress)
+    displacement = resize_field(found.displacement, pair.grid.shape)
+    inverse = None if prediction.inverse is None else resize_field(invert(displacement), grid.shape)
+    return replace(prediction, displacement=displacement, inverse=inverse), found.steps
+
+
+def _fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
+    """Voxels (x, y, z) of the grid between the same corners with about the moving image's spacing.
+
+    From the grid's own number to twice as many, odd, as the refinement's coarser fields want it; the grid's own where
+    twice as many are too many.
+    """
+    wanted = [s * (n - 1) / own + 1 for n, s, own in zip(grid.size, grid.spacing_mm,
+                                                        Grid.of(moving).anatomical_spacing_mm(), strict=True)]
+    size = [2 * round((min(max(n, w), 2 * n - 1) + 1) / 2) - 1 for n, w in zip(grid.size, wanted, strict=True)]
+    return tuple(size) if math.prod(size) <= MOST_VOXELS else tuple(n - 1 + n % 2 for n in grid.size)
 
 
 def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None,
@@ -122,13 +159,14 @@ def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | 
 
 
 def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk.Transform,
-                    to_fixed: sitk.Transform, model: Model) -> Registration:
+                    to_fixed: sitk.Transform, model: Model, refinement_steps: int = 0) -> Registration:
     """The network's answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
     determinant = jacobian_determinant(prediction.displacement)
     backward = None
     if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
-        inverse = refine_inverse(prediction.inverse, prediction.displacement)
-        backward = chain(to_fixed, displacement_transform(inverse, pair.grid))
+        shape = prediction.inverse.shape[2:]
+        inverse = refine_inverse(prediction.inverse, resize_field(prediction.displacement, shape))
+        backward = chain(to_fixed, displacement_transform(inverse, pair.grid.between_its_corners(shape[::-1])))
     transform, classes = chain(displacement_transform(prediction.displacement, pair.grid), affine), None
     if prediction.logits is not None:
         transform, backward = chain(affine), chain(to_fixed)
@@ -136,7 +174,8 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
     return Registration(
         transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
         folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
-        duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes)
+        duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes,
+        refinement_steps=refinement_steps)
 
 
 def _classes(logits: Tensor, label_values: tuple[int, ...]) -> Tensor:

@@ -19,6 +19,7 @@ from .itk_files import write_image
 from .metrics import volumes_ml
 from .models import Atlas, Model, Structure, default_structures
 from .progress import Progress, Stopwatch, part, silent
+from .refinement import Refinement
 from .registration import Registration, register
 from .report import segmentation_page
 from .trust import judge
@@ -70,23 +71,26 @@ class Segmentation:
 
 def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | AtlasSet | None = None,
             fusion: str = "similarity", most_similar: int | None = None, affine: sitk.Transform | None = None,
-            progress: Progress = silent, about: Mapping[str, Any] | None = None) -> Segmentation:
+            refinement: Refinement | None = None, progress: Progress = silent,
+            about: Mapping[str, Any] | None = None) -> Segmentation:
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     A supervised network gives its own classes; the atlas is then what the scan is aligned with and what names them.
     ``atlases`` that are several lie in one space (``fusion.prepare``, which a caller with many scans calls once);
     ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
-    the image to the atlas and takes the place of the built-in alignment; ``about`` is added to the report. Raises
-    InputError if the model has no atlas and none is given, and for what ``fusion`` cannot do.
+    the image to the atlas and takes the place of the built-in alignment; ``refinement`` goes on from the network's
+    answer on the pair itself; ``about`` is added to the report. Raises InputError if the model has no atlas and none
+    is given, and for what ``fusion`` cannot do.
     """
     chosen = choose_atlases(model, atlases, most_similar)
     watch = Stopwatch()
     if isinstance(chosen, AtlasSet):
         fused = fuse(image, model, chosen, method=fusion, most_similar=most_similar, affine=affine,
-                     progress=part(progress, 0.0, 0.9))
+                     refinement=refinement, progress=part(progress, 0.0, 0.9))
         registration, labels, dissent, used = fused.registration, fused.labels, fused.dissent, fused.atlases
     else:
-        registration = register(image, chosen.image, model, affine=affine, progress=part(progress, 0.0, 0.8))
+        registration = register(image, chosen.image, model, affine=affine, refinement=refinement,
+                                progress=part(progress, 0.0, 0.8))
         with watch.step("labels"):
             progress("labels", 0.8)
             one, labels = _of_one(chosen, registration, model)
@@ -108,7 +112,7 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
         "labels_from": "atlas" if registration.classes is None else "network",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
-        "refinement_steps": 0,
+        "refinement_steps": registration.refinement_steps,
         "structures": [{"value": s.value, "name": s.name, "color": s.color, "terminology": s.terminology,
                         "volume_ml": round(volumes.get(s.value, 0.0), 4)} | trust.structures[s.value]
                        for s in structures],

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from . import clmorph, clmorph_byol, faim, lapirn, lddmm, lvm, pdd_net, pyramid, syn, unet, voxelmorph, vtn
-from .contract import Prediction, RegistrationNetwork, System
+from .contract import Identity, Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
     "clmorph": clmorph.SYSTEM,
@@ -36,4 +36,4 @@ def build(name: str, settings: Any) -> RegistrationNetwork:
     return system(name).network(settings)
 
 
-__all__ = ["NETWORKS", "Prediction", "RegistrationNetwork", "System", "build", "system"]
+__all__ = ["NETWORKS", "Identity", "Prediction", "RegistrationNetwork", "System", "build", "system"]

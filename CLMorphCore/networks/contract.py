@@ -58,6 +58,14 @@ class RegistrationNetwork(nn.Module):
         return self(fixed, moving)
 
 
+class Identity(RegistrationNetwork):
+    """(fixed, moving) → the displacement zero and its inverse."""
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        still = fixed.new_zeros(fixed.shape[0], 3, *fixed.shape[2:])
+        return Prediction(still, still)
+
+
 @dataclass(frozen=True)
 class System:
     """A network that the configuration takes by name.

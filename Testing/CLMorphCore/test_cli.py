@@ -195,3 +195,32 @@ def test_a_reader_that_stops_reading_is_no_error():
     with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
+
+
+def test_register_needs_no_model_where_it_optimises(clmorph, scan, tiny_model, tmp_path):
+    moving = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
+    ran = clmorph("register", scan, moving, "--refine", 5, "--similarity", "mind", "-o", tmp_path / "out",
+                  "--progress", "json")
+    assert ran.code == 0 and {"transform.h5", "inverse.h5", "warped.nii.gz"} < names(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["model"] == "affine" and 0 < report["refinement_steps"] <= 15
+    assert report["similarity"]["warped"] > report["similarity"]["affine"] and report["duration_s"]["refinement"] > 0
+    fractions = [e["fraction"] for e in events(ran) if e["event"] == "progress"]
+    assert fractions == sorted(fractions) and any(e.get("step") == "refinement" for e in events(ran))
+
+
+def test_segment_reports_the_steps_of_its_refinement(clmorph, scan, tiny_model, tmp_path):
+    ran = clmorph("segment", scan, "--model", tiny_model, "--affine", "none", "--refine", 3, "-o", tmp_path / "out")
+    assert ran.code == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert 0 < report["refinement_steps"] <= 9 and "refinement" in report["duration_s"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ((), "neither --model nor --refine is given"),
+    (("--similarity", "mind"), "--similarity mind is what a refinement looks at; give --refine STEPS too"),
+    (("--refine", "0"), "0 given, expected a whole number above zero"),
+])
+def test_what_a_refinement_lacks_is_said_in_one_line(clmorph, scan, tmp_path, words, message):
+    ran = clmorph("register", scan, scan, "-o", tmp_path / "out", *words)
+    assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -144,3 +144,11 @@ def test_the_networks_grid_covers_the_box_with_its_margin():
     assert (corners.min(0) <= np.array(lower) - margin + 1e-9).all()
     assert (corners.max(0) >= np.array(upper) + margin - 1e-9).all()
     np.testing.assert_allclose(corners.mean(0), (np.array(lower) + upper) / 2)
+
+
+def test_a_grid_between_the_same_corners_has_their_points():
+    grid = Grid((9, 12, 7), (1.0, 2.0, 3.0), (5.0, -4.0, 2.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    finer = grid.between_its_corners((17, 23, 7))
+    assert finer.spacing_mm == (0.5, 1.0, 3.0) and finer.origin_mm == grid.origin_mm
+    far = [np.array(g.origin_mm) + g.to_mm() @ (np.array(g.size) - 1) for g in (grid, finer)]
+    np.testing.assert_allclose(*far)

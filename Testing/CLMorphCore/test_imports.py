@@ -10,13 +10,14 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 ALLOWED = {
     "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"},
     "page": set(), "progress": {"errors"}, "devices": {"errors"},
-    "spatial": set(), "losses": {"errors"},
+    "spatial": set(), "losses": {"errors", "spatial"}, "refinement": {"losses", "progress", "spatial"},
     "networks": {"errors", "losses", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"},
     "objective": {"batches", "config", "contrast", "losses", "networks", "spatial"},
     "contrast": {"losses"}, "checkpoint": {"errors", "files"},
     "geometry": {"errors"}, "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
-    "fusion": {"data", "errors", "geometry", "losses", "models", "networks", "progress", "registration", "spatial"},
+    "fusion": {"data", "errors", "geometry", "losses", "models", "networks", "progress", "refinement", "registration",
+               "spatial"},
     "uncertainty": {"geometry", "models", "registration", "spatial"},
     "evidence": {"geometry", "losses", "registration", "spatial"}, "quality": {"errors", "evidence", "files"},
     "trust": {"evidence", "models", "quality", "registration", "uncertainty"},
@@ -24,7 +25,7 @@ ALLOWED = {
 }
 THIRD_PARTY = {
     "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "page": set(), "cli": set(),
-    "spatial": {"torch"}, "losses": {"torch"}, "networks": {"torch"}, "config": set(),
+    "spatial": {"torch"}, "losses": {"torch"}, "refinement": {"torch"}, "networks": {"torch"}, "config": set(),
     "augmentation": {"torch"}, "contrast": {"torch"}, "checkpoint": {"torch", "safetensors"},
     "geometry": {"torch", "SimpleITK", "numpy"}, "preprocessing": {"torch", "SimpleITK", "numpy"},
     "alignment": {"SimpleITK", "numpy"}, "metrics": {"SimpleITK", "numpy"}, "drawing": {"SimpleITK", "numpy"},

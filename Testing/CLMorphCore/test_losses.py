@@ -104,3 +104,19 @@ def test_box_mean_has_windows_of_each_axis_no_wider_than_the_image():
     image = torch.rand(1, 1, 4, 6, 8)
     mean = losses.box_mean(image, (1, 3, 9))
     assert mean[0, 0, 1, 2, 4].item() == pytest.approx(image[0, 0, 1, 1:4, 1:8].mean().item())
+
+
+def test_mind_is_the_same_for_any_gain_even_a_negative_one():
+    image = torch.randn(1, 1, 12, 14, 10, generator=torch.Generator().manual_seed(0))
+    found = losses.mind(image)
+    torch.testing.assert_close(losses.mind(-3 * image + 5), found, atol=1e-4, rtol=0)
+    assert found.shape == (1, 6, 12, 14, 10) and (found > 0).all()
+    torch.testing.assert_close(found.amax(dim=1), torch.ones(1, 12, 14, 10))
+
+
+def test_mind_by_hand_at_the_edge_of_a_plane():
+    image = torch.zeros(1, 1, 9, 9, 9)
+    image[..., 5:] = 1  # D over the window is 1/3 towards the plane (x + 1) at x = 3, 4 and 5, else 0
+    found = losses.mind(image)[0, :, 4, 4]
+    torch.testing.assert_close(found[:, 4], torch.tensor([1, 1, 1, 1, math.exp(-3), math.exp(-3)]))
+    torch.testing.assert_close(found[:, 1], torch.ones(6))

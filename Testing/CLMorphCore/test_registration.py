@@ -7,10 +7,13 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from CLMorphCore.errors import Cancelled
 from CLMorphCore.geometry import Grid
-from CLMorphCore.models import load_model
+from CLMorphCore.metrics import dice_per_label, inverse_consistency
+from CLMorphCore.models import affine_model, load_model
 from CLMorphCore.networks import Prediction
 from CLMorphCore.phantom import make_phantom
+from CLMorphCore.refinement import Refinement
 from CLMorphCore.registration import register
 from CLMorphCore.spatial import integrate, taper
 
@@ -122,3 +125,49 @@ def test_zero_displacement_is_the_affine_map(model, atlas, phantom):
     for p in points_in(phantom.image, count=20):
         np.testing.assert_allclose(found.transform.TransformPoint(p), found.affine.TransformPoint(p), atol=1e-9)
     assert found.folding_fraction == 0 and found.similarity[0] == pytest.approx(found.similarity[1], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def by_optimisation(atlas, phantom):
+    return register(phantom.image, atlas.image, affine_model(), refinement=Refinement(20))
+
+
+def test_refinement_alone_registers_without_a_model(by_optimisation, atlas, phantom):
+    found = by_optimisation
+    before, after = found.similarity
+    assert found.refinement_steps > 0 and after > before + 0.05 and found.folding_fraction == 0
+    assert set(found.duration_s) == {"affine", "network", "refinement"}
+    dice = [np.nanmean(list(dice_per_label(found.warp(atlas.labels, labels=True, affine_only=affine_only),
+                                           phantom.labels).values())) for affine_only in (True, False)]
+    assert dice[1] > dice[0] + 0.03
+
+
+def test_the_inverse_undoes_what_was_refined(by_optimisation, phantom, tmp_path):
+    by_optimisation.save(tmp_path)
+    forward, backward = (sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("transform", "inverse"))
+    assert inverse_consistency(forward, backward, phantom.image, 3.0).mean_mm < 0.1
+
+
+def test_refinement_goes_on_from_the_network(model, found, atlas, phantom):
+    refined = register(phantom.image, atlas.image, model, refinement=Refinement(10))
+    assert refined.similarity[1] > found.similarity[1] and refined.inverse is not None
+    assert found.refinement_steps == 0 and "refinement" not in found.duration_s
+
+
+def test_refinement_of_a_network_without_an_inverse_gives_none(model, atlas, phantom):
+    class OneWay(KnownField):
+        def forward(self, fixed, moving):
+            return Prediction(super().forward(fixed, moving).displacement)
+
+    one_way = replace(model, network=OneWay())
+    assert register(phantom.image, atlas.image, one_way, refinement=Refinement(1)).inverse is None
+
+
+def test_refinement_can_be_cancelled(atlas, phantom):
+    def cancel(step, fraction):
+        if step == "refinement":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3),
+                 refinement=Refinement(5), progress=cancel)

@@ -2,14 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from CLMorphCore.spatial import (
     compose,
+    convolve,
     folding_fraction,
+    gaussian,
+    halve,
     identity_grid,
     integrate,
+    invert,
     jacobian_determinant,
     refine_inverse,
     resize_field,
@@ -138,3 +143,41 @@ def test_sampling_keeps_the_coordinates_precision_for_half_precision_images():
     shifted = warp(image, torch.full((1, 3, *SHAPE), 0.001))
     assert shifted.dtype == torch.float32
     assert not torch.equal(shifted, image.float())
+
+
+def test_convolve_is_torch_s_convolution_with_zeros_outside():
+    image, kernel = torch.randn(1, 2, 5, 6, 7, generator=torch.Generator().manual_seed(0)), [0.2, 0.5, -0.3]
+    for axis in range(3):
+        shape = [3 if a == axis else 1 for a in range(3)]
+        weights = torch.tensor(kernel).view(1, 1, *shape).repeat(2, 1, 1, 1, 1)
+        expected = F.conv3d(image, weights, padding=[s // 2 for s in shape], groups=2)
+        torch.testing.assert_close(convolve(image, kernel, axis), expected)
+
+
+def test_a_gaussian_keeps_what_is_flat_and_has_its_standard_deviation():
+    flat = torch.ones(1, 3, 15, 15, 15)
+    torch.testing.assert_close(gaussian(flat, (1.0, 1.5, 2.0))[..., 7, 7, 7], torch.ones(1, 3))
+    point = torch.zeros(1, 1, 3, 3, 31)
+    point[..., 1, 1, 15] = 1
+    spread, x = gaussian(point, (0.0, 0.0, 2.0))[0, 0, 1, 1], torch.arange(31) - 15
+    assert (spread * x**2).sum().sqrt().item() == pytest.approx(2.0, rel=0.02)
+
+
+def test_doubling_a_field_is_interpolation_and_halving_takes_it_back():
+    field = torch.randn(1, 3, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    shape = (9, 6, 13)
+    doubled = resize_field(field, shape)
+    scale = torch.tensor([2.0, 1.0, 2.0]).view(1, 3, 1, 1, 1)
+    torch.testing.assert_close(doubled, scale * F.interpolate(field, size=shape, mode="trilinear", align_corners=True))
+    ramp = torch.arange(9.0).view(1, 1, 9, 1, 1).expand(1, 3, 9, 6, 13)
+    torch.testing.assert_close(halve(ramp, (5, 6, 7))[:, :, 1:-1, :, 1:-1], ramp[:, :, 2:-2:2, :, 2:-2:2])
+
+
+def test_a_map_that_stretches_strongly_is_inverted():
+    x = identity_grid((24, 24, 24), like=torch.zeros(1))
+    offset = x - 11.5
+    bump = torch.exp(-offset.square().sum(1, keepdim=True) / 18)
+    displacement = taper(1.6 * bump * offset, 4)  # stretches 2.6 times at the centre, where plain iteration diverges
+    assert jacobian_determinant(displacement).max() > 8
+    inverse = invert(displacement)
+    assert compose(inverse, displacement).abs().max() < 2e-2
