@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .alignment import align
-from .data import MOST_VOXELS, network_grid, network_input
-from .errors import CLMorphError
+from .data import network_grid, network_input
+from .errors import CLMorphError, InputError
 from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .itk_files import write_transform
 from .losses import local_correlation_map
@@ -23,6 +23,7 @@ from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement, refine
 from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
 
+MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head, 4 GB of memory
 
 @dataclass(frozen=True)
 class Pair:
@@ -125,9 +126,12 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     """The network's answer after refinement on the images themselves, and the steps that took.
 
     The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
-    inverse, where there is one, comes on that finer grid.
+    inverse, where there is one, comes on that finer grid. Raises InputError for a supervised network.
     """
-    grid = pair.grid.between_its_corners(_fine_size(pair.grid, moving))
+    if prediction.logits is not None:
+        raise InputError("a refinement needs a network that deforms, this model labels scans by itself; leave "
+                         "--refine away, or choose another model")
+    grid = pair.grid.between_its_corners(fine_size(pair.grid, moving))
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
     found = refine(*images, prediction.displacement, settings, spacing_mm=grid.spacing_mm[::-1], progress=progress)
     displacement = resize_field(found.displacement, pair.grid.shape)
@@ -135,16 +139,16 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     return replace(prediction, displacement=displacement, inverse=inverse), found.steps
 
 
-def _fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
+def fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
     """Voxels (x, y, z) of the grid between the same corners with about the moving image's spacing.
 
-    From the grid's own number to twice as many, odd, as the refinement's coarser fields want it; the grid's own where
-    twice as many are too many.
+    From the grid's own number to twice as many, odd, as the refinement's coarser fields want it; in between where that
+    would be more voxels than MOST_FINE_VOXELS.
     """
-    wanted = [s * (n - 1) / own + 1 for n, s, own in zip(grid.size, grid.spacing_mm,
-                                                        Grid.of(moving).anatomical_spacing_mm(), strict=True)]
-    size = [2 * round((min(max(n, w), 2 * n - 1) + 1) / 2) - 1 for n, w in zip(grid.size, wanted, strict=True)]
-    return tuple(size) if math.prod(size) <= MOST_VOXELS else tuple(n - 1 + n % 2 for n in grid.size)
+    wanted = [min(max(s * (n - 1) / own + 1, n), 2 * n - 1) for n, s, own in zip(
+        grid.size, grid.spacing_mm, Grid.of(moving).anatomical_spacing_mm(), strict=True)]
+    share = min(1.0, MOST_FINE_VOXELS / math.prod(wanted)) ** (1 / 3)
+    return tuple(2 * round((max(n, w * share) + 1) / 2) - 1 for n, w in zip(grid.size, wanted, strict=True))
 
 
 def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None,

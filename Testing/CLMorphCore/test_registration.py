@@ -7,14 +7,14 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore.errors import Cancelled
+from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
 from CLMorphCore.models import affine_model, load_model
 from CLMorphCore.networks import Prediction
 from CLMorphCore.phantom import make_phantom
 from CLMorphCore.refinement import Refinement
-from CLMorphCore.registration import register
+from CLMorphCore.registration import fine_size, register
 from CLMorphCore.spatial import integrate, taper
 
 
@@ -171,3 +171,26 @@ def test_refinement_can_be_cancelled(atlas, phantom):
     with pytest.raises(Cancelled):
         register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3),
                  refinement=Refinement(5), progress=cancel)
+
+
+def test_a_network_that_deforms_nothing_has_nothing_to_refine(model, atlas, phantom):
+    class Classes(KnownField):
+        def forward(self, fixed, moving):
+            return replace(super().forward(fixed, moving), logits=torch.zeros(1, 2, *fixed.shape[2:]))
+
+    with pytest.raises(InputError, match="a refinement needs a network that deforms"):
+        register(phantom.image, atlas.image, replace(model, network=Classes()), affine=sitk.AffineTransform(3),
+                 refinement=Refinement(1))
+
+
+@pytest.mark.parametrize(("spacing_mm", "size"), [
+    (1.0, (159, 191, 175)),  # twice as fine as the network's grid, as the image is
+    (0.5, (159, 191, 175)),  # no finer
+    (2.0, (79, 95, 87)), (5.0, (79, 95, 87)),  # no coarser; odd
+])
+def test_a_refinement_looks_as_finely_as_the_image_is_stored(spacing_mm, size):
+    image = sitk.Image(8, 8, 8, sitk.sitkFloat32)
+    image.SetSpacing([spacing_mm] * 3)
+    assert fine_size(Grid((80, 96, 88), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image) == size
+    huge = fine_size(Grid((160, 160, 160), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image)
+    assert np.prod(huge) < 1.02 * 10_000_000 and min(huge) >= 159
