@@ -23,7 +23,7 @@ from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement, refine
 from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
 
-MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head, 4 GB of memory
+MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
 
 @dataclass(frozen=True)
 class Pair:
