@@ -19,7 +19,7 @@ DATASETS = {"hippocampus": "Hippocampus", "lpba40": "LPBA40", "mindboggle101": "
 SYSTEMS = {  # in the order of the paper's tables
     "affine": "Affine only", "lddmm": "LDDMM (UtilzReg)", "syn": "SyN", "voxelmorph": "VoxelMorph", "faim": "FAIM",
     "lapirn": "LapIRN", "vtn": "VTN", "pdd-net": "PDD-Net", "lvm-s3": "LVM-S3", "clmorph": "CLMorph",
-    "clmorph-byol": "CLMorph (BYOL)", "unet": "U-Net (supervised)",
+    "clmorph-byol": "CLMorph (BYOL)", "clmorph-pyramid": "CLMorph-Pyramid", "unet": "U-Net (supervised)",
 }
 OURS, SUPERVISED = "clmorph", "unet"
 UNSUPERVISED = tuple(system for system in SYSTEMS if system not in ("affine", SUPERVISED))
@@ -32,9 +32,13 @@ Pair = tuple[str, str]  # system, variant
 Detail = TypeVar("Detail", RegionRow, DeformationRow)
 AS_PUBLISHED: tuple[Pair, ...] = tuple((system, PAPER) for system in SYSTEMS)
 ABLATION_PAIRS: tuple[Pair, ...] = ((SUPERVISED, PAPER), *((OURS, variant) for variant in ABLATION))
+PYRAMID_PAIRS: tuple[Pair, ...] = tuple(
+    ("clmorph-pyramid", variant)
+    for variant in ("lncc", "lncc+image", "lncc+voxel", "lncc+image+voxel", "lncc+coarse"))
 # All terms together are the system as it is: trained once for both tables.
 SAME_RUN: Mapping[Pair, Pair] = {(OURS, WITH_CONTRAST): (OURS, PAPER),
-                                 (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER)}
+                                 (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER),
+                                 ("clmorph-pyramid", "lncc+image"): ("clmorph-pyramid", PAPER)}
 WEIGHT_PAIRS: Mapping[Pair, Pair] = {  # (alpha, beta) → the run's system and variant
     (alpha, beta): (OURS, f"alpha={alpha},beta={beta}") for alpha in WEIGHTS for beta in WEIGHTS}
 

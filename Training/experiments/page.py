@@ -17,11 +17,11 @@ from CLMorphCore.files import folder_written_whole
 
 from . import figures, report_tables, slices, statistics, tables
 from .figures import DARK, LIGHT, Palette
-from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, WEIGHT_PAIRS, select, title_of
+from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
 from .store import Results, Run, load
 
 DPI = 110
-VIEWS = (AS_PUBLISHED, ABLATION_PAIRS, tuple(WEIGHT_PAIRS.values()))  # each has one training time
+VIEWS = (AS_PUBLISHED, ABLATION_PAIRS, PYRAMID_PAIRS, tuple(WEIGHT_PAIRS.values()))  # each has one training time
 STYLE = """
 .plot{margin:14px 0 22px}.plot img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto}
 .best{font-weight:700}.sd,.paper{color:var(--soft)}td.number{white-space:nowrap}

@@ -11,7 +11,8 @@ from CLMorphCore.errors import InputError, did_you_mean
 
 PAPER = "paper"  # the variant that is a system as its own paper has it
 AFFINE = "affine"  # the system that does nothing after the initial alignment
-REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3", "clmorph-pyramid")
+REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3",
+               "clmorph-pyramid")
 UNTRAINED = (AFFINE, "lddmm", "syn")
 SUPERVISED = "unet"
 SYSTEMS = (*UNTRAINED, *REGISTERING, SUPERVISED)
@@ -29,6 +30,15 @@ ABLATION: dict[str, tuple[str, Overrides]] = {
     "recon+smooth+contrast": ("clmorph", {}),
     "recon+byol": ("clmorph", {**_WITHOUT_SMOOTH, "loss": {**_WITHOUT_SMOOTH["loss"], "contrastive": "byol"}}),
     "recon+smooth+byol": ("clmorph-byol", {}),
+}
+# Beyond the paper: what each contrast, and similarity at the coarser levels, adds to the coarse-to-fine network.
+PYRAMID = "clmorph-pyramid"
+PYRAMID_ABLATION: dict[str, Overrides] = {
+    "lncc": {"loss": {"contrast": 0.0}},
+    "lncc+image": {},
+    "lncc+voxel": {"loss": {"contrast": 0.0, "voxel_contrast": 0.02}},
+    "lncc+image+voxel": {"loss": {"voxel_contrast": 0.02}},
+    "lncc+coarse": {"loss": {"contrast": 0.0, "coarse": 0.5}},
 }
 
 
@@ -65,6 +75,12 @@ def ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned
     return planned
 
 
+def pyramid_ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned]:
+    """The coarse-to-fine network with each contrast, with every seed."""
+    return [Planned(dataset, PYRAMID, seed, minutes, variant if overrides else PAPER, overrides)
+            for seed in seeds for variant, overrides in PYRAMID_ABLATION.items()]
+
+
 def weight_grid(dataset: str, seed: int, minutes: float) -> list[Planned]:
     """Figure 8: CLMorph for every α and β."""
     return [Planned(dataset, "clmorph", seed, minutes, f"alpha={alpha:g},beta={beta:g}",
@@ -72,7 +88,7 @@ def weight_grid(dataset: str, seed: int, minutes: float) -> list[Planned]:
 
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure2", "figure3", "figure4", "figure5", "figure6",
-               "figure7", "figure8", "statistics")
+               "figure7", "figure8", "statistics", "pyramid")
 
 
 def planned_runs(experiment: str, dataset: str, *, systems: Sequence[str] = SYSTEMS, seeds: Sequence[int] = (0, 1, 2),
@@ -82,6 +98,8 @@ def planned_runs(experiment: str, dataset: str, *, systems: Sequence[str] = SYST
         raise InputError(f"unknown experiment {experiment!r}{did_you_mean(experiment, [*EXPERIMENTS, 'all'])}")
     if experiment == "table3":
         return ablation(dataset, seeds, minutes)
+    if experiment == "pyramid":
+        return pyramid_ablation(dataset, seeds, minutes)
     if experiment == "table4":
         return comparison(dataset, [s for s in systems if s in (AFFINE, *CARDIAC)], seeds[0], minutes)
     if experiment == "figure7":

@@ -21,6 +21,9 @@ TITLES = {
                "deviation over the seeds, then the mean of each seed."),
     "table4": ("Table IV: heart", "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
                "best of the unsupervised systems."),
+    "pyramid": ("Beyond the paper: contrasts in the coarse-to-fine network", "Local correlation alone; with the paper's "
+                "contrast of whole images; with contrast voxel by voxel; with both; with similarity at the coarser "
+                "levels. Mean ± standard deviation over the seeds, then the mean of each seed."),
 }
 METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
@@ -28,7 +31,7 @@ METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 def html(table: str, rows: Sequence[Row]) -> str:
     """A table with its title, its notes and, for systems, its regions to unfold."""
     title, text = TITLES[table]
-    body = _ablation(rows) if table == "table3" else _systems(rows) + _regions(rows)
+    body = _ablation(rows) if table in ("table3", "pyramid") else _systems(rows) + _regions(rows)
     absent = [row.title for row in rows if row.status != RUN]
     note = f'<p class="soft">Without figures: {escape(", ".join(absent))}.</p>' if absent else ""
     return f'<h3>{escape(title)}</h3><p class="soft">{escape(text)}</p>{body}{note}'

@@ -15,9 +15,11 @@ from .measures import (
     ABLATION_PAIRS,
     AS_PUBLISHED,
     METRICS,
+    PYRAMID_PAIRS,
     SUPERVISED,
     SYSTEMS,
     Metric,
+    Pair,
     Selection,
     Spread,
     deformation_mean,
@@ -80,18 +82,27 @@ def table4(results: Results, dataset: str) -> list[Row]:
 
 def table3(results: Results, dataset: str) -> list[Row]:
     """The ablation: each combination of losses over its seeds, then each seed alone, under the supervised U-Net."""
-    selection, published = select(results, dataset, ABLATION_PAIRS), load_paper()
+    return _ablation("table3", results, dataset, ABLATION_PAIRS)
+
+
+def pyramid(results: Results, dataset: str) -> list[Row]:
+    """Beyond the paper: the coarse-to-fine network with each contrast, over its seeds, then each seed alone."""
+    return _ablation("pyramid", results, dataset, PYRAMID_PAIRS)
+
+
+def _ablation(table: str, results: Results, dataset: str, pairs: Sequence[Pair]) -> list[Row]:
+    selection, published = select(results, dataset, pairs), load_paper()
     rows = []
-    for system, variant in ABLATION_PAIRS:
+    for system, variant in pairs:
         runs = selection.of(system, variant)
         title = SYSTEMS[system] if system == SUPERVISED else variant
         row_of_paper = system if system == SUPERVISED else variant
-        paper = _published(published, "table3", dataset, row_of_paper)
+        paper = _published(published, table, dataset, row_of_paper)
         if not runs:
-            rows.append(Row("table3", dataset, system, variant, title, NOT_RUN, paper=paper))
+            rows.append(Row(table, dataset, system, variant, title, NOT_RUN, paper=paper))
             continue
-        seeds = [_row("table3", selection, [run], title) for run in runs]
-        rows += [_over_seeds(_row("table3", selection, runs, title), seeds, paper), *seeds]
+        seeds = [_row(table, selection, [run], title) for run in runs]
+        rows += [_over_seeds(_row(table, selection, runs, title), seeds, paper), *seeds]
     return rows
 
 
@@ -197,4 +208,5 @@ def _cell(value: Any) -> Any:
 
 
 TABLES: Mapping[str, Callable[[Results, str], list[Row]]] = {
-    "table1": table1, "table2": table2, "table3": table3, "table4": table4}
+    "table1": table1, "table2": table2, "table3": table3, "table4": table4,
+    "pyramid": pyramid}

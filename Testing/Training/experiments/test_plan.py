@@ -46,6 +46,12 @@ def test_all_terms_together_are_the_system_itself_and_not_run_twice():
         "hippocampus/clmorph/paper/seed0/3min"]
 
 
+def test_the_pyramids_ablation_is_every_contrast_with_every_seed():
+    runs = planned_runs("pyramid", "hippocampus", minutes=3.0, seeds=(0, 1))
+    assert len(runs) == 2 * 5 and len({run.name for run in runs}) == 10
+    assert {run.variant for run in runs} == {"lncc", PAPER, "lncc+voxel", "lncc+image+voxel", "lncc+coarse"}
+
+
 def test_figure_8_is_every_pair_of_weights():
     runs = planned_runs("figure8", "acdc", minutes=1.0)
     weights = {(run.overrides["loss"]["smooth"], run.overrides["loss"]["contrast"]) for run in runs}
