@@ -16,7 +16,15 @@ import slicer
 import vtk
 from CLMorphSlicerLib import dependencies, models, nodes, panel, sample
 from CLMorphSlicerLib.job import State, start_process
-from CLMorphSlicerLib.parameters import FOLDER, Alignment, CLMorphSlicerParameterNode, options_of, what_is_missing
+from CLMorphSlicerLib.parameters import (
+    FOLDER,
+    Alignment,
+    CLMorphSlicerParameterNode,
+    atlases_of_model,
+    options_of,
+    what_is_missing,
+    why_one_atlas,
+)
 from CLMorphSlicerLib.run import Options, Run, frames_of, gather_segmentations, why_not
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -175,6 +183,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         byTransform = parameters.alignment is Alignment.TRANSFORM
         self.ui.initialTransformLabel.setVisible(byTransform)
         self.ui.initialTransformSelector.setVisible(byTransform)
+        self._showAtlases(parameters)
         self.progress.allow(what_is_missing(parameters), self.logic.running)
         self.deformation.show(parameters)
 
@@ -196,6 +205,20 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         described = {card.name: card.description for card in models.shipped_models()}.get(parameters.model, "")
         self.ui.modelDescriptionLabel.text = described
         self.ui.modelDescriptionLabel.setVisible(bool(described))
+
+    def _showAtlases(self, parameters) -> None:
+        reason = why_one_atlas(parameters)
+        if not reason:
+            count = atlases_of_model(parameters)
+            if parameters.atlases > count:
+                parameters.atlases = count
+            self.ui.atlasesSpinBox.maximum = count
+        self.ui.atlasesSpinBox.setVisible(not reason)
+        self.ui.oneAtlasLabel.text = reason
+        self.ui.oneAtlasLabel.setVisible(bool(reason))
+        fused = not reason and parameters.atlases > 1
+        self.ui.fusionLabel.setVisible(fused)
+        self.ui.fusionSelector.setVisible(fused)
 
     def _onModelChosen(self, index: int) -> None:
         if self._parameterNode is not None and index >= 0:

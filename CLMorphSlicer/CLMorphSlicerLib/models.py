@@ -63,9 +63,14 @@ def shipped_models() -> list[ModelCard]:
     return sorted(cards, key=lambda card: card.title)
 
 
+def atlas_images(card: ModelCard) -> list[Path]:
+    """The images of a model's atlases, in the engine's order."""
+    return sorted(card.folder.glob("atlases/*/image.nii.gz"))
+
+
 def atlas_image(card: ModelCard) -> Path:
     """The image of the first atlas of a model. Raises ValueError when it has none."""
-    images = sorted(card.folder.glob("atlases/*/image.nii.gz"))
+    images = atlas_images(card)
     if not images:
         raise ValueError(f"the model {card.name} has no atlas in {card.folder / 'atlases'}")
     return images[0]

@@ -7,7 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from .run import Options, why_not
+from .run import Options, atlas_count, why_not
 
 FOLDER = "folder:"  # the choice of a model that is not shipped
 
@@ -37,6 +37,17 @@ class Alignment(enum.Enum):
                 "none": _("None: they lie on each other already")}[self.value]  # fmt: skip
 
 
+class Fusion(enum.Enum):
+    """How several atlases vote; the value is the engine's word for it."""
+
+    SIMILARITY = "similarity"
+    MAJORITY = "majority"
+    STAPLE = "staple"
+
+    def label(self) -> str:
+        return {"similarity": _("By local similarity"), "majority": _("Majority"), "staple": _("STAPLE")}[self.value]
+
+
 class Mode(enum.Enum):
     """How the deformation is drawn; the value is the word of CLMorphSlicerLib.display."""
 
@@ -64,6 +75,9 @@ class CLMorphSlicerParameterNode:
     device: Device
     alignment: Alignment
     initialTransform: slicer.vtkMRMLLinearTransformNode
+    refine: Annotated[int, WithinRange(0, 200)] = 0
+    atlases: Annotated[int, WithinRange(0, 999)] = 0
+    fusion: Fusion
     threads: Annotated[int, WithinRange(0, 256)] = 0
     keepFiles: bool = False
     result: slicer.vtkMRMLTransformNode
@@ -89,14 +103,36 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
         Alignment.TRANSFORM: parameters.initialTransform,
     }[parameters.alignment]
     return Options(
-        model=parameters.modelFolder if parameters.model == FOLDER else parameters.model,
+        model=_model_of(parameters),
         atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
         atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
         device=parameters.device.value,
         affine=affine,
+        refine=parameters.refine,
+        atlases=0 if why_one_atlas(parameters) else parameters.atlases,
+        fusion=parameters.fusion.value,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
     )
+
+
+def atlases_of_model(parameters: CLMorphSlicerParameterNode) -> int:
+    """How many atlases the chosen model has; 0 while none is chosen."""
+    try:
+        return atlas_count(Options(model=_model_of(parameters)))
+    except ValueError:
+        return 0
+
+
+def why_one_atlas(parameters: CLMorphSlicerParameterNode) -> str:
+    """Why there are not several atlases to use, as a phrase; empty when there are."""
+    if parameters.useSceneAtlas:
+        return _("the one from the scene")
+    return "" if atlases_of_model(parameters) > 1 else _("the model's only one")
+
+
+def _model_of(parameters: CLMorphSlicerParameterNode) -> str:
+    return parameters.modelFolder if parameters.model == FOLDER else parameters.model
 
 
 def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:

@@ -17,6 +17,7 @@ import vtk
 from . import job, models, nodes
 from .job import EngineCancelled, EngineError, State
 
+FUSIONS = ("similarity", "majority", "staple")
 REMOVAL_ATTEMPTS = 10  # Windows keeps the files of a process that has just ended for a moment
 
 
@@ -26,7 +27,9 @@ class Options:
 
     model: name of a shipped model or folder of another; atlas and atlas_labels: an atlas from the scene instead of the
     model's own; affine: None for the engine's own, "none", or a linear transform node that moves the atlas onto the
-    patient; threads: 0 for as many as there are.
+    patient; refine: at most so many steps of optimisation on this image at each resolution, 0 for none; atlases: how
+    many of the model's are fused, the most similar ones, 0 for its first one alone; fusion: one of FUSIONS; threads: 0
+    for as many as there are.
     """
 
     model: str | Path = ""
@@ -34,6 +37,9 @@ class Options:
     atlas_labels: slicer.vtkMRMLNode | None = None
     device: str = "auto"
     affine: slicer.vtkMRMLTransformNode | str | None = None
+    refine: int = 0
+    atlases: int = 0
+    fusion: str = "similarity"
     threads: int = 0
     keep_files: bool = False
 
@@ -67,6 +73,25 @@ def why_not(volume, options: Options) -> str:
         return "Choose the labels of the atlas: a segmentation or a labelmap."
     if options.atlas is not None and options.atlas is volume:
         return "The atlas and the image to segment are the same volume; choose two."
+    if options.refine < 0:
+        return f"{options.refine} refinement steps given; expected a number above zero, or 0 for no refinement."
+    return _why_not_fuse(options)
+
+
+def atlas_count(options: Options) -> int:
+    """How many atlases a run can choose from: the scene's one, or the model's. Raises ValueError without a model."""
+    return 1 if options.atlas is not None else len(models.atlas_images(model_card(options.model)))
+
+
+def _why_not_fuse(options: Options) -> str:
+    count = atlas_count(options)
+    if count == 0:
+        return f"The model {model_card(options.model).title} has no atlas; use one from the scene."
+    if not 0 <= options.atlases <= count:
+        return (f"{options.atlases} atlases given, there {'is' if count == 1 else 'are'} {count}; expected at most so "
+                "many, or 0 for the first one alone.")
+    if options.fusion not in FUSIONS:
+        return f"Unknown fusion {options.fusion!r}; expected one of {', '.join(FUSIONS)}."
     return ""
 
 
@@ -102,6 +127,10 @@ def write_inputs(volume, options: Options, folder: Path) -> Inputs:
     elif options.affine is not None:
         nodes.export_initial_transform(options.affine, folder / "initial.tfm")
         inputs.arguments += ["--affine", "initial.tfm"]
+    if options.refine:
+        inputs.arguments += ["--refine", str(options.refine)]
+    if options.atlases:
+        inputs.arguments += ["--atlases", str(options.atlases), "--fusion", options.fusion]
     inputs.arguments += ["--device", options.device, "--progress", "json"]
     inputs.arguments += ["--cancel-file", job.Job.cancel_file(folder).name]
     if options.threads:

@@ -83,6 +83,12 @@ def write_bundle(folder: Path, **card: str) -> Path:
     return folder
 
 
+def add_atlases(bundle: Path, *names: str) -> None:
+    """Give a bundle further atlases, copies of the phantom's."""
+    for name in names:
+        shutil.copytree(bundle / "atlases" / "phantom", bundle / "atlases" / name)
+
+
 @pytest.fixture(scope="session")
 def real_weights(tmp_path_factory) -> Path:
     """Weights of a small network, as untrained as it was made; skips where the engine's packages are missing."""

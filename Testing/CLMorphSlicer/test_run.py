@@ -5,7 +5,7 @@ from itertools import pairwise
 import phantom
 import pytest
 import SimpleITK as sitk
-from qt_fixtures import fake_engine, get_started, leftovers, write_bundle
+from qt_fixtures import add_atlases, fake_engine, get_started, leftovers, write_bundle
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -109,6 +109,20 @@ def test_options_become_arguments(patient, module, tmp_path):
     assert "--affine" not in told and "--threads" not in told and told["--device"] == "auto"
 
 
+def test_refinement_and_fusion_become_arguments_where_they_are_asked_for(patient, module, tmp_path):
+    told = write(patient, tmp_path, refine=20, atlases=3, fusion="staple")
+    assert (told["--refine"], told["--atlases"], told["--fusion"]) == ("20", "3", "staple")
+    assert not {"--refine", "--atlases", "--fusion"} & set(write(patient, tmp_path))
+
+
+def test_ways_to_fuse_are_the_engines(module):
+    methods = pytest.importorskip("CLMorphCore.fusion", reason="the engine needs torch").METHODS
+    from CLMorphSlicerLib.parameters import Fusion
+
+    assert sorted(run.FUSIONS) == sorted(methods) == sorted(choice.value for choice in Fusion)
+    assert run.Options().fusion == next(iter(Fusion)).value
+
+
 def test_folder_of_a_model_is_as_good_as_a_name(module, tmp_path):
     folder = write_bundle(tmp_path / "mein Modell", title="Mine")
     assert run.model_card(folder).title == run.model_card(str(folder)).title == "Mine"
@@ -123,10 +137,26 @@ def test_reasons_against_a_run_are_sentences(patient, module, atlas_nodes):
         ({"model": "phantom", "atlas": atlas}, "Choose the labels"),
         ({"model": "phantom", "atlas_labels": labels}, "Choose the atlas image"),
         ({"model": "phantom", "atlas": patient, "atlas_labels": labels}, "same volume"),
+        ({"model": "phantom", "refine": -1}, "-1 refinement steps given"),
+        ({"model": "phantom", "atlases": 2}, "2 atlases given, there is 1"),
+        ({"model": "phantom", "fusion": "average"}, "Unknown fusion 'average'; expected one of similarity"),
     ):
         assert words in run.why_not(patient, run.Options(**options))
     assert run.why_not(None, run.Options(model="phantom")) == "Choose the image to segment."
     assert run.why_not(patient, run.Options(model="phantom", atlas=atlas, atlas_labels=labels)) == ""
+
+
+def test_no_more_atlases_are_used_than_there_are(patient, module, atlas_nodes):
+    atlas, labels = atlas_nodes
+    folder = run.model_card("phantom").folder
+    add_atlases(folder, "second", "third")
+    assert run.why_not(patient, run.Options(model="phantom", atlases=3)) == ""
+    assert "4 atlases given, there are 3" in run.why_not(patient, run.Options(model="phantom", atlases=4))
+    of_scene = run.Options(model="phantom", atlas=atlas, atlas_labels=labels, atlases=2)
+    assert "2 atlases given, there is 1" in run.why_not(patient, of_scene)
+    for image in folder.glob("atlases/*/image.nii.gz"):
+        image.unlink()
+    assert "Phantom has no atlas" in run.why_not(patient, run.Options(model="phantom"))
 
 
 def test_folder_goes_when_the_inputs_cannot_be_written(patient, module):

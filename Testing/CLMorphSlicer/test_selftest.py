@@ -1,12 +1,13 @@
 """The module's own self-test and the real engine, from the press on Segment to the labels in the scene."""
 
+import json
 import time
 
 import numpy as np
 import phantom
 import pytest
 import SimpleITK as sitk
-from qt_fixtures import wait_until
+from qt_fixtures import add_atlases, wait_until
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -23,6 +24,11 @@ def dice_of_structures(segmentation, volume, truth: sitk.Image) -> dict[str, flo
         wanted = labels == structure["value"]
         scores[structure["name"]] = 2 * np.sum(found & wanted) / (found.sum() + wanted.sum())
     return scores
+
+
+def report_of(run) -> dict:
+    """What the engine wrote of a run whose files are kept."""
+    return json.loads((run.folder / "output" / "report.json").read_text("utf-8"))
 
 
 def test_press_on_segment_runs_the_real_engine(real_model, patient, window):
@@ -44,6 +50,41 @@ def test_press_on_segment_runs_the_real_engine(real_model, patient, window):
     scores = dice_of_structures(results.segmentation, patient, truth)
     assert scores["Body"] > 0.9 and min(scores.values()) > 0.55, scores  # the network has no training, the affine has
     assert len(ticks) >= 10 * (ticks[-1] - ticks[0])
+
+
+def test_press_on_segment_refines_and_tells_the_time_left(real_model, patient, window):
+    window.ui.refineSpinBox.value, window.ui.keepFilesCheckBox.checked = 5, True
+    said = set()
+    window.ui.segmentButton.click()
+    run = window.logic.run
+
+    def over() -> bool:
+        said.add((window.ui.statusLabel.text, window.ui.progressBar.value))
+        return not window.logic.running
+
+    wait_until(over, "the results")
+    assert run.results is not None, f"{run.error} {run.error.log}"
+    refining = [(text, value) for text, value in said if text.startswith("Refinement · ") and text.endswith(" left")]
+    assert refining and all(0 < value < 100 for _, value in refining), said
+    assert 0 < report_of(run)["refinement_steps"] <= 15  # 5 at each of three resolutions
+    truth = sitk.Resample(
+        phantom.atlas()[1], phantom.grid("RAS"), phantom.transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8
+    )
+    scores = dice_of_structures(run.results.segmentation, patient, truth)
+    assert min(scores.values()) > 0.85, scores  # 0.69 without refinement
+
+
+def test_several_atlases_of_a_model_are_fused_by_the_real_engine(real_model, models_folder, patient, module):
+    add_atlases(models_folder / "phantom", "second", "third")
+    logic = module.CLMorphSlicerLogic()
+    options = module.Options(model="phantom", refine=1, atlases=2, fusion="majority", keep_files=True)
+    run = logic.start(patient, options)
+    wait_until(lambda: not logic.running, "the results")
+    assert run.results is not None, f"{run.error} {run.error.log}"
+    report = report_of(run)
+    assert report["fusion"]["method"] == "majority" and len(report["fusion"]["atlases"]) == 2
+    assert report["refinement_steps"] > 0
+    assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
 
 
 def test_real_engine_stops_when_cancelled(real_model, patient, window):

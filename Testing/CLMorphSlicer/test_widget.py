@@ -7,7 +7,7 @@ from pathlib import Path
 import phantom
 import pytest
 import SimpleITK as sitk
-from qt_fixtures import begin, finish, get_started, leftovers, node_ids, wait_until, write_bundle
+from qt_fixtures import add_atlases, begin, finish, get_started, leftovers, node_ids, wait_until, write_bundle
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -114,6 +114,31 @@ def test_transform_of_the_initial_alignment_is_asked_for(patient, window, choice
     assert window.ui.segmentButton.enabled
 
 
+def test_number_of_atlases_can_be_chosen_where_the_model_has_several(patient, window, models_folder):
+    def shown(name: str) -> bool:
+        return getattr(window.ui, name).isVisibleTo(window.parent)
+
+    assert not shown("atlasesSpinBox") and not shown("fusionSelector")
+    assert window.ui.oneAtlasLabel.text == "the model's only one"
+    add_atlases(models_folder / "phantom", "second", "third")
+    window._refresh()
+    assert shown("atlasesSpinBox") and not shown("oneAtlasLabel") and not shown("fusionSelector")
+    assert (window.ui.atlasesSpinBox.minimum, window.ui.atlasesSpinBox.maximum) == (0, 3)
+    window.ui.atlasesSpinBox.value = 2
+    assert shown("fusionSelector") and window.ui.segmentButton.enabled
+    window.ui.sceneAtlasCheckBox.checked = True
+    assert not shown("atlasesSpinBox") and window.ui.oneAtlasLabel.text == "the one from the scene"
+
+
+def test_atlases_of_another_model_are_not_asked_of_this_one(patient, window, module, models_folder):
+    window._parameterNode.atlases = 5
+    assert window.ui.segmentButton.enabled and module.options_of(window._parameterNode).atlases == 0
+    add_atlases(models_folder / "phantom", "second", "third")
+    window._refresh()
+    assert window._parameterNode.atlases == window.ui.atlasesSpinBox.value == 3
+    assert module.options_of(window._parameterNode).atlases == 3
+
+
 # -- parameters
 
 
@@ -136,20 +161,25 @@ def test_parameters_follow_the_widgets_and_the_widgets_the_parameters(patient, w
 
 def test_parameters_are_kept_with_the_scene(patient, window, choices, headless, tmp_path):
     window._parameterNode.device, window._parameterNode.scale = choices.Device.CUDA, 2.5
+    window._parameterNode.refine, window._parameterNode.fusion = 40, choices.Fusion.STAPLE
     headless.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(0)
     assert window._parameterNode.scale == 1.0 and window._parameterNode.inputVolume is None
     headless.load_scene(tmp_path / "scene.mrb")
     assert (window._parameterNode.device, window._parameterNode.scale) == (choices.Device.CUDA, 2.5)
-    assert window.ui.scaleSlider.value == 2.5
+    assert (window._parameterNode.refine, window._parameterNode.fusion) == (40, choices.Fusion.STAPLE)
+    assert window.ui.scaleSlider.value == 2.5 and window.ui.refineSpinBox.value == 40
     assert window.ui.inputVolumeSelector.currentNode().GetName() == "Ärztin Größe 1"
 
 
-def test_engine_gets_what_the_window_shows(patient, window, choices):
+def test_engine_gets_what_the_window_shows(patient, window, choices, models_folder):
+    add_atlases(models_folder / "phantom", "second")
     parameters = window._parameterNode
+    window.ui.refineSpinBox.value, window.ui.atlasesSpinBox.value, window.ui.fusionSelector.currentIndex = 30, 2, 1
     parameters.device, parameters.threads, parameters.alignment = choices.Device.CPU, 2, choices.Alignment.NONE
     arguments = list(map(str, begin(window, "works")._inputs.arguments))
-    for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json")):
+    for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json"),
+                          ("--refine", "30"), ("--atlases", "2"), ("--fusion", "majority")):  # fmt: skip
         assert arguments[arguments.index(option) + 1] == value
     finish(window)
 
