@@ -7,7 +7,6 @@ exported, and results come back without a parent transform, on the place where t
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -299,11 +298,15 @@ def _add_table(report: dict, name: str) -> object:
         rows.append(("oddness of the image, usual up to 1", quality["oddness"], "", quality["expected_dice"], None))
     node = _add_node("vtkMRMLTableNode", name)
     columns = (("Name", vtk.vtkStringArray()), ("Value", vtk.vtkDoubleArray()), ("Unit", vtk.vtkStringArray()),
-               ("Expected Dice", vtk.vtkDoubleArray()), ("Uncertainty", vtk.vtkDoubleArray()))
+               ("Expected Dice", vtk.vtkStringArray()), ("Uncertainty", vtk.vtkStringArray()))
     for index, (title, column) in enumerate(columns):
+        values = [row[index] for row in rows]
+        if all(value is None for value in values):
+            continue  # the model has no figures of that kind
         column.SetName(title)
-        for row in rows:
-            column.InsertNextValue(math.nan if row[index] is None else row[index])
+        for value in values:
+            # As text where not every row has a figure: an empty cell says more than "nan".
+            column.InsertNextValue(value if index < 3 else "" if value is None else f"{value:.2f}")
         node.AddColumn(column)
     return node
 
