@@ -123,6 +123,8 @@ def test_a_bug_shows_its_traceback(clmorph, scan, tiny_model, tmp_path, monkeypa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels(number, clmorph, scan, tiny_model, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
+    # Python leaves Ctrl+C to its default only where the parent has not told it to ignore it, as shells do in scripts.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(*_, **__):
         os.kill(os.getpid(), number)
@@ -132,6 +134,7 @@ def test_a_signal_cancels(number, clmorph, scan, tiny_model, tmp_path, monkeypat
     ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json")
     assert ran.code == 130 and events(ran)[-1] == {"event": "cancelled"} and not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGTERM) == before
+    signal.signal(signal.SIGINT, inherited)
 
 
 def test_register_writes_the_map_and_the_warped_image(clmorph, scan, tiny_model, tmp_path):

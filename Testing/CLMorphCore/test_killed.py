@@ -155,4 +155,4 @@ def test_a_killed_segmentation_leaves_nothing_that_looks_done(scan, tiny_model, 
     assert dead.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists() and len(list(tmp_path.glob(".clmorph-*/*"))) == files
     assert main([str(word) for word in command]) == 0
-    assert [p.name for p in tmp_path.iterdir()] == ["out"] and len(list((tmp_path / "out").iterdir())) == 8
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and len(list((tmp_path / "out").iterdir())) == 9
