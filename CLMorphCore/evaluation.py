@@ -21,7 +21,7 @@ from .metrics import compare_labels, dice_per_label
 from .models import Atlas, Model, Structure
 from .progress import Progress, part, silent
 from .refinement import Refinement
-from .report_evaluation import evaluation_page
+from .reports.evaluation import evaluation_page
 from .segmentation import segment
 
 

@@ -21,8 +21,8 @@ from .models import Atlas, Model, Structure, default_structures
 from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement
 from .registration import Registration, register
-from .report import segmentation_page
-from .trust import judge
+from .reports.segmentation import segmentation_page
+from .trust.judgement import judge
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from scipy.stats import spearmanr
 from CLMorphCore.data import Subject, read_manifest, read_subject
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
-from CLMorphCore.evidence import Evidence, evidence
 from CLMorphCore.files import written_whole
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.models import Model, load_model
 from CLMorphCore.preprocessing import read_image
-from CLMorphCore.quality import Quality, fit, read_quality, write_quality
 from CLMorphCore.registration import Registration, register
-from CLMorphCore.uncertainty import second_opinions
+from CLMorphCore.trust.evidence import Evidence, evidence
+from CLMorphCore.trust.quality import Quality, fit, read_quality, write_quality
+from CLMorphCore.trust.uncertainty import second_opinions
 from Training.spoil import SPOILERS, Case, failed_affine, wrong_organ
 
 GENUINE = "genuine"

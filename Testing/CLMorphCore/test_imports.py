@@ -9,7 +9,7 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 # module → the modules of this package that it may import
 ALLOWED = {
     "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"},
-    "page": set(), "progress": {"errors"}, "devices": {"errors"},
+    "progress": {"errors"}, "devices": {"errors"},
     "spatial": set(), "losses": {"errors", "spatial"}, "refinement": {"losses", "progress", "spatial"},
     "networks": {"errors", "losses", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"},
@@ -18,17 +18,15 @@ ALLOWED = {
     "geometry": {"errors"}, "preprocessing": {"errors", "itk_files"}, "alignment": {"errors", "geometry", "itk_files"},
     "fusion": {"data", "errors", "geometry", "losses", "models", "networks", "progress", "refinement", "registration",
                "spatial"},
-    "uncertainty": {"geometry", "models", "registration", "spatial"},
-    "evidence": {"geometry", "losses", "registration", "spatial"}, "quality": {"errors", "evidence", "files"},
-    "trust": {"evidence", "models", "quality", "registration", "uncertainty"},
-    "metrics": {"errors", "geometry"}, "drawing": {"geometry", "errors"},
+    "trust": {"errors", "files", "geometry", "losses", "models", "registration", "spatial"},
+    "metrics": {"errors", "geometry"}, "reports": {"errors", "geometry", "metrics"},
 }
 THIRD_PARTY = {
-    "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "page": set(), "cli": set(),
+    "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "cli": set(),
     "spatial": {"torch"}, "losses": {"torch"}, "refinement": {"torch"}, "networks": {"torch"}, "config": set(),
     "augmentation": {"torch"}, "contrast": {"torch"}, "checkpoint": {"torch", "safetensors"},
     "geometry": {"torch", "SimpleITK", "numpy"}, "preprocessing": {"torch", "SimpleITK", "numpy"},
-    "alignment": {"SimpleITK", "numpy"}, "metrics": {"SimpleITK", "numpy"}, "drawing": {"SimpleITK", "numpy"},
+    "alignment": {"SimpleITK", "numpy"}, "metrics": {"SimpleITK", "numpy"}, "reports": {"SimpleITK", "numpy"},
 }
 KNOWN = {"torch", "numpy", "SimpleITK", "safetensors", "tqdm", "tensorboard", "scipy", "slicer", "vtk", "qt"}
 SOURCES = sorted(CORE.rglob("*.py"))

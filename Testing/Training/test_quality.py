@@ -9,12 +9,12 @@ import SimpleITK as sitk
 import torch
 
 from CLMorphCore.config import from_dict
-from CLMorphCore.evidence import CHECKS, FEATURES, Evidence
 from CLMorphCore.models import Atlas, default_structures, save_atlas
 from CLMorphCore.networks import build
 from CLMorphCore.phantom import make_phantom
-from CLMorphCore.quality import fit, read_quality
 from CLMorphCore.training import save_weights
+from CLMorphCore.trust.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.trust.quality import fit, read_quality
 from Training import quality as command
 from Training.quality import GENUINE, Seen, correlation, figures, left_out
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore import drawing
-from CLMorphCore.drawing import Frame, View
 from CLMorphCore.errors import InputError
 from CLMorphCore.files import written_whole
+from CLMorphCore.reports import drawing
+from CLMorphCore.reports.drawing import Frame, View
 
 MOST_PIXELS = 256  # along the longest side
 ARRAYS = ("image", "expected", "labels", "warped", "displacement_mm")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from CLMorphCore import page
 from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.files import folder_written_whole
+from CLMorphCore.reports import page
 
 from . import figures, report_tables, slices, statistics, tables
 from .figures import DARK, LIGHT, Palette

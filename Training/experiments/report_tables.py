@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from CLMorphCore import page
+from CLMorphCore.reports import page
 
 from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
 from .statistics import FRIEDMAN, SIGNIFICANT, WELCH, WILCOXON, Comparison

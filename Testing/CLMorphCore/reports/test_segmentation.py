@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.drawing import FOLD_COLOR
-from CLMorphCore.report import segmentation_page
+from CLMorphCore.reports.drawing import FOLD_COLOR
+from CLMorphCore.reports.segmentation import segmentation_page
 
 IDENTITY = sitk.AffineTransform(3)
 VOID = {"meta", "br", "link", "img", "hr", "input"}

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from CLMorphCore.metrics import MISSING_IN_PREDICTION, OK
-from CLMorphCore.report_evaluation import evaluation_page
+from CLMorphCore.reports.evaluation import evaluation_page
 
 SUMMARY = {"model": "hippocampus <2>", "split": "test", "folding_fraction_mean": 0.0002, "folding_fraction_max": 0.001,
            "seconds": 2.5}

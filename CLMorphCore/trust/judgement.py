@@ -9,10 +9,10 @@ from typing import Any
 import SimpleITK as sitk
 from torch import Tensor
 
+from ..models import Atlas, Model, Structure
+from ..registration import Registration
 from .evidence import Evidence, evidence
-from .models import Atlas, Model, Structure
 from .quality import DROP, Quality, read_quality
-from .registration import Registration
 from .uncertainty import doubt_on_fixed, mean_per_label, second_opinions
 
 REASONS = {

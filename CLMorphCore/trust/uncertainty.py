@@ -7,10 +7,10 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .geometry import resample, to_image, to_tensor
-from .models import Model
-from .registration import Registration
-from .spatial import warp
+from ..geometry import resample, to_image, to_tensor
+from ..models import Model
+from ..registration import Registration
+from ..spatial import warp
 
 SAMPLES = 4  # of the posterior
 # Places on the line through the two directions' maps, the answer at 0 and the other direction's at 1.

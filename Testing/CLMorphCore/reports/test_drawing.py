@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore import drawing
-from CLMorphCore.drawing import AXIAL, CORONAL, SAGITTAL, VIEWS
+from CLMorphCore.reports import drawing
+from CLMorphCore.reports.drawing import AXIAL, CORONAL, SAGITTAL, VIEWS
 
 IDENTITY = sitk.AffineTransform(3)
 OBLIQUE = sitk.Euler3DTransform((0, 0, 0), 0.15, -0.2, 0.25).GetMatrix()

@@ -10,7 +10,7 @@ import torch
 from CLMorphCore.config import from_dict
 from CLMorphCore.networks import build
 from CLMorphCore.registration import register
-from CLMorphCore.uncertainty import LINE, SAMPLES, doubt, doubt_on_fixed, mean_per_label, second_opinions
+from CLMorphCore.trust.uncertainty import LINE, SAMPLES, doubt, doubt_on_fixed, mean_per_label, second_opinions
 
 
 @pytest.fixture(scope="module")

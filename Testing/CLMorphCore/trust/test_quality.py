@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from CLMorphCore.errors import InputError
-from CLMorphCore.evidence import CHECKS, FEATURES, Evidence
-from CLMorphCore.quality import fit, read_quality, write_quality
+from CLMorphCore.trust.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.trust.quality import fit, read_quality, write_quality
 
 VALUES = (4, 17, 1035)
 

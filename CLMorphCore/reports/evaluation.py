@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from CLMorphCore import page
-from CLMorphCore.metrics import OK
+from ..metrics import OK
+from . import page
 
 COLUMNS = (  # key of a row, heading, digits
     ("dice_affine", "Dice, affine only", 3),

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
+from ..files import written_whole
 from .evidence import CHECKS, FEATURES, Evidence
-from .files import written_whole
 
 LEAST_DICE = 0.02  # logits end here and at 1 minus this
 PENALTY = 1.0  # of the ridge, times the number of rows

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.evidence import evidence
 from CLMorphCore.phantom import make_phantom
-from CLMorphCore.quality import fit, write_quality
 from CLMorphCore.registration import register
 from CLMorphCore.segmentation import segment
-from CLMorphCore.uncertainty import second_opinions
+from CLMorphCore.trust.evidence import evidence
+from CLMorphCore.trust.quality import fit, write_quality
+from CLMorphCore.trust.uncertainty import second_opinions
 
 
 @pytest.fixture(scope="module")

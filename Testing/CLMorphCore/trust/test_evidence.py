@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore.evidence import CHECKS, FEATURES, evidence
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.registration import register
-from CLMorphCore.uncertainty import second_opinions
+from CLMorphCore.trust.evidence import CHECKS, FEATURES, evidence
+from CLMorphCore.trust.uncertainty import second_opinions
 
 VALUES = (1, 2, 3)
 

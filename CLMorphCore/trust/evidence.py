@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import resample, to_tensor
-from .losses import local_correlation_map
-from .registration import Registration
-from .spatial import warp
+from ..geometry import resample, to_tensor
+from ..losses import local_correlation_map
+from ..registration import Registration
+from ..spatial import warp
 
 WINDOW_VOXELS = 5
 # of a structure; each the better the greater

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore import drawing, page
-from CLMorphCore.drawing import VIEWS, Colors, Frame
+from . import drawing, page
+from .drawing import VIEWS, Colors, Frame
 
 LEAST_MARGIN_MM = 12.0
 RELATIVE_MARGIN = 0.1

@@ -1,0 +1,1 @@
+"""Self-contained pages for people: what a segmentation found, how accurate a model is."""
