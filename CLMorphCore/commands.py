@@ -90,7 +90,8 @@ def _register(options: Namespace, reporter: Reporter) -> None:
         write_image(found.jacobian_on_fixed(), folder / "jacobian.nii.gz")
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         reporter.check_cancelled()
-    _done(reporter, options.output, "transform.h5, inverse.h5 and the warped image")
+    inverse = "inverse.h5" if found.inverse is not None else "no inverse (its network has none)"
+    _done(reporter, options.output, f"transform.h5, {inverse} and the warped image")
 
 
 def _train(options: Namespace, reporter: Reporter) -> None:
