@@ -17,7 +17,7 @@ from CLMorphCore.training import done_fraction, learning_rate, train
 
 PYRAMID = {
     "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
-    "data": {"spacing_mm": [2.0, 2.0, 2.0], "affine": False},
+    "data": {"spacing_mm": [3.0, 3.0, 3.0], "affine": False},
     "loss": {"similarity": "lncc", "window_voxels": 5, "regulariser": "diffusion", "smooth": 0.2, "symmetric": True},
     "augment": {"flip": "none", "rotation_degrees": 2.0},
     "training": {"steps": 6, "batch_size": 2, "checkpoint_every": 3, "validate_every": 3, "schedule": "cosine"},
