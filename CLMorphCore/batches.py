@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from .augmentation import augment
 from .config import Config
 from .data import Subject, Volume, choose, network_grid, network_input, prepare
 from .errors import InputError
+from .geometry import Grid
 from .networks import RegistrationNetwork
 from .preprocessing import read_image
 from .progress import Progress, silent
@@ -51,14 +53,7 @@ def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: Sequen
         return _grouped(config, chosen, divisor, progress)
     reference = read_image(config.data.reference or chosen[0][0].image)
     grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
-    total = len(chosen[0]) + len(chosen[1])
-    volumes: list[list[Volume]] = [[], []]
-    for split, of_split in enumerate(chosen):
-        for subject in of_split:
-            done = len(volumes[0]) + len(volumes[1])
-            progress(f"preparing {done + 1}/{total}", done / total)
-            volumes[split].append(prepare(subject, reference, grid, affine=config.data.affine))
-    return Dataset(network_input(reference, grid), *volumes)
+    return Dataset(network_input(reference, grid), *_prepared(config, chosen, lambda _: (reference, grid), progress))
 
 
 def _grouped(config: Config, chosen: Sequence[Sequence[Subject]], divisor: Sequence[int],
@@ -70,15 +65,21 @@ def _grouped(config: Config, chosen: Sequence[Sequence[Subject]], divisor: Seque
     grids = {group: network_grid(image, config.data.spacing_mm, margin_voxels=config.data.margin_voxels,
                                  divisor=divisor) for group, image in references.items()}
     size = tuple(max(lengths) for lengths in zip(*(grid.size for grid in grids.values()), strict=True))
-    volumes: list[list[Volume]] = [[], []]
+    place = {group: (references[group], grid.about_its_centre(size)) for group, grid in grids.items()}
+    return Dataset(None, *_prepared(config, chosen, lambda subject: place[subject.group], progress))
+
+
+def _prepared(config: Config, chosen: Sequence[Sequence[Subject]], place: Callable[[Subject], tuple[sitk.Image, Grid]],
+              progress: Progress) -> list[list[Volume]]:
+    """The volumes of each split; ``place`` gives the reference that a subject is aligned with, and its grid."""
     total = sum(len(of_split) for of_split in chosen)
-    for split, of_split in enumerate(chosen):
+    volumes: list[list[Volume]] = [[] for _ in chosen]
+    for kept, of_split in zip(volumes, chosen, strict=True):
         for subject in of_split:
-            done = len(volumes[0]) + len(volumes[1])
+            done = sum(len(of_one) for of_one in volumes)
             progress(f"preparing {done + 1}/{total}", done / total)
-            grid = grids[subject.group].about_its_centre(size)
-            volumes[split].append(prepare(subject, references[subject.group], grid, affine=config.data.affine))
-    return Dataset(None, *volumes)
+            kept.append(prepare(subject, *place(subject), affine=config.data.affine))
+    return volumes
 
 
 def _check_groups(subjects: Sequence[Subject]) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..spatial import resize_field
 from .contract import RegistrationNetwork
 
 NORMS = {
@@ -187,6 +188,21 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm3d):
             nn.init.normal_(module.weight, 0.0, 0.1)
             nn.init.zeros_(module.bias)
+
+
+class FieldUNet(nn.Module):
+    """(fixed, moving), each (B, 1, D, H, W) → a field (B, 3, D, H, W) in voxels: a U-Net on both images, and a head."""
+
+    def __init__(self, encoder: Sequence[int], decoder: Sequence[int], *, norm: str, field_level: int,
+                 flat_levels: int) -> None:
+        super().__init__()
+        self.unet = UNet(2, encoder, decoder, norm=norm, field_level=field_level, flat_levels=flat_levels)
+        initialise(self)
+        self.head = field_head(decoder[-1])
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        field = self.head(self.unet(torch.cat([fixed, moving], dim=1))).float()
+        return resize_field(field, fixed.shape[2:])
 
 
 def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:

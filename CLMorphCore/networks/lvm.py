@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spatial import integrate, resize_image, taper
-from .blocks import conv_block, divisor_of, field_head, full_precision, halving, initialise, shape_at, taper_width
+from ..spatial import gaussian, integrate, resize_image, taper
+from .blocks import conv_block, divisor_of, field_head, halving, initialise, shape_at, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 SCALES = 3
@@ -74,7 +74,7 @@ class LVM(RegistrationNetwork):
         flat = self.config.flat_levels
         shapes = [shape_at(moving.shape[2:], level, flat) for level in range(len(self.config.channels))]
         rough = self.decoder(z, [resize_image(moving, shape) for shape in shapes])
-        return [taper(gaussian(v, self._sigma(level)), taper_width(level, flat)) for level, v in enumerate(rough)]
+        return [taper(smoothed(v, self._sigma(level)), taper_width(level, flat)) for level, v in enumerate(rough)]
 
     def _sigma(self, level: int) -> tuple[float, ...]:
         """σ along D, H, W in voxels of a level."""
@@ -110,19 +110,12 @@ class _Decoder(nn.Module):
         return velocities
 
 
-def gaussian(field: Tensor, sigma: tuple[float, ...]) -> Tensor:
-    """G_σ ∗ u, axis by axis to 3σ; beyond the border the field goes on with its nearest value. (B, C, D, H, W)."""
-    channels = field.shape[1]
-    for axis, width in enumerate(sigma):
-        reach = math.ceil(3 * width)
-        offsets = torch.arange(-reach, reach + 1, dtype=field.dtype, device=field.device)
-        kernel = torch.exp(-0.5 * (offsets / width) ** 2)
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        weight = (kernel / kernel.sum()).view(1, 1, *shape).repeat(channels, 1, 1, 1, 1)
-        sides = [reach if a == axis else 0 for a in (2, 1, 0) for _ in range(2)]
-        with full_precision(field):
-            field = F.conv3d(F.pad(field, sides, mode="replicate"), weight, groups=channels)
-    return field
+def smoothed(field: Tensor, sigma: tuple[float, ...]) -> Tensor:
+    """G_σ ∗ u; beyond the border the field goes on with its nearest value. (B, C, D, H, W)."""
+    reach = [math.ceil(3 * width) for width in sigma]
+    padded = F.pad(field, [n for n in reversed(reach) for _ in range(2)], mode="replicate")
+    inside = (slice(n, n + side) for n, side in zip(reach, field.shape[2:], strict=True))
+    return gaussian(padded, sigma)[(..., *inside)]
 
 
 SYSTEM = System(LVMConfig, LVM, {

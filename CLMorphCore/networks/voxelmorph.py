@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from ..spatial import resize_field, taper
-from .blocks import UNet, divisor_of, field_head, initialise, taper_width
+from ..spatial import taper
+from .blocks import FieldUNet, divisor_of, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 
@@ -38,15 +37,11 @@ class VoxelMorph(RegistrationNetwork):
         super().__init__()
         self.config = config
         self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
-        self.unet = UNet(2, config.channels, config.decoder, norm=config.norm, field_level=config.field_level,
-                         flat_levels=config.flat_levels)
-        initialise(self)
-        self.head = field_head(config.decoder[-1])
+        self.field = FieldUNet(config.channels, config.decoder, norm=config.norm, field_level=config.field_level,
+                               flat_levels=config.flat_levels)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        field = self.head(self.unet(torch.cat([fixed, moving], dim=1))).float()
-        field = resize_field(field, fixed.shape[2:])
-        return Prediction(taper(field, taper_width(0, self.config.flat_levels)))
+        return Prediction(taper(self.field(fixed, moving), taper_width(0, self.config.flat_levels)))
 
 
 SYSTEM = System(VoxelMorphConfig, VoxelMorph, {

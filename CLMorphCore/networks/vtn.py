@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spatial import compose, identity_grid, resize_field, taper, warp
-from .blocks import StridedEncoder, UNet, divisor_of, field_head, full_precision, initialise, taper_width
+from ..spatial import compose, identity_grid, taper, warp
+from .blocks import FieldUNet, StridedEncoder, divisor_of, full_precision, initialise, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 
@@ -51,7 +51,9 @@ class Vtn(RegistrationNetwork):
         self.config = config
         self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
         self.affine = AffineStage(config)
-        self.dense = nn.ModuleList(DenseStage(config) for _ in range(config.cascades))
+        self.dense = nn.ModuleList(
+            FieldUNet(config.channels, config.decoder, norm=config.norm, field_level=config.field_level,
+                      flat_levels=config.flat_levels) for _ in range(config.cascades))
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         matrix, shift = self.affine(fixed, moving)
@@ -85,21 +87,6 @@ class AffineStage(nn.Module):
         numbers = self.head(F.adaptive_avg_pool3d(coarsest, 2).flatten(1)).float()
         half = torch.tensor([n / 2 for n in fixed.shape[2:]], device=numbers.device)
         return numbers[:, :9].view(-1, 3, 3), numbers[:, 9:] * half
-
-
-class DenseStage(nn.Module):
-    """(fixed, warped) → a field (B, 3, D, H, W) in voxels."""
-
-    def __init__(self, config: VtnConfig) -> None:
-        super().__init__()
-        self.unet = UNet(2, config.channels, config.decoder, norm=config.norm, field_level=config.field_level,
-                         flat_levels=config.flat_levels)
-        initialise(self)
-        self.head = field_head(config.decoder[-1])
-
-    def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
-        field = self.head(self.unet(torch.cat([fixed, warped], dim=1))).float()
-        return resize_field(field, fixed.shape[2:])
 
 
 def affine_field(matrix: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:

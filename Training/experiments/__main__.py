@@ -73,9 +73,10 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     if options.budget <= 0:
         raise InputError(f"--budget {options.budget:g}: expected minutes above zero")
     runs = plan(experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=options.budget)
+    done = load(options.out)
     for dataset in datasets:
         of_dataset = [run for run in runs if run.dataset == dataset]
-        missing = [run for run in of_dataset if not load(options.out).has(run.name)]
+        missing = [run for run in of_dataset if not done.has(run.name)]
         _say(f"{dataset}: {len(of_dataset)} runs, {len(missing)} to do")
         if not missing:
             continue

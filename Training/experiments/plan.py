@@ -9,12 +9,12 @@ from typing import Any
 
 from CLMorphCore.errors import InputError, did_you_mean
 
-PAPER = "paper"  # the variant that is a system as its own paper has it
+from .measures import PAPER, SUPERVISED
+
 AFFINE = "affine"  # the system that does nothing after the initial alignment
 REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3",
                "clmorph-pyramid")
 UNTRAINED = (AFFINE, "lddmm", "syn")
-SUPERVISED = "unet"
 SYSTEMS = (*UNTRAINED, *REGISTERING, SUPERVISED)
 CARDIAC = ("syn", "voxelmorph", "lvm-s3", "clmorph")  # the rows of table IV
 WEIGHTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # of figure 8, for α and for β

@@ -8,7 +8,7 @@ import torch
 from CLMorphCore.batches import Batch
 from CLMorphCore.config import from_dict
 from CLMorphCore.losses import diffusion
-from CLMorphCore.networks.lvm import LVM, LVMConfig, gaussian
+from CLMorphCore.networks.lvm import LVM, LVMConfig, smoothed
 from CLMorphCore.objective import loss_terms
 from CLMorphCore.spatial import compose, integrate
 
@@ -76,14 +76,14 @@ def test_more_smoothing_makes_a_smoother_velocity():
 def test_the_gaussian_has_its_widths_and_keeps_constants():
     point = torch.zeros(1, 2, 21, 25, 29)
     point[:, :, 10, 12, 14] = 1.0
-    spread = gaussian(point, (1.0, 1.5, 2.0))[0, 1]
+    spread = smoothed(point, (1.0, 1.5, 2.0))[0, 1]
     assert spread.sum().item() == pytest.approx(1.0, abs=1e-5)
     for axis, sigma in enumerate((1.0, 1.5, 2.0)):
         profile = spread.sum(dim=[a for a in range(3) if a != axis])
         offset = torch.arange(len(profile)) - len(profile) // 2
         assert (profile * offset**2).sum().item() == pytest.approx(sigma**2, rel=0.05)
     ones = torch.ones(1, 3, 4, 5, 6)
-    torch.testing.assert_close(gaussian(ones, (3.0, 3.0, 3.0)), ones)
+    torch.testing.assert_close(smoothed(ones, (3.0, 3.0, 3.0)), ones)
 
 
 def test_smoothing_is_the_same_length_at_every_level():

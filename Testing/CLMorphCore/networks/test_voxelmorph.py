@@ -15,7 +15,7 @@ def test_starts_at_the_identity_and_ends_at_it_at_the_border():
     network = VoxelMorph(VoxelMorphConfig(channels=(4, 8), decoder=(8, 8, 4)))
     images = torch.randn(2, 1, 16, 16, 20)
     assert network(images, images.flip(4)).displacement.abs().max() < 0.01
-    torch.nn.init.constant_(network.head.bias, 3.0)
+    torch.nn.init.constant_(network.field.head.bias, 3.0)
     displacement = network(images, images.flip(4)).displacement
     assert displacement[..., 8, 8, 8].min() > 2.9
     for axis in (2, 3, 4):
