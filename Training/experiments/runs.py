@@ -76,7 +76,7 @@ def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.d
                 example = _example(case.subject, found, expected, answer, case.moving()[0])
     seconds = [row.seconds for row in deformations]
     run = Run(planned.dataset, planned.system, planned.variant, planned.seed, planned.budget_minutes,
-              settings=json.dumps(to_dict(model.config)) if model else "{}", commit=_commit(), started=started,
+              settings=_recorded(model.config, results) if model else "{}", commit=_commit(), started=started,
               device=str(device), threads=torch.get_num_threads(),
               parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
               train_steps=int(header.get("step", 0)), train_seconds=float(header.get("seconds", 0.0)),
@@ -138,6 +138,15 @@ def _example(subject: str, image: sitk.Image, expected: sitk.Image, answer: Answ
         return Example.cut(subject, image, expected, answer.labels)
     return Example.cut(subject, image, expected, answer.labels, warped=registration.warp(moving),
                        transform=registration.transform, affine=registration.affine)
+
+
+def _recorded(config: Config, results: Path) -> str:
+    """A configuration as text, with files of the results folder named from there: rows tell nothing of a machine."""
+    tree = to_dict(config)
+    reference = Path(tree["data"]["reference"])
+    if reference.is_relative_to(results):
+        tree["data"]["reference"] = reference.relative_to(results).as_posix()
+    return json.dumps(tree)
 
 
 def _commit() -> str:

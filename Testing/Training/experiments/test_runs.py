@@ -55,8 +55,13 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def protocol(data, tmp_path_factory):
-    return prepare_protocol("hippocampus", data, tmp_path_factory.mktemp("cache"), (16, 16, 16), lambda text: None)
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def protocol(data, folder):
+    return prepare_protocol("hippocampus", data, folder / "work" / "prepared", (16, 16, 16), lambda text: None)
 
 
 def small(planned: Planned) -> Planned:
@@ -66,8 +71,7 @@ def small(planned: Planned) -> Planned:
 
 
 @pytest.fixture(scope="module")
-def results(protocol, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
+def results(protocol, folder) -> Path:
     for planned in (Planned("hippocampus", "affine", 0, 0.0), small(Planned("hippocampus", "clmorph", 3, 0.02))):
         perform(planned, protocol, folder, torch.device("cpu"))
     return folder
@@ -107,6 +111,7 @@ def test_a_run_tells_what_it_was(results):
     settings = json.loads(run.settings)
     assert settings["training"]["seed"] == run.seed == 3 and settings["training"]["minutes"] == 0.02
     assert settings["loss"]["contrast"] == 0.01 and settings["network"]["name"] == "clmorph"
+    assert settings["data"]["reference"] == "work/prepared/atlas/image.nii.gz"  # no path of the machine
     assert run.train_seconds >= 1.2 and run.train_steps > 0 and run.parameters > 0 and run.commit
 
 
