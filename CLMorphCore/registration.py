@@ -174,17 +174,12 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
     transform, classes = chain(displacement_transform(prediction.displacement, pair.grid), affine), None
     if prediction.logits is not None:
         transform, backward = chain(affine), chain(to_fixed)
-        classes = to_image(_classes(prediction.logits, model.network.label_values), pair.grid)
+        classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
         transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
         folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
         duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes,
         refinement_steps=refinement_steps)
-
-
-def _classes(logits: Tensor, label_values: tuple[int, ...]) -> Tensor:
-    """label_values[argmaxₖ logitsₖ]: (1, K, D, H, W) → (1, 1, D, H, W), int32."""
-    return torch.tensor(label_values, dtype=torch.int32)[logits.argmax(dim=1, keepdim=True).cpu()]
 
 
 def _predict(model: Model, pair: Pair) -> Prediction:

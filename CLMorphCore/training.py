@@ -139,7 +139,7 @@ def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], devi
         moving = partner(volumes, at)
         prediction = network(fixed.image.to(device), moving.image.to(device))
         if prediction.logits is not None:
-            found = torch.tensor(network.label_values)[prediction.logits.argmax(dim=1, keepdim=True).cpu()]
+            found = prediction.classes(network.label_values)
         else:
             found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
         scores.append(_mean_dice(found, fixed.labels))

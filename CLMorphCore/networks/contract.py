@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -37,6 +38,11 @@ class Prediction:
     regularised: Tensor | None = None
     penalty: Tensor | None = None
     logits: Tensor | None = None
+
+    def classes(self, label_values: Sequence[int]) -> Tensor:
+        """label_values[argmaxₖ logitsₖ]: (B, 1, D, H, W), int32, on the CPU; only where there are logits."""
+        assert self.logits is not None
+        return torch.tensor(label_values, dtype=torch.int32)[self.logits.argmax(dim=1, keepdim=True).cpu()]
 
 
 class RegistrationNetwork(nn.Module):

@@ -6,13 +6,9 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
+from made_up import ellipsoid_atlas, fresh_model
 
-from CLMorphCore.config import from_dict
-from CLMorphCore.models import Atlas, default_structures, save_atlas
-from CLMorphCore.networks import build
 from CLMorphCore.phantom import make_phantom
-from CLMorphCore.training import save_weights
 from CLMorphCore.trust.evidence import CHECKS, FEATURES, Evidence
 from CLMorphCore.trust.quality import fit, read_quality
 from Training import quality as command
@@ -21,29 +17,12 @@ from Training.quality import GENUINE, Seen, correlation, figures, left_out
 
 @pytest.fixture(scope="module")
 def atlas():
-    """Two ellipsoids in a textured body."""
-    z, y, x = np.meshgrid(*[1.5 * (np.arange(n) - (n - 1) / 2) for n in (28, 36, 32)], indexing="ij")
-    image = np.where((x / 22) ** 2 + (y / 25) ** 2 + (z / 19) ** 2 < 1, 400 + 80 * np.sin(x / 4) * np.cos(y / 5), 0)
-    labels = np.zeros(x.shape, np.uint8)
-    for value, centre in ((1, -8), (2, 8)):
-        inside = ((x - centre) / 6) ** 2 + (y / 9) ** 2 + (z / 7) ** 2 < 1
-        image[inside], labels[inside] = 700 + 150 * value, value
-    placed = [sitk.GetImageFromArray(a) for a in (image.astype(np.float32), labels)]
-    for one in placed:
-        one.SetSpacing([1.5] * 3)
-    return Atlas("ellipsoids", *placed, default_structures([1, 2]))
+    return ellipsoid_atlas()
 
 
 @pytest.fixture(scope="module")
 def atlas_model(atlas, tmp_path_factory):
-    """Folder of a bundle with fresh weights."""
-    folder = tmp_path_factory.mktemp("models") / "fresh"
-    config = from_dict({"network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
-                        "data": {"spacing_mm": [2.0, 2.0, 2.0]}, "loss": {"regulariser": "diffusion"}})
-    torch.manual_seed(0)
-    save_weights(folder / "weights.safetensors", build(config.network.name, config.network.settings), config, step=0)
-    save_atlas(folder / "atlases" / "ellipsoids", atlas)
-    return folder
+    return fresh_model(tmp_path_factory.mktemp("models") / "fresh", atlas)
 
 
 def seen(subject, kind, level, dice, odd=0.0):

@@ -8,13 +8,15 @@ from itertools import product
 from typing import Any
 
 from CLMorphCore.errors import InputError, did_you_mean
+from CLMorphCore.networks import NETWORKS
 
 from .measures import PAPER, SUPERVISED
+from .store import NOT_TRAINED
 
 AFFINE = "affine"  # the system that does nothing after the initial alignment
 REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3",
                "clmorph-pyramid")
-UNTRAINED = (AFFINE, "lddmm", "syn")
+UNTRAINED = (AFFINE, *(name for name, system in NETWORKS.items() if not system.trained))
 SYSTEMS = (*UNTRAINED, *REGISTERING, SUPERVISED)
 CARDIAC = ("syn", "voxelmorph", "lvm-s3", "clmorph")  # the rows of table IV
 WEIGHTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # of figure 8, for α and for β
@@ -61,7 +63,7 @@ class Planned:
 
 def comparison(dataset: str, systems: Iterable[str], seed: int, minutes: float) -> list[Planned]:
     """Every system once: tables I, II and IV, figures 2 to 6."""
-    return [Planned(dataset, s, *((0, 0.0) if s in UNTRAINED else (seed, minutes))) for s in systems]
+    return [Planned(dataset, s, *((0, NOT_TRAINED) if s in UNTRAINED else (seed, minutes))) for s in systems]
 
 
 def ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned]:

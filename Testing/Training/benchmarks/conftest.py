@@ -2,50 +2,21 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
+from made_up import ellipsoid_atlas, fresh_model
 
-from CLMorphCore.config import from_dict
-from CLMorphCore.models import Atlas, Structure
-from CLMorphCore.networks import build
 from CLMorphCore.phantom import make_phantom
-from CLMorphCore.training import save_weights
 from Training.benchmarks.systems import SYSTEMS, System
 
-SIZE, SPACING_MM = (32, 36, 28), 1.5  # x, y, z
 TURNED = (0.0, -1.0, 0.0, 0.96, 0.0, -0.28, 0.28, 0.0, 0.96)  # oblique, axes exchanged
-
-
-def made_up_atlas() -> Atlas:
-    """Two ellipsoids in a textured body on an oblique grid."""
-    z, y, x = np.meshgrid(*[SPACING_MM * (np.arange(n) - (n - 1) / 2) for n in SIZE[::-1]], indexing="ij")
-    image = np.where((x / 22) ** 2 + (y / 25) ** 2 + (z / 19) ** 2 < 1, 400 + 80 * np.sin(x / 4) * np.cos(y / 5), 0)
-    labels = np.zeros(x.shape, np.uint8)
-    for value, centre in ((1, -8), (2, 8)):
-        inside = ((x - centre) / 6) ** 2 + (y / 9) ** 2 + (z / 7) ** 2 < 1
-        image[inside], labels[inside] = 700 + 150 * value, value
-    placed = [sitk.GetImageFromArray(a) for a in (image.astype(np.float32), labels)]
-    for one in placed:
-        one.SetSpacing([SPACING_MM] * 3)
-        one.SetDirection(TURNED)
-        one.SetOrigin((-20.0, 12.0, 30.0))
-    return Atlas("made-up", *placed, (Structure(1, "Left", "#ff0000"), Structure(2, "Right", "#00ff00")))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Sums in one order only, and no competition for the cores."""
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     """DATA with hippocampi: one to train on, two to test; and a heart of two frames."""
     folder = tmp_path_factory.mktemp("data")
-    atlas = made_up_atlas()
+    atlas = ellipsoid_atlas(direction=TURNED, origin=(-20.0, 12.0, 30.0))
     made = [(atlas.image, atlas.labels)]
     for seed in (1, 2):
         phantom = make_phantom(atlas, seed=seed, deformation_mm=1.5)
@@ -70,14 +41,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
-    """Folder of a model: a small pyramid with fresh weights."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    config = from_dict({"network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
-                        "data": {"spacing_mm": [2.0, 2.0, 2.0]}, "loss": {"regulariser": "diffusion"}})
-    torch.manual_seed(0)
-    folder.mkdir()
-    save_weights(folder / "weights.safetensors", build(config.network.name, config.network.settings), config, step=0)
-    return folder
+    return fresh_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

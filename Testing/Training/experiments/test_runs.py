@@ -4,14 +4,13 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up import ellipsoid_atlas
 
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.models import Atlas, Structure
 from CLMorphCore.phantom import make_phantom
 from Training.experiments import __main__ as command
 from Training.experiments import datasets
@@ -20,29 +19,12 @@ from Training.experiments.plan import Planned, planned_runs
 from Training.experiments.runs import configuration, perform
 from Training.experiments.store import BY_PRODUCT, SEGMENTATION, load
 
-SIZE, SPACING_MM = (26, 24, 22), 2.0
-
-
-def body() -> Atlas:
-    """Two labelled ellipsoids in a textured body."""
-    z, y, x = np.meshgrid(*[SPACING_MM * (np.arange(n) - (n - 1) / 2) for n in SIZE[::-1]], indexing="ij")
-    image = np.where((x / 22) ** 2 + (y / 20) ** 2 + (z / 18) ** 2 < 1, 400 + 80 * np.sin(x / 4) * np.cos(y / 5), 0)
-    labels = np.zeros(x.shape, np.uint8)
-    for value, centre in ((1, -8), (2, 8)):
-        inside = ((x - centre) / 6) ** 2 + (y / 8) ** 2 + (z / 7) ** 2 < 1
-        image[inside] += 150 * value
-        labels[inside] = value
-    image, labels = (sitk.GetImageFromArray(a) for a in (image.astype(np.float32), labels))
-    for made in (image, labels):
-        made.SetSpacing([SPACING_MM] * 3)
-    return Atlas("body", image, labels, (Structure(1, "Left", "#d8654f"), Structure(2, "Right", "#4f8fd8")))
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Seven made-up hippocampi in the Decathlon's layout."""
     folder = tmp_path_factory.mktemp("data") / "Task04_Hippocampus"
-    atlas = body()
+    atlas = ellipsoid_atlas((26, 24, 22), 2.0)
     splits = ["train"] * 4 + ["validation"] + ["test"] * 2
     for n, _ in enumerate(splits):
         phantom = make_phantom(atlas, seed=n)
