@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/clmorph demo -o demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet -c constraints.txt '.[lint]'
