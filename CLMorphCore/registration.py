@@ -75,9 +75,10 @@ class Registration:
             return resample_labels(image, self.grid, transform)
         return resample(image, self.grid, transform, outside=0.0)
 
-    def classes_on_fixed(self) -> sitk.Image:
-        """The supervised network's labels, resampled once, onto the fixed image's own grid."""
-        assert self.classes is not None
+    def label(self, moving_labels: sitk.Image) -> sitk.Image:
+        """Labels on the fixed image's own grid: the moving image's, warped, or a supervised network's classes."""
+        if self.classes is None:
+            return self.warp(moving_labels, labels=True)
         return resample_labels(self.classes, self.grid, self.affine)
 
     def jacobian_on_fixed(self) -> sitk.Image:

@@ -93,8 +93,8 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
                                 progress=part(progress, 0.0, 0.8))
         with watch.step("labels"):
             progress("labels", 0.8)
-            one, labels = _of_one(chosen, registration, model)
-            used = (one,)
+            labels = registration.label(chosen.labels)
+            used = (chosen if registration.classes is None else _named_by(chosen, model.network.label_values[1:]),)
             dissent = None
     structures = structures_of(used)
     volumes = volumes_ml(labels)
@@ -128,18 +128,10 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
     return Segmentation(image, used[0], structures, labels, trust.uncertainty, registration, report | dict(about or {}))
 
 
-def _of_one(atlas: Atlas, registration: Registration, model: Model) -> tuple[Atlas, sitk.Image]:
-    """The labels that a single atlas gives, or a supervised network itself, and the atlas with their structures."""
-    if registration.classes is None:
-        return atlas, registration.warp(atlas.labels, labels=True)
-    return (replace(atlas, structures=_structures(atlas, model.network.label_values[1:])),
-            registration.classes_on_fixed())
-
-
-def _structures(atlas: Atlas, values: Sequence[int]) -> tuple[Structure, ...]:
-    """The structures of a supervised network's classes, by the atlas' names where it has them."""
+def _named_by(atlas: Atlas, values: Sequence[int]) -> Atlas:
+    """The atlas with the structures of a supervised network's classes, by the atlas' names where it has them."""
     named = {s.value: s for s in atlas.structures}
-    return tuple(named.get(s.value, s) for s in default_structures(values))
+    return replace(atlas, structures=tuple(named.get(s.value, s) for s in default_structures(values)))
 
 
 def _warnings(structures: Sequence[Structure], volumes: Mapping[int, float],

@@ -59,7 +59,6 @@ class Protocol:
     regions: dict[int, str]
     volumes: Dataset
     cases: list[Case]
-    structures: tuple[Structure, ...]
 
 
 def datasets_in(data: Path) -> list[str]:
@@ -91,7 +90,7 @@ def prepare_protocol(name: str, data: Path, cache: Path, divisor: Sequence[int],
         cases = list(_cases_of_atlas(choose(subjects, "test", labelled=True), atlas, cache, say,
                                      affine=settings["data"].get("affine", True)))
     volumes = _volumes(from_dict(settings), subjects, divisor, cache / "volumes.safetensors", say)
-    return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases, structures)
+    return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases)
 
 
 def shared_settings(name: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +16,10 @@ from CLMorphCore import checkpoint
 from CLMorphCore.config import Config, from_dict, to_dict
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
-from CLMorphCore.models import Atlas, Model, Structure
+from CLMorphCore.models import Model
 from CLMorphCore.networks import build, system
 from CLMorphCore.progress import Progress, part, silent
-from CLMorphCore.registration import Registration
-from CLMorphCore.segmentation import segment
+from CLMorphCore.registration import Registration, register
 from CLMorphCore.training import fit
 
 from .datasets import Case, Protocol
@@ -69,7 +67,7 @@ def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.d
     for n, case in enumerate(protocol.cases):
         progress(f"{planned.name}: {case.subject}", TRAINING + (1 - TRAINING) * n / len(protocol.cases))
         for direction in directions:
-            found, expected, answer = _solved(case, direction, model, protocol.structures)
+            found, expected, answer = _solved(case, direction, model)
             regions += _region_rows(planned.name, direction, case.subject, answer.labels, expected, protocol.regions)
             deformations.append(_deformation_row(planned.name, direction, case.subject, answer, found))
             if example is None:
@@ -102,16 +100,15 @@ def _trained(planned: Planned, protocol: Protocol, work: Path, device: torch.dev
     return Model(planned.system, folder, config, {}, network.to(device).eval(), ()), header
 
 
-def _solved(case: Case, direction: str, model: Model | None,
-            structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image, Answer]:
+def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image, sitk.Image, Answer]:
     """(image, its manual labels, what was found) of a case; the by-product is the same with the roles swapped."""
     (image, expected), (moving, labels), affine = case.fixed(), case.moving(), case.affine
     if direction == BY_PRODUCT:
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
     if model is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
-    found = segment(image, model, atlases=[Atlas("moving", moving, labels, tuple(structures))], affine=affine)
-    return image, expected, Answer(found.labels, found.registration, found.registration.duration_s["network"])
+    found = register(image, moving, model, affine=affine)
+    return image, expected, Answer(found.label(labels), found, found.duration_s["network"])
 
 
 def _region_rows(run: str, direction: str, subject: str, found: sitk.Image, expected: sitk.Image,
