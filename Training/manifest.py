@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from CLMorphCore.data import COLUMNS, SPLITS, Subject
+from CLMorphCore.data import COLUMNS, SPLITS, Subject, choose
 from CLMorphCore.errors import InputError
 from CLMorphCore.files import written_whole
 
+ATLAS_CANDIDATES = 40  # their average does not change with more
 
 def folder_of(data: Path, name: str) -> Path:
     """DATA/NAME; ends where there is no such folder."""
@@ -40,6 +41,11 @@ def write_manifest(path: Path, subjects: Sequence[Subject]) -> None:
         writer.writerow(COLUMNS)
         writer.writerows((s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group)
                          for s in subjects)
+
+
+def atlas_candidates(subjects: Sequence[Subject]) -> list[Subject]:
+    """The train subjects that the typical one is chosen among."""
+    return choose(subjects, "train")[:ATLAS_CANDIDATES]
 
 
 def command_line(main: Callable[[Path, Path], None]) -> None:

@@ -18,6 +18,7 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.itk_files import write_image
 from CLMorphCore.models import label_values, model_folder, read_structures, save_atlas
+from Training.manifest import atlas_candidates
 
 ATLASES = ("typical", "average", "random")
 RECIPES = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}
@@ -132,5 +133,5 @@ def _atlas(dataset: str, atlas: str, subjects: Sequence[Subject], out: Path) -> 
 def _typical(subjects: Sequence[Subject], folder: Path) -> Path:
     """The most typical training subject as an atlas, found once."""
     if not folder.exists():
-        save_atlas(folder, build_atlas(subjects, typical=True))
+        save_atlas(folder, build_atlas(atlas_candidates(subjects), typical=True))
     return folder

@@ -25,6 +25,7 @@ from CLMorphCore.geometry import chain
 from CLMorphCore.itk_files import write_image, write_transform
 from CLMorphCore.models import Atlas, Structure, read_atlas, save_atlas
 from CLMorphCore.networks import build
+from Training.manifest import atlas_candidates
 from Training.regions import Region, read_regions, relabel
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -37,7 +38,6 @@ MARKERS = {  # data set → what in the data folder tells that it is there
 # One for all: budgets of minutes are too short for the papers' own, which are for days.
 LEARNING_RATE = 1e-3
 FLAT_LEVELS = {"acdc": 2}  # slices are three times as far apart as voxels in the plane: halved in the plane alone
-ATLAS_CANDIDATES = 40  # train subjects that the typical one is chosen among: their average does not change with more
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _atlas(subjects: Sequence[Subject], structures: Sequence[Structure], folder:
         image, labels = read_subject(subject)
         save_atlas(folder, Atlas(chosen, image, labels, tuple(structures)))
     elif not (folder / "labels.csv").exists():
-        candidates = choose(subjects, "train")[:ATLAS_CANDIDATES]
+        candidates = atlas_candidates(subjects)
         say(f"choosing the atlas among {len(candidates)} train subjects")
         save_atlas(folder, build_atlas(candidates, structures=structures, typical=True))
     return read_atlas(folder)
