@@ -75,8 +75,9 @@ def fit(config: Config, data: Dataset, output: Path, *, device: torch.device, re
         torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
         batch = draw_batch(data, config, network, step).to(device)
         network.begin_step(fraction)
+        rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step, fraction)
+            group["lr"] = rate
         with _precision(device):
             prediction = network(batch.fixed, batch.moving)
         terms = loss_terms(config.loss, batch, prediction, contrast, label_values=network.label_values)
@@ -94,7 +95,7 @@ def fit(config: Config, data: Dataset, output: Path, *, device: torch.device, re
         seconds = clock() - began
         reached = done_fraction(settings, done, seconds)
         log.write(step=done, loss=total.item(), **{name: value.item() for name, value in terms.items()},
-                  learning_rate=learning_rate(settings, step, fraction), seconds=round(seconds, 2))
+                  learning_rate=rate, seconds=round(seconds, 2))
         if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
             log.write(step=done, **validate(config, network, data.validation, device))
             began += clock() - began - seconds  # looking is not training
@@ -103,8 +104,8 @@ def fit(config: Config, data: Dataset, output: Path, *, device: torch.device, re
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
             tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
             checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done, "seconds": seconds})
-        rate = (done - start) / max(seconds - spent, 1e-9)
-        progress(f"training {done}/{settings.steps}, {rate:.2f} steps/s", reached)
+        speed = (done - start) / max(seconds - spent, 1e-9)
+        progress(f"training {done}/{settings.steps}, {speed:.2f} steps/s", reached)
     log.close()
     if not (output / "model" / "card.toml").exists():
         write_card(output / "model", {"model": {"name": output.resolve().name, "version": __version__,
@@ -119,7 +120,7 @@ def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
 
 
 def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:
-    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · fraction of the training))."""
+    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · share of the schedule))."""
     if settings.schedule == "cosine":
         return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
     return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)

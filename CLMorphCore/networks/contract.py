@@ -55,6 +55,10 @@ class RegistrationNetwork(nn.Module):
     def begin_step(self, fraction: float) -> None:
         """Called before each training step with the share of the training that is done: for training in stages."""
 
+    def schedule_fraction(self, fraction: float) -> float:
+        """The share of the learning rate's schedule that is done; it starts anew with each stage of a training."""
+        return fraction
+
     def features_of(self, image: Tensor) -> Any:
         """What ``match`` needs of one image (B, 1, D, H, W), whichever its partner: computed once, used with many."""
         return image

@@ -8,19 +8,20 @@ image warped by the map so far and the velocity so far, and answers with a resid
 
 the map is exp(v_i), its inverse exp(−v_i): the diffeomorphic variant.
 
-Training goes from coarse to fine, a third of it each: the levels above the one that is trained do not run, the
-parameters of those below are held for the first steps of a stage. In stage p the loss is the paper's similarity
-pyramid, NCC of fixed and warped image at the resolutions 1 … p, and |∇v_p|² · 2^(p − 3): the coarser similarities
-come from ``loss.coarse``. A coarse stage's ``displacement`` carries no gradient, so that it costs little at full
-resolution.
+Training goes from coarse to fine: the levels above the one that is trained do not run, the parameters of those below
+are held for the first steps of a stage, and the learning rate's schedule starts anew with each. In stage p the loss is
+the paper's similarity pyramid, NCC of fixed and warped image at the resolutions 1 … p, and |∇v_p|² · 2^(p − 3): the
+coarser similarities come from ``loss.coarse``. A coarse stage's ``displacement`` carries no gradient, so that it costs
+little at full resolution.
 
-Simplified: the coarser similarities have one weight instead of 2^(i − p), and compare downsampled images under the
-downsampled map instead of downsampled warped images; the field fades out at the border of the grid.
+Simplified: the stages share the training as their steps cost, 10, 20 and 70 %, not in thirds of the steps, so that the
+finest level learns in a short training too; the coarser similarities have one weight instead of 2^(i − p), and compare
+downsampled images under the downsampled map instead of downsampled warped images; the field fades out at the border of
+the grid.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,7 @@ from .blocks import divisor_of, halving, initialise, shape_at, taper_width
 from .contract import Prediction, RegistrationNetwork, System
 
 LEVELS = 3
+STAGES = (0.0, 0.1, 0.3, 1.0)  # where they begin, as shares of the training, and where the last one ends
 HELD = 1 / 15  # share of a stage in which the coarser levels are held: 2000 of the paper's 30000 steps
 REACH = 0.4  # c: the largest residual velocity of a level, in units of half the image
 
@@ -66,10 +68,14 @@ class LapIRN(RegistrationNetwork):
         self.held = False
 
     def begin_step(self, fraction: float) -> None:
-        """Thirds of the training: one level, two, three; at the start of each the coarser levels are held."""
-        active = min(LEVELS, 1 + math.floor(LEVELS * fraction))
+        """One level, two, three; at the start of each stage the coarser levels are held."""
+        active, done = _stage(fraction)
         self.active.fill_(active)
-        self.held = active > 1 and LEVELS * fraction - (active - 1) < HELD
+        self.held = active > 1 and done < HELD
+
+    def schedule_fraction(self, fraction: float) -> float:
+        """The share of the stage that is done."""
+        return _stage(fraction)[1]
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         active = int(self.active)
@@ -105,6 +111,13 @@ class LapIRN(RegistrationNetwork):
         residual = REACH * F.softsign(residual.float()) * _half(shape, before)
         width = taper_width(LEVELS - 1 - index, self.config.flat_levels)
         return before + taper(residual, width), features
+
+
+def _stage(fraction: float) -> tuple[int, float]:
+    """The stage, 1 to 3, at a share of the training, and how much of it is done, 0 to 1."""
+    stage = max(1, sum(begin <= fraction for begin in STAGES[:-1]))
+    begin, end = STAGES[stage - 1 : stage + 1]
+    return stage, (fraction - begin) / (end - begin)
 
 
 class _Level(nn.Module):

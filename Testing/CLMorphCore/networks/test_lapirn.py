@@ -36,18 +36,24 @@ def trained_levels(network, fraction):
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [
-    (0.0, [True, False, False]), (0.33, [True, False, False]),
-    (0.34, [False, True, False]), (0.4, [True, True, False]),  # held for a fifteenth of the stage
-    (0.67, [False, False, True]), (0.7, [True, True, True]), (1.0, [True, True, True]),
+    (0.0, [True, False, False]), (0.09, [True, False, False]),
+    (0.11, [False, True, False]), (0.2, [True, True, False]),  # held for a fifteenth of the stage
+    (0.31, [False, False, True]), (0.4, [True, True, True]), (1.0, [True, True, True]),
 ])
 def test_stages_go_from_coarse_to_fine_and_hold_what_was_learned(fraction, expected):
     assert trained_levels(fresh(), fraction) == expected
 
 
+def test_the_schedule_starts_anew_with_each_stage():
+    found = [fresh().schedule_fraction(done) for done in (0.0, 0.05, 0.1, 0.2, 0.3, 0.65, 1.0)]
+    assert found == pytest.approx([0.0, 0.5, 0.0, 0.5, 0.0, 0.5, 1.0])
+
+
 def test_a_coarse_stage_answers_on_its_own_grid_and_enlarged():
     network = fresh()
-    for active, shapes in ((1, [(6, 4, 8)]), (2, [(12, 8, 16), (6, 4, 8)]), (3, [(12, 8, 16), (6, 4, 8)])):
-        network.begin_step((active - 0.5) / 3)
+    for active, done, shapes in ((1, 0.05, [(6, 4, 8)]), (2, 0.2, [(12, 8, 16), (6, 4, 8)]),
+                                 (3, 0.6, [(12, 8, 16), (6, 4, 8)])):
+        network.begin_step(done)
         prediction = network(images(0), images(1))
         assert [tuple(field.shape[2:]) for field in prediction.coarse] == shapes
         assert prediction.displacement.requires_grad == (active == 3) and prediction.coarse[0].requires_grad
@@ -58,7 +64,7 @@ def test_a_coarse_stage_answers_on_its_own_grid_and_enlarged():
 def test_a_new_level_starts_from_the_map_of_the_coarser_one():
     network = fresh()
     torch.nn.init.constant_(network.levels[0].head.bias, 0.5)
-    before, after = (moved(network, fraction) for fraction in (0.33, 0.34))
+    before, after = (moved(network, fraction) for fraction in (0.09, 0.11))
     assert before.abs().max() > 2
     assert (after - before).abs().mean() < 0.03 * before.abs().max()  # exp on a finer grid
 
@@ -68,7 +74,7 @@ def moved(network, fraction):
     return network(images(0), images(1)).displacement.detach()
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 1.0])
 def test_weights_saved_in_any_stage_answer_as_they_did(tmp_path, fraction):
     network = fresh()
     for level in network.levels:
