@@ -92,14 +92,18 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
 
 
 def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step: int) -> Batch:
-    """Random, augmented pairs that depend on the seed and the step only."""
+    """Random, augmented pairs that depend on the seed and the step only.
+
+    A supervised network is shown labelled subjects alone; InputError where there is none.
+    """
     rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
-    order = torch.randperm(len(data.train), generator=rng).tolist()
+    shown = _labelled(data.train) if network.label_values else range(len(data.train))
+    order = torch.randperm(len(shown), generator=rng).tolist()
     pairs = []
     for index in range(config.training.batch_size):
-        at = order[index % len(order)]
+        at = shown[order[index % len(order)]]
         fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
-        labels = [_labels(fixed)] if network.label_values else []
+        labels = [fixed.labels] if network.label_values else []
         pairs.append(augment(fixed.image, moving, config.augment, network.divisor, rng,
                              spacing_mm=config.data.spacing_mm, labels=labels))
     stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
@@ -127,8 +131,8 @@ def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
     return data.train[(at + 1 + other) % len(data.train)].image
 
 
-def _labels(volume: Volume) -> Tensor:
-    if volume.labels is None:
-        raise InputError(f"subject {volume.name} has no labels; a supervised network needs labels for every subject "
-                         "with split train")
-    return volume.labels
+def _labelled(volumes: Sequence[Volume]) -> list[int]:
+    found = [at for at, volume in enumerate(volumes) if volume.labels is not None]
+    if not found:
+        raise InputError("no subject with split train has labels; a supervised network needs some")
+    return found

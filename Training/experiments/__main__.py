@@ -74,6 +74,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         raise InputError(f"--budget {options.budget:g}: expected minutes above zero")
     runs = plan(experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=options.budget)
     done = load(options.out)
+    failed = []
     for dataset in datasets:
         of_dataset = [run for run in runs if run.dataset == dataset]
         missing = [run for run in of_dataset if not done.has(run.name)]
@@ -87,9 +88,17 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
             if load(options.out).has(run.name):  # another process beside this one has done it meanwhile
                 continue
             _say(f"{n}/{len(missing)} {run.name}")
-            perform(run, protocol, options.out, device, reporter)
+            try:
+                perform(run, protocol, options.out, device, reporter)
+            except Cancelled:
+                raise
+            except CLMorphError as error:  # the others can still be compared
+                failed.append(run.name)
+                _say(f"{run.name} failed: {error}")
     write_report(options.out, options.out / "report", datasets)
     _say(f"{options.out / 'report' / 'report.html'}")
+    if failed:
+        raise CLMorphError(f"{len(failed)} runs failed, see above: {', '.join(failed)}")
 
 
 def _check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:

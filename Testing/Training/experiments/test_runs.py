@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import torch
 from made_up import ellipsoid_atlas
 
+from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.phantom import make_phantom
@@ -114,6 +115,20 @@ def test_the_command_runs_what_is_missing_and_nothing_else(data, tmp_path, capsy
     assert (tmp_path / "out" / "report" / "report.html").exists()
     assert command.main(words) == 0
     assert "1 runs, 0 to do" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_done(data, tmp_path, capsys, monkeypatch):
+    def failing(run, *rest):
+        if run.system == "syn":
+            raise InputError("no ANTs here")
+        return perform(run, *rest)
+
+    monkeypatch.setattr("Training.experiments.runs.perform", failing)
+    words = ["table1", "--systems", "syn", "affine", "--data", str(data), "--out", str(tmp_path), "--device", "cpu"]
+    assert command.main(words) == 2
+    said = capsys.readouterr()
+    assert "syn/paper/seed0/0min failed: no ANTs here" in said.out and "1 runs failed" in said.err
+    assert load(tmp_path).has("hippocampus/affine/paper/seed0/0min") and (tmp_path / "report" / "report.html").exists()
 
 
 @pytest.mark.parametrize(("words", "expected"), [
