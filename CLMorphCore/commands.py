@@ -63,7 +63,7 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
     found = segment(image, model, atlases=atlases, fusion=options.fusion, most_similar=options.atlases, affine=affine,
                     refinement=refinement, progress=part(reporter, 0.05, 0.6), about={"image": str(options.image)})
     found.report["duration_s"] = watch.seconds | found.report["duration_s"]
-    with folder_written_whole(options.output) as folder:
+    with folder_written_whole(options.output, optional=("inverse.h5", "uncertainty.nii.gz")) as folder:
         found.save(folder, part(reporter, 0.6, 0.98))
         reporter.check_cancelled()
     _done(reporter, options.output, f"labels of {len(found.report['structures'])} structures and report.html")
@@ -83,7 +83,7 @@ def _register(options: Namespace, reporter: Reporter) -> None:
               "refinement_steps": found.refinement_steps, "folding_fraction": found.folding_fraction,
               "similarity": dict(zip(("affine", "warped"), found.similarity, strict=True)),
               "duration_s": found.duration_s}
-    with folder_written_whole(options.output) as folder:
+    with folder_written_whole(options.output, optional=("inverse.h5",)) as folder:
         reporter("writing", 0.8)
         found.save(folder)
         write_image(found.warp(moving), folder / "warped.nii.gz")

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,31 +35,44 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Yields an empty temporary folder beside ``folder``, which it becomes when the block succeeds.
+def folder_written_whole(folder: Path, *, optional: Iterable[str] = ()) -> Iterator[Path]:
+    """Yields an empty temporary folder, which becomes ``folder`` when the block succeeds; after a failure it is gone.
 
-    Where ``folder`` exists the new files move into it: files of the same names are replaced, others stay. After a
-    failure nothing of it is left.
+    It lies beside ``folder``, or in it where that exists: its parent may be another's, or another disk. The new files
+    and folders then replace those of the same names; of the ``optional`` names those go that were not made this time,
+    as they tell of an earlier run; all others stay.
     """
     folder = folder.absolute()  # "." has no name
-    temporary = _temporary(folder)
+    place = folder / folder.name if folder.is_dir() else folder
+    temporary = _temporary(place)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        remove_leftovers(place)
         temporary.mkdir()
     except OSError as error:
         raise cannot_write(folder, error) from None
     try:
         yield temporary
-        if not folder.exists():
+        if place == folder:
             os.replace(temporary, folder)
-            return
-        for made in sorted(temporary.iterdir()):
-            os.replace(made, folder / made.name)
+        else:
+            _move_into(folder, temporary, optional)
     except OSError as error:
         raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_into(folder: Path, temporary: Path, optional: Iterable[str]) -> None:
+    """Everything in ``temporary`` replaces what ``folder`` has of that name; ``optional`` names without new ones go."""
+    made = sorted(temporary.iterdir())
+    for new in made:
+        old = folder / new.name
+        if old.is_dir():  # a folder with files in it cannot be replaced, only moved away
+            os.replace(old, temporary / f".old-{new.name}")
+        os.replace(new, old)
+    for name in set(optional) - {new.name for new in made}:
+        (folder / name).unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore import __version__, commands, models
+from CLMorphCore import __version__, commands, models, segmentation
 from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.registration import register
+from CLMorphCore.trust.judgement import judge
 
 RESULTS = {"labels.nii.gz", "transform.h5", "inverse.h5", "affine.h5", "warped.nii.gz", "jacobian.nii.gz",
            "uncertainty.nii.gz", "report.json", "report.html"}
@@ -76,6 +79,22 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     steps = {"reading", "affine", "network", "labels", "quality", "report", "writing"}
     assert set(report["duration_s"]) == steps | {"total"}
     assert report["duration_s"]["total"] == pytest.approx(sum(report["duration_s"][s] for s in steps), abs=0.05)
+
+
+@pytest.mark.parametrize(("verb", "others"), [("segment", ["uncertainty.nii.gz", "inverse.h5"]),
+                                              ("register", ["inverse.h5"])])
+def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, tiny_model, tmp_path, monkeypatch):
+    def one_way(*arguments, **options):
+        return replace(register(*arguments, **options), inverse=None)
+
+    for name in [*others, "mine"]:
+        (tmp_path / name).write_text("old")
+    for module in (commands, segmentation):
+        monkeypatch.setattr(module, "register", one_way)
+    monkeypatch.setattr(segmentation, "judge", lambda *about: replace(judge(*about), uncertainty=None))
+    images = [scan] if verb == "segment" else [scan, scan]
+    assert clmorph(verb, *images, "--model", tiny_model, "--affine", "none", "-o", tmp_path).code == 0
+    assert not names(tmp_path) & set(others) and (tmp_path / "mine").read_text() == "old"
 
 
 def test_a_bar_is_drawn_on_stderr_only(clmorph, scan, tiny_model, tmp_path):

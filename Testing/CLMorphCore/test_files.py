@@ -83,6 +83,33 @@ def test_the_current_folder_can_be_the_output(tmp_path, monkeypatch):
     assert names(tmp_path) == ["here"] and names(tmp_path / "here") == ["a"]
 
 
+def test_an_existing_folder_is_written_on_its_own_disk_and_its_leftovers_go(tmp_path, dead_process):
+    (tmp_path / "out" / f".clmorph-{dead_process}-out").mkdir(parents=True)
+    with folder_written_whole(tmp_path / "out") as temporary:
+        assert temporary.parent == tmp_path / "out" and names(tmp_path / "out") == [temporary.name]
+    assert names(tmp_path / "out") == []
+
+
+def test_what_an_earlier_run_made_and_this_one_did_not_goes(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("a", "b", "mine"):
+        (tmp_path / "out" / name).write_text("old")
+    with folder_written_whole(tmp_path / "out", optional=("a", "b", "c")) as temporary:
+        (temporary / "a").write_text("new")
+    assert names(tmp_path / "out") == ["a", "mine"] and (tmp_path / "out" / "a").read_text() == "new"
+
+
+def test_whole_folders_of_an_existing_folder_are_replaced(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        (tmp_path / "out" / name / "old").write_text("old")
+    with folder_written_whole(tmp_path / "out") as temporary:
+        (temporary / "a").mkdir()
+        (temporary / "a" / "new").write_text("new")
+    assert names(tmp_path / "out") == ["a", "b"]
+    assert names(tmp_path / "out" / "a") == ["new"] and names(tmp_path / "out" / "b") == ["old"]
+
+
 def test_only_leftovers_of_dead_runs_with_the_same_output_are_removed(tmp_path, dead_process):
     living = os.getppid()
     kept = {f".clmorph-{living}-out", f".clmorph-{dead_process}-{living}-out", f".clmorph-{dead_process}-out.txt",
