@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from .measures import (
-    AS_PUBLISHED,
     DICE,
     OURS,
     PAPER_METRICS,
@@ -30,6 +29,7 @@ from .measures import (
     Metric,
     Selection,
     Spread,
+    comparison,
     per_subject,
     select,
     title_of,
@@ -78,7 +78,7 @@ def on(palette: Palette) -> Iterator[None]:
 
 def boxes(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | None:
     """Figures 2 and 3: one panel a region and metric, one box a system, over the test subjects; None without any."""
-    selection = select(results, dataset, AS_PUBLISHED)
+    selection = comparison(results, dataset)
     if not selection.runs:
         return None
     names = selection.region_names()
@@ -99,7 +99,7 @@ def boxes(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
 
 def significance(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | None:
     """Figure 6: whether each two systems differ (Wilcoxon, Bonferroni), by how much, which is better; None for one."""
-    selection = select(results, dataset, AS_PUBLISHED)
+    selection = comparison(results, dataset)
     systems = [system for system in UNSUPERVISED if selection.of(system)]
     if len(systems) < 2:
         return None

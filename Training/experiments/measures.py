@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -114,6 +114,24 @@ def select(results: Results, dataset: str, pairs: Iterable[Pair], direction: str
                      _by_run(results.regions, names, direction), _by_run(results.deformations, names, direction))
 
 
+def comparison(results: Results, dataset: str, direction: str = SEGMENTATION) -> Selection:
+    """The systems as published, the trained ones with the seeds that all of them have.
+
+    More seeds of one system would shrink its spread, and so decide its tests. Where no seed is common all are shown.
+    """
+    selection = select(results, dataset, AS_PUBLISHED, direction)
+    trained = [run for run in selection.runs if run.train_steps]
+    seeds = common_seeds([run for run in trained if run.system == system] for system in {r.system for r in trained})
+    return replace(selection, runs=tuple(run for run in selection.runs
+                                         if not run.train_steps or not seeds or run.seed in seeds))
+
+
+def common_seeds(groups: Iterable[Iterable[Run]]) -> set[int]:
+    """The seeds that every group of runs has."""
+    each = [{run.seed for run in runs} for runs in groups]
+    return set.intersection(*each) if each else set()
+
+
 def _by_run(rows: Iterable[Detail], names: set[str], direction: str) -> dict[str, list[Detail]]:
     groups: dict[str, list[Detail]] = {}
     for row in rows:
@@ -122,9 +140,13 @@ def _by_run(rows: Iterable[Detail], names: set[str], direction: str) -> dict[str
     return groups
 
 
-def per_subject(selection: Selection, runs: Iterable[Run], metric: Metric, region: str | None = None
-                ) -> dict[str, float]:
-    """subject → mean over seeds of the mean over regions (or of one region); NaN where no figure exists."""
+def per_subject(selection: Selection, runs: Iterable[Run], metric: Metric, region: str | None = None, *,
+                complete: bool = False) -> dict[str, float]:
+    """subject → mean over seeds of the mean over regions (or of one region); NaN where no figure exists.
+
+    With ``complete`` a subject that lacks a region's figure has none: the mean of the others would flatter a system
+    that loses a difficult region.
+    """
     by_seed: dict[str, list[float]] = {}
     for run in runs:
         by_region: dict[str, list[float]] = {}
@@ -132,8 +154,9 @@ def per_subject(selection: Selection, runs: Iterable[Run], metric: Metric, regio
             if region is None or row.name == region:
                 by_region.setdefault(row.subject, []).append(getattr(row, metric.key))
         for subject, values in by_region.items():
-            by_seed.setdefault(subject, []).append(mean(values))
-    return {subject: mean(values) for subject, values in by_seed.items()}
+            by_seed.setdefault(subject, []).append(float(np.mean(values)) if complete else mean(values))
+    over_seeds = np.mean if complete else mean
+    return {subject: float(over_seeds(values)) for subject, values in by_seed.items()}
 
 
 def missing(selection: Selection, runs: Iterable[Run], region: str | None = None) -> int:

@@ -9,16 +9,19 @@ from html import escape
 from CLMorphCore.reports import page
 
 from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
-from .statistics import FRIEDMAN, SIGNIFICANT, WELCH, WILCOXON, Comparison
+from .statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
 from .tables import ALL, RUN, SEEDS, Row
 
 TITLES = {
     "table1": ("Table I: segmentation", "The atlas' labels warped to each test subject. Mean ± standard deviation over "
-               "the subjects of each one's mean over regions and seeds. Bold: best of the unsupervised systems."),
+               "the subjects of each one's mean over regions and seeds, the same seeds for all. Bold: best of the "
+               "unsupervised systems. Seconds are by the clock, whatever else the machine did, with the making of the "
+               "transform's inverse; folding and log J are over the whole grid."),
     "table2": ("Table II: the by-product", "Each test subject's labels warped to the atlas, by the other direction of "
                "the same system."),
     "table3": ("Table III: ablation", "CLMorph with parts of its loss, under the supervised U-Net. Mean ± standard "
-               "deviation over the seeds, then the mean of each seed."),
+               "deviation over the seeds, then the mean of each seed. Contrast: the contrastive loss at the end; the "
+               "NT-Xent of embeddings that tell nothing of the image is ln 3 = 1.099 for batches of two pairs."),
     "table4": ("Table IV: heart", "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
                "best of the unsupervised systems."),
     "pyramid": ("Beyond the paper: contrasts in the coarse-to-fine network",
@@ -44,9 +47,10 @@ def statistics_html(tests: Sequence[Comparison]) -> str:
     pairs = [test for test in tests if test.test == WILCOXON and OURS in (test.first, test.second)]
     friedman = "".join(f"<li>{escape(_friedman(test))}</li>" for test in tests if test.test == FRIEDMAN)
     text = ("The blocks are test subjects, each with its mean over regions and seeds: regions of one subject come out "
-            "of one deformation and are no independent evidence. Unsupervised systems only.")
-    claim = ("Median difference over the subjects (Wilcoxon), and difference of the means over the seeds with Welch's "
-             "95 % interval: only the second says whether another seed could undo it.")
+            "of one deformation and are no independent evidence. Unsupervised systems only, all with the same seeds; "
+            "what another training of the same system would change is no part of these p values.")
+    claim = ("Over the seeds that both have: median difference over the subjects (Wilcoxon), and mean difference seed "
+             "by seed with Student's 95 % interval: only the second says whether another seed could undo it.")
     return (f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
             + _unfold("CLMorph against each system", _tests(pairs))
             + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
@@ -58,7 +62,7 @@ def _systems(rows: Sequence[Row]) -> str:
     whole = [row for row in rows if row.region == ALL]
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in whole)]
     heads = ["System", *(metric.title for metric in METRICS), "Folding (%)", "SD log J", "s per pair", "Training (min)",
-             "Seeds", "Missing", *(f"Paper: {metric.title}" for metric in published)]
+             "Steps", "Seeds", "Missing", *(f"Paper: {metric.title}" for metric in published)]
     best = {metric.key: _best(whole, metric) for metric in METRICS}
     lines = []
     for row in whole:
@@ -66,13 +70,19 @@ def _systems(rows: Sequence[Row]) -> str:
             cells = [_spread(row.figure(metric), metric, row.system == best[metric.key]) for metric in METRICS]
             cells += [_small(row.deformation["folding_percent"]), page.number(row.deformation["log_jacobian_sd"], 3),
                       page.number(row.cost["seconds_per_pair"], 2),
-                      page.number(row.cost["train_minutes"], 1) if row.cost["train_steps"] else page.NO_FIGURE,
-                      str(len(row.seeds)), str(row.missing)]
+                      *_training(row), str(len(row.seeds)), str(row.missing)]
         else:
-            cells = [escape(row.status), *[""] * (len(METRICS) + 5)]
+            cells = [escape(row.status), *[""] * (len(METRICS) + 6)]
         cells += [_paper(row, metric) for metric in published]
         lines.append(page.row([escape(row.title), *cells], missing=row.status != RUN))
     return f'<div class="scroll">{page.table(heads, lines)}</div>'
+
+
+def _training(row: Row) -> tuple[str, str]:
+    """Minutes and steps of a row's training."""
+    if not row.cost["train_steps"]:
+        return page.NO_FIGURE, page.NO_FIGURE
+    return page.number(row.cost["train_minutes"], 1), str(row.cost["train_steps"])
 
 
 def _regions(rows: Sequence[Row]) -> str:
@@ -92,19 +102,20 @@ def _regions(rows: Sequence[Row]) -> str:
 
 def _ablation(rows: Sequence[Row]) -> str:
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in rows)]
-    heads = ["Loss", *(metric.title for metric in PAPER_METRICS), "Seeds", "Dice of each seed",
+    heads = ["Loss", *(metric.title for metric in PAPER_METRICS), "Seeds", "Dice of each seed", "Steps", "Contrast",
              *(f"Paper: {metric.title}" for metric in published)]
     lines = []
     for row in rows:
         paper = [_paper(row, metric) for metric in published]
         if row.status != RUN:
-            lines.append(page.row([escape(row.title), escape(row.status), *[""] * 4, *paper], missing=True))
+            lines.append(page.row([escape(row.title), escape(row.status), *[""] * 6, *paper], missing=True))
         elif row.spread_over == SEEDS:
             seeds = [seed.figure(METRICS[0]).mean for seed in rows
                      if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS]
             lines.append(page.row([
                 escape(row.title), *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
-                str(len(row.seeds)), ", ".join(page.number(dice, 3) for dice in seeds), *paper]))
+                str(len(row.seeds)), ", ".join(page.number(dice, 3) for dice in seeds), str(row.cost["train_steps"]),
+                page.number(row.cost["contrast_loss"], 3), *paper]))
     return f'<div class="scroll">{page.table(heads, lines)}</div>'
 
 
@@ -118,7 +129,7 @@ def _tests(tests: Sequence[Comparison]) -> str:
         corrected = _p(test.p_corrected)
         if test.p_corrected < SIGNIFICANT:
             corrected = f'<span class="best">{corrected}</span>'
-        over = f"{test.count} seeds" if test.test == WELCH else f"{test.count} subjects"
+        over = f"{test.count} seeds" if test.test == STUDENT else f"{test.count} subjects"
         lines.append(page.row([
             escape(SYSTEMS.get(test.first, test.first)), escape(SYSTEMS.get(test.second, test.second)),
             escape(METRIC_TITLES[test.metric]), escape(test.test), difference, interval, _p(test.p), corrected, over,

@@ -78,7 +78,8 @@ def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.d
               device=str(device), threads=torch.get_num_threads(),
               parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
               train_steps=int(header.get("step", 0)), train_seconds=float(header.get("seconds", 0.0)),
-              seconds_per_pair=sum(seconds) / len(seconds))
+              seconds_per_pair=sum(seconds) / len(seconds),
+              losses=json.dumps(final_losses(results / "work" / planned.name / "log.jsonl")))
     return add(results, run, regions, deformations, example)
 
 
@@ -135,6 +136,15 @@ def _example(subject: str, image: sitk.Image, expected: sitk.Image, answer: Answ
         return Example.cut(subject, image, expected, answer.labels)
     return Example.cut(subject, image, expected, answer.labels, warped=registration.warp(moving),
                        transform=registration.transform, affine=registration.affine)
+
+
+def final_losses(log: Path) -> dict[str, float]:
+    """Mean of each loss term over the last tenth of a training's steps; empty where nothing was trained."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    steps = [line for line in lines if "loss" in line]
+    last = steps[-max(1, len(steps) // 10):]
+    names = [name for name in (last[0] if last else ()) if name not in ("step", "learning_rate", "seconds")]
+    return {name: round(sum(line[name] for line in last) / len(last), 6) for name in names}
 
 
 def _recorded(config: Config, results: Path) -> str:

@@ -22,6 +22,7 @@ from .measures import (
     WITHOUT_CONTRAST,
     Pair,
     Selection,
+    comparison,
     deformation_mean,
     per_subject,
     select,
@@ -79,7 +80,7 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
 
 
 def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) -> Figure | None:
-    selection = select(results, dataset, AS_PUBLISHED)
+    selection = comparison(results, dataset)
     shown = {pair: found for pair, found in _examples(results, selection, AS_PUBLISHED).items()
              if not warped or found.planes[0].warped is not None}
     if not shown:

@@ -1,8 +1,10 @@
 """Do systems differ? Friedman's test over all, Wilcoxon's signed-rank test for pairs with Bonferroni's correction.
 
-The blocks are the test subjects, each with its mean over regions and seeds. Regions of one subject come out of one
-deformation: taken as blocks of their own they would count the same evidence several times and make p too small.
-A subject for which one of the systems has no figure is left out of that metric's tests, and the number is reported.
+The blocks are the test subjects, each with its mean over regions and seeds; systems are compared over the same seeds.
+These tests speak of subjects alone: what another training of the same system would change is no part of them. Regions
+of one subject come out of one deformation: taken as blocks of their own they would count the same evidence several
+times and make p too small. A subject for which one of the systems lacks a figure of a region is left out of that
+metric's tests, and the number is reported.
 """
 
 from __future__ import annotations
@@ -17,20 +19,21 @@ import numpy as np
 from scipy import stats
 
 from .measures import (
-    AS_PUBLISHED,
     OURS,
     PAPER,
     PAPER_METRICS,
     UNSUPERVISED,
     Metric,
     Selection,
+    common_seeds,
+    comparison,
     mean,
     per_subject,
     select,
 )
 from .store import Results
 
-FRIEDMAN, WILCOXON, WELCH = "Friedman", "Wilcoxon", "Welch"
+FRIEDMAN, WILCOXON, STUDENT = "Friedman", "Wilcoxon", "Student, paired"
 CONTRASTS = (("recon+contrast", "recon"), ("recon+smooth+contrast", "recon+smooth"),
              ("recon+byol", "recon"), ("recon+smooth+byol", "recon+smooth"))
 SIGNIFICANT = 0.05
@@ -40,8 +43,8 @@ SIGNIFICANT = 0.05
 class Comparison:
     """One test; NaN where it could not be made, as ``note`` says.
 
-    difference      first − second: median over subjects (Wilcoxon), of the means over seeds (Welch)
-    low, high       95 % confidence interval of the difference (Welch)
+    difference      first − second: median over subjects (Wilcoxon), mean over seeds (Student)
+    low, high       95 % confidence interval of the difference (Student)
     p_corrected     p times the number of ``comparisons`` made for this metric, at most 1
     least_p         the smallest corrected p that so many subjects can give: above 0.05 nothing can be significant
     """
@@ -66,7 +69,7 @@ class Comparison:
 
 def all_tests(results: Results, dataset: str) -> list[Comparison]:
     """Friedman and pairs for each metric over the unsupervised systems that were run, and the contrastive term's."""
-    selection = select(results, dataset, AS_PUBLISHED)
+    selection = comparison(results, dataset)
     tests = []
     for metric in PAPER_METRICS:
         values, left_out = blocks(selection, metric)
@@ -76,7 +79,8 @@ def all_tests(results: Results, dataset: str) -> list[Comparison]:
 
 def blocks(selection: Selection, metric: Metric) -> tuple[dict[str, np.ndarray], int]:
     """system → one value for each subject that all systems have, in the same order; and how many subjects lack one."""
-    found = {system: per_subject(selection, selection.of(system, PAPER), metric) for system in UNSUPERVISED}
+    found = {system: per_subject(selection, selection.of(system, PAPER), metric, complete=True)
+             for system in UNSUPERVISED}
     measured = {system: values for system, values in found.items() if values}
     subjects = sorted({subject for values in measured.values() for subject in values})
     whole = [subject for subject in subjects
@@ -122,50 +126,49 @@ def wilcoxon(dataset: str, metric: Metric, first: str, second: str, a: np.ndarra
 
 
 def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
-    """With against without the contrastive term: over subjects (Wilcoxon), and over seeds (Welch's t)."""
+    """With against without the contrastive term, with the seeds that both have: over subjects, and over the seeds."""
     tests = []
     selection = select(results, dataset, {(OURS, variant) for pair in CONTRASTS for variant in pair})
     for metric in PAPER_METRICS:
         for first, second in CONTRASTS:
-            found = [per_subject(selection, selection.of(OURS, variant), metric) for variant in (first, second)]
+            both = [selection.of(OURS, variant) for variant in (first, second)]
+            seeds = sorted(common_seeds(both))
+            both = [[run for run in runs if run.seed in seeds] for runs in both]
+            found = [per_subject(selection, runs, metric, complete=True) for runs in both]
             shared = sorted(found[0].keys() & found[1].keys())
             a, b = (np.array([values[subject] for subject in shared]) for values in found)
             known = ~np.isnan(a + b)
             tests.append(wilcoxon(dataset, metric, first, second, a[known], b[known], len(CONTRASTS),
                                   int((~known).sum())))
-            tests.append(_over_seeds(selection, metric, first, second))
+            means = [[mean(per_subject(selection, [run], metric).values()) for run in runs] for runs in both]
+            tests.append(over_seeds(dataset, metric, first, second, *means))
     return tests
 
 
-def welch(dataset: str, metric: Metric, first: str, second: str, a: Sequence[float], b: Sequence[float]) -> Comparison:
-    """Difference of the seeds' means with Welch's 95 % interval: does it exceed what another seed would change?"""
-    fixed = {"dataset": dataset, "metric": metric.key, "test": WELCH, "first": first, "second": second,
-             "count": min(len(a), len(b)), "comparisons": len(CONTRASTS)}
-    if min(len(a), len(b)) < 2:
-        difference = float(np.mean(a) - np.mean(b)) if len(a) and len(b) else math.nan
-        return Comparison(**fixed, difference=difference,
-                          note=f"needs two seeds of each; there are {len(a)} and {len(b)}")
-    difference = float(np.mean(a) - np.mean(b))
-    if np.ptp(a) == np.ptp(b) == 0:
-        return Comparison(**fixed, difference=difference, note="no spread over seeds")
-    found = stats.ttest_ind(a, b, equal_var=False)
+def over_seeds(dataset: str, metric: Metric, first: str, second: str, a: Sequence[float],
+               b: Sequence[float]) -> Comparison:
+    """Difference of two variants' means, seed by seed (a seed is one start and one order of pairs), with Student's t.
+
+    Its 95 % interval tells whether the difference exceeds what another seed would change.
+    """
+    difference = np.array(a) - np.array(b)
+    fixed = {"dataset": dataset, "metric": metric.key, "test": STUDENT, "first": first, "second": second,
+             "count": len(difference), "comparisons": len(CONTRASTS)}
+    if len(difference):
+        fixed["difference"] = float(difference.mean())
+    if len(difference) < 2:
+        return Comparison(**fixed, note=f"needs two seeds that both have; there are {len(difference)}")
+    if np.ptp(difference) == 0:
+        return Comparison(**fixed, note="no spread over seeds")
+    found = stats.ttest_rel(a, b)
     interval = found.confidence_interval(0.95)
-    return Comparison(**fixed, difference=difference, low=float(interval.low), high=float(interval.high),
-                statistic=float(found.statistic), p=float(found.pvalue),
-                p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)))
+    return Comparison(**fixed, low=float(interval.low), high=float(interval.high), statistic=float(found.statistic),
+                      p=float(found.pvalue), p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)))
 
 
 def lines(tests: Sequence[Comparison]) -> list[dict[str, Any]]:
     """The tests as lines of a CSV file."""
     return [asdict(test) for test in tests]
-
-
-def _over_seeds(selection: Selection, metric: Metric, first: str, second: str) -> Comparison:
-    means = []
-    for variant in (first, second):
-        by_seed = (per_subject(selection, [run], metric).values() for run in selection.of(OURS, variant))
-        means.append([value for values in by_seed if not math.isnan(value := mean(values))])
-    return welch(selection.dataset, metric, first, second, means[0], means[1])
 
 
 def _count(values: Mapping[str, np.ndarray]) -> int:

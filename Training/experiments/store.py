@@ -37,7 +37,8 @@ class Run:
     """One system, trained once, measured on all test subjects of a data set.
 
     ``settings`` is the full configuration as JSON, ``started`` an ISO time; ``budget_minutes`` is what the training was
-    given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration.
+    given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration by the clock,
+    with whatever else the machine did. ``losses`` is JSON: the mean of each term over the last tenth of the training.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class Run:
     train_steps: int
     train_seconds: float
     seconds_per_pair: float
+    losses: str
 
     @property
     def run(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from .measures import (
     Pair,
     Selection,
     Spread,
+    comparison,
     deformation_mean,
     mean,
     missing,
@@ -136,7 +138,8 @@ def flat(row: Row) -> dict[str, Any]:
         cells |= {metric.key: row.figure(metric).mean, f"{metric.key}_sd": row.figure(metric).sd}
     for key in ("folding_percent", "log_jacobian_sd", "inverse_consistency_mm"):
         cells[key] = row.deformation.get(key, math.nan)
-    for key in ("seconds_per_pair", "budget_minutes", "train_minutes", "train_steps", "parameters", "device", "commit"):
+    for key in ("seconds_per_pair", "budget_minutes", "train_minutes", "train_steps", "contrast_loss", "parameters",
+                "device", "commit"):
         cells[key] = row.cost.get(key, math.nan)
     for metric in METRICS:
         paper = row.paper.get(metric.key, Spread())
@@ -145,7 +148,7 @@ def flat(row: Row) -> dict[str, Any]:
 
 
 def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[Row]:
-    selection, published = select(results, dataset, AS_PUBLISHED, direction), load_paper()
+    selection, published = comparison(results, dataset, direction), load_paper()
     rows = []
     for system, variant in AS_PUBLISHED:
         runs, paper = selection.of(system, variant), _published(published, table, dataset, system)
@@ -190,6 +193,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     return {"seconds_per_pair": mean(run.seconds_per_pair for run in runs), "budget_minutes": runs[0].budget_minutes,
             "train_minutes": mean(run.train_seconds for run in runs) / 60,
             "train_steps": round(mean(run.train_steps for run in runs)),
+            "contrast_loss": mean(json.loads(run.losses).get("contrast", math.nan) for run in runs),
             "parameters": runs[0].parameters, "device": _distinct(run.device for run in runs),
             "commit": _distinct(run.commit for run in runs)}
 

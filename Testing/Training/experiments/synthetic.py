@@ -1,5 +1,6 @@
 """Results folders made of known numbers, for the tests of the views."""
 
+import json
 import math
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def run_of(system, variant="paper", *, dataset="hippocampus", seed=0, budget=5.0
     steps = 0 if system in UNTRAINED else 100
     minutes = budget if steps else 0.0
     return Run(dataset, system, variant, seed, minutes, "{}", "abc1234", "2025-01-02T03:04:05", "cpu", 1, 1000, steps,
-               60 * minutes, 0.5)
+               60 * minutes, 0.5, json.dumps({"contrast": 1.0986}) if steps else "{}")
 
 
 def rows_of(run, dice, *, direction=SEGMENTATION, names=("Anterior", "Posterior"), hd=4.0):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,8 @@ def test_a_run_tells_what_it_was(results):
     settings = json.loads(run.settings)
     assert settings["training"]["seed"] == run.seed == 3 and settings["training"]["minutes"] == 0.02
     assert settings["loss"]["contrast"] == 0.01 and settings["network"]["name"] == "clmorph"
+    losses = json.loads(run.losses)
+    assert 0 < losses["contrast"] < 3 * math.log(3) and losses["loss"] > losses["similarity"] > 0
     assert settings["data"]["reference"] == "work/prepared/atlas/image.nii.gz"  # no path of the machine
     assert run.train_seconds >= 1.2 and run.train_steps > 0 and run.parameters > 0 and run.commit
 

@@ -7,8 +7,17 @@ import pytest
 from scipy import stats
 from synthetic import measured, results_of
 
-from Training.experiments.measures import AS_PUBLISHED, DICE, HD, select
-from Training.experiments.statistics import FRIEDMAN, WELCH, WILCOXON, all_tests, blocks, friedman, pairwise, welch
+from Training.experiments.measures import AS_PUBLISHED, DICE, HD, comparison, select
+from Training.experiments.statistics import (
+    FRIEDMAN,
+    STUDENT,
+    WILCOXON,
+    all_tests,
+    blocks,
+    friedman,
+    over_seeds,
+    pairwise,
+)
 
 RANDOM = np.random.default_rng(3)
 VALUES = {name: RANDOM.normal(level, 0.05, 10) for name, level in (("syn", 0.6), ("faim", 0.65), ("clmorph", 0.7))}
@@ -59,13 +68,39 @@ def test_blocks_are_subjects_that_all_systems_have():
     assert left_out == 1 and [len(of) for of in values.values()] == [1, 1]
 
 
-def test_welch_over_seeds_is_scipys_and_needs_two():
+def test_students_t_over_seeds_is_scipys_and_needs_two():
     a, b = [0.80, 0.81, 0.82], [0.78, 0.80, 0.79]
-    test, expected = welch("d", DICE, "with", "without", a, b), stats.ttest_ind(a, b, equal_var=False)
+    test, expected = over_seeds("d", DICE, "with", "without", a, b), stats.ttest_rel(a, b)
     assert test.p == pytest.approx(expected.pvalue) and test.p_corrected == pytest.approx(min(1, 4 * expected.pvalue))
     assert test.difference == pytest.approx(0.02) and test.low < 0.02 < test.high
-    one = welch("d", DICE, "with", "without", [0.8], [0.7])
+    one = over_seeds("d", DICE, "with", "without", [0.8], [0.7])
     assert one.difference == pytest.approx(0.1) and math.isnan(one.p) and "two seeds" in one.note
+
+
+def test_variants_are_compared_over_the_seeds_that_both_have():
+    def run(variant, level, seed):
+        return measured("clmorph", np.full((6, 2), level) + 0.001 * np.arange(6)[:, None], variant, seed=seed)
+
+    runs = [run("recon", 0.7, 0), run("recon", 0.6, 1), run("recon+contrast", 0.71, 0)]  # seed 1 is a bad start
+    tests = {t.test: t for t in all_tests(results_of(*runs), "hippocampus")
+             if t.metric == "dice" and t.first == "recon+contrast"}
+    assert tests[WILCOXON].difference == pytest.approx(0.01) and tests[STUDENT].difference == pytest.approx(0.01)
+
+
+def test_systems_are_compared_over_the_seeds_that_all_have():
+    results = results_of(measured("clmorph", [[0.7, 0.7]]), measured("clmorph", [[0.9, 0.9]], seed=1),
+                         measured("faim", [[0.6, 0.6]]), measured("syn", [[0.5, 0.5]]))
+    assert [run.seed for run in comparison(results, "hippocampus").of("clmorph")] == [0]
+    alone = results_of(measured("clmorph", [[0.7, 0.7]], seed=1), measured("faim", [[0.6, 0.6]]))
+    assert len(comparison(alone, "hippocampus").runs) == 2
+
+
+def test_a_lost_region_does_not_flatter_its_system():
+    run, rows, deformations = measured("syn", [[0.9, 0.1], [0.9, 0.1]])
+    lost = type(rows[1])(**{**vars(rows[1]), "status": "missing", "dice": 0.0, "hd_mm": math.nan})
+    results = results_of((run, [rows[0], lost, *rows[2:]], deformations), measured("faim", [[0.8, 0.2], [0.8, 0.2]]))
+    values, left_out = blocks(comparison(results, "hippocampus"), HD)
+    assert left_out == 1 and [len(of) for of in values.values()] == [1, 1]
 
 
 def test_the_contrastive_term_is_tested_over_subjects_and_over_seeds():
@@ -75,7 +110,7 @@ def test_the_contrastive_term_is_tested_over_subjects_and_over_seeds():
     tests = [test for test in all_tests(results_of(*runs), "hippocampus") if test.metric == "dice"]
     found = {(test.test, test.first): test for test in tests}
     assert found[WILCOXON, "recon+smooth+contrast"].p == pytest.approx(2 / 2**8)
-    assert found[WELCH, "recon+smooth+contrast"].difference == pytest.approx(0.05, abs=0.01)
-    assert found[WELCH, "recon+smooth+contrast"].low > 0
-    assert "there are 0" in found[WELCH, "recon+contrast"].note and math.isnan(found[WILCOXON, "recon+byol"].p)
+    assert found[STUDENT, "recon+smooth+contrast"].difference == pytest.approx(0.05, abs=0.01)
+    assert found[STUDENT, "recon+smooth+contrast"].low > 0
+    assert "there are 0" in found[STUDENT, "recon+contrast"].note and math.isnan(found[WILCOXON, "recon+byol"].p)
     assert "three systems" in next(test for test in tests if test.test == FRIEDMAN).note

@@ -24,7 +24,7 @@ from Training.experiments.store import (
 )
 
 RUN = Run("acdc", "clmorph", "alpha=0.1,beta=1", 3, 2.5, '{"loss": {"smooth": 1.0}}', "abc1234", "2025-01-02T03:04:05",
-          "cpu", 1, 400_000, 120, 149.5, 0.75)
+          "cpu", 1, 400_000, 120, 149.5, 0.75, '{"similarity": 0.25}')
 
 
 def rows(run):
