@@ -25,6 +25,9 @@ from .files import cannot_write
 
 CHUNK_BYTES = 1 << 20
 SINGLE_FILE = "1"  # nifti_type where header and voxels are one file; 0 is Analyze's pair of files, 2 is NIfTI's
+POSITION, ORIENTATION = "0020|0032", "0020|0037"  # of a DICOM slice: its first voxel, its rows' and columns' directions
+LARGEST_SHIFT = 0.1  # of a slice from its place in an even stack, in steps of the stack: positions are rounded
+LARGEST_TILT = 0.005  # of the stack against its slices' normal, tangent
 FLOATS = {"16": "f4", "64": "f8"}  # NIfTI's datatype → NumPy's
 
 
@@ -95,13 +98,46 @@ def _read_series(folder: Path) -> sitk.Image:
     if len(series) != 1:
         raise InputError(f"{folder} holds {len(series)} DICOM series; expected exactly one; "
                          "give the folder of one series or a file")
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    files = reader.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader.SetFileNames(files)
+    reader.MetaDataDictionaryArrayUpdateOn()
     try:
         with _quiet():
-            return reader.Execute()
-    except RuntimeError as error:
+            image = reader.Execute()
+        if len(files) > 1:
+            _check_stack(folder, *(np.array([[float(number) for number in reader.GetMetaData(n, tag).split("\\")]
+                                             for n in range(len(files))]) for tag in (POSITION, ORIENTATION)))
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"the DICOM series in {folder} cannot be read ({_reason(error)}); "
                          "check that it was copied whole") from None
+    return image
+
+
+def _check_stack(folder: Path, positions: np.ndarray, orientations: np.ndarray) -> None:
+    """InputError unless slices, (N, 3) and (N, 6), are an even stack: what ITK takes any series for, without a word."""
+    series = f"the DICOM series in {folder}"
+    if np.ptp(orientations, axis=0).max() > 1e-3:
+        raise InputError(f"{series} has slices of several orientations; expected parallel ones; give one volume alone")
+    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+    along = positions @ normal
+    order = np.argsort(along)
+    along, steps = along[order], np.diff(along[order])
+    shared = int(np.count_nonzero(steps <= 0.01 * steps.max()))
+    if shared:
+        raise InputError(f"{shared} of {len(along)} slices of {series} share a position with another: several volumes; "
+                         "expected one; give the files of one volume alone")
+    even = np.linspace(along[0], along[-1], len(along))
+    if np.abs(along - even).max() > LARGEST_SHIFT * steps.min():
+        wide = int(steps.argmax())
+        lack = round(float(steps[wide] / np.median(steps))) - 1
+        what = f"{lack} slices are missing between {along[wide]:.6g} and {along[wide + 1]:.6g} mm" if lack else (
+            f"the slices lie {steps.min():.4g} to {steps.max():.4g} mm apart")
+        raise InputError(f"{what} in {series}; expected equal steps; copy the whole series, or resample it")
+    extent = along[-1] - along[0]
+    drift = float(np.linalg.norm(positions[order[-1]] - positions[order[0]] - extent * normal))
+    if drift > LARGEST_TILT * extent:
+        raise InputError(f"the slices of {series} are shifted against each other by {drift:.4g} mm over the stack (a "
+                         "tilted gantry); expected a stack along their normal; resample it")
 
 
 def _wrong_with_nifti(path: Path, header: sitk.Image | sitk.ImageFileReader) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from .itk_files import read_file
 
 LABEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32,
                sitk.sitkUInt64, sitk.sitkInt64)
+MOST_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 
 
 def read_image(path: str | Path) -> sitk.Image:
@@ -36,11 +37,15 @@ def read_labels(path: str | Path) -> sitk.Image:
 
 
 def check_image(image: sitk.Image, name: str) -> None:
-    """InputError unless the image is a scalar 3D image with finite values that differ and more than one slice."""
+    """InputError unless it is a scalar 3D image with finite values that differ, several slices, orthogonal axes."""
     _check_scalar_3d(image, name)
     if min(image.GetSize()) < 2:
         raise InputError(f"{name} has size {image.GetSize()}; expected at least 2 voxels along each axis; "
                          "give a volume, not a slice")
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > MOST_SHEAR:
+        raise InputError(f"{name} has sheared axes (direction {', '.join(f'{d:.4g}' for d in image.GetDirection())}); "
+                         "expected axes at right angles; resample it onto a grid without shear")
     array = sitk.GetArrayViewFromImage(image)
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())

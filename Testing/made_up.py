@@ -59,3 +59,30 @@ def fresh_model(folder: Path, atlas: Atlas | None = None) -> Path:
     if atlas is not None:
         save_atlas(folder / "atlases" / atlas.name, atlas)
     return folder
+
+
+def write_series(folder: Path, image: sitk.Image, order: Sequence[int] | None = None, *,
+                 shift_mm: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    """Writes slices of an image as one DICOM series, in files whose order is not the patient's.
+
+    ``order`` are the slices' indices (all of them, once); each slice is ``shift_mm`` further than it should be.
+    """
+    folder.mkdir()
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    voxels = sitk.GetArrayFromImage(image)
+    order = range(len(voxels)) if order is None else order
+    for number, n in enumerate(order):
+        one = sitk.GetImageFromArray(np.round(voxels[n]).astype(np.int16))
+        one.SetSpacing(image.GetSpacing()[:2])
+        position = np.array(image.TransformIndexToPhysicalPoint((0, 0, n))) + n * np.array(shift_mm)
+        for tag, value in {
+            "0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|0013": str(number),
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{number + 1}",
+            "0020|0032": "\\".join(f"{p:.6f}" for p in position),
+            "0020|0037": "\\".join(f"{c:.6f}" for c in direction[:, :2].T.ravel()),
+        }.items():
+            one.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{(number * 7) % len(order):03}-{number}.dcm"))
+        writer.Execute(one)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up import write_series
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import check_same_grid
@@ -81,6 +82,34 @@ def test_a_big_endian_nifti_file_is_read_right(tmp_path):
 def test_a_single_volume_stored_as_4d_is_an_image(image, tmp_path):
     sitk.WriteImage(sitk.JoinSeries([image]), str(tmp_path / "a.nii.gz"))
     assert read_image(tmp_path / "a.nii.gz").GetSize() == image.GetSize()
+
+
+def test_a_dicom_series_of_even_slices_is_read_in_its_place(image, tmp_path):
+    write_series(tmp_path / "a", image)
+    found = read_image(tmp_path / "a")
+    assert found.GetSize() == image.GetSize() and found.GetOrigin() == pytest.approx(image.GetOrigin())
+    assert found.GetSpacing() == pytest.approx(image.GetSpacing())
+
+
+@pytest.mark.parametrize(("order", "shift_mm", "said"), [
+    ([0, 1, 4, 5, 6], (0, 0, 0), r"2 slices are missing between 9 and 15 mm in .*; expected equal steps; copy"),
+    ([0, 1, 2, 3, 4, 6], (0, 0, 0), "1 slices are missing between 15 and 19 mm"),
+    ([*range(7), *range(7)], (0, 0, 0), "7 of 14 slices of .* share a position .*: several volumes; expected one"),
+    ([0, 0], (0, 0, 0), "1 of 2 slices of .* share a position"),
+    (None, (0.0, 0.3, 0.0), "shifted against each other by 1.8 mm over the stack .*; expected .*; resample"),
+])
+def test_a_dicom_series_that_is_no_even_stack_is_refused(order, shift_mm, said, image, tmp_path):
+    write_series(tmp_path / "a", image, order, shift_mm=shift_mm)
+    with pytest.raises(InputError, match=said):
+        read_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+def test_sheared_axes_are_refused(ending, image, tmp_path):
+    image.SetDirection((1, 0, 0, 0, 1, 0.26, 0, 0, 0.966))
+    sitk.WriteImage(image, str(tmp_path / f"a.{ending}"))
+    with pytest.raises(InputError, match=r"sheared axes \(direction 1, .*; expected axes at right angles; resample"):
+        read_image(tmp_path / f"a.{ending}")
 
 
 def test_whole_numbers_stored_as_floats_are_labels(image, tmp_path):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_up import write_series
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample, resample_labels
@@ -94,34 +95,13 @@ def test_labels_are_the_atlas_labels_carried_by_the_written_transform(segmented,
 
 
 def test_a_dicom_series_is_read_as_one_image(phantom, clmorph, tiny_model, segmented, tmp_path):
-    (tmp_path / "series").mkdir()
-    write_series(phantom.image, tmp_path / "series")
+    write_series(tmp_path / "series", phantom.image)
     ran = clmorph("segment", tmp_path / "series", "--model", tiny_model, "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert labels.GetOrigin() == pytest.approx(phantom.image.GetOrigin(), abs=1e-3)
     back = resample(labels, Grid.of(phantom.image), labels=True)
     assert world_dice(back, segmented.labels) >= LEAST_DICE
-
-
-def write_series(image, folder):
-    """Writes an image as one DICOM file a slice, in an order that is not the patient's."""
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    voxels = sitk.GetArrayFromImage(image)
-    for n in range(image.GetSize()[2]):
-        one = sitk.GetImageFromArray(np.round(voxels[n]).astype(np.int16))
-        one.SetSpacing(image.GetSpacing()[:2])
-        for tag, value in {
-            "0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|0013": str(n),
-            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{n + 1}",
-            "0020|0032": "\\".join(f"{p:.6f}" for p in image.TransformIndexToPhysicalPoint((0, 0, n))),
-            "0020|0037": "\\".join(f"{c:.6f}" for c in direction[:, :2].T.ravel()),
-        }.items():
-            one.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{(n * 7) % image.GetSize()[2]:03}.dcm"))
-        writer.Execute(one)
 
 
 def test_a_structure_outside_of_the_image_is_warned_of(phantom, model, atlas):
