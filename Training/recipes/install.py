@@ -1,7 +1,7 @@
 """Puts a trained model into the project, with its card: ``python -m Training.recipes.install NAME WORK``.
 
 The card is the recipe's ``about.toml`` plus what the evaluations measured; the recipe's folder keeps the training's
-log and the tables behind the figures.
+log, the tables behind the figures, and how the quality score does.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main(name: str, work: Path) -> None:
         summary = json.loads((work / split / "summary.json").read_text(encoding="utf-8"))
         about[f"accuracy.{split}"] = {key: round(summary[key], 6) for key in FIGURES}
         shutil.copy(work / split / "results.csv", recipe / f"results-{split}.csv")
+        shutil.copy(work / f"quality-{split}.json", recipe / f"quality-{split}.json")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(work / "run" / "model", target)
     write_card(target, about)

@@ -17,9 +17,16 @@ clmorph train "$recipe/config.toml" --data "$manifest" -o "$work/run" \
 # 3. the atlas: mean shape, voted labels
 model=$work/run/model
 clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/average" "${names[@]}"
-# 4. accuracy: validation to choose by, test to report
+# 4. what Dice to expect of a case, and what is none: fitted on train and validation, with scans of another organ
+other=brain; [ "$name" = brain ] && other=hippocampus
+others=()
+if python -m "Training.recipes.$other.prepare" "$CLMORPH_DATA" "$work/other.csv"; then others=(--others "$work/other.csv"); fi
+python -m Training.quality fit --model "$model" --data "$manifest" "${others[@]}" --most 60 --spoil-every 4 \
+    --figures "$work/quality-validation.json"
+python -m Training.quality measure --model "$model" --data "$manifest" "${others[@]}" --figures "$work/quality-test.json"
+# 5. accuracy: validation to choose by, test to report
 for split in validation test; do
     clmorph evaluate --model "$model" --data "$manifest" --split "$split" -o "$work/$split"
 done
-# 5. into the project, with its card
+# 6. into the project, with its card
 python -m Training.recipes.install "$name" "$work"
