@@ -106,9 +106,10 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
         self.ui.show3DCheckBox.connect("toggled(bool)", self.deformation.show_structures_in_3d)
         scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self._onSceneRenewed)
-        self.addObserver(scene, scene.EndImportEvent, self._onSceneRenewed)
+        for event in (scene.StartCloseEvent, scene.StartImportEvent):
+            self.addObserver(scene, event, self._onSceneStartsToChange)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self._onSceneRenewed)
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self.initializeParameterNode()
 
@@ -228,12 +229,13 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode is not None:
             self._parameterNode.modelFolder = path
 
-    def _onSceneStartClose(self, _caller, _event) -> None:
-        self.setParameterNode(None)
+    def _onSceneStartsToChange(self, _caller, _event) -> None:
+        self.deformation.forget()  # also behind another module: the next scene's nodes may have the same IDs
+        self.setParameterNode(None)  # or the selectors would write what they show in between
 
     def _onSceneRenewed(self, _caller, _event) -> None:
+        self.deformation.forget()
         if self.parent.isEntered:
-            self.deformation.forget()
             self.initializeParameterNode()
 
 

@@ -91,6 +91,22 @@ def test_pointer_over_an_emptied_scene_does_no_harm(done, window):
     assert window.ui.displacementLabel.text == "–"
 
 
+def test_scene_loaded_behind_the_panel_shows_its_own_result(done, window, headless, tmp_path):
+    from CLMorphSlicerLib import nodes
+    from standins import application
+
+    shown = window.ui.figuresTable.mrmlTableNode
+    shown().SetName("of the other patient")
+    headless.save_scene(tmp_path / "other.mrb")
+    shown().SetName("of this patient")
+    application.leave_module(window)
+    headless.load_scene(tmp_path / "other.mrb")  # its nodes have the IDs of those that were shown
+    application.enter_module(window)
+    assert shown().GetName() == "of the other patient" and shown().GetScene() is slicer.mrmlScene
+    result = window.ui.resultSelector.currentNode()
+    assert window.ui.segmentsTable.segmentationNode() is nodes.results_of(result).segmentation
+
+
 def test_result_that_is_deleted_leaves_an_empty_panel(done, window):
     slicer.mrmlScene.RemoveNode(done.transform)
     window._refresh()

@@ -4,6 +4,7 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import phantom
 import pytest
 import SimpleITK as sitk
@@ -172,6 +173,17 @@ def test_parameters_are_kept_with_the_scene(patient, window, choices, headless, 
     assert window.ui.inputVolumeSelector.currentNode().GetName() == "Ärztin Größe 1"
 
 
+def test_chosen_image_of_a_scene_that_is_loaded_stays_chosen(window, headless, tmp_path):
+    for name in ("first", "second"):
+        slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.float32), name=name)
+    window._parameterNode.inputVolume = slicer.util.getNode("second")
+    headless.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(0)
+    headless.load_scene(tmp_path / "scene.mrb")
+    assert window._parameterNode.inputVolume.GetName() == "second"
+    assert window.ui.inputVolumeSelector.currentNode().GetName() == "second"
+
+
 def test_engine_gets_what_the_window_shows(patient, window, choices, models_folder):
     add_atlases(models_folder / "phantom", "second")
     parameters = window._parameterNode
@@ -288,6 +300,7 @@ def test_module_that_is_unloaded_leaves_nothing_running(patient, window):
 
 
 def test_leaving_the_module_lets_the_run_go_on(patient, window):
+
     run = get_started(window, "works")
     window.exit()
     finish(window)

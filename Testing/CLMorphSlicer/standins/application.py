@@ -160,5 +160,17 @@ def make_widget(module: types.ModuleType):
     panel.setMRMLScene(slicer.mrmlScene)
     widget = getattr(module, f"{module.__name__}Widget")(panel)
     widget.setup()
-    widget.enter()
+    enter_module(widget)
     return widget
+
+
+def enter_module(widget) -> None:
+    """The user opens the module."""
+    widget.parent.isEntered = True
+    widget.enter()
+
+
+def leave_module(widget) -> None:
+    """The user goes to another module; the panel is kept."""
+    widget.parent.isEntered = False
+    widget.exit()

@@ -21,7 +21,7 @@ class qMRMLWidget(QWidget):
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._scene = None
-        self.isEntered = True
+        self.isEntered = False  # until the application enters the module (application.enter_module)
 
     def mrmlScene(self):
         return self._scene
