@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,11 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
     """A: the affine map fixed → moving (LPS, mm) of largest Mattes mutual information.
 
     Starts from the images' centres and from their centres of mass, goes on with the better one, first rigid, then
-    with all twelve parameters. ``step`` is called at every iteration and may raise to stop (cancel).
+    with all twelve parameters. ``step`` is called at every iteration and may raise to stop (cancel). InputError where
+    no start leads anywhere.
     """
     fixed, moving = _working(fixed), _working(moving)
-    starts = [_centred(fixed, moving, mode) for mode in (sitk.CenteredTransformInitializerFilter.GEOMETRY,
-                                                         sitk.CenteredTransformInitializerFilter.MOMENTS)]
-    rigid = min((_optimise(fixed, moving, start, RIGID, step) for start in starts), key=lambda found: found[1])[0]
+    rigid = _rigid(fixed, moving, step)
     affine = sitk.AffineTransform(3)
     affine.SetCenter(rigid.GetCenter())
     affine.SetMatrix(rigid.GetMatrix())
@@ -66,23 +66,48 @@ def read_affine(path: str | Path) -> sitk.Transform:
 def _working(image: sitk.Image) -> sitk.Image:
     """The image's foreground on an anatomically aligned, isotropic grid: the same for every storage order of a scan.
 
+    Its intensities begin at 0, as weights of a centre of mass have to.
     The grid ends where the foreground ends: a dark rim around a scan that is cut out of a body would be an edge, and
     the rims of two cut-outs would be aligned instead of what is in them.
     """
     image = sitk.DICOMOrient(without_frame(image), "LPS")  # the same sums in the same order, whatever the storage
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
-    # A single voxel of a million times the rest would leave one bin of the histogram for everything else.
-    low, high = np.percentile(sitk.GetArrayViewFromImage(image), (0.1, 99.9)).tolist()
-    image = sitk.Clamp(sitk.Cast(image, sitk.sitkFloat32), sitk.sitkFloat32, low, high)
+    # A single voxel of a million times the rest would leave one bin of the histogram for all others. The foreground
+    # says what is bright: a small object in a wide field of zeros is less than a thousandth of all voxels.
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = np.percentile(values, 0.1), np.percentile(values[values > values.min()], 99.9)
+    image = sitk.Clamp(sitk.Cast(image, sitk.sitkFloat32), sitk.sitkFloat32, float(low), float(high)) - float(low)
     for axis, own in enumerate(image.GetSpacing()):
-        if spacing > 1.5 * own:  # fine detail would alias on the coarser grid
+        # Fine detail would alias on the coarser grid; ITK's recursion needs four voxels, fewer hold no detail.
+        if spacing > 1.5 * own and image.GetSize()[axis] > 3:
             image = sitk.RecursiveGaussian(image, 0.4 * spacing, direction=axis)
     return resample(image, grid_over(lower, upper, [spacing] * 3, margin_voxels=0, divisor=1))
 
 
-def _centred(fixed: sitk.Image, moving: sitk.Image, mode: int) -> sitk.Euler3DTransform:
-    return sitk.Euler3DTransform(sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), mode))
+def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:
+    """The better one of the rigid maps found from two starts, or that of the one start that leads anywhere."""
+    found, failed = [], []
+    for mode in (sitk.CenteredTransformInitializerFilter.GEOMETRY, sitk.CenteredTransformInitializerFilter.MOMENTS):
+        try:
+            with _said():
+                start = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), mode)
+            found.append(_optimise(fixed, moving, sitk.Euler3DTransform(start), RIGID, step))
+        except InputError as error:
+            failed.append(error)
+    if not found:
+        raise failed[0]
+    return min(found, key=lambda each: each[1])[0]
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """ITK's reason why it cannot align, as one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError("the affine alignment failed: the images do not overlap or have too little contrast "
+                         f"({str(error).splitlines()[-1].strip()}); pass --affine FILE or --affine none") from None
 
 
 def _optimise(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stage: _Stage,
@@ -102,11 +127,8 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stag
     method.SetInitialTransform(type(start)(start), inPlace=True)
     stopped: list[BaseException] = []
     method.AddCommand(sitk.sitkIterationEvent, lambda: _guarded(step, method, stopped))
-    try:
+    with _said():
         found = method.Execute(fixed, moving)
-    except RuntimeError as error:
-        raise InputError("the affine alignment failed: the images do not overlap or have too little contrast "
-                         f"({str(error).splitlines()[-1].strip()}); pass --affine FILE or --affine none") from None
     if stopped:
         raise stopped[0]
     return found, method.GetMetricValue()

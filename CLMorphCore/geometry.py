@@ -91,10 +91,14 @@ def without_frame(image: sitk.Image) -> sitk.Image:
     """The image cut to its foreground's box, if the foreground fills it: then what lies around is a frame, no air.
 
     A scan that was cut out of a body and padded is so the same as one that was not padded. A skull-stripped brain does
-    not fill its box and stays as it is.
+    not fill its box and stays as it is; so does a block of one grey value, whose frame is all there is to see of it.
     """
     start, size, filled = _foreground(image)
-    return sitk.RegionOfInterest(image, size, start) if filled > 0.9 else image
+    if filled <= 0.9:
+        return image
+    cut = sitk.RegionOfInterest(image, size, start)
+    values = sitk.GetArrayViewFromImage(cut)
+    return cut if values.min() < values.max() else image
 
 
 def _foreground(image: sitk.Image) -> tuple[tuple[int, ...], tuple[int, ...], float]:

@@ -67,6 +67,43 @@ def test_a_few_extreme_voxels_change_nothing(atlas):
     assert worst_error_mm(align(fixed, atlas.image), truth, atlas) < 0.5 * min(atlas.image.GetSpacing())
 
 
+def test_intensities_around_zero_change_nothing(atlas):
+    truth = known_map(atlas, shift=(26.0, -19.0, 14.0))
+    fixed = scan_under(atlas, truth, grow=0)
+    box = [n // 4 for n in fixed.GetSize()]
+    fixed = sitk.Cast(sitk.Crop(fixed, box, box), sitk.sitkFloat32)  # no air: its mean is that of what is aligned
+    values = sitk.GetArrayViewFromImage(fixed)
+    scored = (fixed - float(values.mean())) / float(values.std())
+    plain, found = (align(atlas.image, image) for image in (fixed, scored))
+    points = [plain.GetInverse().TransformPoint(p) for p in Grid.of(fixed).corners_mm().tolist()]
+    apart = [math.dist(plain.TransformPoint(p), found.TransformPoint(p)) for p in points]
+    assert max(apart) < 0.5 * min(atlas.image.GetSpacing())
+
+
+def test_a_wide_field_of_zeros_changes_nothing(atlas):
+    truth = known_map(atlas)
+    fixed = sitk.ConstantPad(scan_under(atlas, truth, grow=2), [150] * 3, [150] * 3, 0.0)
+    assert worst_error_mm(align(fixed, atlas.image), truth, atlas) < 0.5 * min(atlas.image.GetSpacing())
+
+
+@pytest.mark.parametrize("slices", [2, 3])
+def test_a_slab_of_few_thin_slices_is_aligned_or_refused(slices, atlas):
+    size, middle = (*atlas.image.GetSize()[:2], slices), atlas.image.GetSize()[2] // 2
+    origin = atlas.image.TransformIndexToPhysicalPoint((0, 0, middle))
+    slab = resample(atlas.image, Grid(size, (1.5, 1.5, 0.2), origin, atlas.image.GetDirection()))
+    try:
+        assert align(atlas.image, slab).GetDimension() == 3
+    except InputError as error:
+        assert "the affine alignment failed" in str(error)
+
+
+def test_a_block_of_one_grey_value_is_refused(atlas):
+    for size in (1, 20):
+        block = sitk.ConstantPad(sitk.Image([size] * 3, sitk.sitkFloat32) + 5.0, [10] * 3, [10] * 3, 0.0)
+        with pytest.raises(InputError, match=r"the affine alignment failed: .* too little contrast .*; pass --affine"):
+            align(atlas.image, block)
+
+
 def test_stops_when_asked(atlas):
     calls = []
 

@@ -130,6 +130,7 @@ def test_a_frame_is_cut_away_and_air_is_not(grid):
     cut = without_frame(framed)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(cut), sitk.GetArrayFromImage(crop))
     np.testing.assert_allclose(cut.GetOrigin(), crop.GetOrigin(), atol=1e-9)
+    assert without_frame(framed > 0).GetSize() == framed.GetSize()  # else nothing would be left to see
     blob = sitk.GaussianSource(sitk.sitkFloat32, (20, 24, 28), (5.0,) * 3, (10.0, 12.0, 14.0))
     ball = sitk.Cast(blob > 120, sitk.sitkFloat32)
     assert without_frame(ball).GetSize() == ball.GetSize()
