@@ -131,17 +131,17 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode.inputVolume is None:
-            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            self._parameterNode.inputVolume = nodes.likely_input()
 
     def setParameterNode(self, parameterNode) -> None:
         """Show and observe these parameters; None shows none."""
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
+            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
+            self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
             self._refresh()
 
     def onSegment(self, _checked: bool = False) -> None:
@@ -247,9 +247,14 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
         self.startProcess = startProcess
         self.run = None
         self._timer = None
+        self._parameters = None
 
     def getParameterNode(self) -> CLMorphSlicerParameterNode:
-        return CLMorphSlicerParameterNode(super().getParameterNode())
+        """The parameters of this scene, wrapped once: each wrapper has its own observers of the node."""
+        node = super().getParameterNode()
+        if self._parameters is None or self._parameters.parameterNode is not node:
+            self._parameters = CLMorphSlicerParameterNode(node)
+        return self._parameters
 
     @property
     def running(self) -> bool:

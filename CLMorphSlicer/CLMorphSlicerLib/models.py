@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -53,14 +54,19 @@ def models_folder() -> Path:
 
 
 def shipped_models() -> list[ModelCard]:
-    """The cards of all shipped models, by title. A damaged one is left out."""
+    """The cards of all shipped models, by title. A damaged one is left out. They are read once."""
+    return list(_cards_in(models_folder()))
+
+
+@cache
+def _cards_in(folder: Path) -> tuple[ModelCard, ...]:
     cards = []
-    for path in sorted(models_folder().glob("*/card.toml")):
+    for path in sorted(folder.glob("*/card.toml")):
         try:
             cards.append(read_card(path.parent))
         except ValueError:
             continue
-    return sorted(cards, key=lambda card: card.title)
+    return tuple(sorted(cards, key=lambda card: card.title))
 
 
 def atlas_images(card: ModelCard) -> list[Path]:

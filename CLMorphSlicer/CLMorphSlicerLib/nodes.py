@@ -56,6 +56,17 @@ class Results:
 # -- nodes -> files
 
 
+def likely_input() -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The volume that was chosen last for the slice views, or the scene's first; no labelmap, no vectors."""
+    offered = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+    ]
+    active = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
+    return next((node for node in offered if node.GetID() == active), offered[0] if offered else None)
+
+
 def world_matrix(volume_node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
     """World RAS = matrix @ (i, j, k, 1), with the linear transforms above the node; (4, 4), mm.
 

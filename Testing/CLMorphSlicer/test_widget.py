@@ -1,6 +1,8 @@
 """The window, from its real .ui over the real scene: what it shows in each state, and what it leaves behind."""
 
+import gc
 import time
+import weakref
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -68,6 +70,28 @@ def test_first_volume_is_chosen_and_segment_is_enabled(patient, window):
     assert window.ui.inputVolumeSelector.currentNode() is patient
     assert window.ui.segmentButton.enabled and window.ui.statusLabel.text == "Ready."
     assert not window.ui.cancelButton.enabled
+
+
+def test_only_a_volume_that_can_be_chosen_is_chosen(patient, module):
+    from standins import application
+
+    labels = slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.int16), nodeClassName="vtkMRMLLabelMapVolumeNode")
+    slicer.mrmlScene.RemoveNode(patient)
+    slicer.mrmlScene.AddNode(patient)  # now behind the labelmap
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(labels.GetID())
+    window = application.make_widget(module)
+    assert window._parameterNode.inputVolume is window.ui.inputVolumeSelector.currentNode() is patient
+    window.cleanup()
+
+
+def test_volume_that_is_looked_at_is_chosen(patient, module):
+    from standins import application
+
+    second = slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.float32))
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(second.GetID())
+    window = application.make_widget(module)
+    assert window._parameterNode.inputVolume is window.ui.inputVolumeSelector.currentNode() is second
+    window.cleanup()
 
 
 def test_volume_that_cannot_be_used_is_refused_with_a_sentence(patient, window):
@@ -194,6 +218,29 @@ def test_engine_gets_what_the_window_shows(patient, window, choices, models_fold
                           ("--refine", "30"), ("--atlases", "2"), ("--fusion", "majority")):  # fmt: skip
         assert arguments[arguments.index(option) + 1] == value
     finish(window)
+
+
+def test_visits_leave_no_wrapper_behind(patient, window, choices):
+    from standins import application
+
+    wrapper = weakref.ref(window._parameterNode)
+    for _ in range(5):
+        application.leave_module(window)
+        application.enter_module(window)
+        assert window._parameterNode is wrapper()
+    slicer.mrmlScene.Clear(1)  # another node
+    assert window._parameterNode.parameterNode.GetScene() is slicer.mrmlScene
+    gc.collect()
+    assert wrapper() is None
+
+
+def test_slider_reads_no_model_cards(patient, window, monkeypatch):
+    from CLMorphSlicerLib import models
+
+    read = []
+    monkeypatch.setattr(models, "read_card", read.append)
+    window.ui.scaleSlider.value = 3.0
+    assert window._parameterNode.scale == 3.0 and read == []
 
 
 # -- running and its ends

@@ -78,6 +78,8 @@ class Parameter:
             return self
         if self.is_node:
             return wrapper.parameterNode.GetNodeReference(self.name)
+        if not wrapper.parameterNode.HasParameter(self.name):  # the scene was closed, which empties its singletons
+            self.__set__(wrapper, self.default)
         text, kind = wrapper.parameterNode.GetParameter(self.name), self.kinds[0]
         if issubclass(kind, enum.Enum):
             return kind[text]
