@@ -308,6 +308,8 @@ def _add_table(report: dict, name: str) -> object:
     if quality["oddness"] is not None:
         rows.append(("oddness of the image, usual up to 1", quality["oddness"], "", quality["expected_dice"], None))
     node = _add_node("vtkMRMLTableNode", name)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)  # figures of a run are not for typing over
     columns = (("Name", vtk.vtkStringArray()), ("Value", vtk.vtkDoubleArray()), ("Unit", vtk.vtkStringArray()),
                ("Expected Dice", vtk.vtkStringArray()), ("Uncertainty", vtk.vtkStringArray()))
     for index, (title, column) in enumerate(columns):

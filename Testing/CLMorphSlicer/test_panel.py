@@ -91,6 +91,15 @@ def test_pointer_over_an_emptied_scene_does_no_harm(done, window):
     assert window.ui.displacementLabel.text == "–"
 
 
+def test_figures_have_titles_and_cannot_be_overwritten(done, window):
+    from PySide6 import QtCore
+
+    cells = window.ui.figuresTable.model()
+    header = [cells.headerData(column, QtCore.Qt.Orientation.Horizontal) for column in range(cells.columnCount())]
+    assert header[:3] == ["Name", "Value", "Unit"]
+    assert cells.item(0, 0).text() == "Body" and not cells.item(0, 1).isEditable()
+
+
 def test_scene_loaded_behind_the_panel_shows_its_own_result(done, window, headless, tmp_path):
     from CLMorphSlicerLib import nodes
     from standins import application

@@ -198,14 +198,23 @@ class qMRMLTableView(pythonqt.wrap(QtWidgets.QTableView)):
     def setMRMLTableNode(self, node) -> None:
         self._node = node
         model = QtGui.QStandardItemModel(self)
-        table = node.GetTable() if node else None
-        if table:
-            columns = [table.GetColumn(index) for index in range(table.GetNumberOfColumns())]
-            model.setHorizontalHeaderLabels([column.GetName() or "" for column in columns])
-            for row in range(table.GetNumberOfRows()):
-                cells = [QtGui.QStandardItem(column.GetVariantValue(row).ToString()) for column in columns]
-                model.appendRow(cells)
+        if node is not None and node.GetTable() is not None:
+            self._fill(model, node)
         self.setModel(model)
+
+    @staticmethod
+    def _fill(model: QtGui.QStandardItemModel, node) -> None:
+        """Titles go into the header only where the node says so, else they are a first row; locked cells are fixed."""
+        table, titled = node.GetTable(), node.GetUseColumnTitleAsColumnHeader()
+        columns = [table.GetColumn(index) for index in range(table.GetNumberOfColumns())]
+        titles = [node.GetColumnTitle(column.GetName()) or column.GetName() for column in columns]
+        rows = [[column.GetVariantValue(row).ToString() for column in columns] for row in range(node.GetNumberOfRows())]
+        for texts in rows if titled else [[column.GetName() for column in columns], *rows]:
+            cells = [QtGui.QStandardItem(text) for text in texts]
+            for cell in cells:
+                cell.setEditable(not node.GetLocked())
+            model.appendRow(cells)
+        model.setHorizontalHeaderLabels(titles if titled else [chr(ord("A") + index) for index in range(len(columns))])
 
 
 def widgets() -> dict[str, type]:
