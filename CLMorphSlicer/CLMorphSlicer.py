@@ -8,6 +8,7 @@ window, and the way to do the same from Python:
 """
 
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ctk
@@ -86,6 +87,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._guiTag = None
+        self._installs = False  # while packages are installed
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -148,12 +150,23 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Start a run with what the window shows."""
         parameters = self._parameterNode
         try:
-            if dependencies.ensure():
+            if dependencies.ensure(self._installing):
                 self.progress.start(parameters.keepFiles)
                 self.logic.start(parameters.inputVolume, options_of(parameters), self._onRunChanged)
         except (ValueError, RuntimeError, OSError) as error:
             self.progress.fail(error)
         self._refresh()
+
+    @contextmanager
+    def _installing(self):
+        """Segment cannot be pressed a second time, though Slicer lets its window live meanwhile."""
+        self._installs = True
+        self._refresh()
+        try:
+            with panel.wait_cursor():
+                yield
+        finally:
+            self._installs = False
 
     def onCancel(self, _checked: bool = False) -> None:
         if self.logic.running:
@@ -185,7 +198,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.initialTransformLabel.setVisible(byTransform)
         self.ui.initialTransformSelector.setVisible(byTransform)
         self._showAtlases(parameters)
-        self.progress.allow(what_is_missing(parameters), self.logic.running)
+        self.progress.allow(what_is_missing(parameters), self.logic.running, self._installs)
         self.deformation.show(parameters)
 
     def _offerModels(self) -> None:
@@ -308,18 +321,22 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
         return self._wait(Run(volumeNode, chosen, start=self.startProcess))
 
     def _look(self, changed) -> None:
-        self.run.poll()
+        self._poll(self.run)
         if not self.run.active:
             self._timer.stop()
         changed(self.run)
 
     @staticmethod
-    def _wait(run: Run) -> nodes.Results:
+    def _poll(run: Run) -> None:
+        with panel.wait_cursor() if run.about_to_load else nullcontext():
+            run.poll()
+
+    def _wait(self, run: Run) -> nodes.Results:
         try:
             while run.active:
                 slicer.app.processEvents()
                 time.sleep(0.02)
-                run.poll()
+                self._poll(run)
         finally:
             run.abort(_("The segmentation was interrupted."))
         if run.error is not None:

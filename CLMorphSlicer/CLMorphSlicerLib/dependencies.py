@@ -9,6 +9,8 @@ import importlib.metadata
 import importlib.util
 import re
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import slicer
@@ -69,9 +71,10 @@ def missing() -> Missing:
     return Missing(torch and not has_extension(), torch, tuple(name for name in PACKAGES if not is_installed(name)))
 
 
-def ensure() -> bool:
+def ensure(during: Callable[[], AbstractContextManager] = nullcontext) -> bool:
     """Install what is missing after one confirmation. False when the user declines or Slicer has to restart first.
 
+    What installs lets Slicer's window live meanwhile; `during` gives the context in which that happens.
     Raises InstallationError when something cannot be installed.
     """
     needed = missing()
@@ -80,7 +83,7 @@ def ensure() -> bool:
     if slicer.app.testingEnabled():
         raise InstallationError(f"{', '.join(needed.names)}: missing; nothing is installed while Slicer tests itself")
     if needed.extension:
-        return _offer_extension()
+        return _offer_extension(during)
     listed = "\n".join(f"  • {name}" for name in needed.names)
     question = (
         f"CLMorph needs these Python packages, which will be downloaded and installed into Slicer:\n\n{listed}\n\n"
@@ -89,10 +92,11 @@ def ensure() -> bool:
     if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
         return False
     try:
-        if needed.torch:
-            _install_torch()
-        if needed.packages:
-            _install_packages(list(needed.packages))
+        with during():
+            if needed.torch:
+                _install_torch()
+            if needed.packages:
+                _install_packages(list(needed.packages))
     except (subprocess.SubprocessError, ImportError, OSError) as error:  # pip, or a library that does not load
         raise InstallationError(f"The installation broke off: {error}; restart Slicer and try again") from error
     left = missing()
@@ -101,20 +105,37 @@ def ensure() -> bool:
     return True
 
 
-def _offer_extension() -> bool:
+def _offer_extension(during: Callable[[], AbstractContextManager]) -> bool:
+    manager = slicer.app.extensionsManagerModel()
+    if manager.isExtensionInstalled("PyTorch"):
+        raise InstallationError(
+            "The PyTorch extension is installed but not loaded: restart Slicer, or enable it in the Extensions Manager"
+        )
     question = (
         "CLMorph computes with PyTorch, which the extension “PyTorch” installs; that extension is missing.\n\n"
-        "Install the PyTorch extension now and restart Slicer? Save your work first."
+        "Install the PyTorch extension now? Slicer has to restart afterwards."
     )
     if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
         return False
-    manager = slicer.app.extensionsManagerModel()
-    if not manager.installExtensionFromServer("PyTorch", False):
+    with during():
+        _install_extension(manager)
+    later = "Restart Slicer now? Unsaved data is lost. With “No” you can save it first and restart Slicer later."
+    if slicer.util.confirmYesNoDisplay(f"The PyTorch extension is installed.\n\n{later}", "CLMorph"):
+        slicer.util.restart()
+    return False
+
+
+def _install_extension(manager: "slicer.qSlicerExtensionsManagerModel") -> None:
+    interactive = manager.interactive
+    manager.interactive = False  # or it would ask the same again
+    try:
+        installed = manager.installExtensionFromServer("PyTorch", False)
+    finally:
+        manager.interactive = interactive
+    if not installed:
         raise InstallationError(
             "The PyTorch extension could not be installed; install it in the Extensions Manager and restart Slicer"
         )
-    slicer.util.restart()
-    return False
 
 
 def _install_torch() -> None:

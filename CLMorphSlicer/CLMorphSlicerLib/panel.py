@@ -1,5 +1,8 @@
 """The parts of the window that show something: the progress of a run, its results and its deformation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import qt
 import slicer
 import vtk
@@ -11,6 +14,17 @@ STATUS_COLORS = {State.FAILED: "#c0392b", State.DONE: "#1e8449"}
 NOTHING = "–"
 LONG_SILENCE_S = 60
 UNSEEN = "not looked at yet"
+INSTALLING = "Installing packages; this takes minutes. The log is in the Python console."
+
+
+@contextmanager
+def wait_cursor() -> Iterator[None]:
+    """The pointer tells that Slicer is busy."""
+    slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        slicer.app.restoreOverrideCursor()
 
 
 def time_left(seconds: float | None) -> str:
@@ -76,8 +90,9 @@ class ProgressPanel:
         if state is State.FAILED:
             self.ui.logSection.collapsed = False
 
-    def allow(self, reason: str, running: bool) -> None:
+    def allow(self, reason: str, running: bool, installing: bool = False) -> None:
         """Enable Segment unless there is a reason against it, which is then told."""
+        reason = INSTALLING if installing else reason
         self.ui.segmentButton.setEnabled(not reason and not running)
         self.ui.segmentButton.toolTip = reason or "Find the model's structures in the image."
         self.ui.cancelButton.setEnabled(running)

@@ -183,13 +183,18 @@ class Run:
     def active(self) -> bool:
         return self.error is None and self.results is None
 
+    @property
+    def about_to_load(self) -> bool:
+        """Whether the next `poll` puts the results into the scene: known one look earlier, so that it can be told."""
+        return self.active and self.job.state is State.DONE
+
     def poll(self) -> State:
         """Look after the engine; when it has finished, put its results into the scene."""
         if not self.active:
             return self.state
-        finished = self.job.state is State.DONE  # one look earlier, so that the window could say that it loads
+        about_to_load = self.about_to_load
         state = self.job.poll()
-        if finished:
+        if about_to_load:
             self._import()
         elif state is State.FAILED:
             self._close(EngineError(self.job.message, self.job.log_tail))

@@ -129,7 +129,7 @@ def module(headless, models_folder, monkeypatch):
 
     application.slicer_with_qt(headless)
     loaded = application.load_module()
-    monkeypatch.setattr(loaded.dependencies, "ensure", lambda: True)
+    monkeypatch.setattr(loaded.dependencies, "is_installed", lambda requirement: True)
     return loaded
 
 

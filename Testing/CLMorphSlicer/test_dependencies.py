@@ -1,9 +1,8 @@
 """Installing what the engine needs: found missing, asked once, each its way, numpy and SimpleITK untouched."""
 
-import importlib.util
+import contextlib
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -12,60 +11,7 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 from CLMorphSlicerLib import dependencies
-
-
-class Computer:
-    """A Slicer with some packages; it notes what it is asked, and what is installed in which way."""
-
-    def __init__(self, monkeypatch, packages=(), extension=True, answer=True, packaging=True) -> None:
-        self.packages, self.questions, self.events, self.answer = set(packages), [], [], answer
-        self.extension, self.extension_can_be_had = extension, True
-        self.torch_arrives = True
-        monkeypatch.setattr(dependencies, "is_installed", lambda requirement: requirement in self.packages)
-        monkeypatch.setattr(dependencies, "has_extension", lambda: self.extension)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", self.ask)
-        monkeypatch.setattr(slicer.util, "restart", lambda: self.events.append("restart"), raising=False)
-        monkeypatch.setattr(slicer.util, "pip_install", lambda names: self.install("pip_install", names), raising=False)
-        monkeypatch.setattr(slicer, "app", self.application(), raising=False)
-        logic = types.SimpleNamespace(installTorch=self.install_torch)
-        utils = types.SimpleNamespace(PyTorchUtilsLogic=lambda: logic)
-        monkeypatch.setitem(sys.modules, "PyTorchUtils", utils)
-        found = importlib.util.find_spec
-        modern = types.SimpleNamespace(pip_ensure=self.pip_ensure)
-        monkeypatch.setitem(sys.modules, "slicer.packaging", modern)
-        monkeypatch.setattr(
-            dependencies.importlib.util,
-            "find_spec",
-            lambda name: (packaging or None) if name == "slicer.packaging" else found(name),
-        )
-
-    def application(self) -> types.SimpleNamespace:
-        manager = types.SimpleNamespace(installExtensionFromServer=self.install_extension)
-        return types.SimpleNamespace(testingEnabled=lambda: False, extensionsManagerModel=lambda: manager)
-
-    def ask(self, text: str, title: str = "") -> bool:
-        self.questions.append(text)
-        return self.answer
-
-    def install(self, way: str, names: list[str]) -> None:
-        self.events.append((way, tuple(names)))
-        self.packages.update(names)
-
-    def install_torch(self, askConfirmation: bool, torchVersionRequirement: str):
-        assert not askConfirmation, "it was asked already"
-        if self.torch_arrives:
-            self.install("PyTorchUtils", [f"torch{torchVersionRequirement}"])
-            return types.ModuleType("torch")
-        return None
-
-    def pip_ensure(self, names: list[str], prompt_install: bool, requester: str) -> None:
-        assert not prompt_install and requester == "CLMorph"
-        self.install("pip_ensure", names)
-
-    def install_extension(self, name: str, restart: bool) -> bool:
-        self.events.append(("extension", name, restart))
-        return self.extension_can_be_had
-
+from standins.packages import Computer
 
 ALL = (dependencies.TORCH, *dependencies.PACKAGES)
 
@@ -83,6 +29,20 @@ def test_one_question_lists_everything_and_each_goes_its_way(monkeypatch):
     for name in ("torch>=2.4", "safetensors", "tqdm"):
         assert name in computer.questions[0]
     assert computer.events == [("PyTorchUtils", ("torch>=2.4",)), ("pip_ensure", dependencies.PACKAGES)]
+
+
+def test_installation_happens_in_the_callers_context_and_the_question_before_it(monkeypatch):
+    computer = Computer(monkeypatch)
+
+    @contextlib.contextmanager
+    def during():
+        computer.events.append(f"begins after {len(computer.questions)} question")
+        yield
+        computer.events.append("ends")
+
+    assert dependencies.ensure(during)
+    assert computer.events[0] == "begins after 1 question" and computer.events[-1] == "ends"
+    assert len(computer.events) == 4
 
 
 def test_only_what_is_missing_is_installed(monkeypatch):
@@ -103,19 +63,42 @@ def test_no_means_no(monkeypatch):
     assert not computer.events
 
 
-def test_extension_is_offered_when_it_is_missing(monkeypatch):
+def test_extension_is_offered_when_it_is_missing_and_slicer_restarted_when_that_is_wanted(monkeypatch):
     computer = Computer(monkeypatch, extension=False)
     assert not dependencies.ensure()  # Slicer restarts first
-    assert "PyTorch extension" in computer.questions[0]
-    assert computer.events == [("extension", "PyTorch", False), "restart"]
+    asked, restart = computer.questions  # none by the Extensions Manager, which would ask the first once more
+    assert "PyTorch extension" in asked and "Unsaved data is lost" in restart
+    assert computer.events == [("extension", "PyTorch"), "restart"]
+    assert computer.manager.interactive
 
 
-def test_extension_that_cannot_be_had_is_an_error_and_no_restart(monkeypatch):
+def test_scene_is_not_lost_to_a_restart_that_is_not_wanted(monkeypatch):
+    computer = Computer(monkeypatch, extension=False, restarts=False)
+    assert not dependencies.ensure()
+    assert computer.events == [("extension", "PyTorch")]
+
+
+def test_no_to_the_extension_is_no_error(monkeypatch):
+    computer = Computer(monkeypatch, extension=False, answer=False)
+    assert not dependencies.ensure()
+    assert len(computer.questions) == 1 and not computer.events
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_extension_that_cannot_be_had_is_an_error_and_no_restart(monkeypatch, interactive):
     computer = Computer(monkeypatch, extension=False)
-    computer.extension_can_be_had = False
+    computer.extension_can_be_had, computer.manager.interactive = False, interactive
     with pytest.raises(dependencies.InstallationError, match="Extensions Manager"):
         dependencies.ensure()
-    assert "restart" not in computer.events
+    assert "restart" not in computer.events and computer.manager.interactive is interactive
+
+
+def test_extension_that_is_installed_and_not_loaded_is_not_installed_again(monkeypatch):
+    computer = Computer(monkeypatch, extension=False)
+    computer.installed_extensions.add("PyTorch")
+    with pytest.raises(dependencies.InstallationError, match="restart Slicer, or enable it"):
+        dependencies.ensure()
+    assert not computer.questions and not computer.events
 
 
 def test_extension_is_not_needed_when_torch_is_there(monkeypatch):

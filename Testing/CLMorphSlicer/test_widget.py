@@ -365,13 +365,68 @@ def test_working_files_are_kept_when_asked_for(patient, window):
     assert str(run.folder) in window.ui.logText.toPlainText()
 
 
+def test_pointer_says_that_slicer_is_busy_while_results_are_loaded(patient, window, monkeypatch):
+    import qt
+    from CLMorphSlicerLib import nodes
+
+    import_results, cursors = nodes.import_results, []
+
+    def looks(*arguments):
+        cursors.extend(slicer.app.cursors)
+        return import_results(*arguments)
+
+    monkeypatch.setattr(nodes, "import_results", looks)
+    begin(window, "works")
+    finish(window)
+    assert cursors == [qt.Qt.WaitCursor] and slicer.app.cursors == []
+
+
 def test_missing_packages_stop_the_run_with_their_reason(patient, window, module, monkeypatch):
-    def fails():
+    def fails(during):
         raise module.dependencies.InstallationError("torch could not be installed")
 
     monkeypatch.setattr(module.dependencies, "ensure", fails)
     window.ui.segmentButton.click()
     assert window.logic.run is None and window.ui.statusLabel.text == "torch could not be installed"
+
+
+def test_installation_is_told_and_cannot_be_started_twice(patient, window, monkeypatch):
+    import qt
+    from standins.packages import Computer
+
+    computer, seen = Computer(monkeypatch), []
+
+    def second_click() -> None:
+        slicer.app.processEvents()
+        window.ui.scaleSlider.value += 1.0  # any change of a parameter makes the window look again
+        window.ui.segmentButton.click()
+        seen.append((window.ui.segmentButton.enabled, window.ui.statusLabel.text, list(slicer.app.cursors)))
+
+    computer.meanwhile = second_click
+    begin(window, "works")
+    assert len(computer.questions) == 1 and len(computer.events) == 2
+    text = "Installing packages; this takes minutes. The log is in the Python console."
+    assert seen == [(False, text, [qt.Qt.WaitCursor])] * 2
+    assert slicer.app.cursors == []
+    finish(window)
+    assert window.logic.run.state.value == "done"
+
+
+def test_installation_that_fails_leaves_a_window_that_can_be_used(patient, window, monkeypatch):
+    from standins.packages import Computer
+
+    Computer(monkeypatch).torch_arrives = False
+    window.ui.segmentButton.click()
+    assert "PyTorch was not installed" in window.ui.statusLabel.text
+    assert window.ui.segmentButton.enabled and slicer.app.cursors == []
+
+
+def test_declined_installation_leaves_a_window_that_can_be_used(patient, window, monkeypatch):
+    from standins.packages import Computer
+
+    Computer(monkeypatch, answer=False)
+    window.ui.segmentButton.click()
+    assert window.logic.run is None and window.ui.statusLabel.text == "Ready." and window.ui.segmentButton.enabled
 
 
 # -- the event loop

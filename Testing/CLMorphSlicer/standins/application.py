@@ -37,8 +37,9 @@ class Application:
         self.moduleManager = lambda: self
         self.layoutManager = lambda: None
         self.userSettings = self.settings = lambda: qt.QSettings("CLMorph", "tests")
-        self.setOverrideCursor = lambda *_: None
-        self.restoreOverrideCursor = lambda: None
+        self.cursors = []  # those that were set and not restored
+        self.setOverrideCursor = self.cursors.append
+        self.restoreOverrideCursor = self.cursors.pop
 
     def connect(self, signature: str, slot) -> bool:
         self._slots.setdefault(signature.split("(")[0], []).append(slot)
