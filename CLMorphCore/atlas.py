@@ -34,7 +34,7 @@ def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, roun
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
     average is the atlas, as in the paper. Raises InputError without labelled subjects.
     """
-    train, images, labels = _read(subjects, part(progress, 0.0, 0.05))
+    train, images, labels = _read(subjects, structures, part(progress, 0.0, 0.05))
     template, maps = _template(images, model, rounds, part(progress, 0.05, 0.95))
     progress("labels", 0.95)
     if typical:
@@ -53,7 +53,8 @@ def build_each(subjects: Sequence[Subject], *, reference: sitk.Image | None = No
     The grid is that of ``reference``, a model's atlas for instance, or else of the subjects' affine average. Raises
     InputError without labelled subjects.
     """
-    train, images, labels = _read([s for s in subjects if s.labels is not None], part(progress, 0.0, 0.05))
+    train, images, labels = _read([s for s in subjects if s.labels is not None], structures,
+                                 part(progress, 0.0, 0.05))
     if reference is None:
         reference, maps = _template(images, None, 0, part(progress, 0.05, 0.95))
     else:
@@ -65,9 +66,9 @@ def build_each(subjects: Sequence[Subject], *, reference: sitk.Image | None = No
             for subject, image, of, to in zip(train, images, labels, maps, strict=True)]
 
 
-def _read(subjects: Sequence[Subject],
+def _read(subjects: Sequence[Subject], structures: Sequence[Structure] | None,
           progress: Progress) -> tuple[list[Subject], list[sitk.Image], list[sitk.Image | None]]:
-    """The subjects of the train split with their images and labels; InputError if none of them has labels."""
+    """The subjects of the train split, their images and labels; InputError for no label, and for one without a name."""
     train = choose(subjects, "train")
     if not any(s.labels for s in train):
         raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
@@ -76,6 +77,10 @@ def _read(subjects: Sequence[Subject],
         progress(f"reading {index + 1}/{len(train)}", index / len(train))
         for kept, read in zip((images, labels), read_subject(subject), strict=True):
             kept.append(read)
+    values = set().union(*[label_values(of) for of in labels if of is not None])
+    unnamed = values - {s.value for s in structures} if structures is not None else set()
+    if unnamed:
+        raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
     return train, images, labels
 
 
@@ -108,8 +113,7 @@ def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk
     G is a Gaussian of ``smoothing_voxels``: where few subjects vote on a folded cortex, neighbours have a say too.
     """
     arrays = [sitk.GetArrayViewFromImage(image) for image in labels]
-    kind = np.uint8 if max(int(a.max()) for a in arrays) < 256 else np.uint16
-    best = np.zeros(arrays[0].shape, kind)
+    best = np.zeros(arrays[0].shape, np.min_scalar_type(max(int(a.max()) for a in arrays)))
     most = _votes(arrays, 0, smoothing_voxels)
     for value in sorted(set().union(*[np.unique(a).tolist() for a in arrays]) - {0}):
         votes = _votes(arrays, value, smoothing_voxels)
@@ -200,7 +204,4 @@ def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transfo
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:
     values = label_values(labels)
     known = structures if structures is not None else default_structures(values)
-    unnamed = set(values) - {s.value for s in known}
-    if unnamed:
-        raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
     return Atlas(name, image, labels, tuple(s for s in known if s.value in values))

@@ -100,7 +100,7 @@ def _rows(subject: str, structures: Sequence[Structure], found: sitk.Image, befo
     if not shared:
         raise InputError(f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "
                          "expected labels of the same protocol")
-    found, before, expected = (sitk.Cast(image, sitk.sitkInt32) for image in (found, before, expected))
+    found, before, expected = (sitk.Cast(image, sitk.sitkInt64) for image in (found, before, expected))
     affine = dice_per_label(before, expected, shared)
     return [Row(subject, value, known[value], m.status, affine[value], m.dice, m.hd_mm, m.hd95_mm, m.assd_mm,
                 m.volume_error_percent) for value, m in compare_labels(found, expected, shared).items()]

@@ -115,7 +115,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     config = from_dict(header["config"])
     network = build(config.network.name, config.network.settings)
     checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
-    atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("*")) if p.is_dir())
+    atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())
     card = read_card(folder)
     name = str(card.get("model", {}).get("name", folder.resolve().name))
     return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device))
@@ -142,7 +142,7 @@ def write_card(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
 
 def read_atlases(folder: Path) -> tuple[Atlas, ...]:
     """The atlases in the folders below ``folder``, by name; InputError where there is none."""
-    found = tuple(read_atlas(path) for path in sorted(folder.glob("*")) if path.is_dir())
+    found = tuple(read_atlas(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir())
     if not found:
         raise InputError(f"{folder} holds no atlas; expected folders with image.nii.gz, labels.nii.gz and labels.csv, "
                          "as clmorph build-atlas --each writes them")

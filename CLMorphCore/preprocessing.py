@@ -13,6 +13,7 @@ from .itk_files import read_file
 
 LABEL_TYPES = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkUInt32, sitk.sitkInt32,
                sitk.sitkUInt64, sitk.sitkInt64)
+LARGEST_LABEL = 2**32 - 1
 MOST_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 
 
@@ -27,13 +28,16 @@ def read_labels(path: str | Path) -> sitk.Image:
     """An integer label image. Float files whose values are whole numbers are taken as what they mean."""
     image = read_file(Path(path))
     _check_scalar_3d(image, str(path))
-    if image.GetPixelID() in LABEL_TYPES:
-        return image
-    array = sitk.GetArrayViewFromImage(image)
-    if not np.isfinite(array).all() or (array != np.round(array)).any():
+    array, whole = sitk.GetArrayViewFromImage(image), image.GetPixelID() in LABEL_TYPES
+    if not whole and (not np.isfinite(array).all() or (array != np.round(array)).any()):
         raise InputError(f"labels {path} hold fractional values or NaN ({image.GetPixelIDTypeAsString()}); expected "
                          "whole numbers; resample labels with nearest-neighbour interpolation")
-    return sitk.Cast(image, sitk.sitkInt32)
+    if array.max() > LARGEST_LABEL:
+        raise InputError(f"labels {path} hold the value {array.max():.0f}; expected at most {LARGEST_LABEL}; give the "
+                         "structures smaller numbers")
+    if whole:
+        return image
+    return sitk.Cast(image, sitk.sitkInt32 if array.max() <= np.iinfo(np.int32).max else sitk.sitkInt64)
 
 
 def check_image(image: sitk.Image, name: str) -> None:

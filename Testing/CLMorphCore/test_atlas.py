@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.atlas import build_atlas, vote
+from CLMorphCore.atlas import build_atlas, build_each, vote
 from CLMorphCore.data import Subject
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.metrics import dice_per_label
@@ -46,9 +46,10 @@ def test_smoothing_lets_neighbours_decide_where_votes_are_scattered():
     assert (sitk.GetArrayViewFromImage(vote([image], smoothing_voxels=1.0)) == 1).all()
 
 
-def test_voting_keeps_large_values():
-    voted = vote([sitk.Cast(label_image([1]), sitk.sitkInt32) * 1035] * 2)
-    assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [1035]
+@pytest.mark.parametrize("value", [1035, 70_000, 2**32 - 1])
+def test_voting_keeps_large_values(value):
+    voted = vote([sitk.Cast(label_image([1]), sitk.sitkInt64) * value] * 2)
+    assert sitk.GetArrayViewFromImage(voted).ravel().tolist() == [value]
 
 
 @pytest.mark.parametrize("with_model", [False, True], ids=["affine", "with a model"])
@@ -87,12 +88,14 @@ def test_the_typical_subject_is_one_of_the_labelled(subjects):
     assert np.array_equal(sitk.GetArrayViewFromImage(built.image), sitk.GetArrayViewFromImage(same))
 
 
-def test_names_are_taken_from_the_table_and_must_be_complete(subjects):
+def test_names_are_taken_from_the_table_and_must_be_complete(subjects, monkeypatch):
     names = tuple(Structure(v, f"Part {v}", "#112233") for v in (1, 2, 3, 8))
     built = build_atlas(subjects[:2], structures=names)
     assert [s.name for s in built.structures] == ["Part 1", "Part 2", "Part 3"]
-    with pytest.raises(InputError, match=r"the labels \[3\] have no name; add them"):
-        build_atlas(subjects[:2], structures=names[:2])
+    monkeypatch.setattr("CLMorphCore.atlas.align", lambda *_, **__: pytest.fail("aligned first"))
+    for build in (build_atlas, build_each):
+        with pytest.raises(InputError, match=r"the labels \[3\] have no name; add them"):
+            build(subjects[:2], structures=names[:2])
 
 
 def test_only_the_train_split_is_used(subjects):
@@ -116,3 +119,13 @@ def test_the_command_writes_an_atlas_that_can_be_read(subjects, clmorph, tmp_pat
     assert ran.code == 0 and "an atlas of 3 structures" in ran.out
     found = read_atlas(tmp_path / "mean")
     assert found.name == "mean" and [s.name for s in found.structures] == ["Label 1", "Label 2", "Label 3"]
+
+
+def test_each_subject_becomes_an_atlas_and_replaces_an_earlier_one(subjects, clmorph, tmp_path):
+    (tmp_path / "data.csv").write_text("subject,image,labels,split\n" + "".join(
+        f"{s.name},{s.image},{s.labels},train\n" for s in subjects[:2]), encoding="utf-8")
+    (tmp_path / "each" / "0").mkdir(parents=True)
+    (tmp_path / "each" / "0" / "old").write_text("old")
+    ran = clmorph("build-atlas", "--each", "--data", tmp_path / "data.csv", "-o", tmp_path / "each")
+    assert ran.code == 0 and [p.name for p in sorted((tmp_path / "each").iterdir())] == ["0", "1"]
+    assert not (tmp_path / "each" / "0" / "old").exists() and read_atlas(tmp_path / "each" / "0").name == "0"

@@ -12,6 +12,7 @@ from CLMorphCore.data import Subject
 from CLMorphCore.errors import InputError
 from CLMorphCore.evaluation import evaluate
 from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.models import Atlas, Structure
 from CLMorphCore.phantom import make_phantom
 
 
@@ -89,6 +90,16 @@ def test_a_structure_that_was_not_found_counts_as_zero(model, subjects, atlas, t
     sitk.WriteImage(labels, str(tmp_path / "l.nii.gz"))
     found = evaluate(model, [Subject("s", subjects[0].image, tmp_path / "l.nii.gz", "test")])
     assert found.rows[2].dice == 0 and found.summary["dice"] < 0.7 and math.isfinite(found.summary["dice"])
+
+
+def test_labels_may_be_as_large_as_32_bits_hold(model, subjects, atlas, tmp_path):
+    large = 3_000_000_000
+    labels = sitk.Cast(sitk.ReadImage(str(subjects[0].labels)), sitk.sitkUInt32)
+    sitk.WriteImage(sitk.Cast(labels == 2, sitk.sitkUInt32) * large, str(tmp_path / "l.nii.gz"))
+    own = Atlas("large", atlas.image, sitk.Cast(atlas.labels == 2, sitk.sitkUInt32) * large,
+                (Structure(large, "Right part", "#4f8fd8"),))
+    found = evaluate(model, [Subject("s", subjects[0].image, tmp_path / "l.nii.gz", "test")], atlases=[own])
+    assert [row.value for row in found.rows] == [large] and found.rows[0].dice > 0.6
 
 
 def test_nothing_to_evaluate_is_said(model, subjects):

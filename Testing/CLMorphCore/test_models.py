@@ -18,6 +18,7 @@ from CLMorphCore.models import (
     make_atlas,
     models_without_weights,
     read_atlas,
+    read_atlases,
     read_structures,
     save_atlas,
 )
@@ -61,6 +62,13 @@ def test_an_atlas_is_read_as_it_was_saved(atlas, tmp_path):
     found = read_atlas(tmp_path / "ellipsoids")
     assert found.name == atlas.name and found.structures == atlas.structures
     assert same_image(found.image, atlas.image) and same_image(found.labels, atlas.labels)
+
+
+def test_what_a_killed_run_left_is_no_atlas(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "atlases" / ".clmorph-1-average").mkdir()
+    assert [found.name for found in load_model(tmp_path / "model").atlases] == ["ellipsoids"]
+    assert [found.name for found in read_atlases(tmp_path / "model" / "atlases")] == ["ellipsoids"]
 
 
 def test_structures_without_voxels_are_left_out(atlas, tmp_path):

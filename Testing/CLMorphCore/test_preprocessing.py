@@ -120,6 +120,16 @@ def test_whole_numbers_stored_as_floats_are_labels(image, tmp_path):
     assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(labels))
 
 
+def test_large_labels_are_kept_and_too_large_ones_refused(image, tmp_path):
+    for kind in (sitk.sitkFloat64, sitk.sitkUInt32, sitk.sitkInt64):
+        ones = sitk.Cast(image > 0, kind)
+        sitk.WriteImage(ones * (2**32 - 1), str(tmp_path / "a.nrrd"))
+        assert sitk.GetArrayViewFromImage(read_labels(tmp_path / "a.nrrd")).max() == 2**32 - 1
+    sitk.WriteImage(ones * 2**32, str(tmp_path / "a.nrrd"))
+    with pytest.raises(InputError, match="hold the value 4294967296; expected at most 4294967295; give"):
+        read_labels(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize("change", ["SetOrigin", "SetSpacing", "SetDirection", "size"])
 def test_another_grid_is_refused_and_rounding_is_not(change, image):
     for size, same in ((1e-6, True), (0.02, False)):
