@@ -16,19 +16,23 @@ from typing import NoReturn
 from . import __version__
 from .errors import Cancelled, CLMorphError, InputError
 
+MOST_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    try:
-        options = build_parser().parse_args(arguments)
-    except InputError as error:
-        print(f"clmorph: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    from .files import check_letters
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    try:
+        options = build_parser().parse_args(arguments)
+        for value in vars(options).values():
+            check_letters(value)
+    except InputError as error:
+        print(f"clmorph: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     from .progress import Reporter
@@ -83,7 +87,7 @@ def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("how it runs")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    group.add_argument("--threads", type=_above_zero, help="CPU threads (default: all)")
+    group.add_argument("--threads", type=_threads, help="CPU threads (default: all)")
     group.add_argument("--progress", choices=("bar", "json", "none"), default="bar",
                        help="a bar, one JSON object a line on stdout, or nothing (default: bar)")
     group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
@@ -94,6 +98,12 @@ def _above_zero(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above zero")
     return int(text)
+
+
+def _threads(text: str) -> int:
+    if (count := _above_zero(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} given, expected at most {MOST_THREADS}")
+    return count
 
 
 def _affine_option(parser: argparse.ArgumentParser) -> None:

@@ -15,12 +15,12 @@ from . import config as settings
 from .alignment import read_affine
 from .atlas import build_atlas, build_each
 from .data import read_manifest
-from .devices import choose_device, use_threads
-from .errors import InputError
+from .devices import choose_device, is_out_of_memory, use_threads
+from .errors import CLMorphError, InputError
 from .evaluation import evaluate
 from .files import check_writable, folder_written_whole
 from .itk_files import write_image
-from .metrics import dice_per_label
+from .metrics import dice_per_label, volumes_ml
 from .models import (
     Atlas,
     Model,
@@ -40,8 +40,10 @@ from .preprocessing import read_image
 from .progress import Reporter, Stopwatch, part
 from .refinement import Refinement
 from .registration import register
-from .segmentation import segment
+from .segmentation import Segmentation, segment
 from .training import train
+
+SOMETIMES = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -49,7 +51,14 @@ def run(options: Namespace, reporter: Reporter) -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of ITK's warnings is checked and said in words
     use_threads(options.threads)
     reporter.check_cancelled()
-    VERBS[options.verb](options, reporter)
+    try:
+        VERBS[options.verb](options, reporter)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CLMorphError(f"out of memory with --device {options.device} ({str(error).partition(chr(10))[0]:.200}); "
+                           "expected enough for the images and the network; use --device cpu, or crop the images to "
+                           "the organ") from None
 
 
 def _segment(options: Namespace, reporter: Reporter) -> None:
@@ -63,10 +72,26 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
     found = segment(image, model, atlases=atlases, fusion=options.fusion, most_similar=options.atlases, affine=affine,
                     refinement=refinement, progress=part(reporter, 0.05, 0.6), about={"image": str(options.image)})
     found.report["duration_s"] = watch.seconds | found.report["duration_s"]
-    with folder_written_whole(options.output, optional=("inverse.h5", "uncertainty.nii.gz")) as folder:
-        found.save(folder, part(reporter, 0.6, 0.98))
-        reporter.check_cancelled()
-    _done(reporter, options.output, f"labels of {len(found.report['structures'])} structures and report.html")
+    with folder_written_whole(options.output, optional=SOMETIMES) as folder:
+        _save(found, folder, reporter)
+    _segmented(found, options.output, reporter)
+
+
+def _save(found: Segmentation, folder: Path, reporter: Reporter) -> None:
+    """Writes a segmentation; InputError if it has no label at all."""
+    if not volumes_ml(found.labels):
+        raise InputError("no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan "
+                         "of the organ, in its place and orientation; check its header, --model and --affine")
+    found.save(folder, part(reporter, 0.6, 0.98))
+    reporter.check_cancelled()
+
+
+def _segmented(found: Segmentation, output: Path, reporter: Reporter) -> None:
+    known, labelled = {s.value for s in found.structures}, set(volumes_ml(found.labels))
+    there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
+    _done(reporter, output, f"labels of {there} structures and report.html")
+    for warning in found.report["warnings"]:
+        print(f"clmorph: warning: {warning}", file=sys.stderr)
 
 
 def _register(options: Namespace, reporter: Reporter) -> None:
@@ -146,18 +171,20 @@ def _models(options: Namespace, reporter: Reporter) -> None:
 def _demo(options: Namespace, reporter: Reporter) -> None:
     """Segments a phantom through the same files as any user's scan."""
     check_writable(options.output)
-    atlas = _model(options).atlases[0]
+    model = _model(options)
+    if not model.atlases:
+        raise InputError(f"model {model.name} has no atlas to make a subject from; expected a model that has one; see "
+                         "clmorph models")
     reporter("making a subject", 0.0)
-    phantom = make_phantom(atlas, seed=7)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.image = options.output / "subject.nii.gz"
-    write_image(phantom.image, options.image)
-    write_image(phantom.labels, options.output / "subject_labels.nii.gz")
-    options.atlas = options.atlas_labels = options.label_names = options.affine = None
-    options.atlas_dir = options.atlases = None
-    options.fusion, options.refine, options.similarity = "similarity", None, None
-    _segment(options, reporter)
-    scores = dice_per_label(sitk.ReadImage(str(options.output / "labels.nii.gz")), phantom.labels)
+    phantom = make_phantom(model.atlases[0], seed=7)
+    with folder_written_whole(options.output, optional=SOMETIMES) as folder:
+        write_image(phantom.image, folder / "subject.nii.gz")
+        write_image(phantom.labels, folder / "subject_labels.nii.gz")
+        found = segment(read_image(folder / "subject.nii.gz"), model, progress=part(reporter, 0.05, 0.6),
+                        about={"image": str(options.output / "subject.nii.gz")})
+        _save(found, folder, reporter)
+    _segmented(found, options.output, reporter)
+    scores = dice_per_label(found.labels, phantom.labels)
     print(f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
           f"open {options.output / 'report.html'}", file=_console(reporter))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .preprocessing import normalise, read_image, read_labels
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
 MOST_VOXELS = 160 * 192 * 160  # of a grid whose spacing follows an image: a brain at 1 mm
+LARGEST_GRID_VOXELS = 512**3  # beyond it no network fits anywhere: a header's units are wrong
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
 
 
@@ -80,12 +82,19 @@ def network_grid(reference: sitk.Image, spacing_mm: Sequence[float], *, margin_v
     """The network's grid: over the reference's foreground, anatomically aligned.
 
     ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W). A spacing of 0 is the
-    reference's own along that axis, and coarser where the box would have more voxels than ``MOST_VOXELS``.
+    reference's own along that axis, and coarser where the box would have more voxels than ``MOST_VOXELS``. InputError
+    for more than ``LARGEST_GRID_VOXELS``.
     """
     lower, upper = foreground_box(reference)
     if min(spacing_mm) == 0:
         spacing_mm = _fitting(spacing_mm, Grid.of(reference).anatomical_spacing_mm(), upper - lower)
-    return grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
+    grid = grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
+    if math.prod(grid.size) > LARGEST_GRID_VOXELS:
+        extent, spacing = (" × ".join(f"{n:.4g}" for n in numbers) for numbers in (upper - lower, grid.spacing_mm))
+        raise InputError(f"the image to be warped is {extent} mm large, which is {math.prod(grid.size):.2g} voxels of "
+                         f"{spacing} mm for the network; expected at most {LARGEST_GRID_VOXELS:.2g}; check the units "
+                         "in its header, or crop it to the organ")
+    return grid
 
 
 def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], extent_mm: np.ndarray) -> tuple[float, ...]:
@@ -151,6 +160,8 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
             yield f"row {row} has no subject"
         elif s.name in seen:
             yield f"subject {s.name!r} appears twice"
+        if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
+            yield f"subject {s.name!r} begins with a dot or holds / or \\, expected a name that a folder can have"
         seen.add(s.name)
         if s.split not in SPLITS:
             yield f"subject {s.name!r} has split {s.split!r}, expected {', '.join(SPLITS)}"

@@ -27,6 +27,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception of Python, NumPy, torch or ITK means that there is too little memory."""
+    lacking = r"out of memory|can't allocate memory|not enough memory|failed to allocate|bad_alloc"
+    return isinstance(error, MemoryError) or re.search(lacking, str(error), re.IGNORECASE) is not None
+
+
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 natively: a training step takes half the time there, elsewhere more."""
     ask = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell

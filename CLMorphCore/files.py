@@ -100,6 +100,14 @@ def check_writable(folder: Path) -> None:
         raise cannot_write(folder, error) from None
 
 
+def check_letters(path: object) -> None:
+    """InputError for bytes that are no UTF-8: ITK ends the process where it is given such a path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} holds bytes that are not UTF-8; expected a name in UTF-8; rename it") from None
+
+
 def cannot_write(path: Path, error: OSError | str) -> InputError:
     """The error of a failed write as one line."""
     reason = error if isinstance(error, str) else error.strerror or str(error)

@@ -1,6 +1,7 @@
 """Several atlases: one affine to their common space, one deformation for each, and their labels fused.
 
-What is warped goes to a scratch file and is fused slab by slab, so that memory does not grow with the atlases' number.
+The warped labels, on the scan's grid, go to a scratch file and are fused slab by slab; the images of all atlases and
+their features, on the network's grid, stay in memory for the next scan.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .files import cannot_write
+from .files import cannot_write, check_letters
 
 CHUNK_BYTES = 1 << 20
 SINGLE_FILE = "1"  # nifti_type where header and voxels are one file; 0 is Analyze's pair of files, 2 is NIfTI's
@@ -33,6 +33,7 @@ FLOATS = {"16": "f4", "64": "f8"}  # NIfTI's datatype → NumPy's
 
 def read_file(path: Path) -> sitk.Image:
     """The image of a file, or of a folder that holds one DICOM series; InputError if it is not there in full."""
+    check_letters(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an image file or a folder with a DICOM series")
     if path.is_dir():
@@ -92,6 +93,8 @@ def write_transform(transform: sitk.CompositeTransform, path: Path) -> None:
 
 
 def _read_series(folder: Path) -> sitk.Image:
+    for file in folder.iterdir():
+        check_letters(file)
     reader = sitk.ImageSeriesReader()
     with _quiet():
         series = reader.GetGDCMSeriesIDs(str(folder))

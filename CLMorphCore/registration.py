@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from .alignment import align
 from .data import network_grid, network_input
-from .errors import CLMorphError, InputError
+from .errors import InputError
 from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .itk_files import write_transform
 from .losses import local_correlation_map
@@ -110,7 +111,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
         pair = Pair(grid, *(network_input(*image).to(model.device)
                             for image in ((fixed, grid, to_fixed), (moving, grid))))
-        prediction, steps = _predict(model, pair), 0
+        prediction, steps = model.network(pair.fixed, pair.moving), 0
     if refinement is not None:
         with watch.step("refinement"):
             prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement,
@@ -154,13 +155,19 @@ def fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
 
 def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None,
                 step: Callable[[], None] = lambda: None) -> tuple[sitk.Transform, sitk.Transform]:
-    """A and A⁻¹: the affine fixed → moving, ``affine`` where it is given, and its inverse."""
+    """A and A⁻¹: the affine fixed → moving, ``affine`` where it is given, and its inverse.
+
+    InputError where the moving image, brought there by it, lies beside the fixed one.
+    """
     step()
-    if affine is not None:
-        return affine, affine.GetInverse()
     # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
-    to_fixed = align(moving, fixed, step=step)
-    return to_fixed.GetInverse(), to_fixed
+    to_fixed = affine.GetInverse() if affine is not None else align(moving, fixed, step=step)
+    corners = np.array([fixed.TransformPhysicalPointToContinuousIndex(to_fixed.TransformPoint(point))
+                        for point in Grid.of(moving).corners_mm().tolist()])
+    if (corners.max(axis=0) < -0.5).any() or (corners.min(axis=0) > np.array(fixed.GetSize()) - 0.5).any():
+        raise InputError("the fixed image (the scan) does not overlap the moving one (the atlas) after the affine; "
+                         "expected an affine that maps the former's points to the latter's (LPS, mm); check --affine")
+    return (affine if affine is not None else to_fixed.GetInverse()), to_fixed
 
 
 def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk.Transform,
@@ -181,14 +188,6 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
         folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
         duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes,
         refinement_steps=refinement_steps)
-
-
-def _predict(model: Model, pair: Pair) -> Prediction:
-    try:
-        return model.network(pair.fixed, pair.moving)
-    except torch.OutOfMemoryError:
-        raise CLMorphError(f"the network's grid {pair.grid.size} does not fit into the memory of {pair.fixed.device}; "
-                           "use --device cpu, or an atlas cropped to the organ") from None
 
 
 def _similarity(pair: Pair, displacement: Tensor) -> tuple[float, float]:

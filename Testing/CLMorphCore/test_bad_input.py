@@ -33,6 +33,12 @@ CASES = {
     "Inf": ("segment {bad}/inf.nii.gz --model {model}", "has 2 voxels that are NaN or inf", "expected", "replace"),
     "missing": ("segment {bad}/none.nii.gz --model {model}", "none.nii.gz does not exist", "expected an image file"),
     "random bytes": ("segment {bad}/random.nii.gz --model {model}", "cannot be read", "expected", "check"),
+    "sheared": ("segment {bad}/sheared.nrrd --model {model}", "sheared axes", "expected axes at right", "resample"),
+    "not UTF-8": ("segment {bad}/M\udcfcller.nii.gz --model {model}", "M.ller.nii.gz holds bytes that are not UTF-8",
+                  "expected", "rename"),
+    "not UTF-8 in a series": ("segment {bad}/letters --model {model}", "not UTF-8", "expected", "rename"),
+    "wrong units": ("register {scan} {bad}/huge.nrrd --model {model} --affine none", "mm large", "voxels of",
+                    "expected at most", "check the units"),
     "cut NIfTI": ("segment {bad}/cut.nii --model {model}", "cut.nii is cut off", "expected a complete", "copy"),
     "cut NIfTI.gz": ("segment {bad}/cut.nii.gz --model {model}", "cut.nii.gz is cut off", "complete", "copy"),
     "cut pair": ("segment {bad}/pair.hdr --model {model}", "pair.hdr is cut off", "expected a complete", "copy"),
@@ -82,10 +88,13 @@ CASES = {
     "field": (SEGMENT + " --affine {bad}/field.h5", "holds a 3D DisplacementField", "expected a linear 3D"),
     "singular": (SEGMENT + " --affine {bad}/singular.tfm", "no inverse", "expected a matrix"),
     "far affine": (SEGMENT + " --affine {bad}/far.tfm", "does not overlap", "expected", "check"),
+    "beside": ("register {scan} {scan} --model {model} --affine {bad}/far.tfm", "does not overlap", "expected",
+               "check"),
     # how it runs
     "device": (SEGMENT + " --device cuda:7", "--device cuda:7 is not there", "sees .* CUDA devices", "use"),
     "no such device": (SEGMENT + " --device gpu", "--device gpu", "expected auto, cpu", "mps"),
     "threads": (SEGMENT + " --threads 0", "--threads: 0 given", "expected a whole number above zero", "see"),
+    "too many threads": (SEGMENT + " --threads 99999999999999", "--threads: 99999999999999 given", "at most 1024"),
     "no such option": (SEGMENT + " --modle x", "unrecognized arguments: --modle x", "see clmorph"),
     "no such verb": ("segmnt {scan}", "'segmnt'", "choose from"),
     "no model": ("segment {scan}", "required: --model", "see clmorph segment --help"),
@@ -120,6 +129,11 @@ CASES = {
     "nothing to evaluate": ("evaluate --model {model} --data {bad}/subjects.csv", "no labelled subject", "test"),
     "other labels": ("evaluate --model {model} --data {bad}/protocol.csv", "share no value", "expected labels"),
     "nothing to vote on": ("build-atlas --data {bad}/unlabelled.csv", "no subject .* has labels", "needs at least one"),
+    "names of some": ("build-atlas --data {bad}/subjects.csv --label-names {bad}/one.csv", r"\[2, 3\] have no name",
+                      "add"),
+    "subject below": ("build-atlas --data {bad}/below.csv --each", "subject 'site/a' .*holds /", "expected a name",
+                      "subject '.b' begins with a dot"),
+    "demo without atlas": ("demo --model lddmm", "lddmm has no atlas", "expected a model that has one", "see"),
     "rounds": ("build-atlas --data {bad}/subjects.csv --rounds 0", "--rounds: 0 given", "above zero"),
 }
 
@@ -160,6 +174,15 @@ def write_images(folder, phantom):
     write(folder / "pair.hdr", phantom.image)
     voxels = folder / "pair.img"
     voxels.write_bytes(voxels.read_bytes()[: voxels.stat().st_size * 3 // 4])
+    shear = sitk.Image(phantom.image)
+    shear.SetDirection((1, 0, 0, 0, 1, 0.26, 0, 0, 0.966))
+    write(folder / "sheared.nrrd", shear)
+    huge = sitk.Image(phantom.image)
+    huge.SetSpacing([1500.0] * 3)
+    write(folder / "huge.nrrd", huge)
+    for name in ("M\udcfcller.nii.gz", "letters/\udcfc.dcm"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
     (folder / "empty.nii.gz").write_bytes(b"")
     for name in ("random.nii.gz", "random.h5"):
         (folder / name).write_bytes(rng.bytes(4000))
@@ -228,6 +251,7 @@ def write_tables(folder):
         "single.csv": manifest("a,scan,labels,train", "b,scan,labels,test"),
         "elsewhere.csv": manifest("a,scan,labels,train", "b,scan,shifted,train"),
         "protocol.csv": manifest("a,scan,protocol,test"),
+        "below.csv": manifest("site/a,scan,labels,train", ".b,scan,labels,train"),
         "norows.csv": manifest(),
         "faults.csv": manifest("a,scan,,train", "a,scan,,tset", "b,none,,train", "c,,,train", "d,scan,none,train",
                                ",scan,,train").replace("c,.nii.gz", "c,"),

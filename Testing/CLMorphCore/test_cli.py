@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
+import torch
 
 from CLMorphCore import __version__, commands, models, segmentation
 from CLMorphCore.metrics import dice_per_label
@@ -95,6 +96,51 @@ def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, 
     images = [scan] if verb == "segment" else [scan, scan]
     assert clmorph(verb, *images, "--model", tiny_model, "--affine", "none", "-o", tmp_path).code == 0
     assert not names(tmp_path) & set(others) and (tmp_path / "mine").read_text() == "old"
+
+
+def shifted(folder, millimetres):
+    """An affine file that takes the scan that far beside the atlas."""
+    sitk.WriteTransform(sitk.TranslationTransform(3, (millimetres, 0.0, 0.0)), str(folder / "affine.tfm"))
+    return folder / "affine.tfm"
+
+
+def test_a_scan_without_any_label_is_no_success(clmorph, scan, tiny_model, tmp_path):
+    ran = clmorph("segment", scan, "--model", tiny_model, "--affine", shifted(tmp_path, 46.0), "-o", tmp_path / "out")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "no voxel of the scan got a label" in ran.err
+    assert names(tmp_path) == {"affine.tfm"}
+
+
+def test_structures_that_were_found_are_counted_and_warnings_said(clmorph, scan, tiny_model, tmp_path):
+    ran = clmorph("segment", scan, "--model", tiny_model, "--affine", shifted(tmp_path, 36.0), "-o", tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    found = sum(s["volume_ml"] > 0 for s in report["structures"])
+    assert ran.code == 0 and 0 < found < 3 and f"labels of {found} of 3 structures" in ran.out
+    assert ran.err.splitlines() == [f"clmorph: warning: {text}" for text in report["warnings"]] and report["warnings"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+                                   RuntimeError("Failed to allocate memory for image."),
+                                   torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")])
+def test_too_little_memory_is_said_in_one_line(error, clmorph, scan, tiny_model, tmp_path, monkeypatch):
+    def greedy(*_, **__):
+        raise error
+
+    monkeypatch.setattr(commands, "segment", greedy)
+    ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert ran.err.startswith("clmorph: out of memory with --device cpu") and "use --device cpu, or crop" in ran.err
+
+
+def test_a_cancelled_demo_leaves_nothing(clmorph, tiny_model, tmp_path, monkeypatch):
+    written = commands.write_image
+
+    def write(image, path):
+        written(image, path)
+        (tmp_path / "cancel").touch()
+
+    monkeypatch.setattr(commands, "write_image", write)
+    ran = clmorph("demo", "--model", tiny_model, "-o", tmp_path / "demo", "--cancel-file", tmp_path / "cancel")
+    assert ran.code == 130 and names(tmp_path) == {"cancel"}
 
 
 def test_a_bar_is_drawn_on_stderr_only(clmorph, scan, tiny_model, tmp_path):
