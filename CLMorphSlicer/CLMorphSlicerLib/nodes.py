@@ -34,6 +34,7 @@ from .output import EngineOutput
 
 RESULT_ATTRIBUTE = "CLMorph.Result"
 ORTHOGONAL = 1e-4
+MOST_SURFACES = 30  # that are made unasked: for a hundred structures Slicer would stand still for seconds
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,10 @@ def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> o
     segmentation = node.GetSegmentation()
     for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
         name_segment(segment, structures.get(segment.GetLabelValue()))
-    node.CreateClosedSurfaceRepresentation()
+    few = segmentation.GetNumberOfSegments() <= MOST_SURFACES
+    node.GetDisplayNode().SetVisibility3D(few)
+    if few:
+        node.CreateClosedSurfaceRepresentation()
     return node
 
 

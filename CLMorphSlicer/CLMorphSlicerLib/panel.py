@@ -165,7 +165,8 @@ class DeformationPanel:
         if segmentation is None:
             return
         if shown:
-            segmentation.CreateClosedSurfaceRepresentation()
+            with wait_cursor():
+                segmentation.CreateClosedSurfaceRepresentation()
         segmentation.CreateDefaultDisplayNodes()
         segmentation.GetDisplayNode().SetVisibility3D(shown)
 

@@ -91,6 +91,8 @@ def look_at_structures(application: HeadlessSlicer, results: nodes.Results) -> N
 
 
 def draw_labels(application: HeadlessSlicer, results: nodes.Results) -> None:
+    results.segmentation.CreateClosedSurfaceRepresentation()  # not made by itself for many structures
+    results.segmentation.GetDisplayNode().SetVisibility3D(True)
     results.segmentation.GetDisplayNode().SetOpacity2DFill(0.35)
     application.views["1"].fit(azimuth=30.0, elevation=25.0, zoom=1.2)
     save("labels", [[grab(application, "Red"), grab(application, "1")],

@@ -78,6 +78,23 @@ def test_structures_can_be_hidden_in_3d(done, window):
     assert done.segmentation.GetDisplayNode().GetVisibility3D()
 
 
+def test_surfaces_of_many_structures_are_made_when_they_are_asked_for(patient, window, headless, monkeypatch):
+    from CLMorphSlicerLib import nodes
+
+    monkeypatch.setattr(nodes, "MOST_SURFACES", 2)
+    begin(window, "works")
+    finish(window)
+    segmentation = window.logic.run.results.segmentation.GetSegmentation()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    assert not segmentation.ContainsRepresentation(closed) and not window.ui.show3DCheckBox.checked
+    view = headless.add_three_d_view("1", 200)
+    empty = view.grab()
+    window.ui.show3DCheckBox.checked = True
+    assert segmentation.ContainsRepresentation(closed) and slicer.app.cursors == []
+    view.fit()
+    assert (view.grab() != empty).any(axis=-1).mean() > 0.05
+
+
 def test_part_of_a_result_that_was_deleted_is_told_and_does_no_harm(done, window):
     slicer.mrmlScene.RemoveNode(done.jacobian)
     window.ui.jacobianCheckBox.checked = True
