@@ -11,7 +11,7 @@ import vtk
 
 from .colors import show_legend
 from .errors import NodeError
-from .nodes import Results, results_of
+from .nodes import Results, is_result, results_of
 
 MODES = ("grid", "glyph", "contour")
 PLAIN_COLOR = (1.0, 0.85, 0.25)
@@ -117,6 +117,16 @@ def suggested_spacing_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
     return round_number(float(np.max(np.diff(bounds)[::2])) / 20.0)
 
 
+def show_patient(transform_node: slicer.vtkMRMLTransformNode) -> None:
+    """Bring a result's patient into the slice views: the empty ones, or all where none shows it yet."""
+    patient = _present(results_of(transform_node), "volume").GetID()
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    seen = any(patient in (each.GetBackgroundVolumeID(), each.GetForegroundVolumeID()) for each in composites)
+    for composite in composites:
+        if not seen or not composite.GetBackgroundVolumeID():
+            composite.SetBackgroundVolumeID(patient)
+
+
 def show_slices(
     transform_node: slicer.vtkMRMLTransformNode,
     *,
@@ -126,6 +136,7 @@ def show_slices(
 ) -> None:
     """Show patient, atlas and Jacobian map in all slice views: patient below, the map on top.
 
+    Without atlas and map, only those of results are taken away: what the user has laid over each other stays.
     `blend` mixes the atlas warped by the affine alone (0) with the fully warped one (1); None shows no atlas.
     Slicer does not save the opacity of all layers: call this again after a scene was loaded.
     """
@@ -136,11 +147,13 @@ def show_slices(
         layers += [(_present(results, "affine_warped"), affine_opacity), (_present(results, "warped"), warped_opacity)]
     if jacobian_opacity > 0.0:
         layers.append((_present(results, "jacobian"), jacobian_opacity))
+    overlays = _overlay_ids()
     with slicer.util.RenderBlocker():
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             with slicer.util.NodeModify(composite):
-                composite.SetBackgroundVolumeID(_present(results, "volume").GetID())
-                _set_layers(composite, layers)
+                if layers:
+                    composite.SetBackgroundVolumeID(_present(results, "volume").GetID())
+                _set_layers(composite, layers, overlays)
         if results.jacobian is not None:
             show_legend(results.jacobian, jacobian_opacity > 0.0)
 
@@ -152,13 +165,22 @@ def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
     return lower, upper
 
 
-def _set_layers(composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[object, float]]) -> None:
+def _overlay_ids() -> set[str]:
+    runs = [results_of(node) for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node)]
+    volumes = [volume for run in runs for volume in (run.affine_warped, run.warped, run.jacobian)]
+    return {volume.GetID() for volume in volumes if volume is not None}
+
+
+def _set_layers(
+    composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[object, float]], overlays: set[str]
+) -> None:
     for index, (volume, opacity) in zip(LAYERS, layers, strict=False):
         if composite.GetNthLayerVolumeID(index) != volume.GetID():
             composite.SetNthLayerVolumeID(index, volume.GetID())
         composite.SetNthLayerOpacity(index, opacity)
     for index in reversed(LAYERS[len(layers) :]):  # from the last: those above a removed layer move down
-        composite.SetNthLayerVolumeID(index, None)
+        if composite.GetNthLayerVolumeID(index) in overlays:
+            composite.SetNthLayerVolumeID(index, None)
 
 
 def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, float, float]) -> np.ndarray:

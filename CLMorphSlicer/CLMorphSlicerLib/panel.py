@@ -141,7 +141,7 @@ class DeformationPanel:
     def present(self, parameters) -> None:
         """Show a result that has just been made, its patient in the slice views."""
         self.forget()
-        self._layers = UNSEEN
+        display.show_patient(parameters.result)
         self.show(parameters)
 
     def show(self, parameters) -> None:

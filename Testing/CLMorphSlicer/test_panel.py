@@ -53,6 +53,52 @@ def test_views_are_left_alone_until_an_overlay_is_asked_for(done, window, headle
     assert composite.GetForegroundVolumeID() == done.warped.GetID()
 
 
+@pytest.fixture
+def other():
+    """A volume of the user's own."""
+    return slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.float32), name="Own")
+
+
+def test_new_result_brings_its_patient_where_no_view_shows_it(patient, window, headless, other):
+    layers = [headless.add_slice_view(name, "Axial", 50).logic.GetSliceCompositeNode() for name in ("Red", "Green")]
+    layers[0].SetBackgroundVolumeID(other.GetID())
+    begin(window, "works")
+    finish(window)
+    assert [each.GetBackgroundVolumeID() for each in layers] == [patient.GetID()] * 2
+
+
+def test_new_result_leaves_views_that_compare_as_they_are(patient, window, headless, other):
+    names = ("Red", "Green", "Yellow")
+    layers = [headless.add_slice_view(name, "Axial", 50).logic.GetSliceCompositeNode() for name in names]
+    for each, volume in zip(layers, (patient, other, None), strict=True):
+        each.SetBackgroundVolumeID(volume and volume.GetID())
+        each.SetForegroundVolumeID(other.GetID())
+    begin(window, "works")
+    finish(window)
+    assert [each.GetBackgroundVolumeID() for each in layers] == [patient.GetID(), other.GetID(), patient.GetID()]
+    assert [each.GetForegroundVolumeID() for each in layers] == [other.GetID()] * 3
+
+
+def test_overlay_that_is_switched_off_takes_no_layer_of_the_user_along(done, window, headless, other):
+    composite = headless.views["Red"].logic.GetSliceCompositeNode()
+    window.ui.jacobianCheckBox.checked = True
+    composite.SetForegroundVolumeID(other.GetID())
+    composite.SetNthLayerVolumeID(3, done.warped.GetID())
+    window.ui.jacobianCheckBox.checked = False
+    assert composite.GetForegroundVolumeID() == other.GetID() and composite.GetNthLayerVolumeID(3) is None
+
+
+def test_overlays_of_the_result_before_are_cleared(done, window, headless):
+    composite = headless.views["Red"].logic.GetSliceCompositeNode()
+    window.ui.jacobianCheckBox.checked = True
+    begin(window, "works")
+    finish(window)
+    assert composite.GetForegroundVolumeID() == window.logic.run.results.jacobian.GetID() != done.jacobian.GetID()
+    window.ui.resultSelector.setCurrentNode(done.transform)
+    window.ui.jacobianCheckBox.checked = False
+    assert composite.GetForegroundVolumeID() is None
+
+
 def test_jacobian_lies_over_the_slices_when_on(done, window):
     composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
     window.ui.jacobianCheckBox.checked = True
