@@ -10,8 +10,10 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 
 import phantom
 import slicer.util
+import vtk
 from CLMorphSlicerLib import nodes
 from CLMorphSlicerLib.geometry import ijk_to_ras
+from CLMorphSlicerLib.labels import name_segment
 from places import TOLERANCE_MM, greatest_distance, labelmap_node, ras_points
 
 
@@ -65,6 +67,27 @@ def test_terminology_of_segments_is_kept_on_the_way_out_and_in(phantom_case, tmp
     by_name = {row["name"]: row for row in rows}
     assert by_name["Anterior hippocampus"]["terminology"] == "SCT^5366008^Hippocampus"
     assert by_name["Anterior hippocampus"]["color"] == "#d8654f"
+
+
+@pytest.mark.parametrize(
+    ("name", "terminology", "side"),
+    [
+        ("Left hippocampus", "SCT^5366008^Hippocampus", ("7771000", "Left")),
+        ("Right hippocampus", "SCT^5366008^Hippocampus", ("24028007", "Right")),
+        ("Anterior hippocampus", "SCT^5366008^Hippocampus", None),
+        ("Leftover", "SCT^5366008^Hippocampus", None),
+        ("Right ventricle", "SCT^53085002^Right ventricle", None),  # the type says it already
+    ],
+)
+def test_side_of_a_structure_is_told_by_its_terminology(headless, name, terminology, side):
+    segment, tag, entry = slicer.vtkSegment(), vtk.reference(""), slicer.vtkSlicerTerminologyEntry()
+    name_segment(segment, {"name": name, "color": "#102030", "terminology": terminology})
+    segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(tag.get(), entry)
+    kind, modifier = entry.GetTypeObject(), entry.GetTypeModifierObject()
+    assert f"SCT^{kind.GetCodeValue()}^{kind.GetCodeMeaning()}" == terminology
+    assert (modifier.GetCodeValue(), modifier.GetCodeMeaning()) == (side or (None, None))
+    assert modifier.GetCodingSchemeDesignator() == (side and "SCT")
 
 
 @pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"])
