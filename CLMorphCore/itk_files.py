@@ -108,12 +108,19 @@ def _read_series(folder: Path) -> sitk.Image:
         with _quiet():
             image = reader.Execute()
         if len(files) > 1:
-            _check_stack(folder, *(np.array([[float(number) for number in reader.GetMetaData(n, tag).split("\\")]
-                                             for n in range(len(files))]) for tag in (POSITION, ORIENTATION)))
+            _check_stack(folder, *(_numbers(folder, reader, len(files), tag) for tag in (POSITION, ORIENTATION)))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the DICOM series in {folder} cannot be read ({_reason(error)}); "
                          "check that it was copied whole") from None
     return image
+
+
+def _numbers(folder: Path, reader: sitk.ImageSeriesReader, count: int, tag: str) -> np.ndarray:
+    """The numbers of a tag of every slice, a row for each; InputError where one has none."""
+    if not all(reader.HasMetaDataKey(n, tag) for n in range(count)):
+        raise InputError(f"the DICOM series in {folder} has slices that do not tell their place (tag {tag}); expected "
+                         "every slice to; give the original series, or a NIfTI file")
+    return np.array([[float(number) for number in reader.GetMetaData(n, tag).split("\\")] for n in range(count)])
 
 
 def _check_stack(folder: Path, positions: np.ndarray, orientations: np.ndarray) -> None:

@@ -104,6 +104,19 @@ def test_a_dicom_series_that_is_no_even_stack_is_refused(order, shift_mm, said, 
         read_image(tmp_path / "a")
 
 
+def test_a_dicom_series_without_places_is_refused(image, tmp_path):
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n in range(3):
+        one = sitk.Cast(image[:, :, n], sitk.sitkInt16)
+        one.SetMetaData("0020|000e", "1.2.3")
+        one.SetMetaData("0008|0060", "OT")
+        writer.SetFileName(str(tmp_path / f"{n}.dcm"))
+        writer.Execute(one)
+    with pytest.raises(InputError, match=r"do not tell their place \(tag 0020\|0032\); expected .*; give"):
+        read_image(tmp_path)
+
+
 @pytest.mark.parametrize("ending", ["nrrd", "mha"])
 def test_sheared_axes_are_refused(ending, image, tmp_path):
     image.SetDirection((1, 0, 0, 0, 1, 0.26, 0, 0, 0.966))
