@@ -15,7 +15,7 @@ from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.files import folder_written_whole
 from CLMorphCore.reports import page
 
-from . import figures, report_tables, slices, statistics, tables
+from . import figures, markdown, report_tables, slices, statistics, tables
 from .figures import DARK, LIGHT, Palette
 from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
 from .store import Results, Run, load
@@ -59,7 +59,7 @@ FIGURES: Mapping[str, View] = {
 
 def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str], *,
                  slices_of: Collection[str] | None = None) -> None:
-    """Writes report.html, tableN.csv, figureN-DATASET.png and statistics-DATASET.csv, all or none.
+    """Writes report.html, tables.md, tableN.csv, figureN-DATASET.png and statistics-DATASET.csv, all or none.
 
     ``slices_of`` are the data sets whose subjects may be shown (default: all): figures 4 and 5 of others are not drawn.
     InputError where the results hold no run.
@@ -75,6 +75,8 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
             _write_statistics(results, dataset, folder)
             shown = slices_of is None or dataset in slices_of
             body.append(_section(results, dataset, folder, slices=shown))
+        shown = [(name, dataset) for dataset in datasets for name in tables.TABLES if has_table(name, dataset)]
+        (folder / "tables.md").write_text(markdown.text(results, shown), encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 

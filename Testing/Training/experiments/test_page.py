@@ -1,5 +1,6 @@
 """The report needs nothing from outside, names what is missing, and shows no subject whose images may not be shown."""
 
+import csv
 import re
 
 import numpy as np
@@ -41,6 +42,18 @@ def test_is_one_page_with_its_files_beside_it(report):
             "statistics-acdc.csv"} <= names
     assert {f"figure{n}-hippocampus.png" for n in (2, 4, 5, 6, 7)} <= names
     assert all((report / name).stat().st_size > 5000 for name in names if name.endswith(".png"))
+
+
+def test_the_tables_are_there_in_short_for_a_readme(report):
+    text = (report / "tables.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines if "CLMorph" in line or "VoxelMorph" in line} == {9}
+    with (report / "table1.csv").open(newline="", encoding="utf-8") as file:
+        row = next(r for r in csv.DictReader(file) if (r["dataset"], r["system"], r["region"]) ==
+                   ("hippocampus", "clmorph", "all"))
+    start = f"| CLMorph | {float(row['dice']):.3f} ± {float(row['dice_sd']):.3f} |"
+    assert any(line.startswith(start) for line in lines)
+    assert "LPBA40" not in text  # nothing was run there
 
 
 def test_no_slices_of_subjects_that_may_not_be_shown(report):
