@@ -142,7 +142,8 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
         progress("network", 0.3)
         fixed = network_input(image, atlases.grid, to_scan).to(model.device)
         features = model.network.features_of(fixed)
-        pairs = [Pair(atlases.grid, fixed, moving) for moving in atlases.inputs]
+        pairs = [Pair(atlases.grid, fixed, moving, (features, of_moving))
+                 for moving, of_moving in zip(atlases.inputs, atlases.features, strict=True)]
         likeness = [pair.similarity() for pair in pairs]
     chosen = sorted(range(len(pairs)), key=lambda n: -likeness[n])[:most_similar]
     kind = np.min_scalar_type(max(s.value for s in structures_of(atlases.atlases)))
@@ -151,7 +152,7 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
             at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
             at(f"atlas {place + 1} of {len(chosen)}", 0.0)
             with watch.step("network"):
-                prediction, steps = model.network.match(features, atlases.features[n]), 0
+                prediction, steps = model.network.match(*pairs[n].features), 0
             if refinement is not None:
                 with watch.step("refinement"):
                     prediction, steps = refined(prediction, pairs[n], image, atlases.atlases[n].image, to_scan,

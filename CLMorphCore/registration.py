@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,15 +29,20 @@ MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole h
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images on the network's grid, (1, 1, D, H, W), normalised; the fixed one was brought there by the affine."""
+    """Two images on the network's grid, (1, 1, D, H, W), normalised; the fixed one was brought there by the affine.
+
+    ``features`` are what the network made of each of them, for whoever matches them again.
+    """
 
     grid: Grid
     fixed: Tensor
     moving: Tensor
+    features: tuple[Any, Any]
 
-    def similarity(self) -> float:
-        """Mean local normalised cross-correlation over the fixed image's foreground."""
-        return local_correlation_map(self.fixed, self.moving)[self.fixed > self.fixed.min()].mean().item()
+    def similarity(self, displacement: Tensor | None = None) -> float:
+        """Mean local normalised cross-correlation over the fixed foreground, the moving image as it is or warped."""
+        moving = self.moving if displacement is None else warp(self.moving, displacement)
+        return local_correlation_map(self.fixed, moving)[self.fixed > self.fixed.min()].mean().item()
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,10 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         progress("network", 0.05 if refinement else 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-        pair = Pair(grid, *(network_input(*image).to(model.device)
-                            for image in ((fixed, grid, to_fixed), (moving, grid))))
-        prediction, steps = model.network(pair.fixed, pair.moving), 0
+        images = [network_input(*image).to(model.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
+        features = tuple(model.network.features_of(image) for image in images)
+        pair = Pair(grid, *images, features)
+        prediction, steps = model.network.match(*features), 0
     if refinement is not None:
         with watch.step("refinement"):
             prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement,
@@ -185,11 +192,6 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
         classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
         transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
-        folding_fraction=folding_fraction(determinant), similarity=_similarity(pair, prediction.displacement),
-        duration_s={}, pair=pair, displacement=prediction.displacement, classes=classes,
-        refinement_steps=refinement_steps)
-
-
-def _similarity(pair: Pair, displacement: Tensor) -> tuple[float, float]:
-    """Mean local correlation over the fixed foreground, with the moving image as it is and warped."""
-    return pair.similarity(), replace(pair, moving=warp(pair.moving, displacement)).similarity()
+        folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
+        similarity=(pair.similarity(), pair.similarity(prediction.displacement)),
+        displacement=prediction.displacement, classes=classes, refinement_steps=refinement_steps)

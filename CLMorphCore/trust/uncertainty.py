@@ -28,7 +28,8 @@ def second_opinions(model: Model, registration: Registration) -> list[Tensor]:
     """
     if model.folder is None or registration.classes is not None:
         return []
-    swapped = model.network(registration.pair.moving, registration.pair.fixed)
+    of_fixed, of_moving = registration.pair.features
+    swapped = model.network.match(of_moving, of_fixed)
     if swapped.log_variance is not None:
         return _sampled(model, registration)
     if swapped.inverse is None:

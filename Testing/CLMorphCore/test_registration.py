@@ -11,14 +11,14 @@ from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
 from CLMorphCore.models import affine_model, load_model
-from CLMorphCore.networks import Prediction
+from CLMorphCore.networks import Prediction, RegistrationNetwork
 from CLMorphCore.phantom import make_phantom
 from CLMorphCore.refinement import Refinement
 from CLMorphCore.registration import fine_size, register
 from CLMorphCore.spatial import integrate, taper
 
 
-class KnownField(torch.nn.Module):
+class KnownField(RegistrationNetwork):
     """A network that answers with one smooth diffeomorphism, whatever it is shown."""
 
     divisor = (8, 8, 8)

@@ -14,8 +14,14 @@ from CLMorphCore.trust.uncertainty import LINE, SAMPLES, doubt, doubt_on_fixed, 
 
 
 @pytest.fixture(scope="module")
-def registration(phantom, atlas, model):
-    return register(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3))
+def registered(phantom, atlas):
+    """The phantom's registration with a model."""
+    return lambda model: register(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3))
+
+
+@pytest.fixture(scope="module")
+def registration(registered, model):
+    return registered(model)
 
 
 def halves():
@@ -48,21 +54,24 @@ def test_the_other_direction_is_a_second_opinion(model, registration):
     torch.testing.assert_close(opinions[LINE.index(1.0)], swapped.detach())
 
 
-def test_samples_of_a_posterior_are_second_opinions(model, registration):
+def test_samples_of_a_posterior_are_second_opinions(model, registered):
     config = from_dict({"network": {"name": "clmorph", "channels": [4, 8], "embedding": 8}})
     torch.manual_seed(0)
     network = build("clmorph", config.network.settings).eval()
     torch.nn.init.constant_(network.log_variance.bias, -2.0)
-    opinions = second_opinions(replace(model, network=network), registration)
+    model = replace(model, network=network)
+    registration = registered(model)
+    opinions = second_opinions(model, registration)
     assert len(opinions) == SAMPLES and (opinions[0] - opinions[1]).std() > 0.1
     first, again = (network(registration.pair.fixed, registration.pair.moving).displacement for _ in range(2))
     assert torch.equal(first, again), "asking leaves the network as it was"
 
 
-def test_a_map_without_an_inverse_has_no_second_opinion(model, registration):
+def test_a_map_without_an_inverse_has_no_second_opinion(model, registered):
     config = from_dict({"network": {"name": "clmorph", "channels": [4, 8], "embedding": 8, "probabilistic": False},
                         "loss": {"regulariser": "diffusion"}})
-    assert second_opinions(replace(model, network=build("clmorph", config.network.settings).eval()), registration) == []
+    model = replace(model, network=build("clmorph", config.network.settings).eval())
+    assert second_opinions(model, registered(model)) == []
 
 
 def test_a_system_without_weights_is_not_run_twice(model, registration):
