@@ -35,8 +35,6 @@ MARKERS = {  # data set → what in the data folder tells that it is there
     "acdc": ("ACDC",),
     "hippocampus": ("Task04_Hippocampus",),
 }
-# One for all: budgets of minutes are too short for the papers' own, which are for days.
-LEARNING_RATE = 1e-3
 FLAT_LEVELS = {"acdc": 2}  # slices are three times as far apart as voxels in the plane: halved in the plane alone
 
 
@@ -97,7 +95,6 @@ def shared_settings(name: str) -> dict[str, Any]:
     """What all systems share on a data set, as a tree: the recipe's sections but for the network's and its losses'."""
     tree = tomllib.loads((RECIPES / name / "config.toml").read_text(encoding="utf-8"))
     shared = {section: tree[section] for section in ("data", "augment", "training")}
-    shared["training"]["learning_rate"] = LEARNING_RATE
     return shared | {"network": {"flat_levels": FLAT_LEVELS.get(name, 0)}}
 
 

@@ -23,7 +23,7 @@ from CLMorphCore.registration import Registration, register
 from CLMorphCore.training import fit
 
 from .datasets import Case, Protocol
-from .plan import AFFINE, SUPERVISED, UNTRAINED, Planned
+from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
@@ -45,7 +45,8 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
     network = {"name": planned.system} | {k: v for k, v in settings["network"].items() if k in names}
     if planned.system == SUPERVISED:
         network["labels"] = sorted(regions)
-    training = {"seed": planned.seed, "minutes": planned.budget_minutes, "steps": NO_LIMIT, "validate_every": NO_LIMIT}
+    training = {"seed": planned.seed, "minutes": planned.budget_minutes, "steps": NO_LIMIT, "validate_every": NO_LIMIT,
+                "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE)}
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
         tree[section] = tree.get(section, {}) | values

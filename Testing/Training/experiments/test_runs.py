@@ -107,6 +107,8 @@ def test_every_system_is_configured_for_every_data_set():
         configs = [configuration(settings, {1: "one", 2: "two"}, run)
                    for run in planned_runs("table1", name, minutes=1.0) if run.system != "affine"]
         assert {c.training.schedule for c in configs} == {"cosine"}
+        rates = {c.network.name: c.training.learning_rate for c in configs}
+        assert rates.pop("lapirn") == 1e-4 and set(rates.values()) == {1e-3}
         assert all(n <= 32 for n in common_divisor(configs))
 
 
