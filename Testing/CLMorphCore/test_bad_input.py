@@ -307,7 +307,7 @@ def test_an_unwritable_place_is_found_before_the_work(verb, output, clmorph, bad
     words = shlex.split(verb.format(bad=bad, scan=scan, model=tiny_model))
     one_line(clmorph(*words, "-o", output.format(file=tmp_path / "file")),
              "cannot write|is a file; expected a folder", "choose")
-    assert tree(tmp_path) == [("file", 4)] and (tmp_path / "file").read_text() == "mine"
+    assert tree(tmp_path) == [("file", 4)] and (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 @contextmanager

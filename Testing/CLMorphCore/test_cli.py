@@ -95,7 +95,7 @@ def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, 
     monkeypatch.setattr(segmentation, "judge", lambda *about: replace(judge(*about), uncertainty=None))
     images = [scan] if verb == "segment" else [scan, scan]
     assert clmorph(verb, *images, "--model", tiny_model, "--affine", "none", "-o", tmp_path).code == 0
-    assert not names(tmp_path) & set(others) and (tmp_path / "mine").read_text() == "old"
+    assert not names(tmp_path) & set(others) and (tmp_path / "mine").read_text(encoding="utf-8") == "old"
 
 
 def shifted(folder, millimetres):

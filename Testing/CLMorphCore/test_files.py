@@ -37,7 +37,7 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
     with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "a") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
-    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text(encoding="utf-8") == "old"
 
 
 @pytest.mark.parametrize("whole", [written_whole, folder_written_whole])
@@ -53,7 +53,7 @@ def test_a_place_below_a_file_is_an_input_error(tmp_path, whole):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"), whole(tmp_path / "file" / "out"):
         raise AssertionError("nothing can be written there")
-    assert (tmp_path / "file").read_text() == ""
+    assert (tmp_path / "file").read_text(encoding="utf-8") == ""
 
 
 def test_a_new_folder_appears_at_once_with_the_usual_permissions(tmp_path):
@@ -72,7 +72,7 @@ def test_files_of_an_existing_folder_are_replaced_and_others_stay(tmp_path):
     with folder_written_whole(tmp_path / "out") as temporary:
         (temporary / "a").write_text("new")
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["a", "mine"]
-    assert (tmp_path / "out" / "a").read_text() == "new"
+    assert (tmp_path / "out" / "a").read_text(encoding="utf-8") == "new"
 
 
 def test_the_current_folder_can_be_the_output(tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_what_an_earlier_run_made_and_this_one_did_not_goes(tmp_path):
         (tmp_path / "out" / name).write_text("old")
     with folder_written_whole(tmp_path / "out", optional=("a", "b", "c")) as temporary:
         (temporary / "a").write_text("new")
-    assert names(tmp_path / "out") == ["a", "mine"] and (tmp_path / "out" / "a").read_text() == "new"
+    assert names(tmp_path / "out") == ["a", "mine"] and (tmp_path / "out" / "a").read_text(encoding="utf-8") == "new"
 
 
 def test_whole_folders_of_an_existing_folder_are_replaced(tmp_path):

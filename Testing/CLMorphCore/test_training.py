@@ -46,7 +46,7 @@ def weights(run):
 
 
 def losses(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("tree", [PYRAMID, PAPER], ids=["pyramid", "paper"])

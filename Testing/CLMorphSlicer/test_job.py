@@ -39,7 +39,7 @@ def wait(running: Job, condition=None) -> Job:
 def is_alive(pid: int) -> bool:
     """Whether a process still runs; one that has ended and was not yet collected does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")")[-1].split()[0] != "Z"
     except OSError:
         return False
 
@@ -64,7 +64,7 @@ def test_engine_deaf_to_cancel_is_ended_with_its_children(folder):
     ticks = iter(range(0, 10_000, 1))
     running = make_job("hangs", folder, clock=lambda: next(ticks))
     wait(running, (folder / "grandchild").exists)
-    pid = int((folder / "grandchild").read_text())
+    pid = int((folder / "grandchild").read_text(encoding="utf-8"))
     running.cancel()
     assert wait(running).state is State.CANCELLED
     end = time.monotonic() + TIME_OUT_S
@@ -156,7 +156,7 @@ def engine_root(tmp_path):
 def test_engine_is_found_and_given_its_arguments(engine_root, folder):
     command = job.engine_command(engine_root, ["quick", "größe 1"], folder)
     process = job.start_process(command, folder)
-    assert process.wait(TIME_OUT_S) == 0, (folder / "stderr.txt").read_text()
+    assert process.wait(TIME_OUT_S) == 0, (folder / "stderr.txt").read_text(encoding="utf-8")
     said = (folder / "stdout.txt").read_text("utf-8")
     assert "quick" in said and '"gr\\u00f6\\u00dfe 1"], 1,' in said
     process.stdin.close()
@@ -180,7 +180,7 @@ def test_child_ends_with_its_parent_and_removes_the_folder(engine_root, folder):
     parent = subprocess.Popen(command, stdout=subprocess.PIPE)
     pid = int(parent.stdout.readline())
     end = time.monotonic() + TIME_OUT_S
-    while not (folder / "stdout.txt").read_text():
+    while not (folder / "stdout.txt").read_text(encoding="utf-8"):
         assert time.monotonic() < end
         time.sleep(0.01)
     assert is_alive(pid)

@@ -19,7 +19,7 @@ def data(tmp_path_factory) -> Path:
     atlas = ellipsoid_atlas(direction=TURNED, origin=(-20.0, 12.0, 30.0))
     made = [(atlas.image, atlas.labels)]
     for seed in (1, 2):
-        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.5)
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=2.5)
         made.append((phantom.image, phantom.labels))
     hippocampi, heart = folder / "Task04_Hippocampus", folder / "ACDC"
     for number, pair in enumerate(made):

@@ -80,8 +80,9 @@ def test_what_ran_is_not_run_again_and_what_is_missing_is(data, tmp_path, script
              "field.CopyInformation(fixed)", "sitk.WriteImage(field, str(job.output / 'warp.nii.gz'))")
     one = benchmark(data, tmp_path / "out", "--system", "counting", "--pairs", "1")
     two = benchmark(data, tmp_path / "out", "--system", "counting")
-    assert len(one) == 1 and len(two) == 2 and count.read_text() == "xx"
-    assert benchmark(data, tmp_path / "out", "--system", "counting") == two and count.read_text() == "xx"
+    assert len(one) == 1 and len(two) == 2 and count.read_text(encoding="utf-8") == "xx"
+    assert benchmark(data, tmp_path / "out", "--system", "counting") == two
+    assert count.read_text(encoding="utf-8") == "xx"
     assert two["hippocampus_001", "counting"] == one["hippocampus_001", "counting"]
     row = two["hippocampus_002", "counting"]
     assert row["dice"] == row["dice_affine"] and row["folding_fraction"] == "0.0"
@@ -98,7 +99,8 @@ def test_a_peer_that_is_not_installed_is_a_row_and_is_tried_again(data, tmp_path
     scripted("absent", "job.imported('1')", "raise ValueError('it is there now')")
     after = row()
     assert after["status"] == "failed" and after["reason"] == "ValueError: it is there now"
-    assert "absent, 1 pairs: failed: ValueError: it is there now" in (tmp_path / "out" / "summary.md").read_text()
+    summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "absent, 1 pairs: failed: ValueError: it is there now" in summary
 
 
 @pytest.mark.parametrize(("lines", "status", "reason"), [

@@ -70,10 +70,10 @@ def test_rows_of_a_run_that_was_killed_are_dropped_and_then_removed(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         add(tmp_path, second, rows(second.run), deformation(second.run))
     monkeypatch.undo()
-    assert second.run in (tmp_path / "regions.csv").read_text()
+    assert second.run in (tmp_path / "regions.csv").read_text(encoding="utf-8")
     assert load(tmp_path).runs == (RUN,) and {row.run for row in load(tmp_path).regions} == {RUN.run}
     add(tmp_path, replace(RUN, seed=5), rows(run_id("acdc", "clmorph", RUN.variant, 5, 2.5)), [])
-    assert second.run not in (tmp_path / "regions.csv").read_text()
+    assert second.run not in (tmp_path / "regions.csv").read_text(encoding="utf-8")
     add(tmp_path, second, rows(second.run), deformation(second.run))
     assert len(load(tmp_path).regions) == 6
 
