@@ -77,10 +77,11 @@ def _read(subjects: Sequence[Subject], structures: Sequence[Structure] | None,
         progress(f"reading {index + 1}/{len(train)}", index / len(train))
         for kept, read in zip((images, labels), read_subject(subject), strict=True):
             kept.append(read)
-    values = set().union(*[label_values(of) for of in labels if of is not None])
-    unnamed = values - {s.value for s in structures} if structures is not None else set()
-    if unnamed:
-        raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
+    if structures is not None:
+        values = set().union(*[label_values(of) for of in labels if of is not None])
+        unnamed = values - {s.value for s in structures}
+        if unnamed:
+            raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
     return train, images, labels
 
 

@@ -20,7 +20,7 @@ from .errors import CLMorphError, InputError
 from .evaluation import evaluate
 from .files import check_writable, folder_written_whole
 from .itk_files import write_image
-from .metrics import dice_per_label, volumes_ml
+from .metrics import dice_per_label
 from .models import (
     Atlas,
     Model,
@@ -79,7 +79,7 @@ def _segment(options: Namespace, reporter: Reporter) -> None:
 
 def _save(found: Segmentation, folder: Path, reporter: Reporter) -> None:
     """Writes a segmentation; InputError if it has no label at all."""
-    if not volumes_ml(found.labels):
+    if not found.volumes_ml:
         raise InputError("no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan "
                          "of the organ, in its place and orientation; check its header, --model and --affine")
     found.save(folder, part(reporter, 0.6, 0.98))
@@ -87,7 +87,7 @@ def _save(found: Segmentation, folder: Path, reporter: Reporter) -> None:
 
 
 def _segmented(found: Segmentation, output: Path, reporter: Reporter) -> None:
-    known, labelled = {s.value for s in found.structures}, set(volumes_ml(found.labels))
+    known, labelled = {s.value for s in found.structures}, set(found.volumes_ml)
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
     _done(reporter, output, f"labels of {there} structures and report.html")
     for warning in found.report["warnings"]:

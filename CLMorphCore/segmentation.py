@@ -30,7 +30,8 @@ class Segmentation:
     """Labels on the scan's own grid, the registration behind them, and the figures of the report.
 
     ``uncertainty`` is the share of second opinions, 0…1, that say another label, or None where there is none.
-    Of several atlases ``atlas`` is the most similar one, ``registration`` its own, and ``structures`` are those of all.
+    ``volumes_ml`` are those of the labels that occur. Of several atlases ``atlas`` is the most similar one,
+    ``registration`` its own, and ``structures`` are those of all.
     """
 
     image: sitk.Image
@@ -38,6 +39,7 @@ class Segmentation:
     structures: tuple[Structure, ...]
     labels: sitk.Image
     uncertainty: sitk.Image | None
+    volumes_ml: dict[int, float]
     registration: Registration
     report: dict[str, Any]
 
@@ -125,7 +127,8 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
     }
     if len(used) > 1:
         report["fusion"] = {"method": fusion, "atlases": [atlas.name for atlas in used]}
-    return Segmentation(image, used[0], structures, labels, trust.uncertainty, registration, report | dict(about or {}))
+    return Segmentation(image, used[0], structures, labels, trust.uncertainty, volumes, registration,
+                        report | dict(about or {}))
 
 
 def _named_by(atlas: Atlas, values: Sequence[int]) -> Atlas:

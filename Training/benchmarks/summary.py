@@ -10,6 +10,7 @@ import numpy as np
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.files import written_whole
+from Training import markdown
 
 from .results import OK, Row
 
@@ -42,17 +43,17 @@ def save_summary(rows: Sequence[Row], out: Path) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """A line for each system, the affine alignment's first."""
-    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+    lines = []
     by_system = _grouped(rows)
     reference = by_system.get(REFERENCE, [])
     measured = {(r.fixed, r.moving): r.dice_affine for r in rows if r.status == OK}
     if measured:
-        lines.append(f"| affine only | {len(measured)} | {_spread(list(measured.values()), 3)} |" + "  |" * 10)
+        lines.append(["affine only", str(len(measured)), _spread(list(measured.values()), 3), *[""] * 10])
     lines += [_line(name, own, reference) for name, own in by_system.items()]
-    return "\n".join(lines)
+    return markdown.table(HEADS, lines)
 
 
-def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> str:
+def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> list[str]:
     done = [row for row in rows if row.status == OK]
     cells = [name, f"{len(done)} of {len(rows)}" if len(done) < len(rows) else str(len(done))]
     for key, digits, scale in (("dice", 3, 1), ("hd95_mm", 2, 1), ("folding_fraction", 4, 100),
@@ -61,7 +62,7 @@ def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> str:
     cells += _compared(done, reference, name)
     cells.insert(9, _spread([row.seconds_import for row in done], 1))
     cells.insert(10, _spread([row.peak_mb for row in done], 0))
-    return "| " + " | ".join(cells) + " |"
+    return cells
 
 
 def _compared(rows: Sequence[Row], reference: Sequence[Row], name: str) -> list[str]:

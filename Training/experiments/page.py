@@ -15,7 +15,7 @@ from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.files import folder_written_whole
 from CLMorphCore.reports import page
 
-from . import figures, markdown, report_tables, slices, statistics, tables
+from . import figures, report_tables, slices, statistics, summary, tables
 from .figures import DARK, LIGHT, Palette
 from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
 from .store import Results, Run, load
@@ -76,7 +76,7 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
             shown = slices_of is None or dataset in slices_of
             body.append(_section(results, dataset, folder, slices=shown))
         shown = [(name, dataset) for dataset in datasets for name in tables.TABLES if has_table(name, dataset)]
-        (folder / "tables.md").write_text(markdown.text(results, shown), encoding="utf-8")
+        (folder / "tables.md").write_text(summary.text(results, shown), encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from CLMorphCore.reports import page
 
 from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
 from .statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
-from .tables import ALL, RUN, SEEDS, Row
+from .tables import ALL, RUN, SEEDS, Row, seeds_of
 
 TITLES = {
     "table1": ("Table I: segmentation", "The atlas' labels warped to each test subject. Mean ± standard deviation over "
@@ -110,8 +110,7 @@ def _ablation(rows: Sequence[Row]) -> str:
         if row.status != RUN:
             lines.append(page.row([escape(row.title), escape(row.status), *[""] * 6, *paper], missing=True))
         elif row.spread_over == SEEDS:
-            seeds = [seed.figure(METRICS[0]).mean for seed in rows
-                     if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS]
+            seeds = [seed.figure(DICE).mean for seed in seeds_of(row, rows)]
             lines.append(page.row([
                 escape(row.title), *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
                 str(len(row.seeds)), ", ".join(page.number(dice, 3) for dice in seeds), str(row.cost["train_steps"]),

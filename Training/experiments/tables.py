@@ -108,6 +108,12 @@ def _ablation(table: str, results: Results, dataset: str, pairs: Sequence[Pair])
     return rows
 
 
+def seeds_of(row: Row, rows: Sequence[Row]) -> list[Row]:
+    """The rows of single seeds below an ablation's row over all of them."""
+    return [seed for seed in rows
+            if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS]
+
+
 def load_paper() -> Published:
     """The paper's own figures: (table, dataset, row, metric) → mean ± sd."""
     with Path(__file__).with_name("paper.csv").open(newline="", encoding="utf-8") as file:
