@@ -39,6 +39,15 @@ class View:
     shows_subjects: bool = False
 
 
+@dataclass(frozen=True)
+class Findings:
+    """The tables and tests of one data set, made once for the page and the files beside it."""
+
+    dataset: str
+    tables: Mapping[str, Sequence[tables.Row]]
+    tests: Sequence[statistics.Comparison]
+
+
 _BOXES = ("Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
           "lengths, dots lie beyond. Blue: CLMorph; orange: supervised; grey: the others.")
 FIGURES: Mapping[str, View] = {
@@ -67,16 +76,17 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
     results = load(results_folder)
     if not results.runs:
         raise InputError(f"{results_folder} holds no finished run; run an experiment first, with this folder as output")
+    found = [_findings(results, dataset) for dataset in datasets]
     with folder_written_whole(out_folder) as folder:
         for name in tables.TABLES:
-            _write_table(results, name, datasets, folder)
+            _write_table(folder, name, [row for of_one in found for row in of_one.tables.get(name, [])])
         body = [_header(results, datasets)]
-        for dataset in datasets:
-            _write_statistics(results, dataset, folder)
-            shown = slices_of is None or dataset in slices_of
-            body.append(_section(results, dataset, folder, slices=shown))
-        shown = [(name, dataset) for dataset in datasets for name in tables.TABLES if has_table(name, dataset)]
-        (folder / "tables.md").write_text(summary.text(results, shown), encoding="utf-8")
+        for of_one in found:
+            _write_statistics(folder, of_one.dataset, of_one.tests)
+            shown = slices_of is None or of_one.dataset in slices_of
+            body.append(_section(results, of_one, folder, slices=shown))
+        text = summary.text([(of_one.dataset, of_one.tables, of_one.tests) for of_one in found])
+        (folder / "tables.md").write_text(text, encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 
@@ -88,12 +98,13 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
         raise InputError(f"no view {view}{did_you_mean(view, (*tables.TABLES, *FIGURES, 'statistics'))}")
     with folder_written_whole(out_folder) as folder:
         if view in tables.TABLES:
-            _write_table(results, view, datasets, folder)
+            _write_table(folder, view, [row for dataset in datasets if has_table(view, dataset)
+                                        for row in tables.TABLES[view](results, dataset)])
         for dataset in datasets:
             if view in FIGURES:
                 _write_figure(results, view, dataset, folder)
             elif view == "statistics":
-                _write_statistics(results, dataset, folder)
+                _write_statistics(folder, dataset, statistics.all_tests(results, dataset))
         made = sorted(path.name for path in folder.iterdir())
     return [out_folder / name for name in made]
 
@@ -103,14 +114,17 @@ def has_table(table: str, dataset: str) -> bool:
     return {"table1": dataset != CARDIAC, "table4": dataset == CARDIAC}.get(table, True)
 
 
-def _write_table(results: Results, name: str, datasets: Sequence[str], folder: Path) -> None:
-    rows = [row for dataset in datasets if has_table(name, dataset) for row in tables.TABLES[name](results, dataset)]
+def _findings(results: Results, dataset: str) -> Findings:
+    made = {name: table(results, dataset) for name, table in tables.TABLES.items() if has_table(name, dataset)}
+    return Findings(dataset, made, statistics.all_tests(results, dataset))
+
+
+def _write_table(folder: Path, name: str, rows: Sequence[tables.Row]) -> None:
     if rows:
         tables.write_table(folder / f"{name}.csv", rows)
 
 
-def _write_statistics(results: Results, dataset: str, folder: Path) -> None:
-    tests = statistics.all_tests(results, dataset)
+def _write_statistics(folder: Path, dataset: str, tests: Sequence[statistics.Comparison]) -> None:
     tables.write_csv(folder / f"statistics-{dataset}.csv", statistics.lines(tests))
 
 
@@ -144,11 +158,11 @@ def _header(results: Results, datasets: Sequence[str]) -> str:
             f"</header>{facts}")
 
 
-def _section(results: Results, dataset: str, folder: Path, *, slices: bool) -> str:
+def _section(results: Results, found: Findings, folder: Path, *, slices: bool) -> str:
+    dataset = found.dataset
     parts = [f'<section id="{escape(dataset)}"><h2>{escape(title_of(dataset))}</h2>', _notes(results, dataset)]
-    parts += [report_tables.html(name, tables.TABLES[name](results, dataset)) for name in tables.TABLES
-              if has_table(name, dataset)]
-    parts.append(report_tables.statistics_html(statistics.all_tests(results, dataset)))
+    parts += [report_tables.html(name, rows) for name, rows in found.tables.items()]
+    parts.append(report_tables.statistics_html(found.tests))
     parts += [_plot(results, name, dataset, folder, slices=slices) for name in FIGURES if _has_figure(name, dataset)]
     return "\n".join(parts) + "</section>"
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 
 from .measures import DICE, PAPER_METRICS, Metric, Spread, title_of
-from .statistics import STUDENT, WILCOXON, Comparison, contrast_tests
-from .store import Results
-from .tables import ALL, RUN, SEEDS, TABLES, Row, seeds_of
-
-TITLES = {"table1": "Table I, segmentation", "table2": "Table II, the by-product", "table3": "Table III, ablation",
-          "table4": "Table IV, heart", "pyramid": "Contrasts in the coarse-to-fine network"}
+from .report_tables import TITLES
+from .statistics import STUDENT, WILCOXON, Comparison
+from .tables import ALL, RUN, SEEDS, Row, seeds_of
 
 
-def text(results: Results, tables: Sequence[tuple[str, str]]) -> str:
-    """Each (table, data set) with its means ± standard deviation, what was not run left out."""
+def text(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Comparison]]]) -> str:
+    """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests.
+
+    ``found`` are data sets, each with its tables by name and its tests.
+    """
     parts = ["Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n"]
-    for table, dataset in tables:
-        rows = [row for row in TABLES[table](results, dataset) if row.status == RUN and row.region == ALL]
-        if not rows:
-            continue
-        over = "seeds" if table in ("table3", "pyramid") else "subjects"
-        parts.append(f"## {title_of(dataset)}: {TITLES[table]}\n\nMean ± standard deviation over {over}.\n")
-        parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
-        if table == "table3":
-            parts.append(_contrast(contrast_tests(results, dataset)) + "\n")
+    for dataset, tables, tests in found:
+        for name, table in tables.items():
+            rows = [row for row in table if row.status == RUN and row.region == ALL]
+            if not rows:
+                continue
+            over = "seeds" if name in ("table3", "pyramid") else "subjects"
+            parts.append(f"## {title_of(dataset)}. {TITLES[name][0]}\n\nMean ± standard deviation over {over}.\n")
+            parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
+            if name == "table3":
+                parts.append(_contrast(tests) + "\n")
     return "\n".join(parts)
 
 
@@ -57,8 +58,8 @@ def _contrast(tests: Sequence[Comparison]) -> str:
     over = {(test.first, test.second, test.test): test for test in tests if test.metric == DICE.key}
     lines = []
     for (first, second, kind), seeds in over.items():
-        subjects = over[first, second, WILCOXON]
         if kind == STUDENT and seeds.count:
+            subjects = over[first, second, WILCOXON]
             interval = NO_FIGURE if math.isnan(seeds.low) else f"{seeds.low:+.4f} … {seeds.high:+.4f}"
             lines.append([f"{first} − {second}", f"{seeds.difference:+.4f}", interval, str(seeds.count),
                           number(seeds.p_corrected, 3), number(subjects.p_corrected, 4)])

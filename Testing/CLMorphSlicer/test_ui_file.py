@@ -1,0 +1,46 @@
+"""The window's .ui file: every widget of the scene is given it, kept, and explained."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+
+UI = Path(__file__).parents[2] / "CLMorphSlicer" / "Resources" / "UI" / "CLMorphSlicer.ui"
+INTERACTIVE = ("QPushButton", "QCheckBox", "QComboBox", "QSpinBox", "QProgressBar", "qMRML", "ctkSlider", "ctkPath")
+
+
+def test_every_mrml_widget_is_given_the_scene():
+    tree = ET.parse(UI)
+    known = {widget.get("name") for widget in tree.iter("widget") if widget.get("class").startswith("qMRML")}
+    given = {
+        connection.findtext("receiver")
+        for connection in tree.iter("connection")
+        if connection.findtext("sender") == "CLMorphSlicer"
+        and connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+        and connection.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+    }
+    assert given == known - {"CLMorphSlicer"}
+
+
+def test_every_parameter_has_its_widget(module):
+    named = [
+        prop.findtext("string") for prop in ET.parse(UI).iter("property") if prop.get("name") == "SlicerParameterName"
+    ]
+    by_hand = {"model", "modelFolder"}  # their choices are known only at run time
+    assert sorted(named) == sorted(set(module.CLMorphSlicerParameterNode.allParameters) - by_hand)
+
+
+def test_everything_that_can_be_used_is_explained():
+    for widget in ET.parse(UI).iter("widget"):
+        if widget.get("class").startswith(INTERACTIVE) and widget.get("name") != "CLMorphSlicer":
+            tips = [prop for prop in widget.findall("property") if prop.get("name") == "toolTip"]
+            assert tips and len(tips[0].findtext("string")) > 10, widget.get("name")
+
+
+def test_qt_has_no_complaint_about_the_ui_file(window):
+    import qt
+
+    assert qt.complaints == []
