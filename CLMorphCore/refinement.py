@@ -37,8 +37,8 @@ class Refinement:
     window_voxels: int = 5  # of the local cross-correlation, in voxels of the images
     step_voxels: float = 1.0  # largest displacement of a step
     momentum: float = 0.9  # share of the earlier steps that goes on
-    smooth_step_voxels: float = 1.5  # standard deviation of K_step: how fluid the map is
-    smooth_map_voxels: float = 0.4  # standard deviation of K_map: how elastic it is
+    smooth_step_voxels: float = 1.0  # standard deviation of K_step: how fluid the map is
+    smooth_map_voxels: float = 0.35  # standard deviation of K_map: how elastic it is
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_known_map_is_found_from_zero(pair, similarity, left):
 def test_mind_finds_the_map_between_images_of_another_contrast(pair):
     fixed, moving, true = pair
     found = refine(-(fixed.abs() ** 1.5) * fixed.sign(), moving, still(), Refinement(40, "mind"))
-    assert error(found.displacement, true) < 0.4 * error(still(), true)
+    assert error(found.displacement, true) < 0.45 * error(still(), true)
 
 
 @pytest.mark.parametrize("quality", [1.0, 0.9, 0.3, -1.0])
