@@ -3,7 +3,8 @@
 At each level, coarsest first, the moving features are warped by the map so far and correlated locally with the fixed
 ones (as in optical flow: Sun et al., PWC-Net, CVPR 2018); the level answers with a residual velocity w, whose
 exponential is composed with the map: φ ← φ ∘ exp(w), and the inverse with exp(−w): φ⁻¹ ← exp(−w) ∘ φ⁻¹. Both come from
-the same velocities, so the inverse is exact up to interpolation.
+the same velocities, so the inverse is exact up to interpolation. A level may look several times, as an optimiser does
+(with shared weights, as RAFT: Teed and Deng, ECCV 2020), each time at what the map so far has left.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..spatial import compose, integrate, resize_field, taper, warp
 from .blocks import Siamese, conv_block, field_head, initialise, taper_width
 from .contract import Prediction, System
@@ -31,6 +33,7 @@ class PyramidConfig:
     norm: str = "instance"  # batch | instance | none
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
 
 
 class Pyramid(Siamese):
@@ -39,6 +42,8 @@ class Pyramid(Siamese):
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
+        if config.passes < 1:
+            raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
         super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
         self.config = config
         levels = config.channels[config.field_level :]
@@ -65,10 +70,11 @@ class Pyramid(Siamese):
         for index in range(len(self.config.channels) - 1, finest - 1, -1):
             shape = fixed[index].shape[2:]
             forward, backward = resize_field(forward, shape), resize_field(backward, shape)
-            velocity = self.levels[index - finest](fixed[index], warp(moving[index], forward, padding="border"))
-            velocity = taper(velocity, taper_width(index, self.config.flat_levels))
-            forward = compose(integrate(velocity, self.integration_steps), forward)
-            backward = compose(backward, integrate(-velocity, self.integration_steps))
+            for _ in range(self.config.passes):
+                velocity = self.levels[index - finest](fixed[index], warp(moving[index], forward, padding="border"))
+                velocity = taper(velocity, taper_width(index, self.config.flat_levels))
+                forward = compose(integrate(velocity, self.integration_steps), forward)
+                backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
         embeddings = (self.projection(fixed[-1]), self.projection(moving[-1]))
         shape = fixed[0].shape[2:]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from CLMorphCore.errors import InputError
 from CLMorphCore.networks.pyramid import Pyramid, PyramidConfig, local_cost
 from CLMorphCore.spatial import compose
 
@@ -25,12 +26,13 @@ def test_starts_near_the_identity():
     assert small()(images(0), images(1)).displacement.abs().max() < 0.01
 
 
-@pytest.mark.parametrize(("changes", "limit"), [({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2)])
+@pytest.mark.parametrize(("changes", "limit"), [({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2),
+                                                ({"field_level": 1, "passes": 2}, 0.2)])
 def test_the_inverse_undoes_the_displacement(changes, limit):
     network = small(**changes)
     for name, parameter in network.named_parameters():
         if name.endswith("head.bias"):
-            torch.nn.init.normal_(parameter, 0.15, 0.05)
+            torch.nn.init.normal_(parameter, 0.15 / network.config.passes, 0.05)
     prediction = network(images(0), images(1))
     assert prediction.displacement.abs().max() > 0.8
     left = compose(prediction.displacement, prediction.inverse).abs()
@@ -46,6 +48,21 @@ def test_displacement_vanishes_at_the_border():
     assert displacement.abs().max() > 0.3
     for axis in (2, 3, 4):
         assert displacement.select(axis, 0).abs().max() < 1e-5 and displacement.select(axis, -1).abs().max() < 1e-5
+
+
+def test_a_second_pass_goes_on_from_the_first():
+    once, twice = small(field_level=2), small(field_level=2, passes=2)
+    for network in (once, twice):
+        torch.nn.init.constant_(network.levels[0].head.bias, 0.1)  # the same answer, whatever is left
+        torch.nn.init.zeros_(network.levels[0].head.weight)
+    middle = (slice(None), slice(None), 12, 8, 16)
+    first, second = (network(images(0), images(1)).displacement[middle] for network in (once, twice))
+    torch.testing.assert_close(second, 2 * first, rtol=0.1, atol=0.0)
+
+
+def test_no_pass_at_all_is_refused():
+    with pytest.raises(InputError, match=r"network\.passes is 0; expected 1 or more"):
+        small(passes=0)
 
 
 def test_local_cost_finds_the_shift():
