@@ -28,8 +28,8 @@ def text(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Compar
             over = "seeds" if name in ("table3", "pyramid") else "subjects"
             parts.append(f"## {title_of(dataset)}. {TITLES[name][0]}\n\nMean ± standard deviation over {over}.\n")
             parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
-            if name == "table3":
-                parts.append(_contrast(tests) + "\n")
+            if name == "table3" and (contrast := _contrast(tests)):
+                parts.append(contrast + "\n")
     return "\n".join(parts)
 
 
@@ -63,6 +63,8 @@ def _contrast(tests: Sequence[Comparison]) -> str:
             interval = NO_FIGURE if math.isnan(seeds.low) else f"{seeds.low:+.4f} … {seeds.high:+.4f}"
             lines.append([f"{first} − {second}", f"{seeds.difference:+.4f}", interval, str(seeds.count),
                           number(seeds.p_corrected, 3), number(subjects.p_corrected, 4)])
+    if not lines:
+        return ""
     heads = ["difference in Dice", "mean over seeds", "95 % interval", "seeds", "p over seeds (Student × 4)",
              "p over subjects (Wilcoxon × 4)"]
     return markdown.table(heads, lines)
