@@ -19,7 +19,9 @@ def text(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Compar
 
     ``found`` are data sets, each with its tables by name and its tests.
     """
-    parts = ["Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n"]
+    found = list(found)
+    parts = ["Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
+             "## Dice of all systems, beside the paper's\n", _overview(found) + "\n"]
     for dataset, tables, tests in found:
         for name, table in tables.items():
             rows = [row for row in table if row.status == RUN and row.region == ALL]
@@ -31,6 +33,19 @@ def text(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Compar
             if name == "table3" and (contrast := _contrast(tests)):
                 parts.append(contrast + "\n")
     return "\n".join(parts)
+
+
+def _overview(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Comparison]]]) -> str:
+    """Mean Dice of each system on each data set where anything was run: measured, and published."""
+    columns: dict[str, dict[str, Row]] = {}
+    for dataset, tables, _ in found:
+        rows = {row.title: row for row in tables.get("table1", tables.get("table4", ())) if row.region == ALL}
+        if any(row.status == RUN for row in rows.values()):
+            columns[title_of(dataset)] = rows
+    titles = dict.fromkeys(title for rows in columns.values() for title in rows)
+    lines = [[title, *(number(figure, 3) for rows in columns.values() for figure in (
+        rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean))] for title in titles]
+    return markdown.table(["system", *(head for name in columns for head in (name, "paper"))], lines)
 
 
 def _systems(rows: Sequence[Row]) -> str:
