@@ -17,7 +17,8 @@ from CLMorphCore.reports import page
 
 from . import figures, report_tables, slices, statistics, summary, tables
 from .figures import DARK, LIGHT, Palette
-from .measures import ABLATION_PAIRS, AS_PUBLISHED, CARDIAC, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
+from .findings import Findings, findings_of, has_table
+from .measures import ABLATION_PAIRS, AS_PUBLISHED, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
 from .store import Results, Run, load
 
 DPI = 110
@@ -37,15 +38,6 @@ class View:
     draw: Draw
     caption: str
     shows_subjects: bool = False
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The tables and tests of one data set, made once for the page and the files beside it."""
-
-    dataset: str
-    tables: Mapping[str, Sequence[tables.Row]]
-    tests: Sequence[statistics.Comparison]
 
 
 _BOXES = ("Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
@@ -76,7 +68,7 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
     results = load(results_folder)
     if not results.runs:
         raise InputError(f"{results_folder} holds no finished run; run an experiment first, with this folder as output")
-    found = [_findings(results, dataset) for dataset in datasets]
+    found = [findings_of(results, dataset) for dataset in datasets]
     with folder_written_whole(out_folder) as folder:
         for name in tables.TABLES:
             _write_table(folder, name, [row for of_one in found for row in of_one.tables.get(name, [])])
@@ -85,8 +77,7 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
             _write_statistics(folder, of_one.dataset, of_one.tests)
             shown = slices_of is None or of_one.dataset in slices_of
             body.append(_section(results, of_one, folder, slices=shown))
-        text = summary.text([(of_one.dataset, of_one.tables, of_one.tests) for of_one in found])
-        (folder / "tables.md").write_text(text, encoding="utf-8")
+        (folder / "tables.md").write_text(summary.text(found), encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 
@@ -107,16 +98,6 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
                 _write_statistics(folder, dataset, statistics.all_tests(results, dataset))
         made = sorted(path.name for path in folder.iterdir())
     return [out_folder / name for name in made]
-
-
-def has_table(table: str, dataset: str) -> bool:
-    """Whether a table covers a data set: I all but the heart, IV the heart alone, II and III all."""
-    return {"table1": dataset != CARDIAC, "table4": dataset == CARDIAC}.get(table, True)
-
-
-def _findings(results: Results, dataset: str) -> Findings:
-    made = {name: table(results, dataset) for name, table in tables.TABLES.items() if has_table(name, dataset)}
-    return Findings(dataset, made, statistics.all_tests(results, dataset))
 
 
 def _write_table(folder: Path, name: str, rows: Sequence[tables.Row]) -> None:

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 
+from .findings import Findings
 from .measures import DICE, PAPER_METRICS, Metric, Spread, title_of
 from .report_tables import TITLES
 from .statistics import STUDENT, WILCOXON, Comparison
 from .tables import ALL, RUN, SEEDS, Row, seeds_of
 
 
-def text(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Comparison]]]) -> str:
-    """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests.
-
-    ``found`` are data sets, each with its tables by name and its tests.
-    """
-    found = list(found)
+def text(found: Sequence[Findings]) -> str:
+    """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests."""
     parts = ["Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
              "## Dice of all systems, beside the paper's\n", _overview(found) + "\n"]
-    for dataset, tables, tests in found:
-        for name, table in tables.items():
+    for of_one in found:
+        for name, table in of_one.tables.items():
             rows = [row for row in table if row.status == RUN and row.region == ALL]
             if not rows:
                 continue
             over = "seeds" if name in ("table3", "pyramid") else "subjects"
-            parts.append(f"## {title_of(dataset)}. {TITLES[name][0]}\n\nMean ± standard deviation over {over}.\n")
+            parts.append(f"## {title_of(of_one.dataset)}. {TITLES[name][0]}\n")
+            parts.append(f"Mean ± standard deviation over {over}.\n")
             parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
-            if name == "table3" and (contrast := _contrast(tests)):
+            if name == "table3" and (contrast := _contrast(of_one.tests)):
                 parts.append(contrast + "\n")
     return "\n".join(parts)
 
 
-def _overview(found: Iterable[tuple[str, Mapping[str, Sequence[Row]], Sequence[Comparison]]]) -> str:
+def _overview(found: Sequence[Findings]) -> str:
     """Mean Dice of each system on each data set where anything was run: measured, and published."""
     columns: dict[str, dict[str, Row]] = {}
-    for dataset, tables, _ in found:
-        rows = {row.title: row for row in tables.get("table1", tables.get("table4", ())) if row.region == ALL}
+    for of_one in found:
+        table = of_one.tables.get("table1", of_one.tables.get("table4", ()))
+        rows = {row.title: row for row in table if row.region == ALL}
         if any(row.status == RUN for row in rows.values()):
-            columns[title_of(dataset)] = rows
+            columns[title_of(of_one.dataset)] = rows
     titles = dict.fromkeys(title for rows in columns.values() for title in rows)
     lines = [[title, *(number(figure, 3) for rows in columns.values() for figure in (
         rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean))] for title in titles]
