@@ -188,8 +188,7 @@ def _over_seeds(row: Row, seeds: Sequence[Row], paper: Mapping[str, Spread]) -> 
     return Row(**{**vars(row), "figures": figures, "spread_over": SEEDS, "paper": paper})
 
 
-def _deformation(selection: Selection, all_runs: Sequence[Run]) -> dict[str, float]:
-    runs = [run for run in all_runs if run.system != SUPERVISED]  # its identity is no deformation without folds
+def _deformation(selection: Selection, runs: Sequence[Run]) -> dict[str, float]:
     return {"folding_percent": 100 * deformation_mean(selection, runs, "folding_fraction"),
             "log_jacobian_sd": deformation_mean(selection, runs, "log_jacobian_sd"),
             "inverse_consistency_mm": deformation_mean(selection, runs, "inverse_consistency_mm")}

@@ -90,6 +90,14 @@ def test_a_run_is_measured_in_both_directions_on_every_test_subject(results):
     assert all(0 <= d.folding_fraction <= 1 for d in found.deformations if "/clmorph/" in d.run)
 
 
+def test_a_network_that_labels_by_itself_has_no_deformation_to_be_praised_for(protocol, tmp_path):
+    unet = Planned("hippocampus", "unet", 0, 0.01, overrides={"network": {"channels": [4, 8, 8]}})
+    found = perform(unet, protocol, tmp_path, torch.device("cpu"))
+    assert len(found.regions) == 2 * 2 and all(0 <= row.dice <= 1 for row in found.regions)
+    assert all(math.isnan(row.folding_fraction) and row.seconds > 0 for row in found.deformations)
+    assert found.example(unet.name).planes[0].warped is None
+
+
 def test_a_run_tells_what_it_was(results):
     run = next(r for r in load(results).runs if r.system == "clmorph")
     settings = json.loads(run.settings)
