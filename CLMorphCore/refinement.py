@@ -2,8 +2,7 @@
 
 φ ← K_map ∗ (φ ∘ (id + K_step ∗ d)) with d up the gradient of the similarity: greedy diffeomorphic registration
 (Joshi et al., NeuroImage 2004; Avants et al., Medical Image Analysis 2008), coarse to fine, here with momentum and from
-any start. The derivative of M ∘ φ ∘ (id + d) to d is ∇(M ∘ φ), so that nothing but the warped image is differentiated;
-the gradients of the similarities are written out, because automatic ones take several times as long.
+any start.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .losses import box_mean, mind
+from .gradients import LocalCorrelation, Mind, forces
+from .losses import mind
 from .progress import Progress, silent
-from .spatial import compose, derivative, gaussian, halve, resize_field, resize_image, warp
+from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
 
 SIMILARITIES = ("lncc", "mind")
 LEVELS = 3  # resolutions: the images', its half and its quarter
@@ -147,11 +147,11 @@ class _Search:
         """S(u) and the smoothed direction, in voxels, in which it grows."""
         warped = warp(self.moving, resize_field(field, self.level.image), padding="border")
         value, gradient = self.similarity(warped)
-        slopes = torch.cat([(gradient * derivative(warped, axis)).sum(1, keepdim=True) for axis in range(3)], dim=1)
-        slopes = gaussian(halve(slopes, self.level.field), self.level.voxels_along(self.settings.smooth_step_voxels))
+        slopes = halve(forces(gradient, warped), self.level.field)
+        slopes = gaussian(slopes, self.level.voxels_along(self.settings.smooth_step_voxels))
         # Steepest in mm, not in voxels: where voxels are long, the same step is fewer of them.
         unit = slopes.new_tensor(self.level.voxels_along(1.0)).view(1, 3, 1, 1, 1)
-        return value, slopes * unit**2
+        return value.item(), slopes * unit**2
 
     def _moved(self, field: Tensor, direction: Tensor, length: float) -> Tensor:
         """K_map ∗ (u ∘ (id + d)) for the direction scaled to its largest displacement, zero on the faces."""
@@ -167,42 +167,3 @@ def _still_faces(field: Tensor) -> Tensor:
         field.narrow(axis, 0, 1).zero_()
         field.narrow(axis, field.shape[axis] - 1, 1).zero_()
     return field
-
-
-class LocalCorrelation:
-    """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient to w.
-
-    As ``losses.local_correlation_map``. What depends on the fixed image alone is computed once. The mean over windows
-    is its own adjoint but at the faces, where fields are still.
-    """
-
-    def __init__(self, fixed: Tensor, window_voxels: tuple[int, ...]) -> None:
-        self.fixed, self.window = fixed, window_voxels
-        self.mean = self._mean(fixed)
-        self.variance = (self._mean(fixed * fixed) - self.mean**2).clamp_min(0)
-
-    def __call__(self, warped: Tensor) -> tuple[float, Tensor]:
-        mean = self._mean(warped)
-        variance = (self._mean(warped * warped) - mean**2).clamp_min(0)
-        covariance = self._mean(warped * self.fixed) - mean * self.mean
-        below = self.variance * variance + 1e-3 * (self.variance + variance) + 1e-6
-        by_covariance = 2 * covariance / below
-        value = 0.5 * by_covariance * covariance
-        by_variance = -value * (self.variance + 1e-3) / below
-        gradient = (self.fixed * self._mean(by_covariance) + 2 * warped * self._mean(by_variance)
-                    - self._mean(by_covariance * self.mean + 2 * by_variance * mean))
-        return value.mean().item(), gradient / value.numel()
-
-    def _mean(self, image: Tensor) -> Tensor:
-        return box_mean(image, self.window)
-
-
-class Mind:
-    """S(w) = −½ mean (f − w)² of MIND features, with its gradient to w."""
-
-    def __init__(self, fixed: Tensor) -> None:
-        self.fixed = fixed
-
-    def __call__(self, warped: Tensor) -> tuple[float, Tensor]:
-        difference = self.fixed - warped
-        return -0.5 * difference.square().mean().item(), difference / difference.numel()

@@ -3,8 +3,11 @@
 At each level, coarsest first, the moving features are warped by the map so far and correlated locally with the fixed
 ones (as in optical flow: Sun et al., PWC-Net, CVPR 2018); the level answers with a residual velocity w, whose
 exponential is composed with the map: φ ← φ ∘ exp(w), and the inverse with exp(−w): φ⁻¹ ← exp(−w) ∘ φ⁻¹. Both come from
-the same velocities, so the inverse is exact up to interpolation. A level may look several times, as an optimiser does
-(with shared weights, as RAFT: Teed and Deng, ECCV 2020), each time at what the map so far has left.
+the same velocities, so the inverse is exact up to interpolation.
+
+A level may be an optimiser that has learned its steps: it looks several times, with the same weights (as RAFT: Teed and
+Deng, ECCV 2020), each time at what the map so far has left, and it sees the forces, the direction in which the images'
+local correlation rises (as GraDIRN: Qiu et al., MIDL 2022).
 """
 
 from __future__ import annotations
@@ -16,11 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..spatial import compose, integrate, resize_field, taper, warp
-from .blocks import Siamese, conv_block, field_head, initialise, taper_width
+from ..gradients import LocalCorrelation, forces
+from ..spatial import compose, integrate, resize_field, resize_image, taper, warp
+from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
 from .contract import Prediction, System
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
+FORCE_WINDOW = 5  # voxels, of the local correlation whose forces a level sees
+FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,15 @@ class PyramidConfig:
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
+    forces: bool = False  # whether levels see in which direction local correlation rises
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What ``match`` needs of one image (B, 1, D, H, W): itself, and the levels of the encoder, finest first."""
+
+    image: Tensor
+    levels: list[Tensor]
 
 
 class Pyramid(Siamese):
@@ -48,7 +63,8 @@ class Pyramid(Siamese):
         self.config = config
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
-            _Level(channels, min(config.width, 2 * channels), correlate=index > 0 or config.field_level > 0)
+            _Level(channels, min(config.width, 2 * channels), correlate=index > 0 or config.field_level > 0,
+                   forces=config.forces)
             for index, channels in enumerate(levels)
         )
         initialise(self)
@@ -56,48 +72,75 @@ class Pyramid(Siamese):
             level.head = field_head(level.head.in_channels)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        return self.match(*self.encode(fixed, moving))
+        of_fixed, of_moving = self.encode(fixed, moving)
+        return self.match(Seen(fixed, of_fixed), Seen(moving, of_moving))
 
-    def features_of(self, image: Tensor) -> list[Tensor]:
-        """The levels of the encoder; of those that ``match`` does not need only the shape is kept."""
+    def features_of(self, image: Tensor) -> Seen:
+        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
         needed = min(self.config.field_level, CONTRAST_LEVEL)
-        return [level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
-                for index, level in enumerate(self.encoder(image))]
+        return Seen(image, [level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
+                            for index, level in enumerate(self.encoder(image))])
 
-    def match(self, fixed: list[Tensor], moving: list[Tensor]) -> Prediction:
-        forward = backward = torch.zeros_like(fixed[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
+    def match(self, fixed: Seen, moving: Seen) -> Prediction:
+        shapes = [level.shape[2:] for level in fixed.levels]
+        forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
         finest, coarse = self.config.field_level, []
-        for index in range(len(self.config.channels) - 1, finest - 1, -1):
-            shape = fixed[index].shape[2:]
-            forward, backward = resize_field(forward, shape), resize_field(backward, shape)
+        for index in range(len(shapes) - 1, finest - 1, -1):
+            forward, backward = resize_field(forward, shapes[index]), resize_field(backward, shapes[index])
+            force = _Force(fixed.image, moving.image, shapes, index) if self.config.forces else None
             for _ in range(self.config.passes):
-                velocity = self.levels[index - finest](fixed[index], warp(moving[index], forward, padding="border"))
+                warped = warp(moving.levels[index], forward, padding="border")
+                velocity = self.levels[index - finest](fixed.levels[index], warped, force and force(forward))
                 velocity = taper(velocity, taper_width(index, self.config.flat_levels))
                 forward = compose(integrate(velocity, self.integration_steps), forward)
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
-        embeddings = (self.projection(fixed[-1]), self.projection(moving[-1]))
-        shape = fixed[0].shape[2:]
-        features = (fixed[CONTRAST_LEVEL], moving[CONTRAST_LEVEL])
-        return Prediction(resize_field(forward, shape), resize_field(backward, shape), embeddings=embeddings,
+        embeddings = (self.projection(fixed.levels[-1]), self.projection(moving.levels[-1]))
+        features = (fixed.levels[CONTRAST_LEVEL], moving.levels[CONTRAST_LEVEL])
+        return Prediction(resize_field(forward, shapes[0]), resize_field(backward, shapes[0]), embeddings=embeddings,
                           features=features, coarse=tuple(coarse[1:]))
 
 
-class _Level(nn.Module):
-    """Residual velocity (B, 3, …) in voxels of the level, from fixed features and warped moving features."""
+class _Force:
+    """Where local correlation rises: displacement of a level → (B, 3, …) on its grid, per voxel of it.
 
-    def __init__(self, channels: int, width: int, *, correlate: bool) -> None:
+    Of the images at the next finer resolution, for what their detail says. No gradient flows: it is an input.
+    """
+
+    @torch.no_grad()
+    def __init__(self, fixed: Tensor, moving: Tensor, shapes: list[torch.Size], index: int) -> None:
+        self.shape, finer = shapes[index], shapes[max(index - 1, 0)]
+        fixed, self.moving = (resize_image(image, finer) for image in (fixed, moving))
+        self.similarity = LocalCorrelation(fixed, FORCE_WINDOW)
+        to_level = fixed.new_tensor([(n - 1) / max(m - 1, 1) for n, m in zip(finer, self.shape, strict=True)])
+        self.gain = FORCE_GAIN * finer.numel() * len(fixed) * to_level.view(1, 3, 1, 1, 1)  # the similarity is a mean
+
+    @torch.no_grad()
+    def __call__(self, displacement: Tensor) -> Tensor:
+        with full_precision(displacement):
+            finer = resize_field(displacement, self.moving.shape[2:])
+            warped = warp(self.moving, finer, padding="border")
+            force = resize_image(forces(self.similarity(warped)[1], warped), self.shape)
+        return (self.gain * force).clamp(-FORCE_LIMIT, FORCE_LIMIT)
+
+
+class _Level(nn.Module):
+    """Residual velocity (B, 3, …) in voxels of the level, from fixed features, warped moving features and forces."""
+
+    def __init__(self, channels: int, width: int, *, correlate: bool, forces: bool) -> None:
         super().__init__()
         self.correlate = correlate
         self.body = nn.Sequential(
-            conv_block(2 * channels + (27 if correlate else 0), width), conv_block(width, width)
+            conv_block(2 * channels + (27 if correlate else 0) + (3 if forces else 0), width), conv_block(width, width)
         )
         self.head = nn.Conv3d(width, 3, 3, padding=1)
 
-    def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
+    def forward(self, fixed: Tensor, warped: Tensor, force: Tensor | None) -> Tensor:
         parts = [fixed, warped]
         if self.correlate:
             parts.append(local_cost(fixed, warped))
+        if force is not None:
+            parts.append(force.to(fixed.dtype))
         velocity = self.head(self.body(torch.cat(parts, dim=1)))
         return velocity.float()  # voxels need more digits than mixed precision keeps
 

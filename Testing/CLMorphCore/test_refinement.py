@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from CLMorphCore import losses
 from CLMorphCore.errors import Cancelled
-from CLMorphCore.refinement import LocalCorrelation, Mind, Refinement, levels_of, refine
+from CLMorphCore.refinement import Refinement, levels_of, refine
 from CLMorphCore.spatial import gaussian, integrate, jacobian_determinant, resize_field, taper, warp
 
 SHAPE = (37, 45, 41)
@@ -103,34 +103,6 @@ def test_a_start_on_another_grid_is_taken_as_the_same_map(pair):
     fixed, moving, true = pair
     coarse = resize_field(true, (19, 23, 21))
     assert error(refine(fixed, moving, coarse, Refinement(1)).displacement, true) < 0.3
-
-
-def gradient_by_autograd(function, warped):
-    warped = warped.clone().requires_grad_()
-    value = function(warped)
-    value.backward()
-    return value.item(), warped.grad
-
-
-def agreement(fixed, warped):
-    return 1.0 - losses.local_correlation(fixed, warped, 5)
-
-
-def test_the_gradient_of_local_correlation_is_the_automatic_one():
-    fixed, warped = texture().double(), texture(3).double() + 0.5 * texture().double()
-    value, gradient = LocalCorrelation(fixed, (5, 5, 5))(warped)
-    expected = gradient_by_autograd(lambda w: agreement(fixed, w), warped)
-    assert value == pytest.approx(expected[0], rel=1e-4)
-    inside = (slice(None), slice(None)) + (slice(4, -4),) * 3
-    torch.testing.assert_close(gradient[inside], expected[1][inside], rtol=1e-2, atol=1e-8)
-
-
-def test_the_gradient_of_mind_is_the_automatic_one():
-    fixed, warped = losses.mind(texture()), losses.mind(texture(3))
-    value, gradient = Mind(fixed)(warped)
-    expected = gradient_by_autograd(lambda w: -0.5 * F.mse_loss(w, fixed), warped)
-    assert value == pytest.approx(expected[0], rel=1e-5)
-    torch.testing.assert_close(gradient, expected[1])
 
 
 def test_levels_halve_what_is_long_and_leave_slices_alone():

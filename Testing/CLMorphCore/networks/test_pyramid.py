@@ -7,7 +7,7 @@ import torch
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.pyramid import Pyramid, PyramidConfig, local_cost
-from CLMorphCore.spatial import compose
+from CLMorphCore.spatial import compose, warp
 
 SHAPE = (24, 16, 32)
 
@@ -27,7 +27,7 @@ def test_starts_near_the_identity():
 
 
 @pytest.mark.parametrize(("changes", "limit"), [({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2),
-                                                ({"field_level": 1, "passes": 2}, 0.2)])
+                                                ({"field_level": 1, "passes": 2, "forces": True}, 0.2)])
 def test_the_inverse_undoes_the_displacement(changes, limit):
     network = small(**changes)
     for name, parameter in network.named_parameters():
@@ -58,6 +58,34 @@ def test_a_second_pass_goes_on_from_the_first():
     middle = (slice(None), slice(None), 12, 8, 16)
     first, second = (network(images(0), images(1)).displacement[middle] for network in (once, twice))
     torch.testing.assert_close(second, 2 * first, rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"field_level": 1}, {"flat_levels": 1}])
+def test_a_level_sees_in_which_direction_local_correlation_rises(changes):
+    network, seen = small(forces=True, **changes), []
+    for level in network.levels:
+        level.register_forward_pre_hook(lambda level, inputs: seen.append(inputs[2]))
+    moving = images(0)
+    fixed = warp(moving, torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1, 1).expand(2, 3, *SHAPE), padding="border")
+    network(fixed, moving)
+    assert len(seen) == len(network.levels) and not any(force.requires_grad for force in seen)
+    z, y, x = seen[-1].mean(dim=(0, 2, 3, 4))
+    assert x > 3 * max(z.abs(), y.abs()) and 0.1 < seen[-1].std() < 4 and seen[-1].abs().max() <= 5
+
+
+def test_a_second_pass_sees_what_the_first_has_left():
+    network, seen = small(field_level=2, passes=2, forces=True), []
+    torch.nn.init.constant_(network.levels[0].head.bias, 0.3)
+    network.levels[0].register_forward_pre_hook(lambda level, inputs: seen.append(inputs[2]))
+    network(images(0), images(1))
+    assert (seen[0] - seen[1]).abs().max() > 0.1
+
+
+def test_weights_from_before_there_were_forces_still_fit():
+    state = small().state_dict()
+    small(forces=False).load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"body\.0\.0\.weight"):
+        small(forces=True).load_state_dict(state)
 
 
 def test_no_pass_at_all_is_refused():
