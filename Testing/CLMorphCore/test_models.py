@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore import models
+from CLMorphCore import checkpoint, models
+from CLMorphCore.config import from_dict, to_dict
 from CLMorphCore.errors import InputError
 from CLMorphCore.models import (
     Structure,
@@ -22,7 +23,7 @@ from CLMorphCore.models import (
     read_structures,
     save_atlas,
 )
-from CLMorphCore.networks import NETWORKS, Prediction, RegistrationNetwork, System
+from CLMorphCore.networks import NETWORKS, Prediction, RegistrationNetwork, System, build
 from CLMorphCore.registration import register
 
 
@@ -131,3 +132,13 @@ def test_a_bundle_without_card_or_atlas_is_a_model(tiny_model, tmp_path):
     shutil.copy(tiny_model / "weights.safetensors", tmp_path)
     bare = load_model(tmp_path)
     assert bare.atlases == () and bare.card == {} and bare.about("licence") == ""
+
+
+def test_a_bundle_from_before_a_setting_was_there_answers_as_it_did(tmp_path):
+    config = from_dict({"network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "embedding": 8}})
+    network = build(config.network.name, config.network.settings)
+    tree = to_dict(config)
+    tree["network"] = {k: v for k, v in tree["network"].items() if k not in ("passes", "forces")}  # as of version 1.0
+    checkpoint.save(tmp_path / "weights.safetensors", network.state_dict(), {"config": tree, "step": 1})
+    found, images = load_model(tmp_path).network, torch.randn(2, 1, 1, 16, 16, 16).unbind()
+    torch.testing.assert_close(found(*images).displacement, network.eval()(*images).displacement)

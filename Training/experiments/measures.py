@@ -34,7 +34,8 @@ AS_PUBLISHED: tuple[Pair, ...] = tuple((system, PAPER) for system in SYSTEMS)
 ABLATION_PAIRS: tuple[Pair, ...] = ((SUPERVISED, PAPER), *((OURS, variant) for variant in ABLATION))
 PYRAMID_PAIRS: tuple[Pair, ...] = tuple(
     ("clmorph-pyramid", variant)
-    for variant in ("lncc", "lncc+image", "lncc+voxel", "lncc+image+voxel", "lncc+coarse"))
+    for variant in ("lncc", "lncc+image", "lncc+voxel", "lncc+image+voxel", "lncc+coarse", "lncc+passes", "lncc+forces",
+                    "lncc+passes+forces"))
 # All terms together are the system as it is: trained once for both tables.
 SAME_RUN: Mapping[Pair, Pair] = {(OURS, WITH_CONTRAST): (OURS, PAPER),
                                  (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER),

@@ -38,7 +38,8 @@ ABLATION: dict[str, tuple[str, Overrides]] = {
     "recon+byol": ("clmorph", {**_WITHOUT_SMOOTH, "loss": {**_WITHOUT_SMOOTH["loss"], "contrastive": "byol"}}),
     "recon+smooth+byol": ("clmorph-byol", {}),
 }
-# Beyond the paper: what each contrast, and similarity at the coarser levels, adds to the coarse-to-fine network.
+# Beyond the paper: what each contrast, similarity at the coarser levels, and steps that are learned add to the
+# coarse-to-fine network.
 PYRAMID = "clmorph-pyramid"
 PYRAMID_ABLATION: dict[str, Overrides] = {
     "lncc": {"loss": {"contrast": 0.0}},
@@ -46,6 +47,9 @@ PYRAMID_ABLATION: dict[str, Overrides] = {
     "lncc+voxel": {"loss": {"contrast": 0.0, "voxel_contrast": 0.02}},
     "lncc+image+voxel": {"loss": {"voxel_contrast": 0.02}},
     "lncc+coarse": {"loss": {"contrast": 0.0, "coarse": 0.5}},
+    "lncc+passes": {"loss": {"contrast": 0.0}, "network": {"passes": 3}},
+    "lncc+forces": {"loss": {"contrast": 0.0}, "network": {"forces": True}},
+    "lncc+passes+forces": {"loss": {"contrast": 0.0}, "network": {"passes": 3, "forces": True}},
 }
 
 
@@ -83,7 +87,7 @@ def ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned
 
 
 def pyramid_ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned]:
-    """The coarse-to-fine network with each contrast, with every seed."""
+    """The coarse-to-fine network with each of what may be added to it, with every seed."""
     return [Planned(dataset, PYRAMID, seed, minutes, variant if overrides else PAPER, overrides)
             for seed in seeds for variant, overrides in PYRAMID_ABLATION.items()]
 

@@ -24,10 +24,11 @@ TITLES = {
                "NT-Xent of embeddings that tell nothing of the image is ln 3 = 1.099 for batches of two pairs."),
     "table4": ("Table IV: heart", "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
                "best of the unsupervised systems."),
-    "pyramid": ("Beyond the paper: contrasts in the coarse-to-fine network",
+    "pyramid": ("Beyond the paper: the coarse-to-fine network",
                 "Local correlation alone; with the paper's contrast of whole images; with contrast voxel by voxel; "
-                "with both; with similarity at the coarser levels. Mean ± standard deviation over the seeds, then the "
-                "mean of each seed."),
+                "with both; with similarity at the coarser levels; with three looks at each level; with the forces of "
+                "local correlation as an input; with both. Mean ± standard deviation over the seeds, then the mean of "
+                "each seed."),
 }
 METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
