@@ -36,7 +36,7 @@ class LossConfig:
 
     similarity: str = "mse"  # mse (equation 7) | ncc (correlation of the images) | lncc (local correlation)
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
-    window_voxels: int = 9  # of the local cross-correlation
+    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation; x, y, z
     regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
@@ -113,6 +113,7 @@ CHOICES = {
     "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
     "network.norm": ("batch", "instance", "none"),
 }
+ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or x, y, z
 POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_temperature", "training.steps",
             "training.batch_size", "training.learning_rate", "training.decay_every", "training.checkpoint_every",
             "training.decay_factor", "training.validate_every", "network.channels", "network.width",
@@ -121,7 +122,7 @@ POSITIVE = ("loss.sigma", "loss.window_voxels", "loss.temperature", "loss.voxel_
             "network.smoothing_voxels")
 NOT_NEGATIVE = ("data.spacing_mm", "data.margin_voxels", "loss.smooth", "loss.contrast", "loss.voxel_contrast",
                 "loss.coarse", "loss.folding", "loss.penalty", "augment.rotation_degrees", "training.seed",
-                "training.minutes", "network.field_level", "network.flat_levels")
+                "training.minutes", "network.field_level", "network.flat_levels", "network.force_window_voxels")
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -202,7 +203,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if name == "data.margin_voxels" and isinstance(value, int):  # one number for all three axes
+        if name in ONE_FOR_ALL_AXES and isinstance(value, int):
             value = (value,) * 3
         if not isinstance(value, list | tuple) or not value or (
                 kinds[-1] is not Ellipsis and len(value) != len(kinds)):
@@ -223,9 +224,9 @@ def _check_together(config: Config) -> None:
     if getattr(settings, "field_level", 0) > 0 and settings.field_level >= len(settings.channels):
         raise InputError(f"network.field_level is {settings.field_level}, network.channels has "
                          f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}")
-    if loss.window_voxels % 2 == 0:
-        raise InputError(f"loss.window_voxels is {loss.window_voxels}; expected an odd number, so that a window has a "
-                         "middle")
+    if any(n % 2 == 0 for n in loss.window_voxels):
+        raise InputError(f"loss.window_voxels is {list(loss.window_voxels)}; expected odd numbers, so that a window "
+                         "has a middle")
     if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
         raise InputError(f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
                          "use loss.regulariser = \"diffusion\" or network.probabilistic = true")

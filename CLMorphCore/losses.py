@@ -71,7 +71,7 @@ def correlation(fixed: Tensor, warped: Tensor) -> Tensor:
     return 1.0 - F.cosine_similarity(f - f.mean(1, keepdim=True), w - w.mean(1, keepdim=True), dim=1).mean()
 
 
-def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> Tensor:
+def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
     """1 − mean over windows of cov²(f, w) / (var f · var w): local normalised cross-correlation (Avants et al., 2008).
 
     Zero for images that agree up to a local gain and offset, one for unrelated ones. Windows without contrast in both
@@ -80,8 +80,8 @@ def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> 
     return 1.0 - local_correlation_map(fixed, warped, window_voxels).mean()
 
 
-def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int = 9) -> Tensor:
-    """cov²(f, w) / (var f · var w) in the cubic window around every voxel, (B, C, D, H, W), values in [0, 1]."""
+def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
+    """cov²(f, w) / (var f · var w) in the window (D, H, W) around every voxel: (B, C, D, H, W), values in [0, 1]."""
     f, w = fixed.float(), warped.float()
     mean_f, mean_w = box_mean(f, window_voxels), box_mean(w, window_voxels)
     cov = box_mean(f * w, window_voxels) - mean_f * mean_w

@@ -19,6 +19,7 @@ from .progress import Progress, silent
 from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
 
 SIMILARITIES = ("lncc", "mind")
+WINDOW = 5  # voxels: fine structures, as brains have them
 LEVELS = 3  # resolutions: the images', its half and its quarter
 SHORTEST_SIDE = 16  # voxels: an axis that would become shorter is not halved
 PATIENCE = 4  # steps are halved when so many of them
@@ -34,7 +35,7 @@ class Refinement:
 
     steps: int = 50  # at each resolution, at most
     similarity: str = "lncc"  # lncc | mind, for images of different contrast
-    window_voxels: int = 5  # of the local cross-correlation, in voxels of the images
+    window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: WINDOW
     step_voxels: float = 1.0  # largest displacement of a step
     momentum: float = 0.9  # share of the earlier steps that goes on
     smooth_step_voxels: float = 1.0  # standard deviation of K_step: how fluid the map is
@@ -120,7 +121,8 @@ class _Search:
         if settings.similarity == "mind":
             self.similarity, self.moving = Mind(mind(fixed)), mind(moving)
         else:
-            window = tuple(max(1, 2 * round((w - 1) / 2) + 1) for w in level.voxels_along(settings.window_voxels))
+            lengths = level.voxels_along(settings.window_voxels or WINDOW)
+            window = tuple(max(1, 2 * round((length - 1) / 2) + 1) for length in lengths)
             self.similarity, self.moving = LocalCorrelation(fixed, window), moving
 
     def climb(self, field: Tensor, tell: Callable[[float], None]) -> tuple[Tensor, int]:

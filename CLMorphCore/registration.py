@@ -121,13 +121,21 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         prediction, steps = model.network.match(*features), 0
     if refinement is not None:
         with watch.step("refinement"):
-            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement,
+            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, for_model(refinement, model),
                                         part(progress, 0.1, 0.95))
     with watch.step("network"):
         found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model, steps)
         progress("network", 1.0)
     found.duration_s.update(watch.seconds)
     return found
+
+
+def for_model(settings: Refinement, model: Model) -> Refinement:
+    """The settings with the window of the local correlation that the model was trained with, if with one."""
+    loss = model.config.loss
+    if settings.window_voxels is None and loss.similarity == "lncc":
+        return replace(settings, window_voxels=max(loss.window_voxels))
+    return settings
 
 
 def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.Image, to_fixed: sitk.Transform,

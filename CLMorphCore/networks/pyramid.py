@@ -25,7 +25,6 @@ from .blocks import Siamese, conv_block, field_head, full_precision, initialise,
 from .contract import Prediction, System
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
-FORCE_WINDOW = 5  # voxels, of the local correlation whose forces a level sees
 FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
 
 
@@ -40,7 +39,13 @@ class PyramidConfig:
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
-    forces: bool = False  # whether levels see in which direction local correlation rises
+    # x, y, z, of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
+    force_window_voxels: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def forces(self) -> bool:
+        """Whether levels see forces."""
+        return max(self.force_window_voxels) > 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Pyramid(Siamese):
     def __init__(self, config: PyramidConfig) -> None:
         if config.passes < 1:
             raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
+        if config.forces and any(n % 2 == 0 for n in config.force_window_voxels):
+            raise InputError(f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
+                             "numbers, so that a window has a middle, or 0 for no forces")
         super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
         self.config = config
         levels = config.channels[config.field_level :]
@@ -84,10 +92,10 @@ class Pyramid(Siamese):
     def match(self, fixed: Seen, moving: Seen) -> Prediction:
         shapes = [level.shape[2:] for level in fixed.levels]
         forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
-        finest, coarse = self.config.field_level, []
+        finest, window, coarse = self.config.field_level, self.config.force_window_voxels[::-1], []
         for index in range(len(shapes) - 1, finest - 1, -1):
             forward, backward = resize_field(forward, shapes[index]), resize_field(backward, shapes[index])
-            force = _Force(fixed.image, moving.image, shapes, index) if self.config.forces else None
+            force = _Force(fixed.image, moving.image, shapes, index, window) if self.config.forces else None
             for _ in range(self.config.passes):
                 warped = warp(moving.levels[index], forward, padding="border")
                 velocity = self.levels[index - finest](fixed.levels[index], warped, force and force(forward))
@@ -108,10 +116,11 @@ class _Force:
     """
 
     @torch.no_grad()
-    def __init__(self, fixed: Tensor, moving: Tensor, shapes: list[torch.Size], index: int) -> None:
+    def __init__(self, fixed: Tensor, moving: Tensor, shapes: list[torch.Size], index: int,
+                 window: tuple[int, ...]) -> None:
         self.shape, finer = shapes[index], shapes[max(index - 1, 0)]
         fixed, self.moving = (resize_image(image, finer) for image in (fixed, moving))
-        self.similarity = LocalCorrelation(fixed, FORCE_WINDOW)
+        self.similarity = LocalCorrelation(fixed, window)
         to_level = fixed.new_tensor([(n - 1) / max(m - 1, 1) for n, m in zip(finer, self.shape, strict=True)])
         self.gain = FORCE_GAIN * finer.numel() * len(fixed) * to_level.view(1, 3, 1, 1, 1)  # the similarity is a mean
 

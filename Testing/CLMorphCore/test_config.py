@@ -75,7 +75,7 @@ WRONG = {
     "network.channels=[8, -8]": "network.channels is .*; expected a number above zero",
     "network.field_level=4": "network.field_level is 4, network.channels has 4 levels; expected at most 3",
     "loss.smooth=-0.5": "loss.smooth is -0.5; expected zero or more",
-    "loss.window_voxels=8": "loss.window_voxels is 8; expected an odd number",
+    "loss.window_voxels=8": r"loss.window_voxels is \[8, 8, 8\]; expected odd numbers",
     "loss.symmetric=true": "loss.symmetric needs a network with an inverse",
     "network.probabilistic=false": "regulariser kl needs a probabilistic network",
     "training.batch_size=1": "at least 2 pairs in a batch, training.batch_size is 1; raise it or set loss.contrast = 0",

@@ -138,7 +138,9 @@ def test_a_bundle_from_before_a_setting_was_there_answers_as_it_did(tmp_path):
     config = from_dict({"network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "embedding": 8}})
     network = build(config.network.name, config.network.settings)
     tree = to_dict(config)
-    tree["network"] = {k: v for k, v in tree["network"].items() if k not in ("passes", "forces")}  # as of version 1.0
+    for setting in ("passes", "force_window_voxels"):  # which version 1.0 did not have
+        del tree["network"][setting]
+    tree["loss"]["window_voxels"] = 9
     checkpoint.save(tmp_path / "weights.safetensors", network.state_dict(), {"config": tree, "step": 1})
     found, images = load_model(tmp_path).network, torch.randn(2, 1, 1, 16, 16, 16).unbind()
     torch.testing.assert_close(found(*images).displacement, network.eval()(*images).displacement)

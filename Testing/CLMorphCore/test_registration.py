@@ -14,7 +14,7 @@ from CLMorphCore.models import affine_model, load_model
 from CLMorphCore.networks import Prediction, RegistrationNetwork
 from CLMorphCore.phantom import make_phantom
 from CLMorphCore.refinement import Refinement
-from CLMorphCore.registration import fine_size, register
+from CLMorphCore.registration import fine_size, for_model, register
 from CLMorphCore.spatial import integrate, taper
 
 
@@ -194,3 +194,13 @@ def test_a_refinement_looks_as_finely_as_the_image_is_stored(spacing_mm, size):
     assert fine_size(Grid((80, 96, 88), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image) == size
     huge = fine_size(Grid((160, 160, 160), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image)
     assert np.prod(huge) < 1.02 * 10_000_000 and min(huge) >= 159
+
+
+def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(tiny_model):
+    model = load_model(tiny_model)
+    loss = replace(model.config.loss, similarity="lncc", window_voxels=(15, 15, 5))
+    trained = replace(model, config=replace(model.config, loss=loss))
+    assert for_model(Refinement(), trained).window_voxels == 15
+    assert for_model(Refinement(window_voxels=7), trained).window_voxels == 7
+    assert for_model(Refinement(), replace(model, config=replace(model.config, loss=replace(loss, similarity="mse")))
+                     ).window_voxels is None

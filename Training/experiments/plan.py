@@ -48,8 +48,8 @@ PYRAMID_ABLATION: dict[str, Overrides] = {
     "lncc+image+voxel": {"loss": {"voxel_contrast": 0.02}},
     "lncc+coarse": {"loss": {"contrast": 0.0, "coarse": 0.5}},
     "lncc+passes": {"loss": {"contrast": 0.0}, "network": {"passes": 3}},
-    "lncc+forces": {"loss": {"contrast": 0.0}, "network": {"forces": True}},
-    "lncc+passes+forces": {"loss": {"contrast": 0.0}, "network": {"passes": 3, "forces": True}},
+    "lncc+forces": {"loss": {"contrast": 0.0}, "network": {"force_window_voxels": 5}},
+    "lncc+passes+forces": {"loss": {"contrast": 0.0}, "network": {"passes": 3, "force_window_voxels": 5}},
 }
 
 

@@ -24,7 +24,7 @@ VARIANTS = {
     "clmorph-pyramid": ("clmorph-pyramid", SMALL),
     "clmorph-pyramid at half resolution": ("clmorph-pyramid", SMALL | {"field_level": 1}),
     "clmorph-pyramid for thick slices": ("clmorph-pyramid", SMALL | {"flat_levels": 1}),
-    "clmorph-pyramid for use": ("clmorph-pyramid", SMALL | {"field_level": 1, "passes": 2, "forces": True}),
+    "clmorph-pyramid for use": ("clmorph-pyramid", SMALL | {"field_level": 1, "passes": 2, "force_window_voxels": 5}),
     "voxelmorph": ("voxelmorph", UNET | {"decoder": [8, 8, 8, 4]}),
     "voxelmorph for thick slices": ("voxelmorph", UNET | {"decoder": [8, 8, 4], "flat_levels": 1, "field_level": 1}),
     "faim": ("faim", {"channels": [4, 8, 8]}),

@@ -26,8 +26,9 @@ def test_starts_near_the_identity():
     assert small()(images(0), images(1)).displacement.abs().max() < 0.01
 
 
-@pytest.mark.parametrize(("changes", "limit"), [({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2),
-                                                ({"field_level": 1, "passes": 2, "forces": True}, 0.2)])
+@pytest.mark.parametrize(("changes", "limit"), [
+    ({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2),
+    ({"field_level": 1, "passes": 2, "force_window_voxels": (5, 5, 5)}, 0.2)])
 def test_the_inverse_undoes_the_displacement(changes, limit):
     network = small(**changes)
     for name, parameter in network.named_parameters():
@@ -62,7 +63,7 @@ def test_a_second_pass_goes_on_from_the_first():
 
 @pytest.mark.parametrize("changes", [{}, {"field_level": 1}, {"flat_levels": 1}])
 def test_a_level_sees_in_which_direction_local_correlation_rises(changes):
-    network, seen = small(forces=True, **changes), []
+    network, seen = small(force_window_voxels=(5, 5, 5), **changes), []
     for level in network.levels:
         level.register_forward_pre_hook(lambda level, inputs: seen.append(inputs[2]))
     moving = images(0)
@@ -74,7 +75,7 @@ def test_a_level_sees_in_which_direction_local_correlation_rises(changes):
 
 
 def test_a_second_pass_sees_what_the_first_has_left():
-    network, seen = small(field_level=2, passes=2, forces=True), []
+    network, seen = small(field_level=2, passes=2, force_window_voxels=(5, 5, 5)), []
     torch.nn.init.constant_(network.levels[0].head.bias, 0.3)
     network.levels[0].register_forward_pre_hook(lambda level, inputs: seen.append(inputs[2]))
     network(images(0), images(1))
@@ -83,9 +84,14 @@ def test_a_second_pass_sees_what_the_first_has_left():
 
 def test_weights_from_before_there_were_forces_still_fit():
     state = small().state_dict()
-    small(forces=False).load_state_dict(state)
+    small().load_state_dict(state)
     with pytest.raises(RuntimeError, match=r"body\.0\.0\.weight"):
-        small(forces=True).load_state_dict(state)
+        small(force_window_voxels=(5, 5, 5)).load_state_dict(state)
+
+
+def test_a_window_without_a_middle_is_refused():
+    with pytest.raises(InputError, match=r"network\.force_window_voxels is \[5, 5, 4\]; expected odd numbers"):
+        small(force_window_voxels=(5, 5, 4))
 
 
 def test_no_pass_at_all_is_refused():
