@@ -92,7 +92,7 @@ def _conv(inputs: int, outputs: int, *, kernel: int = 3, stride: int | tuple[int
 
 
 SYSTEM = System(FaimConfig, Faim, {
-    "loss": {"similarity": "lncc", "window_voxels": (9, 9, 9), "regulariser": "diffusion", "smooth": 1.0, "folding": 10.0,
-             "contrast": 0.0},
+    "loss": {"similarity": "lncc", "window_voxels": (9, 9, 9), "regulariser": "diffusion", "smooth": 1.0,
+             "folding": 10.0, "contrast": 0.0},
     "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
 })

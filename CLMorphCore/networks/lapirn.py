@@ -165,7 +165,7 @@ def _half(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 SYSTEM = System(LapIRNConfig, LapIRN, {
-    "loss": {"similarity": "lncc", "window_voxels": (7, 7, 7), "regulariser": "diffusion", "smooth": 1.0, "contrast": 0.0,
-             "coarse": 1.0},
+    "loss": {"similarity": "lncc", "window_voxels": (7, 7, 7), "regulariser": "diffusion", "smooth": 1.0,
+             "contrast": 0.0, "coarse": 1.0},
     "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
 })

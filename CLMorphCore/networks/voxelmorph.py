@@ -45,6 +45,7 @@ class VoxelMorph(RegistrationNetwork):
 
 
 SYSTEM = System(VoxelMorphConfig, VoxelMorph, {
-    "loss": {"similarity": "lncc", "window_voxels": (9, 9, 9), "regulariser": "diffusion", "smooth": 1.0, "contrast": 0.0},
+    "loss": {"similarity": "lncc", "window_voxels": (9, 9, 9), "regulariser": "diffusion", "smooth": 1.0,
+             "contrast": 0.0},
     "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
 })
