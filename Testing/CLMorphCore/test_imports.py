@@ -10,8 +10,9 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 ALLOWED = {
     "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"},
     "progress": {"errors"}, "devices": {"errors"},
-    "spatial": set(), "losses": {"errors", "spatial"}, "refinement": {"losses", "progress", "spatial"},
-    "networks": {"errors", "losses", "spatial"}, "config": {"errors", "networks"},
+    "spatial": set(), "losses": {"errors", "spatial"}, "gradients": {"losses", "spatial"},
+    "refinement": {"gradients", "losses", "progress", "spatial"},
+    "networks": {"errors", "gradients", "losses", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"},
     "objective": {"batches", "config", "contrast", "losses", "networks", "spatial"},
     "contrast": {"losses"}, "checkpoint": {"errors", "files"},
@@ -23,7 +24,8 @@ ALLOWED = {
 }
 THIRD_PARTY = {
     "errors": set(), "files": set(), "itk_files": {"SimpleITK", "numpy"}, "cli": set(),
-    "spatial": {"torch"}, "losses": {"torch"}, "refinement": {"torch"}, "networks": {"torch"}, "config": set(),
+    "spatial": {"torch"}, "losses": {"torch"}, "gradients": {"torch"}, "refinement": {"torch"}, "networks": {"torch"},
+    "config": set(),
     "augmentation": {"torch"}, "contrast": {"torch"}, "checkpoint": {"torch", "safetensors"},
     "geometry": {"torch", "SimpleITK", "numpy"}, "preprocessing": {"torch", "SimpleITK", "numpy"},
     "alignment": {"SimpleITK", "numpy"}, "metrics": {"SimpleITK", "numpy"}, "reports": {"SimpleITK", "numpy"},
