@@ -1,8 +1,9 @@
 """Fitting and measuring the quality score: ``python -m Training.quality fit|measure --model M --data manifest.csv``.
 
-``fit`` writes MODEL/quality.toml from the subjects of the splits train and validation, and prints how it does on each
-of them left out. ``measure`` prints how the fit that is there does on a split: Spearman's correlation of expected and
-true Dice over structures and subjects, and how many of deliberately spoilt cases are flagged (Training/spoil.py).
+``fit`` writes MODEL/quality.toml from the subjects of the splits train and validation, each as it is and as it might
+have been scanned, and prints how it does on each of them left out. ``measure`` prints how the fit that is there does on
+a split: Spearman's correlation of expected and true Dice over structures and subjects, and how many of deliberately
+spoilt cases are flagged (Training/spoil.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from CLMorphCore.registration import Registration, register
 from CLMorphCore.trust.evidence import Evidence, evidence
 from CLMorphCore.trust.quality import Quality, fit, read_quality, write_quality
 from CLMorphCore.trust.uncertainty import second_opinions
-from Training.spoil import SPOILERS, Case, failed_affine, wrong_organ
+from Training.spoil import SPOILERS, Case, as_scanned, failed_affine, wrong_organ
 
 GENUINE = "genuine"
 
@@ -61,14 +62,17 @@ def look(model: Model, case: Case, subject: str, kind: str, *, labelled: bool) -
 
 def genuine_and_spoilt(model: Model, subject: Subject, others: Sequence[Path], seed: int, *,
                        spoil: bool) -> Iterator[Seen]:
-    """The subject as it is and, with ``spoil``, in every spoilt way; ``others`` are images of other organs."""
+    """The subject as it is, as it might have been scanned and, with ``spoil``, in every spoilt way.
+
+    ``others`` are images of other organs.
+    """
     image, labels = read_subject(subject)
-    case = Case(image, labels if labels is not None else image)
+    case, random = Case(image, labels if labels is not None else image), np.random.default_rng(seed)
     seen, registration = look(model, case, subject.name, GENUINE, labelled=labels is not None)
     yield seen
+    yield look(model, as_scanned(case, random), subject.name, GENUINE, labelled=labels is not None)[0]
     if not spoil or registration is None:
         return
-    random = np.random.default_rng(seed)
     cases = {name: spoiler(case, random) for name, spoiler in SPOILERS.items()}
     cases["failed affine"] = failed_affine(case, random, registration.affine)
     if others:
@@ -92,7 +96,7 @@ def correlation(pairs: Sequence[tuple[Quality, Seen]]) -> float:
 def figures(pairs: Sequence[tuple[Quality, Seen]]) -> dict[str, float]:
     """Correlation, mean error, false alarms and the share of each kind of spoilt case that is flagged."""
     labelled = [(q, s) for q, s in pairs if s.kind == GENUINE and s.dice is not None]
-    table = {"subjects": len(labelled), "spearman": correlation(labelled)}
+    table = {"subjects": len({s.subject for _, s in labelled}), "spearman": correlation(labelled)}
     table["mean_error"] = float(np.mean([np.nanmean(list(q.expected_dice(s.evidence).values())) - np.nanmean(s.dice)
                                          for q, s in labelled]))
     for kind in sorted({s.kind for _, s in pairs}, key=lambda k: k != GENUINE):

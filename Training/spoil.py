@@ -1,4 +1,7 @@
-"""Ways to spoil a case, for measuring whether it is noticed: each takes and returns a case, with a random generator."""
+"""Ways to spoil a case, for measuring whether it is noticed, and one that spoils nothing and must not be noticed.
+
+Each takes and returns a case, with a random generator.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,27 @@ class Case:
 
 Spoiler = Callable[[Case, np.random.Generator], Case]
 
+TILT_DEGREES = (20.0, 10.0, 10.0)  # of a patient about x, y, z, at most: heads nod more than they turn
+SIZE, PROPORTION = 0.12, 0.04  # of the logarithm of lengths, at most: of all axes together, of each
+GRAIN = 0.04  # standard deviation of the noise in the foreground, of the range of intensities, at most
+
+
+def as_scanned(case: Case, random: np.random.Generator) -> Case:
+    """Nothing is spoilt: the scan tilted, of another size and somewhat noisier, as if nobody had prepared it.
+
+    Data sets for training are often aligned with a template and resampled, which makes their poses alike and their
+    voxels smooth; what is unusual among them is usual in a hospital. Only the header changes, so labels stay exact.
+    """
+    angles = np.deg2rad(TILT_DEGREES) * random.uniform(-1, 1, 3)
+    turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), *angles.tolist())
+    stretch = np.exp(random.uniform(-SIZE, SIZE) + random.uniform(-PROPORTION, PROPORTION, 3))
+    matrix = np.array(turn.GetMatrix()).reshape(3, 3)
+    voxels, noisy = (sitk.GetArrayViewFromImage(image)
+                     for image in (case.image, _noisy(case.image, random.uniform(0.0, GRAIN), random)))
+    empty = voxels == voxels.min()  # what was masked stays so
+    image = _placed(np.where(empty, voxels, noisy), case.image)
+    return replace(case, image=_turned(image, matrix, stretch), labels=_turned(case.labels, matrix, stretch))
+
 
 def wrong_header(case: Case, random: np.random.Generator) -> Case:
     """The header names other axes: two of them exchanged, or front and back, or top and bottom."""
@@ -42,10 +66,7 @@ def half_cut_off(case: Case, random: np.random.Generator) -> Case:
 
 def strong_noise(case: Case, random: np.random.Generator) -> Case:
     """Gaussian noise whose standard deviation is half of the range from the 1st to the 99th percentile."""
-    values = sitk.GetArrayFromImage(case.image).astype(np.float32)
-    low, high = np.percentile(values, (1, 99))
-    noisy = values + random.normal(0.0, 0.5 * (high - low), values.shape).astype(np.float32)
-    return replace(case, image=_placed(noisy, case.image))
+    return replace(case, image=_noisy(case.image, 0.5, random))
 
 
 def failed_affine(case: Case, random: np.random.Generator, found: sitk.Transform | None = None) -> Case:
@@ -77,15 +98,22 @@ SPOILERS: dict[str, Spoiler] = {"wrong header": wrong_header, "half cut off": ha
                                 "strong noise": strong_noise}
 
 
-def _turned(image: sitk.Image, turn: np.ndarray) -> sitk.Image:
-    """The image about its centre under another direction matrix: turn · R."""
+def _noisy(image: sitk.Image, share: float, random: np.random.Generator) -> sitk.Image:
+    """Gaussian noise whose standard deviation is that share of the range from the 1st to the 99th percentile."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    low, high = np.percentile(values, (1, 99))
+    return _placed(values + random.normal(0.0, share * (high - low), values.shape).astype(np.float32), image)
+
+
+def _turned(image: sitk.Image, turn: np.ndarray, stretch: np.ndarray | float = 1.0) -> sitk.Image:
+    """The image about its centre under another direction matrix, turn · R, its spacing times ``stretch``."""
     turned = sitk.Image(image)
     grid = Grid.of(image)
     centre = grid.corners_mm().mean(axis=0)
-    matrix = turn @ np.array(grid.direction).reshape(3, 3)
+    matrix, spacing = turn @ np.array(grid.direction).reshape(3, 3), np.array(grid.spacing_mm) * stretch
     turned.SetDirection(matrix.ravel().tolist())
-    middle = (np.array(grid.size) - 1) / 2 * np.array(grid.spacing_mm)
-    turned.SetOrigin((centre - matrix @ middle).tolist())
+    turned.SetSpacing(spacing.tolist())
+    turned.SetOrigin((centre - matrix @ ((np.array(grid.size) - 1) / 2 * spacing)).tolist())
     return turned
 
 

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from Training.spoil import SPOILERS, Case, failed_affine, half_cut_off, strong_noise, wrong_header, wrong_organ
+from Training.spoil import (
+    GRAIN,
+    SPOILERS,
+    TILT_DEGREES,
+    Case,
+    as_scanned,
+    failed_affine,
+    half_cut_off,
+    strong_noise,
+    wrong_header,
+    wrong_organ,
+)
 
 
 @pytest.fixture
@@ -75,3 +86,20 @@ def test_another_organ_has_no_labels(case):
     other = sitk.Image([8, 9, 10], sitk.sitkInt16)
     spoilt = wrong_organ(case, other)
     assert spoilt.labels.GetSize() == other.GetSize() and array(spoilt.labels).sum() == 0
+
+
+def test_as_scanned_moves_the_patient_and_spoils_nothing(case):
+    for seed in range(6):
+        moved = as_scanned(case, random(seed))
+        assert moved.image.GetDirection() == moved.labels.GetDirection() != case.image.GetDirection()
+        assert moved.image.GetSpacing() == moved.labels.GetSpacing()
+        stretch = np.log(np.array(moved.image.GetSpacing()) / case.image.GetSpacing())
+        assert 0 < abs(stretch).max() < 0.17 and np.ptp(stretch) < 0.09
+        turn = np.array(moved.image.GetDirection()).reshape(3, 3)
+        assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) < np.linalg.norm(TILT_DEGREES) + 1
+        middle = [(n - 1) / 2 for n in case.image.GetSize()]
+        np.testing.assert_allclose(moved.image.TransformContinuousIndexToPhysicalPoint(middle),
+                                   case.image.TransformContinuousIndexToPhysicalPoint(middle), atol=1e-6)
+        noise, empty = array(moved.image) - array(case.image), array(case.image) == 0
+        assert (array(moved.labels) == array(case.labels)).all() and not noise[empty].any()
+        assert 0 < noise[~empty].std() < 1.1 * GRAIN * np.ptp(array(case.image))
