@@ -26,7 +26,7 @@ class Case:
 Spoiler = Callable[[Case, np.random.Generator], Case]
 
 TILT_DEGREES = (20.0, 10.0, 10.0)  # of a patient about x, y, z, at most: heads nod more than they turn
-SIZE, PROPORTION = 0.12, 0.04  # of the logarithm of lengths, at most: of all axes together, of each
+SIZE, PROPORTION = 0.12, 0.08  # of the logarithm of lengths, at most: of all axes together, of each
 GRAIN = 0.04  # standard deviation of the noise in the foreground, of the range of intensities, at most
 
 
@@ -43,7 +43,7 @@ def as_scanned(case: Case, random: np.random.Generator) -> Case:
     voxels, noisy = (sitk.GetArrayViewFromImage(image)
                      for image in (case.image, _noisy(case.image, random.uniform(0.0, GRAIN), random)))
     empty = voxels == voxels.min()  # what was masked stays so
-    image = _placed(np.where(empty, voxels, noisy), case.image)
+    image = _placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), case.image)
     return replace(case, image=_turned(image, matrix, stretch), labels=_turned(case.labels, matrix, stretch))
 
 
