@@ -34,13 +34,13 @@ def as_scanned(case: Case, random: np.random.Generator) -> Case:
     """Nothing is spoilt: the scan tilted, of another size and somewhat noisier, as if nobody had prepared it.
 
     Data sets for training are often aligned with a template and resampled, which makes their poses alike and their
-    voxels smooth; what is unusual among them is usual in a hospital. Only the header changes, so labels stay exact.
+    voxels smooth; what is unusual among them is usual in a hospital. Nothing is resampled, so labels stay exact.
     """
     angles = np.deg2rad(TILT_DEGREES) * random.uniform(-1, 1, 3)
     turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), *angles.tolist())
     stretch = np.exp(random.uniform(-SIZE, SIZE) + random.uniform(-PROPORTION, PROPORTION, 3))
     matrix = np.array(turn.GetMatrix()).reshape(3, 3)
-    voxels, noisy = (sitk.GetArrayViewFromImage(image)
+    voxels, noisy = (sitk.GetArrayFromImage(image)
                      for image in (case.image, _noisy(case.image, random.uniform(0.0, GRAIN), random)))
     empty = voxels == voxels.min()  # what was masked stays so
     image = _placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), case.image)
