@@ -26,7 +26,7 @@ from .models import Atlas, Model, Structure
 from .networks import Prediction
 from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement
-from .registration import Pair, Registration, affine_pair, for_model, refined, registration_of
+from .registration import Pair, Registration, affine_pair, refined, registration_of
 from .spatial import warp
 
 METHODS = ("majority", "similarity", "staple")
@@ -156,7 +156,7 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
             if refinement is not None:
                 with watch.step("refinement"):
                     prediction, steps = refined(prediction, pairs[n], image, atlases.atlases[n].image, to_scan,
-                                                for_model(refinement, model), at)
+                                                refinement, model, at)
             with watch.step("network"):
                 if place == 0:
                     registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model, steps)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .losses import box_mean
-from .spatial import derivative
+from .spatial import box_mean, derivative
 
 
 class LocalCorrelation:

@@ -121,7 +121,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         prediction, steps = model.network.match(*features), 0
     if refinement is not None:
         with watch.step("refinement"):
-            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, for_model(refinement, model),
+            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement, model,
                                         part(progress, 0.1, 0.95))
     with watch.step("network"):
         found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model, steps)
@@ -139,7 +139,7 @@ def for_model(settings: Refinement, model: Model) -> Refinement:
 
 
 def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.Image, to_fixed: sitk.Transform,
-            settings: Refinement, progress: Progress = silent) -> tuple[Prediction, int]:
+            settings: Refinement, model: Model, progress: Progress = silent) -> tuple[Prediction, int]:
     """The network's answer after refinement on the images themselves, and the steps that took.
 
     The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
@@ -150,7 +150,8 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
                          "--refine away, or choose another model")
     grid = pair.grid.between_its_corners(fine_size(pair.grid, moving))
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
-    found = refine(*images, prediction.displacement, settings, spacing_mm=grid.spacing_mm[::-1], progress=progress)
+    found = refine(*images, prediction.displacement, for_model(settings, model), spacing_mm=grid.spacing_mm[::-1],
+                   progress=progress)
     displacement = resize_field(found.displacement, pair.grid.shape)
     inverse = None if prediction.inverse is None else resize_field(invert(displacement), grid.shape)
     return replace(prediction, displacement=displacement, inverse=inverse), found.steps

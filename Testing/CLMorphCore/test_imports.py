@@ -10,7 +10,7 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 ALLOWED = {
     "errors": set(), "files": {"errors"}, "itk_files": {"errors", "files"},
     "progress": {"errors"}, "devices": {"errors"},
-    "spatial": set(), "losses": {"errors", "spatial"}, "gradients": {"losses", "spatial"},
+    "spatial": set(), "losses": {"errors", "spatial"}, "gradients": {"spatial"},
     "refinement": {"gradients", "losses", "progress", "spatial"},
     "networks": {"errors", "gradients", "losses", "spatial"}, "config": {"errors", "networks"},
     "augmentation": {"config", "spatial"},
