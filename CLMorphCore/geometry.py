@@ -13,6 +13,9 @@ from torch import Tensor
 
 from .errors import InputError
 
+CORNERS = tuple(product((0, 1), repeat=3))  # of a cell between eight voxels, (z, y, x)
+POINTS_AT_ONCE = 1_000_000  # of a grid whose labels are looked up
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -40,6 +43,12 @@ class Grid:
         """A grid of another size (x, y, z) with the same centre, spacing and direction."""
         shift = self.to_mm() @ ((np.array(self.size) - np.array(size)) / 2)
         return Grid(tuple(size), self.spacing_mm, tuple((np.array(self.origin_mm) + shift).tolist()), self.direction)
+
+    def part(self, slices: Sequence[slice]) -> Grid:
+        """The grid of ``array[slices]``, slices (z, y, x) with both ends, of an array on this grid."""
+        first, size = zip(*[(s.start, s.stop - s.start) for s in slices[::-1]], strict=True)
+        origin = np.array(self.origin_mm) + self.to_mm() @ np.array(first)
+        return Grid(size, self.spacing_mm, tuple(origin.tolist()), self.direction)
 
     def between_its_corners(self, size: Sequence[int]) -> Grid:
         """A grid of another size (x, y, z) whose corner voxels have the same centres."""
@@ -152,19 +161,55 @@ def resample(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = N
 def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -> sitk.Image:
     """argmaxₖ Σᵢ wᵢ [labelᵢ = k]: at T(p) the label of the largest trilinear weight; zero outside of ``labels``.
 
-    Smoother borders than the nearest neighbour's, which shows the steps of the atlas' voxels.
+    Smoother borders than the nearest neighbour's, which shows the steps of the atlas' voxels. Of equal weights the
+    smallest label wins, as with ITK's own interpolator, which takes as many times as long as there are labels.
     """
     nearest = resample(labels, grid, transform, labels=True)
-    inside = np.argwhere(sitk.GetArrayViewFromImage(nearest))
+    values = sitk.GetArrayFromImage(nearest)
+    inside = np.argwhere(values)
     if not len(inside):
         return nearest
-    # Only where there are labels: everywhere else the answer is zero, and this interpolation is slow.
-    start = np.maximum(inside.min(axis=0)[::-1] - 2, 0).tolist()
-    stop = np.minimum(inside.max(axis=0)[::-1] + 3, grid.size).tolist()
-    size = tuple(high - low for low, high in zip(start, stop, strict=True))
-    part = Grid(size, grid.spacing_mm, nearest.TransformIndexToPhysicalPoint(start), grid.direction)
-    smooth = _resampler(part, transform, sitk.sitkLabelLinear).Execute(labels)
-    return sitk.Paste(nearest, smooth, size, (0, 0, 0), start)
+    # Only where there are labels, slab by slab, so that the points of a large scan need no memory of their own.
+    start, stop = np.maximum(inside.min(axis=0) - 2, 0), np.minimum(inside.max(axis=0) + 3, values.shape)
+    thickness = max(1, POINTS_AT_ONCE // int(np.prod(stop[1:] - start[1:])))
+    stored = sitk.GetArrayViewFromImage(labels)
+    for low in range(start[0], stop[0], thickness):
+        slab = tuple(slice(*map(int, ends)) for ends in zip(
+            (low, *start[1:]), (min(low + thickness, stop[0]), *stop[1:]), strict=True))
+        where = _voxels_at(Grid.of(labels), grid.part(slab), transform)
+        values[slab] = _largest_weight(stored, where).reshape(values[slab].shape)
+    return _placed(sitk.GetImageFromArray(values), grid)
+
+
+def _voxels_at(image: Grid, points: Grid, transform: sitk.Transform) -> np.ndarray:
+    """(N, 3): the continuous voxel (z, y, x) of ``image`` at T(p) for the voxel centres p of ``points``."""
+    moved = sitk.GetArrayFromImage(sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, points.size, points.origin_mm, points.spacing_mm, points.direction))
+    index = np.stack(np.meshgrid(*map(np.arange, points.shape), indexing="ij"), axis=-1)[..., ::-1]
+    mm = moved + index @ points.to_mm().T + (np.array(points.origin_mm) - np.array(image.origin_mm))
+    return (mm.reshape(-1, 3) @ np.linalg.inv(image.to_mm()).T)[:, ::-1]
+
+
+def _largest_weight(labels: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N,): the label with the largest trilinear weight at continuous voxels (N, 3); zero from half a voxel outside."""
+    inside = ((where >= -0.5) & (where <= np.array(labels.shape) - 0.5)).all(axis=1)
+    labels = np.pad(labels, 1, mode="edge")  # the outer half of a voxel has no neighbours but itself
+    cells = [labels[tuple(slice(s, n - 1 + s) for s, n in zip(step, labels.shape, strict=True))] for step in CORNERS]
+    mixed = np.logical_or.reduce([cell != cells[0] for cell in cells[1:]])
+    lower = np.floor(where[inside])
+    place = tuple(lower.astype(np.intp).T + 1)
+    answer = labels[place]
+    several = np.flatnonzero(mixed[place])  # labels to choose from; that is at borders only
+    far = (where[inside][several] - lower[several]).T
+    corners = np.stack([cell[tuple(axis[several] for axis in place)] for cell in cells])
+    weights = np.stack([np.prod([f if s else 1 - f for s, f in zip(step, far, strict=True)], axis=0)
+                        for step in CORNERS])
+    votes = np.stack([np.where(corners == corner, weights, 0).sum(axis=0) for corner in corners])
+    # Equal but for rounding, as on a grid at half a voxel: the order of the corners must not decide.
+    answer[several] = np.where(votes > votes.max(axis=0) - 1e-9, corners, corners.max(axis=0)).min(axis=0)
+    found = np.zeros(len(where), labels.dtype)
+    found[inside] = answer
+    return found
 
 
 def _resampler(grid: Grid, transform: sitk.Transform | None, interpolator: int) -> sitk.ResampleImageFilter:

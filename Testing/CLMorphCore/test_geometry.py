@@ -118,6 +118,30 @@ def test_a_label_goes_to_where_its_trilinear_weight_is_largest(grid):
     assert (found == np.argmax(weights, axis=0))[inner][clear[inner]].all()
 
 
+@pytest.mark.parametrize("points_at_once", [300, 1_000_000])
+def test_labels_are_resampled_as_itk_does_it(grid, points_at_once, monkeypatch):
+    """Through a deformation and an affine, out of the image on some sides, onto a finer grid of another direction."""
+    monkeypatch.setattr("CLMorphCore.geometry.POINTS_AT_ONCE", points_at_once)
+    labels = sitk.Cast(to_image((smooth(1, grid) * 3).round().abs() + (smooth(1, grid, 1) > 0), grid), sitk.sitkInt16)
+    turned = sitk.Euler3DTransform(labels.TransformContinuousIndexToPhysicalPoint((9.5, 11.5, 13.5)), 0.1, -0.2, 0.05)
+    transform = chain(displacement_transform(0.5 * smooth(3, grid).float(), grid), turned)
+    finer = GRIDS["oblique, left-handed"].between_its_corners((31, 23, 37))
+    for points in (grid, grid.about_its_centre((26, 30, 20)), finer):
+        ours = resample_labels(labels, points, transform)
+        itk = sitk.Resample(labels, points.size, transform, sitk.sitkLabelLinear, points.origin_mm, points.spacing_mm,
+                            points.direction, 0, sitk.sitkInt16)
+        assert Grid.of(ours) == Grid.of(itk) and ours.GetPixelID() == itk.GetPixelID()
+        different = sitk.GetArrayFromImage(ours) != sitk.GetArrayFromImage(itk)
+        assert different.mean() < 1e-4  # equal weights but for rounding
+
+
+def test_of_labels_with_equal_weight_the_smallest_wins():
+    line = np.array([5, 2, 0, 0, 7], np.uint8)
+    labels = sitk.GetImageFromArray(np.broadcast_to(line, (3, 3, 5)).copy())
+    found = resample_labels(labels, Grid.of(labels), sitk.TranslationTransform(3, (0.5, 0.0, 0.0)))
+    assert sitk.GetArrayFromImage(found)[1, 1].tolist() == [2, 0, 0, 0, 7]
+
+
 def test_labels_that_lie_elsewhere_leave_an_empty_image():
     labels = sitk.Cast(to_image(smooth(1, GRIDS["LPS"]).float(), GRIDS["LPS"]) > 0, sitk.sitkUInt8)
     away = resample_labels(labels, GRIDS["LPS"], sitk.TranslationTransform(3, (500.0, 0.0, 0.0)))
