@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,11 +108,16 @@ def figures(pairs: Sequence[tuple[Quality, Seen]]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in table.items()}
 
 
+def fitted(atlas: str, seen: Iterable[Seen]) -> Quality:
+    """The fit to cases: the genuine ones with their Dice, and the spoilt ones."""
+    there = [s for s in seen if s.evidence is not None]
+    return fit(atlas, [(s.evidence, s.dice) for s in there if s.kind == GENUINE],
+               [s.evidence for s in there if s.kind != GENUINE])
+
+
 def left_out(atlas: str, seen: Sequence[Seen]) -> list[tuple[Quality, Seen]]:
-    """Each case with the fit to all genuine cases of other subjects."""
-    genuine = [s for s in seen if s.kind == GENUINE and s.evidence is not None]
-    fits = {name: fit(atlas, [(s.evidence, s.dice) for s in genuine if s.subject != name])
-            for name in {s.subject for s in seen}}
+    """Each case with the fit to all cases of other subjects."""
+    fits = {name: fitted(atlas, (s for s in seen if s.subject != name)) for name in {s.subject for s in seen}}
     return [(fits[s.subject], s) for s in seen]
 
 
@@ -131,8 +136,7 @@ def main() -> None:
         print(f"{n + 1}/{len(subjects)} {subject.name}", flush=True)
     atlas = model.atlases[0].name
     if options.verb == "fit":
-        genuine = [(s.evidence, s.dice) for s in seen if s.kind == GENUINE and s.evidence is not None]
-        write_quality(options.output or model.folder / "quality.toml", fit(atlas, genuine))
+        write_quality(options.output or model.folder / "quality.toml", fitted(atlas, seen))
         pairs = left_out(atlas, seen)
     else:
         quality = read_quality(model.folder)

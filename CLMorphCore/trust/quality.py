@@ -24,6 +24,8 @@ LEAST_DICE = 0.02  # logits end here and at 1 minus this
 PENALTY = 1.0  # of the ridge, times the number of rows
 LEAST_SPREAD = 0.02  # of a check: one that is all but constant among good cases must not decide alone
 FALSE_ALARMS = 0.05
+MARGIN = 2.0  # the limit's: good scans from elsewhere look less like the training's than those look like one another
+FLAGGED = 0.95  # share of the spoilt cases of the fit that stay beyond the limit whatever the margin
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -35,7 +37,7 @@ class Quality:
     centres   its mean evidence there
     scale     spread of each feature about the centres, and
     weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
-    checks, spread, limit   mean and standard deviation of the case's checks, and the oddness that FALSE_ALARMS exceed
+    checks, spread, limit   mean and standard deviation of the case's checks, and the distance above which it is odd
     """
 
     atlas: str
@@ -70,11 +72,11 @@ class Quality:
         return np.maximum(0.0, (np.array(self.checks) - found.case) / np.hypot(self.spread, LEAST_SPREAD))
 
 
-def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]]) -> Quality:
+def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], spoilt: Sequence[Evidence] = ()) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
-    Cases without labels serve for the checks only. The limit is the (1 − FALSE_ALARMS) quantile of the oddness of each
-    case under the checks of the others.
+    Cases without labels serve for the checks only. The limit is what FALSE_ALARMS of the cases exceed, each under the
+    checks of the others, times MARGIN, or times less where FLAGGED of ``spoilt`` would else not exceed it.
     """
     labelled = [(found, dice) for found, dice in cases if dice is not None]
     values = labelled[0][0].values
@@ -92,14 +94,18 @@ def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]]) -> Qual
                       {values[n]: tuple(centres[n].tolist()) for n in seen}, tuple(scale.tolist()),
                       tuple(weights.tolist()), tuple(checks.mean(axis=0).tolist()), tuple(checks.std(axis=0).tolist()),
                       1.0)
-    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks))
+    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks, spoilt))
 
 
-def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray) -> float:
+def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, spoilt: Sequence[Evidence]) -> float:
     others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
     odd = [replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).oddness(one)
            for one, rest in zip(found, others, strict=True)]
-    return float(np.quantile(odd, 1 - FALSE_ALARMS, method="higher"))
+    least = float(np.quantile(odd, 1 - FALSE_ALARMS, method="higher"))
+    if not spoilt:
+        return least
+    bad = float(np.quantile([quality.oddness(one) for one in spoilt], 1 - FLAGGED, method="lower"))
+    return min(max(least, 0.99 * bad), MARGIN * least)
 
 
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:

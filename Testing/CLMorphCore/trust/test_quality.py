@@ -60,6 +60,20 @@ def test_one_in_twenty_good_cases_and_every_bad_one_is_odd(quality):
         assert quality.oddness(found) > 1 and quality.oddest(found) == "overlap"
 
 
+def test_the_limit_leaves_room_for_other_scanners_but_spoilt_cases_beyond_it():
+    cases, far, near = made_up(6), [c for c, _ in made_up(7, 40)], [c for c, _ in made_up(8, 40)]
+    for one in far:
+        one.case[0] -= 3.0
+    for one in near:
+        one.case[0] -= 0.75
+    strict = fit("average", cases)
+    assert fit("average", cases, far).limit == pytest.approx(2 * strict.limit)
+    between = fit("average", cases, near)
+    assert strict.limit < between.limit < 2 * strict.limit
+    assert np.mean([between.oddness(one) > 1 for one in near]) >= 0.95
+    assert fit("average", cases, [found for found, _ in cases]).limit == strict.limit  # no better than good ones
+
+
 def test_missing_structures_and_cases_without_labels_are_no_obstacle():
     cases = made_up(4)
     for _, dice in cases:
