@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import foreground_box, grid_over, resample, without_frame
+from .geometry import Grid, foreground_box, grid_over, resample, without_frame
 from .itk_files import read_transform
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
@@ -45,6 +45,24 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
     affine.SetTranslation(rigid.GetTranslation())
     best = _optimise(fixed, moving, affine, AFFINE, step)[0]
     return sitk.AffineTransform(best.GetMatrix(), best.GetTranslation(), best.GetCenter())
+
+
+def centred(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
+    """A: the translation fixed → moving (LPS, mm) that lays the centres of the two grids on each other."""
+    here, there = (Grid.of(image).corners_mm().mean(axis=0) for image in (fixed, moving))
+    translation = sitk.AffineTransform(3)
+    translation.SetTranslation((there - here).tolist())
+    return translation
+
+
+def closest_similarity(points: np.ndarray, targets: np.ndarray) -> sitk.AffineTransform:
+    """argmin Σ |s R p + t − q|² over scale s, rotation R and t, for points p, targets q (N, 3) in mm (Umeyama 1991)."""
+    centre, goal = points.mean(axis=0), targets.mean(axis=0)
+    left, stretch, right = np.linalg.svd((targets - goal).T @ (points - centre))
+    proper = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    scale = float((stretch * proper).sum() / np.square(points - centre).sum())
+    return sitk.AffineTransform((scale * (left * proper) @ right).ravel().tolist(), (goal - centre).tolist(),
+                                centre.tolist())
 
 
 def read_affine(path: str | Path) -> sitk.Transform:

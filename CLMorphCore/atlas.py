@@ -9,15 +9,15 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .alignment import align
 from .data import Subject, choose, read_subject
 from .errors import InputError
 from .geometry import Grid, chain, resample, resample_labels, to_image, to_tensor
 from .models import Atlas, Model, Structure, default_structures, label_values
 from .preprocessing import normalise
 from .progress import Progress, part, silent
-from .registration import register
+from .registration import first_alignment, register
 
+AFFINE_ROUNDS = 2
 TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
 # Of one voter; divided by √voters. 0.6 for nine brains was best among 0 to 1.6 on the brain recipe's validation
 # subjects, and none for 180 hippocampi on theirs.
@@ -26,39 +26,40 @@ VOTE_SMOOTHING_VOXELS = 1.8
 
 def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, rounds: int = 3,
                 structures: Sequence[Structure] | None = None, typical: bool = False, name: str = "average",
-                progress: Progress = silent) -> Atlas:
+                margin_mm: float | None = None, progress: Progress = silent) -> Atlas:
     """An atlas from the train split: the average of all images and the vote of all labels, each warped once.
 
     Without a model the subjects are aligned affinely only (a reference to train on); with one, ``rounds`` rounds of
     registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
-    average is the atlas, as in the paper. Raises InputError without labelled subjects.
+    average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them. Raises
+    InputError without labelled subjects.
     """
     train, images, labels = _read(subjects, structures, part(progress, 0.0, 0.05))
     template, maps = _template(images, model, rounds, part(progress, 0.05, 0.95))
     progress("labels", 0.95)
     if typical:
         best = max(range(len(images)), key=lambda n: _agreement(template, images[n], maps[n]) if labels[n] else -2.0)
-        return _atlas(train[best].name, images[best], labels[best], structures)
+        return _atlas(train[best].name, *_cut(images[best], labels[best], margin_mm), structures)
     votes = [resample(of, Grid.of(template), to, labels=True)
              for of, to in zip(labels, maps, strict=True) if of is not None]
     voted = vote(votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
-    return _atlas(name, template, voted, structures)
+    return _atlas(name, *_cut(template, voted, margin_mm), structures)
 
 
-def build_each(subjects: Sequence[Subject], *, reference: sitk.Image | None = None,
+def build_each(subjects: Sequence[Subject], *, reference: sitk.Image | None = None, model: Model | None = None,
                structures: Sequence[Structure] | None = None, progress: Progress = silent) -> list[Atlas]:
     """Every labelled subject of the train split as an atlas of its own, all affinely on one grid: for label fusion.
 
-    The grid is that of ``reference``, a model's atlas for instance, or else of the subjects' affine average. Raises
-    InputError without labelled subjects.
+    The grid is that of ``reference``, a model's atlas for instance, or else of the subjects' affine average. They are
+    aligned as ``model`` wants it. Raises InputError without labelled subjects.
     """
     train, images, labels = _read([s for s in subjects if s.labels is not None], structures,
                                  part(progress, 0.0, 0.05))
     if reference is None:
-        reference, maps = _template(images, None, 0, part(progress, 0.05, 0.95))
+        reference, maps = _template(images, model, 0, part(progress, 0.05, 0.95))
     else:
-        maps = [_to_subject(reference, image, None, part(progress, 0.05, 0.95), 0, n / len(images))
+        maps = [_to_subject(reference, image, model, part(progress, 0.05, 0.95), 0, n / len(images))
                 for n, image in enumerate(images)]
     progress("labels", 0.95)
     grid = Grid.of(reference)
@@ -87,13 +88,13 @@ def _read(subjects: Sequence[Subject], structures: Sequence[Structure] | None,
 
 def _template(images: Sequence[sitk.Image], model: Model | None, rounds: int,
               progress: Progress) -> tuple[sitk.Image, list[sitk.Transform]]:
-    """The average image, and the maps from it to every image, after two affine rounds and ``rounds`` of the model."""
-    passes = 2 + (rounds if model is not None else 0)
+    """The average image, and the maps from it to every image: AFFINE_ROUNDS, then ``rounds`` of the model."""
+    passes = AFFINE_ROUNDS + (rounds if model is not None else 0)
     template = _scaled(images[0])
     maps: list[sitk.Transform] = []
     for index in range(passes):
         step = part(progress, index / passes, (index + 1) / passes)
-        found = [_to_subject(template, image, model if index >= 2 else None, step, index, n / len(images))
+        found = [_to_subject(template, image, model, step, index, n / len(images))
                  for n, image in enumerate(images)]
         maps = _centred(found, Grid.of(template))
         template = _average(images, maps, Grid.of(template))
@@ -135,10 +136,10 @@ def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) ->
 
 def _to_subject(template: sitk.Image, image: sitk.Image, model: Model | None, progress: Progress, index: int,
                 fraction: float) -> sitk.Transform:
-    """The map template → subject: affine, or with the model's deformation."""
+    """The map template → subject: affine in the first rounds, then with the model's deformation if there is one."""
     progress(f"round {index + 1}", fraction)
-    if model is None:
-        return align(template, image, step=lambda: progress(f"round {index + 1}", fraction))
+    if model is None or index < AFFINE_ROUNDS:
+        return first_alignment(template, image, model, step=lambda: progress(f"round {index + 1}", fraction))
     # The subject is the moving image here, so the network's grid must still be the template's: fixed and moving swap
     # through the inverse, which the network gives exactly.
     registration = register(image, template, model)
@@ -200,6 +201,18 @@ def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transfo
     warped = _on_grid(image, affine, Grid.of(template)).flatten()
     target = normalise(to_tensor(template)).flatten()
     return float(torch.corrcoef(torch.stack([warped, target]))[0, 1])
+
+
+def _cut(image: sitk.Image, labels: sitk.Image, margin_mm: float | None) -> tuple[sitk.Image, sitk.Image]:
+    """Both within the labels' box and ``margin_mm`` around it, rounded up to voxels; None leaves them whole."""
+    if margin_mm is None:
+        return image, labels
+    index = np.argwhere(sitk.GetArrayViewFromImage(labels))[:, ::-1]
+    margin = np.ceil(margin_mm / np.array(labels.GetSpacing()) - 1e-6).astype(int)
+    first = np.maximum(index.min(axis=0) - margin, 0)
+    size = np.minimum(index.max(axis=0) + margin + 1, labels.GetSize()) - first
+    cut = [sitk.RegionOfInterest(whole, size.tolist(), first.tolist()) for whole in (image, labels)]
+    return cut[0], cut[1]
 
 
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:

@@ -192,6 +192,8 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
                         help="rounds of registration to the average (default: 3)")
     parser.add_argument("--typical", action="store_true",
                         help="the subject most similar to the average instead of the average (the paper's way)")
+    parser.add_argument("--margin", type=_above_zero, metavar="MM",
+                        help="cut the atlas to its labels and so much around them, for organs in a wide field of view")
     parser.add_argument("--each", action="store_true", help="every labelled subject as an atlas of its own in a folder "
                         "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion")
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")

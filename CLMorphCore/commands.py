@@ -143,14 +143,14 @@ def _build_atlas(options: Namespace, reporter: Reporter) -> None:
     structures = read_structures(options.label_names) if options.label_names else None
     if options.each:
         reference = model.atlases[0].image if model is not None and model.atlases else None
-        atlases = build_each(subjects, reference=reference, structures=structures, progress=reporter)
+        atlases = build_each(subjects, reference=reference, model=model, structures=structures, progress=reporter)
         with folder_written_whole(options.output) as folder:
             for atlas in atlases:
                 save_atlas(folder / atlas.name, atlas)
         _done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
         return
     atlas = build_atlas(subjects, model=model, rounds=options.rounds, structures=structures, typical=options.typical,
-                        name=options.output.name, progress=reporter)
+                        margin_mm=options.margin, name=options.output.name, progress=reporter)
     save_atlas(options.output, atlas)
     _done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")
 

@@ -23,7 +23,8 @@ class DataConfig:
 
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z; 0: as the reference's
     margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
-    affine: bool = True  # align every scan with the reference first; false where they are aligned already
+    affine: bool = True  # align every scan with the reference first; false where they are aligned already, as the
+    # scans of one patient are: pairs of a group lie as they are, those of different groups with their centres together
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 
@@ -101,6 +102,11 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def by_centres(self) -> bool:
+        """Whether images of different groups had their centres together in training, and nothing else."""
+        return not self.data.affine and self.training.moving in ("group", "mixed")
 
 
 CHOICES = {

@@ -137,7 +137,7 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
         raise InputError(f"unknown fusion {method!r}{did_you_mean(method, METHODS)}")
     watch, grid = Stopwatch(), Grid.of(image)
     with watch.step("affine"):
-        affine, to_scan = affine_pair(image, atlases.reference, affine, lambda: progress("affine", 0.0))
+        affine, to_scan = affine_pair(image, atlases.reference, affine, model, lambda: progress("affine", 0.0))
     with watch.step("network"):
         progress("network", 0.3)
         fixed = network_input(image, atlases.grid, to_scan).to(model.device)

@@ -231,6 +231,12 @@ def displacement_transform(displacement: Tensor, grid: Grid) -> sitk.Displacemen
     return sitk.DisplacementFieldTransform(field)
 
 
+def linear_parts(transform: sitk.Transform) -> tuple[np.ndarray, np.ndarray]:
+    """M (3, 3) and t (3,) of any linear transform p ↦ Mp + t, in mm."""
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    return np.stack([transform.TransformPoint(axis) for axis in np.eye(3).tolist()], axis=1) - offset[:, None], offset
+
+
 def chain(*transforms: sitk.Transform) -> sitk.CompositeTransform:
     """T = first ∘ second ∘ … (the last one is applied first), flat, so that ITK can write it."""
     flat: list[sitk.Transform] = []

@@ -13,10 +13,10 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .alignment import align
+from .alignment import align, centred, closest_similarity
 from .data import network_grid, network_input
 from .errors import InputError
-from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
+from .geometry import Grid, chain, displacement_transform, linear_parts, resample, resample_labels, to_image
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
@@ -26,6 +26,8 @@ from .refinement import Refinement, refine
 from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
 
 MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
+MORE_LOOKS = 2  # of hearts of other patients: Dice rises from 0.56 to 0.60 and 0.63, then slower
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -102,23 +104,31 @@ class Registration:
 
 @torch.inference_mode()
 def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sitk.Transform | None = None,
-             refinement: Refinement | None = None, progress: Progress = silent) -> Registration:
+             moving_labels: sitk.Image | None = None, refinement: Refinement | None = None,
+             progress: Progress = silent) -> Registration:
     """Registers ``moving`` to ``fixed`` with the model's network, whose answer is then refined on this pair, or not.
 
     ``affine`` maps fixed to moving and takes the place of the built-in alignment. The network works in the moving
-    image's space, on a grid of the spacing it was trained with.
+    image's space, on a grid of the spacing it was trained with. Where the built-in alignment is by centres alone,
+    ``moving_labels`` say what is to lie right: the network then looks MORE_LOOKS times again, each time after the
+    similarity transform that brings them nearest to where it put them.
     """
     watch = Stopwatch()
+    again = MORE_LOOKS if affine is None and moving_labels is not None and model.config.by_centres else 0
     with watch.step("affine"):
-        affine, to_fixed = affine_pair(fixed, moving, affine, lambda: progress("affine", 0.0))
+        affine, to_fixed = affine_pair(fixed, moving, affine, model, lambda: progress("affine", 0.0))
     with watch.step("network"):
         progress("network", 0.05 if refinement else 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-        images = [network_input(*image).to(model.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
-        features = tuple(model.network.features_of(image) for image in images)
-        pair = Pair(grid, *images, features)
-        prediction, steps = model.network.match(*features), 0
+        of_moving = network_input(moving, grid).to(model.device)
+        features_of_moving = model.network.features_of(of_moving)
+        of_fixed, features, prediction = _look(fixed, grid, to_fixed, features_of_moving, model)
+        for _ in range(again if prediction.inverse is not None else 0):
+            to_fixed = _after(to_fixed, _similarity_of(prediction, grid, moving_labels))
+            of_fixed, features, prediction = _look(fixed, grid, to_fixed, features_of_moving, model)
+            affine = to_fixed.GetInverse()
+        pair, steps = Pair(grid, of_fixed, of_moving, (features, features_of_moving)), 0
     if refinement is not None:
         with watch.step("refinement"):
             prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement, model,
@@ -128,6 +138,30 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
         progress("network", 1.0)
     found.duration_s.update(watch.seconds)
     return found
+
+
+def _look(fixed: sitk.Image, grid: Grid, to_fixed: sitk.Transform, features_of_moving: Any,
+          model: Model) -> tuple[Tensor, Any, Prediction]:
+    """The fixed image on the network's grid, its features, and the network's answer."""
+    of_fixed = network_input(fixed, grid, to_fixed).to(model.device)
+    features = model.network.features_of(of_fixed)
+    return of_fixed, features, model.network.match(features, features_of_moving)
+
+
+def _similarity_of(prediction: Prediction, grid: Grid, labels: sitk.Image) -> sitk.AffineTransform:
+    """The similarity transform nearest to the inverse deformation over the labelled voxels; both in moving's space."""
+    inside = sitk.GetArrayViewFromImage(resample(labels, grid, labels=True)) > 0
+    inverse = resize_field(prediction.inverse, grid.shape)[0].double().cpu().numpy()
+    voxels = np.argwhere(inside)
+    points, targets = (at[:, ::-1] @ grid.to_mm().T + np.array(grid.origin_mm)
+                       for at in (voxels, voxels + inverse[:, inside].T))
+    return closest_similarity(points, targets)
+
+
+def _after(first: sitk.Transform, second: sitk.AffineTransform) -> sitk.AffineTransform:
+    """first ∘ second of two linear transforms as one."""
+    matrix, offset = linear_parts(sitk.CompositeTransform([first, second]))
+    return sitk.AffineTransform(matrix.ravel().tolist(), offset.tolist())
 
 
 def for_model(settings: Refinement, model: Model) -> Refinement:
@@ -169,7 +203,13 @@ def fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
     return tuple(2 * round((max(n, w * share) + 1) / 2) - 1 for n, w in zip(grid.size, wanted, strict=True))
 
 
-def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None,
+def first_alignment(fixed: sitk.Image, moving: sitk.Image, model: Model | None = None, *,
+                    step: Callable[[], None] = lambda: None) -> sitk.AffineTransform:
+    """A: fixed → moving, LPS, mm, as the model saw its pairs in training: affinely aligned, or by their centres."""
+    return centred(fixed, moving) if model is not None and model.config.by_centres else align(fixed, moving, step=step)
+
+
+def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None, model: Model,
                 step: Callable[[], None] = lambda: None) -> tuple[sitk.Transform, sitk.Transform]:
     """A and A⁻¹: the affine fixed → moving, ``affine`` where it is given, and its inverse.
 
@@ -177,7 +217,7 @@ def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | 
     """
     step()
     # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
-    to_fixed = affine.GetInverse() if affine is not None else align(moving, fixed, step=step)
+    to_fixed = affine.GetInverse() if affine is not None else first_alignment(moving, fixed, model, step=step)
     corners = np.array([fixed.TransformPhysicalPointToContinuousIndex(to_fixed.TransformPoint(point))
                         for point in Grid.of(moving).corners_mm().tolist()])
     if (corners.max(axis=0) < -0.5).any() or (corners.min(axis=0) > np.array(fixed.GetSize()) - 0.5).any():

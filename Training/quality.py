@@ -49,7 +49,7 @@ def look(model: Model, case: Case, subject: str, kind: str, *, labelled: bool) -
     atlas = model.atlases[0]
     values = [s.value for s in atlas.structures]
     try:
-        registration = register(case.image, atlas.image, model, affine=case.affine)
+        registration = register(case.image, atlas.image, model, affine=case.affine, moving_labels=atlas.labels)
         found = evidence(registration, atlas.labels, values, second_opinions(model, registration))
     except InputError:  # said in words, so it cannot be missed
         return Seen(subject, kind, None, None), None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import resample, to_tensor
+from ..geometry import linear_parts, resample, to_tensor
 from ..losses import local_correlation_map
 from ..registration import Registration
 from ..spatial import warp
@@ -105,7 +105,7 @@ def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor,
     pair = registration.pair
     fixed, moving = pair.fixed, warp(pair.moving, registration.displacement)
     foreground, atlas = fixed > fixed.min(), moving > pair.moving.min() + 0.1
-    matrix = _matrix(registration.affine)
+    matrix, _ = linear_parts(registration.affine)
     left, stretch, right = np.linalg.svd(matrix)
     turn = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
     checks = {
@@ -121,12 +121,6 @@ def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor,
         "inside": within[atlas].mean().item(),
     }
     return np.array([checks[name] for name in CHECKS])
-
-
-def _matrix(linear: sitk.Transform) -> np.ndarray:
-    """The 3×3 part of any linear transform."""
-    offset = np.array(linear.TransformPoint((0.0, 0.0, 0.0)))
-    return np.stack([linear.TransformPoint(axis) for axis in np.eye(3).tolist()], axis=1) - offset[:, None]
 
 
 def _facing(fixed: Tensor, moving: Tensor) -> float:

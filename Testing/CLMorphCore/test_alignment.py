@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from CLMorphCore.alignment import align, read_affine
+from CLMorphCore.alignment import align, centred, closest_similarity, read_affine
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid, resample
 
@@ -138,3 +140,28 @@ def test_refuses_what_is_no_invertible_linear_transform(tmp_path):
     for name, reason in bad_transforms(tmp_path).items():
         with pytest.raises(InputError, match=reason):
             read_affine(tmp_path / name)
+
+
+def test_centres_are_laid_together_whatever_the_directions(atlas):
+    turned = sitk.DICOMOrient(atlas.image, "PIR")
+    turned.SetSpacing([2 * s for s in turned.GetSpacing()])
+    here, there = (Grid.of(image).corners_mm().mean(axis=0) for image in (atlas.image, turned))
+    np.testing.assert_allclose(centred(atlas.image, turned).TransformPoint(here.tolist()), there, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.5, 2.0), st.floats(-3.0, 3.0))
+def test_the_closest_similarity_is_the_one_that_made_the_points(seed, scale, angle):
+    random = np.random.default_rng(seed)
+    truth = sitk.Similarity3DTransform(scale, random.normal(size=3).tolist(), angle,
+                                       random.normal(0, 30, 3).tolist(), random.normal(0, 20, 3).tolist())
+    points = random.normal(0, 15, (40, 3))
+    targets = np.array([truth.TransformPoint(p) for p in points.tolist()])
+    found = closest_similarity(points, targets + random.normal(0, 1e-7, targets.shape))
+    np.testing.assert_allclose([found.TransformPoint(p) for p in points.tolist()], targets, atol=1e-4)
+
+
+def test_the_closest_similarity_does_not_mirror():
+    points = np.random.default_rng(0).normal(0, 15, (40, 3))
+    found = closest_similarity(points, points * (-1, 1, 1))
+    assert np.linalg.det(np.array(found.GetMatrix()).reshape(3, 3)) > 0

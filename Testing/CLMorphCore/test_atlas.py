@@ -88,11 +88,24 @@ def test_the_typical_subject_is_one_of_the_labelled(subjects):
     assert np.array_equal(sitk.GetArrayViewFromImage(built.image), sitk.GetArrayViewFromImage(same))
 
 
+def test_an_atlas_is_cut_to_its_labels_and_a_margin(subjects):
+    whole, cut = (build_atlas(subjects[:3], typical=True, margin_mm=margin) for margin in (None, 5.0))
+    inside = sitk.GetArrayFromImage(cut.labels)
+    assert (inside > 0).sum() == (sitk.GetArrayFromImage(whole.labels) > 0).sum()
+    for axis, spacing in enumerate(cut.labels.GetSpacing()[::-1]):
+        where = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+        wide = np.ceil(5.0 / spacing)
+        assert where[0] <= wide and inside.shape[axis] - 1 - where[-1] <= wide
+    assert np.prod(cut.image.GetSize()) < np.prod(whole.image.GetSize())
+    there = sitk.Resample(whole.image, cut.image, sitk.Transform(), sitk.sitkNearestNeighbor)
+    assert np.array_equal(sitk.GetArrayFromImage(there), sitk.GetArrayFromImage(cut.image))
+
+
 def test_names_are_taken_from_the_table_and_must_be_complete(subjects, monkeypatch):
     names = tuple(Structure(v, f"Part {v}", "#112233") for v in (1, 2, 3, 8))
     built = build_atlas(subjects[:2], structures=names)
     assert [s.name for s in built.structures] == ["Part 1", "Part 2", "Part 3"]
-    monkeypatch.setattr("CLMorphCore.atlas.align", lambda *_, **__: pytest.fail("aligned first"))
+    monkeypatch.setattr("CLMorphCore.atlas.first_alignment", lambda *_, **__: pytest.fail("aligned first"))
     for build in (build_atlas, build_each):
         with pytest.raises(InputError, match=r"the labels \[3\] have no name; add them"):
             build(subjects[:2], structures=names[:2])

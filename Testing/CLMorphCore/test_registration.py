@@ -34,6 +34,15 @@ class KnownField(RegistrationNetwork):
         return Prediction(integrate(velocity), integrate(-velocity))
 
 
+class KnownShift(KnownField):
+    """A network that moves everything by three voxels along z, whatever it is shown."""
+
+    def forward(self, fixed, moving):
+        shift = torch.zeros(1, 3, *fixed.shape[2:])
+        shift[:, 0] = 3.0
+        return Prediction(shift, -shift)
+
+
 @pytest.fixture(scope="module")
 def model(tiny_model):
     return replace(load_model(tiny_model), network=KnownField())
@@ -204,3 +213,34 @@ def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(t
     assert for_model(Refinement(window_voxels=7), trained).window_voxels == 7
     assert for_model(Refinement(), replace(model, config=replace(model.config, loss=replace(loss, similarity="mse")))
                      ).window_voxels is None
+
+
+@pytest.fixture(scope="module")
+def by_centres(tiny_model):
+    """A model that was trained on patients whose images had their centres together."""
+    model = replace(load_model(tiny_model), network=KnownShift())
+    return replace(model, config=replace(model.config, data=replace(model.config.data, affine=False),
+                                         training=replace(model.config.training, moving="mixed")))
+
+
+def shift_mm(found, centre):
+    return np.subtract(found.transform.TransformPoint(centre.tolist()), centre)
+
+
+def test_a_model_trained_by_centres_lays_the_centres_together(by_centres, atlas):
+    far, centre = sitk.Image(atlas.image), Grid.of(atlas.image).corners_mm().mean(axis=0)
+    far.SetOrigin(np.add(far.GetOrigin(), (40.0, -300.0, 7.0)).tolist())
+    found = register(far, atlas.image, by_centres)
+    along_z = 3.0 * found.pair.grid.spacing_mm[2]
+    shift = shift_mm(found, np.add(centre, (40.0, -300.0, 7.0)))
+    np.testing.assert_allclose(shift, (-40.0, 300.0, along_z - 7.0), atol=1e-6)
+
+
+def test_it_looks_again_from_where_it_put_the_labels(by_centres, atlas):
+    centre = Grid.of(atlas.image).corners_mm().mean(axis=0)
+    once, thrice, given = (shift_mm(register(atlas.image, atlas.image, by_centres, **more), centre)
+                           for more in ({}, {"moving_labels": atlas.labels},
+                                        {"moving_labels": atlas.labels, "affine": sitk.AffineTransform(3)}))
+    assert once[2] > 1
+    np.testing.assert_allclose(thrice, 3 * once, atol=1e-3)
+    np.testing.assert_allclose(given, once, atol=1e-6)  # an affine that is given is kept
