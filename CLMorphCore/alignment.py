@@ -48,21 +48,24 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
 
 
 def centred(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
-    """A: the translation fixed → moving (LPS, mm) that lays the centres of the two grids on each other."""
+    """A: fixed → moving (LPS, mm) that lays the two grids on each other, centre on centre and axis on axis.
+
+    A rotation, never a mirror: where one grid is left-handed, its slices are taken in the other order.
+    """
+    axes = [np.array(image.GetDirection()).reshape(3, 3) for image in (fixed, moving)]
+    hand = np.diag([1.0, 1.0, np.sign(np.linalg.det(axes[0]) * np.linalg.det(axes[1]))])
     here, there = (Grid.of(image).corners_mm().mean(axis=0) for image in (fixed, moving))
-    translation = sitk.AffineTransform(3)
-    translation.SetTranslation((there - here).tolist())
-    return translation
+    return sitk.AffineTransform((axes[1] @ hand @ axes[0].T).ravel().tolist(), (there - here).tolist(), here.tolist())
 
 
-def closest_similarity(points: np.ndarray, targets: np.ndarray) -> sitk.AffineTransform:
-    """argmin Σ |s R p + t − q|² over scale s, rotation R and t, for points p, targets q (N, 3) in mm (Umeyama 1991)."""
+def closest_similarity(points: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """argmin Σ |M p + t − q|² over M = s R, a scaled rotation, and t, for points p, targets q (N, d) (Umeyama 1991)."""
     centre, goal = points.mean(axis=0), targets.mean(axis=0)
     left, stretch, right = np.linalg.svd((targets - goal).T @ (points - centre))
-    proper = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    scale = float((stretch * proper).sum() / np.square(points - centre).sum())
-    return sitk.AffineTransform((scale * (left * proper) @ right).ravel().tolist(), (goal - centre).tolist(),
-                                centre.tolist())
+    proper = np.ones(len(centre))
+    proper[-1] = np.sign(np.linalg.det(left @ right))
+    matrix = (stretch * proper).sum() / np.square(points - centre).sum() * (left * proper) @ right
+    return matrix, goal - matrix @ centre
 
 
 def read_affine(path: str | Path) -> sitk.Transform:

@@ -29,7 +29,7 @@ from CLMorphCore.registration import Registration, register
 from CLMorphCore.trust.evidence import Evidence, evidence
 from CLMorphCore.trust.quality import Quality, fit, read_quality, write_quality
 from CLMorphCore.trust.uncertainty import second_opinions
-from Training.spoil import SPOILERS, Case, as_scanned, failed_affine, wrong_organ
+from Training.spoil import SPOILERS, Case, as_scanned, failed_affine, wrong_header, wrong_organ
 
 GENUINE = "genuine"
 
@@ -73,7 +73,9 @@ def genuine_and_spoilt(model: Model, subject: Subject, others: Sequence[Path], s
     yield look(model, as_scanned(case, random), subject.name, GENUINE, labelled=labels is not None)[0]
     if not spoil or registration is None:
         return
-    cases = {name: spoiler(case, random) for name, spoiler in SPOILERS.items()}
+    # Where axis is laid on axis, whatever the header calls them, a wrong one spoils nothing.
+    cases = {name: spoiler(case, random) for name, spoiler in SPOILERS.items()
+             if not (model.config.by_centres and spoiler is wrong_header)}
     cases["failed affine"] = failed_affine(case, random, registration.affine)
     if others:
         cases["wrong organ"] = wrong_organ(case, read_image(others[int(random.integers(len(others)))]))

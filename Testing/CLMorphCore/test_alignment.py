@@ -142,11 +142,19 @@ def test_refuses_what_is_no_invertible_linear_transform(tmp_path):
             read_affine(tmp_path / name)
 
 
-def test_centres_are_laid_together_whatever_the_directions(atlas):
-    turned = sitk.DICOMOrient(atlas.image, "PIR")
-    turned.SetSpacing([2 * s for s in turned.GetSpacing()])
-    here, there = (Grid.of(image).corners_mm().mean(axis=0) for image in (atlas.image, turned))
-    np.testing.assert_allclose(centred(atlas.image, turned).TransformPoint(here.tolist()), there, atol=1e-9)
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_two_stacks_are_laid_on_each_other_by_centre_and_axes_without_a_mirror(atlas, left_handed):
+    oblique = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.4, -0.7, 1.1)
+    axes = np.array(oblique.GetMatrix()).reshape(3, 3) * (1, 1, -1 if left_handed else 1)
+    scan = sitk.Image(atlas.image)
+    scan.SetDirection(axes.ravel().tolist())
+    scan.SetOrigin((70.0, -20.0, 400.0))
+    found, (x, y, z) = centred(scan, atlas.image), scan.GetSize()
+    for index in ((x // 2, y // 3, z // 4), (1, 2, 3)):
+        same = (index[0], index[1], z - 1 - index[2] if left_handed else index[2])
+        np.testing.assert_allclose(found.TransformPoint(scan.TransformIndexToPhysicalPoint(index)),
+                                   atlas.image.TransformIndexToPhysicalPoint(same), atol=1e-9)
+    assert np.linalg.det(np.array(found.GetMatrix()).reshape(3, 3)) == pytest.approx(1)
 
 
 @settings(deadline=None, max_examples=30)
@@ -157,11 +165,11 @@ def test_the_closest_similarity_is_the_one_that_made_the_points(seed, scale, ang
                                        random.normal(0, 30, 3).tolist(), random.normal(0, 20, 3).tolist())
     points = random.normal(0, 15, (40, 3))
     targets = np.array([truth.TransformPoint(p) for p in points.tolist()])
-    found = closest_similarity(points, targets + random.normal(0, 1e-7, targets.shape))
-    np.testing.assert_allclose([found.TransformPoint(p) for p in points.tolist()], targets, atol=1e-4)
+    matrix, shift = closest_similarity(points, targets + random.normal(0, 1e-7, targets.shape))
+    np.testing.assert_allclose(points @ matrix.T + shift, targets, atol=1e-4)
 
 
-def test_the_closest_similarity_does_not_mirror():
-    points = np.random.default_rng(0).normal(0, 15, (40, 3))
-    found = closest_similarity(points, points * (-1, 1, 1))
-    assert np.linalg.det(np.array(found.GetMatrix()).reshape(3, 3)) > 0
+@pytest.mark.parametrize("mirror", [(-1, 1, 1), (-1, 1)])
+def test_the_closest_similarity_does_not_mirror(mirror):
+    points = np.random.default_rng(0).normal(0, 15, (40, len(mirror)))
+    assert np.linalg.det(closest_similarity(points, points * mirror)[0]) > 0

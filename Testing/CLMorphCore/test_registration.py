@@ -35,11 +35,11 @@ class KnownField(RegistrationNetwork):
 
 
 class KnownShift(KnownField):
-    """A network that moves everything by three voxels along z, whatever it is shown."""
+    """A network that moves everything by three voxels along z and y, whatever it is shown."""
 
     def forward(self, fixed, moving):
         shift = torch.zeros(1, 3, *fixed.shape[2:])
-        shift[:, 0] = 3.0
+        shift[:, :2] = 3.0
         return Prediction(shift, -shift)
 
 
@@ -231,16 +231,17 @@ def test_a_model_trained_by_centres_lays_the_centres_together(by_centres, atlas)
     far, centre = sitk.Image(atlas.image), Grid.of(atlas.image).corners_mm().mean(axis=0)
     far.SetOrigin(np.add(far.GetOrigin(), (40.0, -300.0, 7.0)).tolist())
     found = register(far, atlas.image, by_centres)
-    along_z = 3.0 * found.pair.grid.spacing_mm[2]
+    _, along_y, along_z = 3.0 * np.array(found.pair.grid.spacing_mm)
     shift = shift_mm(found, np.add(centre, (40.0, -300.0, 7.0)))
-    np.testing.assert_allclose(shift, (-40.0, 300.0, along_z - 7.0), atol=1e-6)
+    np.testing.assert_allclose(shift, (-40.0, 300.0 + along_y, along_z - 7.0), atol=1e-6)
 
 
-def test_it_looks_again_from_where_it_put_the_labels(by_centres, atlas):
+def test_it_looks_again_from_where_it_put_the_labels_in_their_slices(by_centres, atlas):
     centre = Grid.of(atlas.image).corners_mm().mean(axis=0)
     once, thrice, given = (shift_mm(register(atlas.image, atlas.image, by_centres, **more), centre)
                            for more in ({}, {"moving_labels": atlas.labels},
                                         {"moving_labels": atlas.labels, "affine": sitk.AffineTransform(3)}))
-    assert once[2] > 1
-    np.testing.assert_allclose(thrice, 3 * once, atol=1e-3)
+    assert min(once[1:]) > 1
+    axes = np.array(atlas.labels.GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(thrice, once + 2 * axes @ ((1, 1, 0) * (axes.T @ once)), atol=1e-3)
     np.testing.assert_allclose(given, once, atol=1e-6)  # an affine that is given is kept
