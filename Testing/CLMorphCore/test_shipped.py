@@ -40,8 +40,8 @@ def found(model, phantom):
     return segment(phantom.image, model)
 
 
-def test_both_models_ship():
-    assert {"hippocampus", "brain"} <= set(bundled_models())
+def test_three_models_ship():
+    assert {"hippocampus", "brain", "heart"} <= set(bundled_models())
 
 
 def test_finds_the_structures_of_a_made_up_subject(found, phantom):
@@ -76,6 +76,16 @@ def test_a_cropped_scan_gets_the_same_labels(model, found, phantom):
     cropped = sitk.RegionOfInterest(phantom.image, [n - 2 for n in phantom.image.GetSize()], [1, 1, 1])
     labels = segment(cropped, model).labels
     assert mean_dice(found.labels, labels) > 0.97
+
+
+def test_a_heart_is_found_wherever_the_scanner_put_it():
+    model = load_model("heart")
+    phantom = make_phantom(model.atlases[0], seed=11)
+    elsewhere = sitk.Image(phantom.image)
+    elsewhere.SetOrigin(np.add(elsewhere.GetOrigin(), (150.0, -80.0, 300.0)).tolist())
+    found = segment(elsewhere, model).labels
+    found.SetOrigin(phantom.labels.GetOrigin())
+    assert mean_dice(found, phantom.labels) > 0.8
 
 
 @pytest.mark.skipif(DATA is None, reason="no real data: set CLMORPH_DATA")

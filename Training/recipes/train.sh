@@ -16,7 +16,8 @@ clmorph train "$recipe/config.toml" --data "$manifest" -o "$work/run" \
     --set "data.reference=$work/affine/image.nii.gz" "${resume[@]}"
 # 3. the atlas: mean shape, voted labels
 model=$work/run/model
-clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/average" "${names[@]}"
+margin=(); [ "$name" = heart ] && margin=(--margin 25)  # a cine stack is mostly chest
+clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/average" "${names[@]}" "${margin[@]}"
 # 4. what Dice to expect of a case, and what is none: fitted on train and validation, with scans of another organ
 other=brain; [ "$name" = brain ] && other=hippocampus
 others=()
