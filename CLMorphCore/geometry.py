@@ -172,12 +172,12 @@ def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -
     # Only where there are labels, slab by slab, so that the points of a large scan need no memory of their own.
     start, stop = np.maximum(inside.min(axis=0) - 2, 0), np.minimum(inside.max(axis=0) + 3, values.shape)
     thickness = max(1, POINTS_AT_ONCE // int(np.prod(stop[1:] - start[1:])))
-    stored = sitk.GetArrayViewFromImage(labels)
+    cells = _Cells(sitk.GetArrayViewFromImage(labels))
     for low in range(start[0], stop[0], thickness):
         slab = tuple(slice(*map(int, ends)) for ends in zip(
             (low, *start[1:]), (min(low + thickness, stop[0]), *stop[1:]), strict=True))
         where = _voxels_at(Grid.of(labels), grid.part(slab), transform)
-        values[slab] = _largest_weight(stored, where).reshape(values[slab].shape)
+        values[slab] = cells.largest_weight(where).reshape(values[slab].shape)
     return _placed(sitk.GetImageFromArray(values), grid)
 
 
@@ -190,26 +190,33 @@ def _voxels_at(image: Grid, points: Grid, transform: sitk.Transform) -> np.ndarr
     return (mm.reshape(-1, 3) @ np.linalg.inv(image.to_mm()).T)[:, ::-1]
 
 
-def _largest_weight(labels: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(N,): the label with the largest trilinear weight at continuous voxels (N, 3); zero from half a voxel outside."""
-    inside = ((where >= -0.5) & (where <= np.array(labels.shape) - 0.5)).all(axis=1)
-    labels = np.pad(labels, 1, mode="edge")  # the outer half of a voxel has no neighbours but itself
-    cells = [labels[tuple(slice(s, n - 1 + s) for s, n in zip(step, labels.shape, strict=True))] for step in CORNERS]
-    mixed = np.logical_or.reduce([cell != cells[0] for cell in cells[1:]])
-    lower = np.floor(where[inside])
-    place = tuple(lower.astype(np.intp).T + 1)
-    answer = labels[place]
-    several = np.flatnonzero(mixed[place])  # labels to choose from; that is at borders only
-    far = (where[inside][several] - lower[several]).T
-    corners = np.stack([cell[tuple(axis[several] for axis in place)] for cell in cells])
-    weights = np.stack([np.prod([f if s else 1 - f for s, f in zip(step, far, strict=True)], axis=0)
-                        for step in CORNERS])
-    votes = np.stack([np.where(corners == corner, weights, 0).sum(axis=0) for corner in corners])
-    # Equal but for rounding, as on a grid at half a voxel: the order of the corners must not decide.
-    answer[several] = np.where(votes > votes.max(axis=0) - 1e-9, corners, corners.max(axis=0)).min(axis=0)
-    found = np.zeros(len(where), labels.dtype)
-    found[inside] = answer
-    return found
+class _Cells:
+    """Labels (D, H, W) as cells between eight voxels each: what is at their corners, and which have to choose."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.shape = np.array(labels.shape)
+        padded = np.pad(labels, 1, mode="edge")  # the outer half of a voxel has no neighbours but itself
+        self.corners = [padded[tuple(slice(s, n + 1 + s) for s, n in zip(step, labels.shape, strict=True))]
+                        for step in CORNERS]
+        self.mixed = np.logical_or.reduce([corner != self.corners[0] for corner in self.corners[1:]])
+
+    def largest_weight(self, where: np.ndarray) -> np.ndarray:
+        """(N,): the label of the largest trilinear weight at continuous voxels (N, 3); 0 from half a voxel outside."""
+        inside = ((where >= -0.5) & (where <= self.shape - 0.5)).all(axis=1)
+        found, where = np.zeros(len(where), self.corners[0].dtype), where[inside]
+        lower = np.floor(where)
+        place = tuple(lower.astype(np.intp).T + 1)
+        answer = self.corners[0][place]
+        several = np.flatnonzero(self.mixed[place])  # labels to choose from; that is at borders only
+        far = (where[several] - lower[several]).T
+        corners = np.stack([corner[tuple(axis[several] for axis in place)] for corner in self.corners])
+        weights = np.stack([np.prod([f if s else 1 - f for s, f in zip(step, far, strict=True)], axis=0)
+                            for step in CORNERS])
+        votes = np.stack([np.where(corners == corner, weights, 0).sum(axis=0) for corner in corners])
+        # Equal but for rounding, as on a grid at half a voxel: the order of the corners must not decide.
+        answer[several] = np.where(votes > votes.max(axis=0) - 1e-9, corners, corners.max(axis=0)).min(axis=0)
+        found[inside] = answer
+        return found
 
 
 def _resampler(grid: Grid, transform: sitk.Transform | None, interpolator: int) -> sitk.ResampleImageFilter:

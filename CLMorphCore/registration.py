@@ -26,7 +26,7 @@ from .refinement import Refinement, refine
 from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
 
 MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
-MORE_LOOKS = 2
+MORE_LOOKS = 2  # after the first, at stacks of slices
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,7 @@ def segment(image: sitk.Image, model: Model, *, atlases: Sequence[Atlas] | Atlas
         registration, labels, dissent, used = fused.registration, fused.labels, fused.dissent, fused.atlases
     else:
         registration = register(image, chosen.image, model, affine=affine, moving_labels=chosen.labels,
-                                refinement=refinement,
-                                progress=part(progress, 0.0, 0.8))
+                                refinement=refinement, progress=part(progress, 0.0, 0.8))
         with watch.step("labels"):
             progress("labels", 0.8)
             labels = registration.label(chosen.labels)

@@ -105,7 +105,7 @@ def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, spoi
     if not spoilt:
         return least
     bad = float(np.quantile([quality.oddness(one) for one in spoilt], 1 - FLAGGED, method="lower"))
-    return min(max(least, 0.99 * bad), MARGIN * least)
+    return min(max(least, 0.99 * bad), MARGIN * least)  # just below it, so that it lies beyond
 
 
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
