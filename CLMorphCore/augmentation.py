@@ -38,9 +38,9 @@ def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode
     (x, y, z), image (B, C, D, H, W).
     """
     to_mm = torch.tensor(tuple(reversed(spacing_mm)))
-    in_voxels = rotation * to_mm / to_mm[:, None]
+    in_voxels = (rotation * to_mm / to_mm[:, None]).to(image.device)
     points = identity_grid(image.shape[2:], like=image)
-    centre = torch.tensor([(n - 1) / 2 for n in image.shape[2:]]).view(1, 3, 1, 1, 1)
+    centre = points.new_tensor([(n - 1) / 2 for n in image.shape[2:]]).view(1, 3, 1, 1, 1)
     turned = torch.einsum("ij,bjdhw->bidhw", in_voxels, points - centre) + centre
     return sample(image, turned, mode=mode, padding="border")
 

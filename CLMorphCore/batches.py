@@ -18,6 +18,8 @@ from .networks import RegistrationNetwork
 from .preprocessing import read_image
 from .progress import Progress, silent
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -35,11 +37,6 @@ class Batch:
     fixed: Tensor
     moving: Tensor
     labels: Tensor | None = None
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        labels = self.labels.to(device) if self.labels is not None else None
-        return Batch(self.fixed.to(device), self.moving.to(device), labels)
 
 
 def load_dataset(config: Config, subjects: Sequence[Subject], *, divisor: Sequence[int],
@@ -91,8 +88,9 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
                          "fill the manifest's column group, or set training.moving = \"random\"")
 
 
-def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step: int) -> Batch:
-    """Random, augmented pairs that depend on the seed and the step only.
+def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step: int,
+               device: torch.device = CPU) -> Batch:
+    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them.
 
     A supervised network is shown labelled subjects alone; InputError where there is none.
     """
@@ -103,8 +101,9 @@ def draw_batch(data: Dataset, config: Config, network: RegistrationNetwork, step
     for index in range(config.training.batch_size):
         at = shown[order[index % len(order)]]
         fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
-        labels = [fixed.labels] if network.label_values else []
-        pairs.append(augment(fixed.image, moving, config.augment, network.divisor, rng,
+        shown_images = [fixed.image, moving, *([fixed.labels] if network.label_values else [])]
+        first, second, *labels = (image.to(device) for image in shown_images)  # turned there: a GPU need not wait
+        pairs.append(augment(first, second, config.augment, network.divisor, rng,
                              spacing_mm=config.data.spacing_mm, labels=labels))
     stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
     return Batch(*stacked)

@@ -73,7 +73,7 @@ def fit(config: Config, data: Dataset, output: Path, *, device: torch.device, re
         if fraction >= 1.0:
             break
         torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
-        batch = draw_batch(data, config, network, step).to(device)
+        batch = draw_batch(data, config, network, step, device)
         network.begin_step(fraction)
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
