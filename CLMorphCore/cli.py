@@ -188,7 +188,7 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="ATLAS",
                         help="folder, for instance MODEL/atlases/average")
     parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
-    parser.add_argument("--rounds", type=_above_zero, default=3,
+    parser.add_argument("--rounds", type=_above_zero,
                         help="rounds of registration to the average (default: 3)")
     parser.add_argument("--typical", action="store_true",
                         help="the subject most similar to the average instead of the average (the paper's way)")

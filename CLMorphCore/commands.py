@@ -142,6 +142,9 @@ def _build_atlas(options: Namespace, reporter: Reporter) -> None:
     subjects, model = read_manifest(options.data), _model(options) if options.model else None
     structures = read_structures(options.label_names) if options.label_names else None
     if options.each:
+        if said := [f"--{name}" for name in ("rounds", "typical", "margin") if getattr(options, name)]:
+            raise InputError(f"--each and {' and '.join(said)} were given; --each takes every subject as it is; leave "
+                             "one of them away")
         reference = model.atlases[0].image if model is not None and model.atlases else None
         atlases = build_each(subjects, reference=reference, model=model, structures=structures, progress=reporter)
         with folder_written_whole(options.output) as folder:
@@ -149,8 +152,8 @@ def _build_atlas(options: Namespace, reporter: Reporter) -> None:
                 save_atlas(folder / atlas.name, atlas)
         _done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
         return
-    atlas = build_atlas(subjects, model=model, rounds=options.rounds, structures=structures, typical=options.typical,
-                        margin_mm=options.margin, name=options.output.name, progress=reporter)
+    atlas = build_atlas(subjects, model=model, rounds=options.rounds or 3, structures=structures,
+                        typical=options.typical, margin_mm=options.margin, name=options.output.name, progress=reporter)
     save_atlas(options.output, atlas)
     _done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")
 

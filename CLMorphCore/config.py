@@ -82,6 +82,13 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class RefinementConfig:
+    """How a refinement on the pair goes on from the trained network's answer; nothing of the training."""
+
+    every_voxel: bool = False  # its finest field has every voxel of the images, not every second: for little noise
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """Which network; its own settings stand in the same table of the file."""
 
@@ -102,6 +109,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
 
     @property
     def by_centres(self) -> bool:

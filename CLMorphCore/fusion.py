@@ -20,14 +20,14 @@ from torch import Tensor
 
 from .data import network_grid, network_input
 from .errors import InputError, did_you_mean
-from .geometry import Grid, chain, check_same_grid, displacement_transform, resample, to_image
+from .geometry import Grid, chain, check_same_grid, resample, to_image
 from .losses import local_correlation_map
 from .models import Atlas, Model, Structure
 from .networks import Prediction
 from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement
-from .registration import Pair, Registration, affine_pair, refined, registration_of
-from .spatial import warp
+from .registration import Pair, Registration, affine_pair, deformation, refined, registration_of
+from .spatial import resize_field, warp
 
 METHODS = ("majority", "similarity", "staple")
 STAPLE_ITERATIONS = 10
@@ -161,7 +161,7 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
                 if place == 0:
                     registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model, steps)
             with watch.step("labels"):
-                transform = chain(displacement_transform(prediction.displacement, atlases.grid), affine)
+                transform = chain(deformation(prediction, atlases.grid), affine)
                 labels[place] = _array(resample(atlases.atlases[n].labels, grid, transform, labels=True))
                 weights[place] = 1 if method != "similarity" else _weight(pairs[n], prediction, grid, affine)
         with watch.step("fusion"):
@@ -216,7 +216,8 @@ def _staple(votes: np.ndarray, undecided: np.ndarray) -> np.ndarray:
 
 def _weight(pair: Pair, prediction: Prediction, grid: Grid, affine: sitk.Transform) -> np.ndarray:
     """(local correlation of the scan and the warped atlas)^GAIN on a grid of the scan's space, (D, H, W), above 0."""
-    likeness = local_correlation_map(pair.fixed, warp(pair.moving, prediction.displacement), WINDOW_VOXELS)
+    displacement = resize_field(prediction.displacement, pair.grid.shape)
+    likeness = local_correlation_map(pair.fixed, warp(pair.moving, displacement), WINDOW_VOXELS)
     weight = likeness.clamp(LEAST_LIKENESS, 1.0) ** GAIN
     return _array(resample(to_image(weight, pair.grid), grid, affine))
 

@@ -40,6 +40,7 @@ class Refinement:
     momentum: float = 0.9  # share of the earlier steps that goes on
     smooth_step_voxels: float = 1.0  # standard deviation of K_step: how fluid the map is
     smooth_map_voxels: float = 0.35  # standard deviation of K_map: how elastic it is
+    every_voxel: bool = False  # the finest field is as fine as the images: slower by a third, for little noise
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ def refine(fixed: Tensor, moving: Tensor, start: Tensor, settings: Refinement, *
 
     fixed and moving (1, 1, D, H, W), normalised, ``spacing_mm`` (z, y, x) apart; ``start`` (1, 3, d, h, w) in voxels of
     a grid that spans the same corners. The answer lies on a grid of these corners too, half as fine as the images along
-    the axes whose number of voxels is odd. If it is less similar than ``start``, ``start`` is the answer.
-    ``progress`` hears the share that is done and may raise.
+    the axes whose number of voxels is odd, unless ``every_voxel`` moves. If it is less similar than ``start``, that is
+    the answer. ``progress`` hears the share that is done and may raise.
     """
     field, taken = start, 0
-    levels = levels_of(tuple(fixed.shape[2:]), spacing_mm)
+    levels = levels_of(tuple(fixed.shape[2:]), spacing_mm, settings.every_voxel)
     cost = torch.tensor([level.voxels for level in levels]) / sum(level.voxels for level in levels)
     for level, done, share in zip(levels, cost.cumsum(0) - cost, cost, strict=True):
         search = _Search(*(resize_image(image, level.image) for image in (fixed, moving)), level, settings)
@@ -89,10 +90,11 @@ class Level:
         return tuple(length * min(self.spacing_mm) / spacing for spacing in self.spacing_mm)
 
 
-def levels_of(shape: Shape, spacing_mm: Sequence[float]) -> list[Level]:
+def levels_of(shape: Shape, spacing_mm: Sequence[float], every_voxel: bool = False) -> list[Level]:
     """The resolutions, coarsest first: an axis is halved while it is not much coarser than the others, and long.
 
-    Only the finest field is coarser than its images: it is the next level's, where that has every second voxel.
+    Only the finest field is coarser than its images, unless ``every_voxel`` moves: it is the next level's, where that
+    has every second voxel.
     """
     shapes = [shape]
     while len(shapes) < LEVELS:
@@ -104,7 +106,7 @@ def levels_of(shape: Shape, spacing_mm: Sequence[float]) -> list[Level]:
         shapes.append(half)
     finest = tuple((n + 1) // 2 if n % 2 and n >= 2 * SHORTEST_SIDE - 1 and n != h else n
                    for n, h in zip(shape, shapes[min(1, len(shapes) - 1)], strict=True))
-    fields = [finest, *shapes[1:]]
+    fields = [shape if every_voxel else finest, *shapes[1:]]
     return [Level(image, field, _spacing(field, shape, spacing_mm))
             for image, field in zip(reversed(shapes), reversed(fields), strict=True)]
 

@@ -54,11 +54,12 @@ class Registration:
     transform   T = D ∘ A, an ITK composite transform; ``inverse`` is T⁻¹, or None where the network gives none
     affine      A alone
     grid        of the fixed image
-    jacobian    determinant of D (without the affine) on the network's grid, in the moving image's space
+    jacobian    determinant of D (without the affine) on the network's grid or, refined, on the refinement's, in the
+                moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
     duration_s  of the steps ``affine``, ``network`` and, if there was one, ``refinement``
     pair        what the network saw, and
-    displacement  (1, 3, D, H, W) its answer, refined or not
+    displacement  (1, 3, D, H, W) its answer on its grid, refined or not
     classes     labels of the fixed image by a supervised network, on its grid in the moving image's space, or None;
                 such a network deforms nothing, T is then A
     refinement_steps  taken on the pair after the network, at all resolutions
@@ -172,11 +173,11 @@ def _after(first: sitk.Transform, second: sitk.AffineTransform) -> sitk.AffineTr
 
 
 def for_model(settings: Refinement, model: Model) -> Refinement:
-    """The settings with the window of the local correlation that the model was trained with, if with one."""
-    loss = model.config.loss
-    if settings.window_voxels is None and loss.similarity == "lncc":
-        return replace(settings, window_voxels=max(loss.window_voxels))
-    return settings
+    """The settings as the model wants them: its fineness, the window of the local correlation it was trained with."""
+    loss, window = model.config.loss, settings.window_voxels
+    if window is None and loss.similarity == "lncc":
+        window = max(loss.window_voxels)
+    return replace(settings, window_voxels=window, every_voxel=model.config.refinement.every_voxel)
 
 
 def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.Image, to_fixed: sitk.Transform,
@@ -184,7 +185,8 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     """The network's answer after refinement on the images themselves, and the steps that took.
 
     The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
-    inverse, where there is one, comes on that finer grid. Raises InputError for a supervised network.
+    inverse, where there is one, comes on that finer grid, the displacement on its own or the network's, whichever is
+    finer. Raises InputError for a supervised network.
     """
     if prediction.logits is not None:
         raise InputError("a refinement needs a network that deforms, this model labels scans by itself; leave "
@@ -193,8 +195,11 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
     found = refine(*images, prediction.displacement, for_model(settings, model), spacing_mm=grid.spacing_mm[::-1],
                    progress=progress)
-    displacement = resize_field(found.displacement, pair.grid.shape)
-    inverse = None if prediction.inverse is None else resize_field(invert(displacement), grid.shape)
+    displacement, inverse = resize_field(found.displacement, pair.grid.shape), None
+    if prediction.inverse is not None:  # a first guess, for Newton's steps on the finer grid
+        inverse = resize_field(invert(displacement), grid.shape)
+    if found.displacement.numel() > displacement.numel():
+        displacement = found.displacement
     return replace(prediction, displacement=displacement, inverse=inverse), found.steps
 
 
@@ -237,17 +242,29 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
                     to_fixed: sitk.Transform, model: Model, refinement_steps: int = 0) -> Registration:
     """The network's answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
     determinant = jacobian_determinant(prediction.displacement)
-    backward = None
+    on_grid, backward = resize_field(prediction.displacement, pair.grid.shape), None
     if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
         shape = prediction.inverse.shape[2:]
         inverse = refine_inverse(prediction.inverse, resize_field(prediction.displacement, shape))
         backward = chain(to_fixed, displacement_transform(inverse, pair.grid.between_its_corners(shape[::-1])))
-    transform, classes = chain(displacement_transform(prediction.displacement, pair.grid), affine), None
+    transform, classes = chain(deformation(prediction, pair.grid), affine), None
     if prediction.logits is not None:
         transform, backward = chain(affine), chain(to_fixed)
         classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
-        transform=transform, inverse=backward, affine=affine, grid=grid, jacobian=to_image(determinant, pair.grid),
+        transform=transform, inverse=backward, affine=affine, grid=grid,
+        jacobian=to_image(determinant, field_grid(prediction, pair.grid)),
         folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
-        similarity=(pair.similarity(), pair.similarity(prediction.displacement)),
-        displacement=prediction.displacement, classes=classes, refinement_steps=refinement_steps)
+        similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, classes=classes,
+        refinement_steps=refinement_steps)
+
+
+def field_grid(prediction: Prediction, grid: Grid) -> Grid:
+    """The grid of the prediction's displacement: the network's, or after a refinement a finer one of its corners."""
+    shape = prediction.displacement.shape[2:]
+    return grid if tuple(shape) == grid.shape else grid.between_its_corners(shape[::-1])
+
+
+def deformation(prediction: Prediction, grid: Grid) -> sitk.DisplacementFieldTransform:
+    """D, in mm, of a prediction on the network's grid or a finer one between its corners."""
+    return displacement_transform(prediction.displacement, field_grid(prediction, grid))

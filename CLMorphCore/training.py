@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import __version__, checkpoint
 from .batches import Dataset, draw_batch, load_dataset, mixed, partner
-from .config import Config, TrainingConfig, to_dict
+from .config import Config, RefinementConfig, TrainingConfig, from_dict, to_dict
 from .contrast import Byol
 from .data import Subject, Volume
 from .devices import has_bfloat16
@@ -206,8 +206,7 @@ def _state_path(output: Path, resume: bool) -> Path:
 def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
     """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far."""
     tensors, header = checkpoint.load(path)
-    old, new = dict(header["config"]), json.loads(json.dumps(to_dict(config)))
-    if _without_length(old) != _without_length(new):
+    if _that_decides(from_dict(header["config"])) != _that_decides(config):
         raise InputError(f"{path} was trained with other settings; resume with the same configuration "
                          "(only training.steps and the intervals may change)")
     weights = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
@@ -216,9 +215,12 @@ def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.
     return int(header["step"]), float(header.get("seconds", 0.0))
 
 
-def _without_length(tree: dict[str, Any]) -> dict[str, Any]:
-    free = ("steps", "minutes", "checkpoint_every", "validate_every")
-    return tree | {"training": {k: v for k, v in tree["training"].items() if k not in free}}
+def _that_decides(config: Config) -> Config:
+    """The configuration without what may change on the way."""
+    free = TrainingConfig()
+    kept = replace(config.training, steps=free.steps, minutes=free.minutes, checkpoint_every=free.checkpoint_every,
+                   validate_every=free.validate_every)
+    return replace(config, training=kept, refinement=RefinementConfig())
 
 
 def _clock(device: torch.device) -> Callable[[], float]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 class Prediction:
     """The answer of ``network(fixed, moving)``, on the grid of the two images unless said otherwise.
 
-    displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x))
-    inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none
+    displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x)); after a refinement this and
+    inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none, may each be on a finer
+                   grid that spans the same corners, in voxels of it
     mean           (B, …) and
     log_variance   (B, …) of the posterior q(z | y; x), or None where the network is deterministic
     embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss, or None

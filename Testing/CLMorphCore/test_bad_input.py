@@ -134,6 +134,8 @@ CASES = {
     "subject below": ("build-atlas --data {bad}/below.csv --each", "subject 'site/a' .*holds /", "expected a name",
                       "subject '.b' begins with a dot"),
     "demo without atlas": ("demo --model lddmm", "lddmm has no atlas", "expected a model that has one", "see"),
+    "each cut": ("build-atlas --data {bad}/subjects.csv --each --typical --margin 5",
+                 "--each and --typical and --margin", "takes every subject as it is", "leave one of them away"),
     "rounds": ("build-atlas --data {bad}/subjects.csv --rounds 0", "--rounds: 0 given", "above zero"),
 }
 

@@ -109,6 +109,7 @@ def test_levels_halve_what_is_long_and_leave_slices_alone():
     brain = levels_of((159, 191, 159), (1.0, 1.0, 1.0))
     assert [(level.image, level.field) for level in brain] == [
         ((40, 48, 40), (40, 48, 40)), ((80, 96, 80), (80, 96, 80)), ((159, 191, 159), (80, 96, 80))]
+    assert levels_of((159, 191, 159), (1.0, 1.0, 1.0), every_voxel=True)[-1].field == (159, 191, 159)
     assert brain[-1].spacing_mm == (2.0, 2.0, 2.0) and brain[-1].voxels_along(1.5) == (1.5, 1.5, 1.5)
     heart = levels_of((13, 129, 121), (10.0, 1.5, 1.5))
     assert [level.field for level in heart] == [(13, 33, 31), (13, 65, 61), (13, 65, 61)]

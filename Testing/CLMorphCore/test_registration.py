@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from CLMorphCore.config import RefinementConfig
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
@@ -163,6 +164,17 @@ def test_refinement_goes_on_from_the_network(model, found, atlas, phantom):
     assert found.refinement_steps == 0 and "refinement" not in found.duration_s
 
 
+def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(model, atlas, phantom):
+    coarse = replace(model.config.data, spacing_mm=(3.0, 3.0, 3.0))
+    fine = replace(model, config=replace(model.config, data=coarse, refinement=RefinementConfig(every_voxel=True)))
+    found = register(phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), refinement=Refinement(3))
+    grid, size = found.pair.grid, fine_size(found.pair.grid, atlas.image)
+    assert found.displacement.shape[2:] == grid.shape and min(m - n for m, n in zip(size, grid.size, strict=True)) > 5
+    field = sitk.DisplacementFieldTransform(found.transform.GetNthTransform(0)).GetDisplacementField()
+    assert field.GetSize() == size == found.jacobian.GetSize()
+    assert inverse_consistency(found.transform, found.inverse, phantom.image, 3.0).mean_mm < 0.15
+
+
 def test_refinement_of_a_network_without_an_inverse_gives_none(model, atlas, phantom):
     class OneWay(KnownField):
         def forward(self, fixed, moving):
@@ -211,6 +223,7 @@ def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(t
     trained = replace(model, config=replace(model.config, loss=loss))
     assert for_model(Refinement(), trained).window_voxels == 15
     assert for_model(Refinement(window_voxels=7), trained).window_voxels == 7
+    assert not for_model(Refinement(), trained).every_voxel
     assert for_model(Refinement(), replace(model, config=replace(model.config, loss=replace(loss, similarity="mse")))
                      ).window_voxels is None
 

@@ -136,6 +136,16 @@ def test_other_settings_cannot_resume(subjects, tmp_path):
         train(config, subjects, tmp_path / "run", device=CPU)
 
 
+def test_a_checkpoint_from_before_a_setting_was_there_resumes(subjects, tmp_path):
+    config = from_dict(PYRAMID)
+    train(replace(config, training=replace(config.training, steps=3)), subjects, tmp_path / "run", device=CPU)
+    tensors, header = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
+    del header["config"]["refinement"], header["config"]["loss"]["voxel_temperature"]
+    checkpoint.save(tmp_path / "run" / "checkpoint.safetensors", tensors, header)
+    train(config, subjects, tmp_path / "run", device=CPU, resume=True)
+    assert [r["step"] for r in losses(tmp_path / "run") if "loss" in r] == [1, 2, 3, 4, 5, 6]
+
+
 def test_minutes_end_a_training_before_its_steps_do(subjects, tmp_path):
     settings = PYRAMID["training"] | {"steps": 100_000, "minutes": 0.02}
     train(from_dict(PYRAMID | {"training": settings}), subjects, tmp_path / "run", device=CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -129,13 +130,13 @@ def _settings(rows: Sequence[Row]) -> str:
 
 
 def _without_figures(rows: Sequence[Row]) -> list[str]:
-    """Every reason why a system has no figure, with the number of pairs."""
-    reasons: dict[tuple[str, str, str], int] = {}
+    """Every reason why a system has no figure, with the number of pairs; of those that differ in numbers, the first."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row.status != OK:
-            key = row.system, row.status, row.reason
-            reasons[key] = reasons.get(key, 0) + 1
-    lines = [f"- {system}, {count} pairs: {status}: {reason}" for (system, status, reason), count in reasons.items()]
+            key = row.system, row.status, re.sub(r"\d+", "#", row.reason)
+            reasons.setdefault(key, []).append(row.reason)
+    lines = [f"- {system}, {len(said)} pairs: {status}: {said[0]}" for (system, status, _), said in reasons.items()]
     return ["Without figures:\n\n" + "\n".join(lines)] if lines else []
 
 
