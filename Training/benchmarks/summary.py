@@ -96,16 +96,20 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for name, done in _grouped([row for row in rows if row.status == OK]).items():
+    systems = _grouped([row for row in rows if row.status == OK])
+    most = max(len(done) for done in systems.values())
+    for name, done in systems.items():
         seconds, dice = ([getattr(row, key) for row in done] for key in ("seconds", "dice"))
         at = np.mean(seconds), np.mean(dice)
         axes.errorbar(*at, xerr=_deviation(seconds), yerr=_deviation(dice), color=_colour(name), alpha=0.25)
         own = name.startswith(REFERENCE)
         axes.plot(*at, "D" if own else "o", color=_colour(name))
-        axes.annotate(name, at, (7, -13 if own else 5), textcoords="offset points", color=_colour(name))
+        said = name if len(done) == most else f"{name}, {len(done)} of {most} pairs"
+        axes.annotate(said, at, (7, -13 if own else 5), textcoords="offset points", color=_colour(name))
     axes.set(xscale="log", xlabel="seconds of one registration", ylabel="Dice", title=_title(rows))
     for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         ticks(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else "")
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     with written_whole(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
