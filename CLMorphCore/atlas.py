@@ -18,13 +18,14 @@ from .progress import Progress, part, silent
 from .registration import first_alignment, register
 
 AFFINE_ROUNDS = 2
+ROUNDS = 3  # of registration to the average, after the affine ones
 TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
 # Of one voter; divided by √voters. 0.6 for nine brains was best among 0 to 1.6 on the brain recipe's validation
 # subjects, and none for 180 hippocampi on theirs.
 VOTE_SMOOTHING_VOXELS = 1.8
 
 
-def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, rounds: int = 3,
+def build_atlas(subjects: Sequence[Subject], *, model: Model | None = None, rounds: int = ROUNDS,
                 structures: Sequence[Structure] | None = None, typical: bool = False, name: str = "average",
                 margin_mm: float | None = None, progress: Progress = silent) -> Atlas:
     """An atlas from the train split: the average of all images and the vote of all labels, each warped once.

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from . import config as settings
 from .alignment import read_affine
-from .atlas import build_atlas, build_each
+from .atlas import ROUNDS, build_atlas, build_each
 from .data import read_manifest
 from .devices import choose_device, is_out_of_memory, use_threads
 from .errors import CLMorphError, InputError
@@ -152,7 +152,7 @@ def _build_atlas(options: Namespace, reporter: Reporter) -> None:
                 save_atlas(folder / atlas.name, atlas)
         _done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
         return
-    atlas = build_atlas(subjects, model=model, rounds=options.rounds or 3, structures=structures,
+    atlas = build_atlas(subjects, model=model, rounds=options.rounds or ROUNDS, structures=structures,
                         typical=options.typical, margin_mm=options.margin, name=options.output.name, progress=reporter)
     save_atlas(options.output, atlas)
     _done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")

@@ -253,13 +253,13 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
         classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
         transform=transform, inverse=backward, affine=affine, grid=grid,
-        jacobian=to_image(determinant, field_grid(prediction, pair.grid)),
+        jacobian=to_image(determinant, _field_grid(prediction, pair.grid)),
         folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
         similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, classes=classes,
         refinement_steps=refinement_steps)
 
 
-def field_grid(prediction: Prediction, grid: Grid) -> Grid:
+def _field_grid(prediction: Prediction, grid: Grid) -> Grid:
     """The grid of the prediction's displacement: the network's, or after a refinement a finer one of its corners."""
     shape = prediction.displacement.shape[2:]
     return grid if tuple(shape) == grid.shape else grid.between_its_corners(shape[::-1])
@@ -267,4 +267,4 @@ def field_grid(prediction: Prediction, grid: Grid) -> Grid:
 
 def deformation(prediction: Prediction, grid: Grid) -> sitk.DisplacementFieldTransform:
     """D, in mm, of a prediction on the network's grid or a finer one between its corners."""
-    return displacement_transform(prediction.displacement, field_grid(prediction, grid))
+    return displacement_transform(prediction.displacement, _field_grid(prediction, grid))

@@ -23,7 +23,8 @@ from torch import Tensor
 from CLMorphCore.batches import Dataset
 from CLMorphCore.data import Volume
 from CLMorphCore.devices import choose_device, use_threads
-from CLMorphCore.errors import CLMorphError
+from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.files import check_writable, written_whole
 from CLMorphCore.models import Model, load_model
 from CLMorphCore.refinement import Refinement, refine
 from CLMorphCore.spatial import gaussian
@@ -37,21 +38,30 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints what was measured and, with --out, writes it as JSON; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
     try:
-        device = choose_device(options.device)
-        load_model(options.model)  # here, so that what is wrong is said in one line
+        _run(options)
     except CLMorphError as error:
         print(f"speed: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    device, divisor = choose_device(options.device), load_model(options.model).network.divisor[::-1]
+    if any(side % unit for side, unit in zip(options.size, divisor, strict=True)):
+        raise InputError(f"--size {' '.join(map(str, options.size))}: expected multiples of "
+                         f"{' '.join(map(str, divisor))}, which the network of {options.model} halves")
+    if options.out:
+        check_writable(options.out.parent)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     found: dict[str, object] = {"device": name, "torch": torch.__version__, "model": options.model,
                                 "size": options.size, "threads": options.threads}
-    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
-    for what in MEASUREMENTS:
-        found[what] = alone.submit(_measured, what, options, str(device)).result()
-        print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[what].items()), flush=True)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
+        for what in MEASUREMENTS:
+            found[what] = alone.submit(_measured, what, options, str(device)).result()
+            print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[what].items()), flush=True)
     if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return 0
+        with written_whole(options.out) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def network(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:

@@ -27,6 +27,14 @@ def test_each_measurement_is_printed_and_written(tmp_path, capsys):
     assert 0 < found["refinement"]["steps"] <= 150
 
 
-def test_bad_input_is_one_line(capsys):
+def test_bad_input_is_one_line(tmp_path, capsys):
     assert speed.main(["--model", "liver", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.startswith("speed: unknown model 'liver'; expected the name or the folder")
+    assert speed.main(["--device", "cpu", "--size", "20", "24", "16"]) == 2
+    said = "speed: --size 20 24 16: expected multiples of 8 8 8, which the network of brain halves\n"
+    assert capsys.readouterr().err == said
+    (tmp_path / "file").touch()
+    assert speed.main(["--device", "cpu", "--out", str(tmp_path / "file" / "speed.json")]) == 2
+    assert "is a file; expected a folder" in capsys.readouterr().err
+    assert speed.main(["--device", "cpu", "--size", "16", "16", "16", "--model", "lddmm"]) == 2
+    assert "speed: lddmm has no weights to train" in capsys.readouterr().err

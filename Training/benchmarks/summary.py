@@ -101,11 +101,11 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     for name, done in systems.items():
         seconds, dice = ([getattr(row, key) for row in done] for key in ("seconds", "dice"))
         at = np.mean(seconds), np.mean(dice)
-        axes.errorbar(*at, xerr=_deviation(seconds), yerr=_deviation(dice), color=_colour(name), alpha=0.25)
-        own = name.startswith(REFERENCE)
-        axes.plot(*at, "D" if own else "o", color=_colour(name))
+        colour, marker, height = ("#c0392b", "D", -13) if name.startswith(REFERENCE) else ("#34495e", "o", 5)
+        axes.errorbar(*at, xerr=_deviation(seconds), yerr=_deviation(dice), color=colour, alpha=0.25)
+        axes.plot(*at, marker, color=colour)
         said = name if len(done) == most else f"{name}, {len(done)} of {most} pairs"
-        axes.annotate(said, at, (7, -13 if own else 5), textcoords="offset points", color=_colour(name))
+        axes.annotate(said, at, (7, height), textcoords="offset points", color=colour)
     axes.set(xscale="log", xlabel="seconds of one registration", ylabel="Dice", title=_title(rows))
     for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         ticks(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else "")
@@ -113,10 +113,6 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
     with written_whole(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
-
-
-def _colour(name: str) -> str:
-    return "#c0392b" if name.startswith(REFERENCE) else "#34495e"
 
 
 def _title(rows: Sequence[Row]) -> str:
