@@ -14,7 +14,7 @@ from torch import Tensor
 from ..geometry import linear_parts, resample, to_tensor
 from ..losses import local_correlation_map
 from ..registration import Registration
-from ..spatial import warp
+from ..spatial import jacobian_determinant, warp
 
 WINDOW_VOXELS = 5
 # of a structure; each the better the greater
@@ -54,7 +54,7 @@ def evidence(registration: Registration, labels: sitk.Image, values: Sequence[in
     before, after = index.labels, index.warped(own)
     likeness, likeness_affine = (local_correlation_map(pair.fixed, image, WINDOW_VOXELS)
                                  for image in (warp(pair.moving, own), pair.moving))
-    log_determinant = to_tensor(registration.jacobian).to(own.device).clamp_min(1e-2).log()
+    log_determinant = jacobian_determinant(own).clamp_min(1e-2).log()
     distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in opinions]).mean(dim=0)
     agreement = torch.stack([index.dice(after, index.warped(other)) for other in opinions]).mean(dim=0)
     mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)

@@ -1,11 +1,15 @@
 """What a registration shows of itself falls as it gets worse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
+from CLMorphCore.config import RefinementConfig
 from CLMorphCore.geometry import Grid, resample
+from CLMorphCore.refinement import Refinement
 from CLMorphCore.registration import register
 from CLMorphCore.trust.evidence import CHECKS, FEATURES, evidence
 from CLMorphCore.trust.uncertainty import second_opinions
@@ -35,6 +39,14 @@ def test_a_scan_that_is_the_atlas_shows_nothing_wrong(look, atlas):
     assert found.values == VALUES and np.isfinite(found.structures).all() and np.isfinite(found.case).all()
     assert feature(found, "agreement").min() > 0.95 and feature(found, "likeness").min() > 0.9
     assert check(found, "overlap") > 0.95 and check(found, "size") == pytest.approx(0) and check(found, "facing") > 0
+
+
+def test_a_map_refined_between_the_networks_voxels_has_evidence_too(atlas, phantom, model):
+    coarse = replace(model.config.data, spacing_mm=(3.0, 3.0, 3.0))
+    fine = replace(model, config=replace(model.config, data=coarse, refinement=RefinementConfig(every_voxel=True)))
+    found = register(phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), refinement=Refinement(3))
+    seen = evidence(found, atlas.labels, VALUES, second_opinions(fine, found))
+    assert np.isfinite(seen.structures).all() and feature(seen, "agreement").min() > 0.5
 
 
 def test_noise_lowers_the_likeness_step_by_step(look, atlas):
