@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -153,13 +153,15 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
             at(f"atlas {place + 1} of {len(chosen)}", 0.0)
             with watch.step("network"):
                 prediction, steps = model.network.match(*pairs[n].features), 0
+                answer = prediction
             if refinement is not None:
                 with watch.step("refinement"):
                     prediction, steps = refined(prediction, pairs[n], image, atlases.atlases[n].image, to_scan,
                                                 refinement, model, at)
             with watch.step("network"):
                 if place == 0:
-                    registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model, steps)
+                    registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model)
+                    registration = replace(registration, unrefined=answer.displacement, refinement_steps=steps)
             with watch.step("labels"):
                 transform = chain(deformation(prediction, atlases.grid), affine)
                 labels[place] = _array(resample(atlases.atlases[n].labels, grid, transform, labels=True))

@@ -23,9 +23,10 @@ from .models import Model
 from .networks import Prediction
 from .progress import Progress, Stopwatch, part, silent
 from .refinement import Refinement, refine
-from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, warp
+from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, unfold, warp
 
 MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
+MOST_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 50 MB
 MORE_LOOKS = 2  # after the first, at stacks of slices
 
 
@@ -59,7 +60,8 @@ class Registration:
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
     duration_s  of the steps ``affine``, ``network`` and, if there was one, ``refinement``
     pair        what the network saw, and
-    displacement  (1, 3, D, H, W) its answer on its grid, refined or not
+    displacement  (1, 3, D, H, W) the map on its grid: its answer, refined or not
+    unrefined   (1, 3, D, H, W) its own answer, the same as the displacement where nothing was refined
     classes     labels of the fixed image by a supervised network, on its grid in the moving image's space, or None;
                 such a network deforms nothing, T is then A
     refinement_steps  taken on the pair after the network, at all resolutions
@@ -75,6 +77,7 @@ class Registration:
     duration_s: dict[str, float]
     pair: Pair
     displacement: Tensor
+    unrefined: Tensor
     classes: sitk.Image | None = None
     refinement_steps: int = 0
 
@@ -129,13 +132,14 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
             to_fixed = _after(to_fixed, _similarity_of(prediction, grid, moving_labels))
             of_fixed, features, prediction = _look(fixed, grid, to_fixed, features_of_moving, model)
             affine = to_fixed.GetInverse()
-        pair, steps = Pair(grid, of_fixed, of_moving, (features, features_of_moving)), 0
+        pair, answer, steps = Pair(grid, of_fixed, of_moving, (features, features_of_moving)), prediction, 0
     if refinement is not None:
         with watch.step("refinement"):
             prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement, model,
                                         part(progress, 0.1, 0.95))
     with watch.step("network"):
-        found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model, steps)
+        found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model)
+        found = replace(found, unrefined=answer.displacement, refinement_steps=steps)
         progress("network", 1.0)
     found.duration_s.update(watch.seconds)
     return found
@@ -195,11 +199,11 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
     found = refine(*images, prediction.displacement, for_model(settings, model), spacing_mm=grid.spacing_mm[::-1],
                    progress=progress)
-    displacement, inverse = resize_field(found.displacement, pair.grid.shape), None
+    shape, inverse = pair.grid.shape, None
+    finer = found.displacement.shape[2:].numel() > math.prod(shape)
+    displacement = unfold(found.displacement if finer else resize_field(found.displacement, shape))
     if prediction.inverse is not None:  # a first guess, for Newton's steps on the finer grid
-        inverse = resize_field(invert(displacement), grid.shape)
-    if found.displacement.numel() > displacement.numel():
-        displacement = found.displacement
+        inverse = resize_field(invert(resize_field(displacement, shape)), grid.shape)
     return replace(prediction, displacement=displacement, inverse=inverse), found.steps
 
 
@@ -239,14 +243,14 @@ def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | 
 
 
 def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk.Transform,
-                    to_fixed: sitk.Transform, model: Model, refinement_steps: int = 0) -> Registration:
-    """The network's answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
+                    to_fixed: sitk.Transform, model: Model) -> Registration:
+    """An answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
     determinant = jacobian_determinant(prediction.displacement)
     on_grid, backward = resize_field(prediction.displacement, pair.grid.shape), None
-    if prediction.inverse is not None:  # the network's own is exact on the levels it was made of, not between them
-        shape = prediction.inverse.shape[2:]
-        inverse = refine_inverse(prediction.inverse, resize_field(prediction.displacement, shape))
-        backward = chain(to_fixed, displacement_transform(inverse, pair.grid.between_its_corners(shape[::-1])))
+    if prediction.inverse is not None:
+        inverse = _exact_inverse(prediction.displacement, prediction.inverse)
+        size = inverse.shape[:1:-1]
+        backward = chain(to_fixed, displacement_transform(inverse, pair.grid.between_its_corners(size)))
     transform, classes = chain(deformation(prediction, pair.grid), affine), None
     if prediction.logits is not None:
         transform, backward = chain(affine), chain(to_fixed)
@@ -255,8 +259,23 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
         transform=transform, inverse=backward, affine=affine, grid=grid,
         jacobian=to_image(determinant, _field_grid(prediction, pair.grid)),
         folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
-        similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, classes=classes,
-        refinement_steps=refinement_steps)
+        similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, unrefined=on_grid,
+        classes=classes)
+
+
+def _exact_inverse(displacement: Tensor, inverse: Tensor) -> Tensor:
+    """The inverse, exact at the voxels of its grid or, where they are few, of one up to twice as fine.
+
+    The network's is exact on the levels that it was made of, not between them; the inverse of a map that is linear
+    between its voxels bends between its own, by a fifth of a voxel where much is moved.
+    """
+    shape = inverse.shape[2:]
+    inverse = refine_inverse(inverse, resize_field(displacement, shape))
+    factor = min((MOST_INVERSE_VOXELS / math.prod(shape)) ** (1 / 3), 2.0)
+    if factor <= 1:
+        return inverse
+    fine = [round(factor * (n - 1)) + 1 for n in shape]
+    return refine_inverse(resize_field(inverse, fine), resize_field(displacement, fine), iterations=1)
 
 
 def _field_grid(prediction: Prediction, grid: Grid) -> Grid:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 LEAST_DETERMINANT = 0.1
 LONGEST_STEP = 2.0  # voxels
+LEAST_LEFT = 0.02  # determinant after unfolding: positive whatever the rounding
+MOST_UNFOLDINGS, MOST_FOLDING = 100, 0.01  # rounds; share of the voxels
 
 
 def identity_grid(shape: Sequence[int], *, like: Tensor) -> Tensor:
@@ -213,8 +215,7 @@ def derivative(field: Tensor, axis: int) -> Tensor:
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
     """det(I + ∂u/∂x) in voxel space: (B, 3, D, H, W) → (B, 1, D, H, W); ≤ 0 is a fold."""
-    rows = torch.stack([derivative(displacement, axis) for axis in range(3)], dim=2)  # (B, component, axis, …)
-    (a, b, c), (d, e, f), (g, h, i) = (rows[:, k].unbind(1) for k in range(3))
+    (a, d, g), (b, e, h), (c, f, i) = (derivative(displacement, axis).unbind(1) for axis in range(3))
     a, e, i = a + 1, e + 1, i + 1
     return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
 
@@ -222,3 +223,56 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
 def folding_fraction(determinant: Tensor) -> float:
     """Share of voxels with a Jacobian determinant ≤ 0."""
     return (determinant <= 0).float().mean().item()
+
+
+def unfold(displacement: Tensor, least: float = LEAST_LEFT) -> Tensor:
+    """u ← mean of u over 3³ voxels, around where det(I + ∂u/∂x) < least, until nowhere: (B, 3, D, H, W).
+
+    Elsewhere, and on the faces of its grid, the map stays as it is. One that is tight in more than MOST_FOLDING of its
+    voxels is no map to mend and stays as it is altogether; MOST_UNFOLDINGS rounds are made at most.
+    """
+    return torch.cat([_unfolded(one, least) for one in displacement.split(1)])
+
+
+def _unfolded(displacement: Tensor, least: float) -> Tensor:
+    tight = (jacobian_determinant(displacement)[0, 0] < least).nonzero()
+    if not 0 < len(tight) <= MOST_FOLDING * displacement[0, 0].numel():
+        return displacement
+    field, shape = displacement[0].clone(), torch.tensor(displacement.shape[2:], device=tight.device)
+    for _ in range(MOST_UNFOLDINGS):
+        near = _around(tight, shape)
+        near = near[((near > 0) & (near < shape - 1)).all(dim=1)]  # what lies on a face stays
+        field[(slice(None), *near.T)] = _at(field, _blocks(near)).mean(dim=-1)
+        changed = _around(near, shape)
+        tight = changed[_determinants_at(field, changed, shape) < least]
+        if len(tight) == 0:
+            break
+    return field[None]
+
+
+def _blocks(voxels: Tensor) -> Tensor:
+    """The 3³ voxels (N, 27, 3) around each of the voxels (N, 3)."""
+    steps = torch.arange(-1, 2, device=voxels.device)
+    return voxels[:, None] + torch.cartesian_prod(steps, steps, steps)
+
+
+def _around(voxels: Tensor, shape: Tensor) -> Tensor:
+    """The voxels (M, 3) and their neighbours on a grid of that shape, each once."""
+    blocks = _blocks(voxels).flatten(0, 1)
+    return blocks[((blocks >= 0) & (blocks < shape)).all(dim=1)].unique(dim=0)
+
+
+def _at(field: Tensor, voxels: Tensor) -> Tensor:
+    """Values (C, …) of a field (C, D, H, W) at voxels (…, 3)."""
+    return field[(slice(None), *voxels.unbind(-1))]
+
+
+def _determinants_at(field: Tensor, voxels: Tensor, shape: Tensor) -> Tensor:
+    """``jacobian_determinant`` (N,) of a displacement (3, D, H, W) at voxels (N, 3) alone."""
+    columns = []
+    for axis in range(3):
+        step = torch.zeros_like(shape)
+        step[axis] = 1
+        upper, lower = torch.minimum(voxels + step, shape - 1), (voxels - step).clamp(min=0)
+        columns.append((_at(field, upper) - _at(field, lower)) / (upper - lower).sum(dim=1) + step[:, None])
+    return torch.linalg.det(torch.stack(columns).permute(2, 0, 1))  # of the transpose

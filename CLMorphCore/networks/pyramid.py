@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..gradients import LocalCorrelation, forces
-from ..spatial import compose, integrate, resize_field, resize_image, taper, warp
+from ..spatial import compose, integrate, resize_field, resize_image, taper, unfold, warp
 from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
 from .contract import Prediction, System
 
@@ -105,8 +105,11 @@ class Pyramid(Siamese):
             coarse.insert(0, forward)
         embeddings = (self.projection(fixed.levels[-1]), self.projection(moving.levels[-1]))
         features = (fixed.levels[CONTRAST_LEVEL], moving.levels[CONTRAST_LEVEL])
-        return Prediction(resize_field(forward, shapes[0]), resize_field(backward, shapes[0]), embeddings=embeddings,
-                          features=features, coarse=tuple(coarse[1:]))
+        displacement = resize_field(forward, shapes[0])
+        if not self.training:  # a loss has to feel the folds
+            displacement = unfold(displacement)
+        return Prediction(displacement, resize_field(backward, shapes[0]), embeddings=embeddings, features=features,
+                          coarse=tuple(coarse[1:]))
 
 
 class _Force:

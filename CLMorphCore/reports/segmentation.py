@@ -255,15 +255,16 @@ def _key_figures(report: Report) -> str:
          f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together"),
         ("Similarity to the atlas", f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
          f"{similarity['measure']}, before → after warping"),
-        ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _oddness(quality["oddness"])),
+        ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _expected(report)),
         ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
         ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
     ])
 
 
-def _oddness(oddness: float) -> str:
-    return f"mean over structures, without labels; oddness of the scan {oddness:.2f}, " + (
-        "above 1: look first" if oddness > 1 else "usual up to 1")
+def _expected(report: Report) -> str:
+    oddness, refined = report["quality"]["oddness"], report["refinement_steps"] > 0
+    return (f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
+            f"oddness of the scan {oddness:.2f}, {'above 1: look first' if oddness > 1 else 'usual up to 1'}")
 
 
 def _structures(structures: Sequence[Mapping[str, Any]]) -> str:

@@ -25,7 +25,11 @@ CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a registration shows of its own quality: (K, FEATURES) of the structures ``values``, (CHECKS,) of the case.
+    """What a network's answer shows of its own quality: (K, FEATURES) of the structures, (CHECKS,) of the case.
+
+    Before any refinement: so it can be compared with the answers that the quality score was fitted to.
+
+    values           of the structures
 
     agreement        Dice of a structure warped by the answer and by the other opinions, mean
     likeness         mean local correlation of the scan and the warped atlas in it; ``likeness_affine`` before warping
@@ -49,7 +53,7 @@ class Evidence:
 def evidence(registration: Registration, labels: sitk.Image, values: Sequence[int],
              opinions: Sequence[Tensor]) -> Evidence:
     """The evidence about an atlas' ``labels`` warped by a registration; ``opinions`` are those of ``uncertainty``."""
-    pair, own = registration.pair, registration.displacement
+    pair, own = registration.pair, registration.unrefined
     index = _Index(to_tensor(resample(labels, pair.grid, labels=True)).to(own.device), values)
     before, after = index.labels, index.warped(own)
     likeness, likeness_affine = (local_correlation_map(pair.fixed, image, WINDOW_VOXELS)
@@ -103,7 +107,7 @@ class _Index:
 def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor, distance: Tensor, within: Tensor,
           table: np.ndarray) -> np.ndarray:
     pair = registration.pair
-    fixed, moving = pair.fixed, warp(pair.moving, registration.displacement)
+    fixed, moving = pair.fixed, warp(pair.moving, registration.unrefined)
     foreground, atlas = fixed > fixed.min(), moving > pair.moving.min() + 0.1
     matrix, _ = linear_parts(registration.affine)
     left, stretch, right = np.linalg.svd(matrix)

@@ -19,7 +19,7 @@ LINE = (-1.0, -0.5, 0.5, 1.0)
 
 @torch.inference_mode()
 def second_opinions(model: Model, registration: Registration) -> list[Tensor]:
-    """Displacements (1, 3, D, H, W), in voxels, that are as likely as the registration's own.
+    """Displacements (1, 3, D, H, W), in voxels, that are as likely as the network's own, before any refinement.
 
     Samples from the posterior q(z | y; x) where the network has one. Otherwise, where it gives an inverse, the images
     change their roles: the inverse of the map from the atlas to the scan is another estimate u' of the map u from the
@@ -34,7 +34,7 @@ def second_opinions(model: Model, registration: Registration) -> list[Tensor]:
         return _sampled(model, registration)
     if swapped.inverse is None:
         return []
-    own = registration.displacement
+    own = registration.unrefined
     return [own + t * (swapped.inverse - own) for t in LINE]
 
 
@@ -54,10 +54,14 @@ def doubt(labels: Tensor, displacement: Tensor, opinions: list[Tensor]) -> Tenso
 
 
 def doubt_on_fixed(labels: sitk.Image, registration: Registration, opinions: list[Tensor]) -> sitk.Image:
-    """``doubt`` about warped atlas labels on the fixed image's grid; 0 outside of the network's grid."""
+    """``doubt`` about warped atlas labels on the fixed image's grid; 0 outside of the network's grid.
+
+    After a refinement the opinions, which are about the network's answer, lie around the refined one.
+    """
     grid = registration.pair.grid
     on_grid = to_tensor(resample(labels, grid, labels=True)).to(registration.displacement.device)
-    found = doubt(on_grid, registration.displacement, opinions)
+    moved = registration.displacement - registration.unrefined
+    found = doubt(on_grid, registration.displacement, [opinion + moved for opinion in opinions])
     return resample(to_image(found, grid), registration.grid, registration.affine, outside=0.0)
 
 

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from CLMorphCore import registration
 from CLMorphCore.config import RefinementConfig
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid
@@ -173,6 +174,18 @@ def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(m
     field = sitk.DisplacementFieldTransform(found.transform.GetNthTransform(0)).GetDisplacementField()
     assert field.GetSize() == size == found.jacobian.GetSize()
     assert inverse_consistency(found.transform, found.inverse, phantom.image, 3.0).mean_mm < 0.15
+
+
+def test_what_was_refined_does_not_fold(atlas, phantom, monkeypatch):
+    fluid = Refinement(30, step_voxels=3.0, smooth_step_voxels=0.3, smooth_map_voxels=0.0)
+
+    def folding():
+        found = register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3), refinement=fluid)
+        return found.folding_fraction
+
+    assert folding() == 0
+    monkeypatch.setattr(registration, "unfold", lambda displacement: displacement)
+    assert folding() > 0, "these settings do fold"
 
 
 def test_refinement_of_a_network_without_an_inverse_gives_none(model, atlas, phantom):

@@ -104,7 +104,8 @@ def test_a_brain_as_scanned_and_the_same_one_aligned_get_the_same_volumes():
     aligned = segment(sitk.ReadImage(str(DATA / "Mindboggle101" / "OASIS-TRT-20_volumes" / "OASIS-TRT-20-1" /
                                          f"{name}.MNI152Affine.nii.gz")), model)
     volumes = [np.array([s["volume_ml"] for s in found.report["structures"]]) for found in (native, aligned)]
-    assert native.report["quality"]["oddness"] < 1 and not native.report["warnings"]
+    assert native.report["quality"]["oddness"] < 1 and native.report["quality"]["expected_dice"] > 0.65
+    assert len(native.report["warnings"]) <= 1  # one of 98 structures may be expected to lie below its usual
     large = volumes[0] > 1
     ratio = volumes[1][large] / volumes[0][large]
     assert large.sum() > 60 and np.std(ratio) / np.median(ratio) < 0.1  # one factor for all: the affine's

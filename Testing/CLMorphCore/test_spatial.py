@@ -19,6 +19,7 @@ from CLMorphCore.spatial import (
     refine_inverse,
     resize_field,
     taper,
+    unfold,
     warp,
 )
 
@@ -181,3 +182,28 @@ def test_a_map_that_stretches_strongly_is_inverted():
     assert jacobian_determinant(displacement).max() > 8
     inverse = invert(displacement)
     assert compose(inverse, displacement).abs().max() < 2e-2
+
+
+@given(seed=st.integers(0, 99), size=st.floats(0.5, 4.0), voxel=st.tuples(*(st.integers(6, n - 7) for n in SHAPE)))
+@settings(max_examples=15, deadline=None)
+def test_a_fold_is_smoothed_away_and_the_map_elsewhere_stays(seed, size, voxel):
+    field = smooth_field(0.2, seed)
+    field[(0, seed % 3, *voxel)] += size
+    found = unfold(torch.cat([field, smooth_field(0.2, seed)]))
+    assert jacobian_determinant(found).min() >= 0.02
+    assert torch.equal(found[1:], smooth_field(0.2, seed)), "what does not fold stays, whatever its neighbours do"
+    distance = (identity_grid(SHAPE, like=field) - field.new_tensor(voxel).view(1, 3, 1, 1, 1)).abs().amax(dim=1)
+    assert torch.equal(found[0, :, distance[0] > 5], field[0, :, distance[0] > 5])
+
+
+def test_folds_beside_a_face_go_and_the_face_stays():
+    field = torch.zeros(1, 3, *SHAPE)
+    field[0, 0, 1, 10, 10] = -1.5
+    assert folding_fraction(jacobian_determinant(field)) > 0
+    found = unfold(field)
+    assert jacobian_determinant(found).min() >= 0.02 and found[0, :, 0].abs().max() == 0
+
+
+def test_a_map_that_folds_everywhere_is_not_mended():
+    mirrored = -2 * identity_grid(SHAPE, like=torch.zeros(1))
+    assert torch.equal(unfold(mirrored), mirrored)

@@ -7,7 +7,7 @@ import torch
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.pyramid import Pyramid, PyramidConfig, local_cost
-from CLMorphCore.spatial import compose, warp
+from CLMorphCore.spatial import compose, folding_fraction, jacobian_determinant, warp
 
 SHAPE = (24, 16, 32)
 
@@ -39,6 +39,16 @@ def test_the_inverse_undoes_the_displacement(changes, limit):
     left = compose(prediction.displacement, prediction.inverse).abs()
     # Interpolation of the rim, where the field fades within 4 voxels, or within 2 between flat levels' slices.
     assert left.mean() < 0.02 and left.max() < limit
+
+
+def test_an_answer_does_not_fold_but_a_training_feels_the_folds():
+    network = small(norm="none")
+    torch.nn.init.normal_(network.levels[0].head.weight, 0.0, 0.5)
+    trained = network.train()(images(0), images(1)).displacement
+    answer = network.eval()(images(0), images(1)).displacement
+    assert 0 < folding_fraction(jacobian_determinant(trained)) < 0.01
+    assert folding_fraction(jacobian_determinant(answer)) == 0
+    assert (answer != trained).any(dim=1).float().mean() < 0.2
 
 
 def test_displacement_vanishes_at_the_border():

@@ -196,3 +196,6 @@ def test_without_a_score_the_page_says_why():
 def test_an_odd_scan_is_told_beside_the_figure():
     page = segmentation_page(**scene(), report=report(quality={"expected_dice": 0.5, "oddness": 3.0, "note": ""}))
     assert "oddness of the scan 3.00, above 1: look first" in page
+    assert "before the refinement" not in page
+    assert "without labels and before the refinement" in segmentation_page(**scene(), report=report(
+        refinement_steps=90))

@@ -88,6 +88,14 @@ def test_the_map_lies_on_the_scans_grid_at_the_labels_borders(atlas, registratio
     assert set(means) == {1, 2, 3} and all(0.03 < m < 0.6 for m in means.values())
 
 
+def test_after_a_refinement_the_opinions_lie_around_the_refined_map(atlas, registration):
+    moved = torch.zeros_like(registration.displacement)
+    moved[:, 2] = 3.0
+    refined = replace(registration, displacement=registration.displacement + moved)
+    image = doubt_on_fixed(atlas.labels, refined, [registration.unrefined])
+    assert sitk.GetArrayViewFromImage(image).max() == 0
+
+
 def test_means_per_label():
     labels, values = np.array([[[0, 3, 3, 700]]], np.uint16), np.array([[[9.0, 1.0, 0.0, 0.5]]], np.float32)
     images = [sitk.GetImageFromArray(a) for a in (values, labels)]
