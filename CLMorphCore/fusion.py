@@ -160,7 +160,7 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
                                                 refinement, model, at)
             with watch.step("network"):
                 if place == 0:
-                    registration = registration_of(prediction, pairs[n], grid, affine, to_scan, model)
+                    registration = registration_of(prediction, pairs[n], image, affine, to_scan, model)
                     registration = replace(registration, unrefined=answer.displacement, refinement_steps=steps)
             with watch.step("labels"):
                 transform = chain(deformation(prediction, atlases.grid), affine)

@@ -16,7 +16,16 @@ from torch import Tensor
 from .alignment import align, centred, closest_similarity
 from .data import network_grid, network_input
 from .errors import InputError
-from .geometry import Grid, chain, displacement_transform, linear_parts, resample, resample_labels, to_image
+from .geometry import (
+    Grid,
+    chain,
+    displacement_transform,
+    linear_parts,
+    resample,
+    resample_labels,
+    to_image,
+    without_frame,
+)
 from .itk_files import write_transform
 from .losses import local_correlation_map
 from .models import Model
@@ -54,7 +63,8 @@ class Registration:
 
     transform   T = D ∘ A, an ITK composite transform; ``inverse`` is T⁻¹, or None where the network gives none
     affine      A alone
-    grid        of the fixed image
+    grid        of the fixed image, and
+    shown       the part of it that is no empty frame
     jacobian    determinant of D (without the affine) on the network's grid or, refined, on the refinement's, in the
                 moving image's space
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
@@ -71,6 +81,7 @@ class Registration:
     inverse: sitk.CompositeTransform | None
     affine: sitk.Transform
     grid: Grid
+    shown: Grid
     jacobian: sitk.Image
     folding_fraction: float
     similarity: tuple[float, float]
@@ -138,7 +149,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
             prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement, model,
                                         part(progress, 0.1, 0.95))
     with watch.step("network"):
-        found = registration_of(prediction, pair, Grid.of(fixed), affine, to_fixed, model)
+        found = registration_of(prediction, pair, fixed, affine, to_fixed, model)
         found = replace(found, unrefined=answer.displacement, refinement_steps=steps)
         progress("network", 1.0)
     found.duration_s.update(watch.seconds)
@@ -242,9 +253,9 @@ def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | 
     return (affine if affine is not None else to_fixed.GetInverse()), to_fixed
 
 
-def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk.Transform,
+def registration_of(prediction: Prediction, pair: Pair, fixed: sitk.Image, affine: sitk.Transform,
                     to_fixed: sitk.Transform, model: Model) -> Registration:
-    """An answer about a pair as a map between images; ``grid`` is the fixed image's, in mm."""
+    """An answer about a pair as a map between images, in mm; of ``fixed`` the grids count."""
     determinant = jacobian_determinant(prediction.displacement)
     on_grid, backward = resize_field(prediction.displacement, pair.grid.shape), None
     if prediction.inverse is not None:
@@ -256,7 +267,8 @@ def registration_of(prediction: Prediction, pair: Pair, grid: Grid, affine: sitk
         transform, backward = chain(affine), chain(to_fixed)
         classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
-        transform=transform, inverse=backward, affine=affine, grid=grid,
+        transform=transform, inverse=backward, affine=affine, grid=Grid.of(fixed),
+        shown=Grid.of(without_frame(fixed)),
         jacobian=to_image(determinant, _field_grid(prediction, pair.grid)),
         folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
         similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, unrefined=on_grid,

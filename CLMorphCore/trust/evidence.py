@@ -14,13 +14,14 @@ from torch import Tensor
 from ..geometry import linear_parts, resample, to_tensor
 from ..losses import local_correlation_map
 from ..registration import Registration
-from ..spatial import jacobian_determinant, warp
+from ..spatial import box_mean, jacobian_determinant, warp
 
 WINDOW_VOXELS = 5
+FLAT = 0.01  # standard deviation in 3³ voxels, of the scan's, below which it shows nothing there
 # of a structure; each the better the greater
-FEATURES = ("agreement", "likeness", "likeness_affine", "shift", "unevenness", "growth", "kept", "inside")
+FEATURES = ("agreement", "likeness", "likeness_affine", "shift", "unevenness", "growth", "kept", "covered")
 # of a case; each the better the greater
-CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size", "shape", "turn", "facing", "inside")
+CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size", "shape", "turn", "facing", "covered")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Evidence:
     unevenness       −standard deviation of log det J in it
     growth           −|log of its volume after warping / before|
     kept             Dice of the structure before and after warping
-    inside           share of it that lies within the scan
+    covered          share of it, or of all structures, that lies where the scan shows something: not beyond its grid
+                     or in an empty frame, nor where it is flat, as behind a mask
     overlap          Dice of the two foregrounds
     size, shape      −|log volume ratio| of the affine, −log of the ratio of its largest and smallest stretch
     turn             −angle of the affine's rotation, in radians
@@ -62,7 +64,7 @@ def evidence(registration: Registration, labels: sitk.Image, values: Sequence[in
     distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in opinions]).mean(dim=0)
     agreement = torch.stack([index.dice(after, index.warped(other)) for other in opinions]).mean(dim=0)
     mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)
-    within = _within(registration).to(own.device)
+    covered = _covered(registration)
     columns = {
         "agreement": agreement,
         "likeness": index.mean(likeness, after),
@@ -71,10 +73,11 @@ def evidence(registration: Registration, labels: sitk.Image, values: Sequence[in
         "unevenness": -(square - mean**2).clamp_min(0).sqrt(),
         "growth": -((index.count(after) + 1) / (index.count(before) + 1)).log().abs(),
         "kept": index.dice(before, after),
-        "inside": index.mean(within, after),
+        "covered": index.mean(covered, after),
     }
     table = torch.stack([columns[name] for name in FEATURES], dim=1).double().cpu().numpy()
-    return Evidence(tuple(values), table, _case(registration, likeness, likeness_affine, distance, within, table))
+    covered = covered[after > 0].mean().item() if (after > 0).any() else 0.0
+    return Evidence(tuple(values), table, _case(registration, likeness, likeness_affine, distance, covered, table))
 
 
 class _Index:
@@ -104,7 +107,7 @@ class _Index:
         return 2 * both / (self.count(first) + self.count(second)).clamp_min(1)
 
 
-def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor, distance: Tensor, within: Tensor,
+def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor, distance: Tensor, covered: float,
           table: np.ndarray) -> np.ndarray:
     pair = registration.pair
     fixed, moving = pair.fixed, warp(pair.moving, registration.unrefined)
@@ -122,7 +125,7 @@ def _case(registration: Registration, likeness: Tensor, likeness_affine: Tensor,
         "shape": -float(np.log(stretch.max() / stretch.min())),
         "turn": -float(turn),
         "facing": _facing(pair.fixed, pair.moving),
-        "inside": within[atlas].mean().item(),
+        "covered": covered,
     }
     return np.array([checks[name] for name in CHECKS])
 
@@ -136,10 +139,14 @@ def _facing(fixed: Tensor, moving: Tensor) -> float:
     return scores[0] - max(scores[1:])
 
 
-def _within(registration: Registration) -> Tensor:
-    """1 where the network's grid lies within the fixed image, 0 outside: (1, 1, D, H, W)."""
-    full = sitk.Image(registration.grid.size, sitk.sitkFloat32) + 1.0
-    full.SetSpacing(registration.grid.spacing_mm)
-    full.SetOrigin(registration.grid.origin_mm)
-    full.SetDirection(registration.grid.direction)
-    return to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))
+def _covered(registration: Registration) -> Tensor:
+    """1 where the network's grid lies within what the fixed image shows and that is not flat: (1, 1, D, H, W)."""
+    shown = registration.shown
+    full = sitk.Image(shown.size, sitk.sitkFloat32) + 1.0
+    full.SetSpacing(shown.spacing_mm)
+    full.SetOrigin(shown.origin_mm)
+    full.SetDirection(shown.direction)
+    fixed = registration.pair.fixed
+    within = to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))
+    spread = (box_mean(fixed**2, 3) - box_mean(fixed, 3) ** 2).clamp_min(0).sqrt()
+    return within.to(fixed.device) * (spread > FLAT * fixed.std())

@@ -25,7 +25,7 @@ REASONS = {
     "shape": "the affine alignment stretches unusually",
     "turn": "the affine alignment turns unusually far",
     "facing": "a mirrored scan would fit as well; the orientation in the file's header may be wrong",
-    "inside": "a part of the atlas lies outside of the scan",
+    "covered": "a part of the labels lies where the scan shows nothing",
 }
 
 
