@@ -282,12 +282,12 @@ def _exact_inverse(displacement: Tensor, inverse: Tensor) -> Tensor:
     between its voxels bends between its own, by a fifth of a voxel where much is moved.
     """
     shape = inverse.shape[2:]
-    inverse = refine_inverse(inverse, resize_field(displacement, shape))
+    inverse = refine_inverse(inverse, displacement)
     factor = min((MOST_INVERSE_VOXELS / math.prod(shape)) ** (1 / 3), 2.0)
     if factor <= 1:
         return inverse
     fine = [round(factor * (n - 1)) + 1 for n in shape]
-    return refine_inverse(resize_field(inverse, fine), resize_field(displacement, fine), iterations=1)
+    return refine_inverse(resize_field(inverse, fine), displacement, iterations=1)
 
 
 def _field_grid(prediction: Prediction, grid: Grid) -> Grid:

@@ -87,15 +87,19 @@ def refine_inverse(inverse: Tensor, displacement: Tensor, iterations: int = 2) -
     """w ← w − J⁻¹ [w + u(x + w)], J = I + ∂u/∂x at x + w: Newton's steps from a near inverse w of u (B, 3, D, H, W).
 
     They also converge where the fixed point does not, that is where the map stretches strongly; what is left is
-    interpolation. Determinants below LEAST_DETERMINANT count as that, and no step is longer than LONGEST_STEP.
+    interpolation. Determinants below LEAST_DETERMINANT count as that, and no step is longer than LONGEST_STEP. The two
+    grids may differ, if they span the same corners.
     """
+    sides = zip(displacement.shape[2:], inverse.shape[2:], strict=True)
+    unit = inverse.new_tensor([(n - 1) / max(m - 1, 1) for n, m in sides]).view(1, 3, 1, 1, 1)
     slopes = torch.cat([derivative(displacement, axis) for axis in range(3)], dim=1)  # ∂u/∂z, ∂u/∂y, ∂u/∂x
-    known, grid = torch.cat([displacement, slopes], dim=1), identity_grid(inverse.shape[2:], like=inverse)
+    known, grid = torch.cat([displacement, slopes], dim=1), identity_grid(inverse.shape[2:], like=inverse) * unit
+    inverse = inverse * unit
     for _ in range(iterations):
         there = sample(known, grid + inverse, padding="border")
         error, (a, b, c) = inverse + there[:, :3], there[:, 3:].split(3, dim=1)  # columns of ∂u/∂x
         inverse = inverse - _solved(a, b, c, error).clamp(-LONGEST_STEP, LONGEST_STEP)
-    return inverse
+    return inverse / unit
 
 
 def _solved(a: Tensor, b: Tensor, c: Tensor, right: Tensor) -> Tensor:
