@@ -263,7 +263,9 @@ def _blocks(voxels: Tensor) -> Tensor:
 def _around(voxels: Tensor, shape: Tensor) -> Tensor:
     """The voxels (M, 3) and their neighbours on a grid of that shape, each once."""
     blocks = _blocks(voxels).flatten(0, 1)
-    return blocks[((blocks >= 0) & (blocks < shape)).all(dim=1)].unique(dim=0)
+    z, y, x = blocks[((blocks >= 0) & (blocks < shape)).all(dim=1)].T
+    place = ((z * shape[1] + y) * shape[2] + x).unique()  # of numbers that is many times as fast as of rows
+    return torch.stack([place // (shape[1] * shape[2]), place // shape[2] % shape[1], place % shape[2]], dim=1)
 
 
 def _at(field: Tensor, voxels: Tensor) -> Tensor:
@@ -279,4 +281,4 @@ def _determinants_at(field: Tensor, voxels: Tensor, shape: Tensor) -> Tensor:
         step[axis] = 1
         upper, lower = torch.minimum(voxels + step, shape - 1), (voxels - step).clamp(min=0)
         columns.append((_at(field, upper) - _at(field, lower)) / (upper - lower).sum(dim=1) + step[:, None])
-    return torch.linalg.det(torch.stack(columns).permute(2, 0, 1))  # of the transpose
+    return (columns[0] * torch.linalg.cross(columns[1], columns[2], dim=0)).sum(dim=0)
