@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import linear_parts, resample, to_tensor
+from ..geometry import linear_parts, resample, to_image, to_tensor
 from ..losses import local_correlation_map
 from ..registration import Registration
 from ..spatial import box_mean, jacobian_determinant, warp
@@ -141,12 +141,8 @@ def _facing(fixed: Tensor, moving: Tensor) -> float:
 
 def _covered(registration: Registration) -> Tensor:
     """1 where the network's grid lies within what the fixed image shows and that is not flat: (1, 1, D, H, W)."""
-    shown = registration.shown
-    full = sitk.Image(shown.size, sitk.sitkFloat32) + 1.0
-    full.SetSpacing(shown.spacing_mm)
-    full.SetOrigin(shown.origin_mm)
-    full.SetDirection(shown.direction)
-    fixed = registration.pair.fixed
+    fixed, shown = registration.pair.fixed, registration.shown
+    full = to_image(torch.ones(1, 1, *shown.shape), shown)
     within = to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))
     spread = (box_mean(fixed**2, 3) - box_mean(fixed, 3) ** 2).clamp_min(0).sqrt()
     return within.to(fixed.device) * (spread > FLAT * fixed.std())
