@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import Grid, foreground_box, grid_over, resample, without_frame
-from .itk_files import read_transform
+from .geometry import Grid, crop_padding, foreground_box, grid_over, resample
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
 
@@ -47,7 +45,7 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
     return sitk.AffineTransform(best.GetMatrix(), best.GetTranslation(), best.GetCenter())
 
 
-def centred(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
+def align_centres(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
     """A: fixed → moving (LPS, mm) that lays the two grids on each other, centre on centre and axis on axis.
 
     A rotation, never a mirror: where one grid is left-handed, its slices are taken in the other order.
@@ -68,22 +66,6 @@ def closest_similarity(points: np.ndarray, targets: np.ndarray) -> tuple[np.ndar
     return matrix, goal - matrix @ centre
 
 
-def read_affine(path: str | Path) -> sitk.Transform:
-    """A linear transform fixed → moving from a file that ITK reads; InputError otherwise."""
-    if not Path(path).exists():
-        raise InputError(f"--affine {path} does not exist; expected none, or a transform file (.h5, .tfm, .mat)")
-    transform = read_transform(Path(path))
-    if transform.GetDimension() != 3 or not transform.IsLinear():
-        raise InputError(f"--affine {path} holds a {transform.GetDimension()}D {transform.GetName()}; expected a "
-                         "linear 3D transform from the image to the atlas")
-    try:
-        transform.GetInverse()
-    except RuntimeError:
-        raise InputError(f"--affine {path} has no inverse; expected a matrix with a determinant that is not "
-                         "zero") from None
-    return transform
-
-
 def _working(image: sitk.Image) -> sitk.Image:
     """The image's foreground on an anatomically aligned, isotropic grid: the same for every storage order of a scan.
 
@@ -91,7 +73,7 @@ def _working(image: sitk.Image) -> sitk.Image:
     The grid ends where the foreground ends: a dark rim around a scan that is cut out of a body would be an edge, and
     the rims of two cut-outs would be aligned instead of what is in them.
     """
-    image = sitk.DICOMOrient(without_frame(image), "LPS")  # the same sums in the same order, whatever the storage
+    image = sitk.DICOMOrient(crop_padding(image), "LPS")  # the same sums in the same order, whatever the storage
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
     # A single voxel of a million times the rest would leave one bin of the histogram for all others. The foreground
@@ -111,7 +93,7 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> s
     found, failed = [], []
     for mode in (sitk.CenteredTransformInitializerFilter.GEOMETRY, sitk.CenteredTransformInitializerFilter.MOMENTS):
         try:
-            with _said():
+            with _itk_errors():
                 start = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), mode)
             found.append(_optimise(fixed, moving, sitk.Euler3DTransform(start), RIGID, step))
         except InputError as error:
@@ -122,25 +104,29 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> s
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _itk_errors() -> Iterator[None]:
     """ITK's reason why it cannot align, as one line."""
     try:
         yield
     except RuntimeError as error:
-        raise InputError("the affine alignment failed: the images do not overlap or have too little contrast "
-                         f"({str(error).splitlines()[-1].strip()}); pass --affine FILE or --affine none") from None
+        raise InputError(
+            "the affine alignment failed: the images do not overlap or have too little contrast "
+            f"({str(error).splitlines()[-1].strip()}); pass `affine`, a transform of your own or none"
+        ) from None
 
 
-def _optimise(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stage: _Stage,
-              step: Callable[[], None]) -> tuple[sitk.Transform, float]:
+def _optimise(
+    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stage: _Stage, step: Callable[[], None]
+) -> tuple[sitk.Transform, float]:
     """The transform found from ``start``, and its metric (lower is better)."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed=1)  # jittered samples: without a seed every run differs
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, stage.iterations, relaxationFactor=0.6,
-                                                    gradientMagnitudeTolerance=1e-5)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        1.0, 1e-3, stage.iterations, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-5
+    )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(stage.shrink)
     method.SetSmoothingSigmasPerLevel(stage.smoothing_voxels)
@@ -148,7 +134,7 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stag
     method.SetInitialTransform(type(start)(start), inPlace=True)
     stopped: list[BaseException] = []
     method.AddCommand(sitk.sitkIterationEvent, lambda: _guarded(step, method, stopped))
-    with _said():
+    with _itk_errors():
         found = method.Execute(fixed, moving)
     if stopped:
         raise stopped[0]

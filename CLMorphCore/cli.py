@@ -16,30 +16,59 @@ from typing import NoReturn
 from . import __version__
 from .errors import Cancelled, CLMorphError, InputError
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
+# How this command line calls what the library's errors call by its parameters.
+FLAGS = {
+    "affine": "--affine",
+    "atlas": "--atlas",
+    "atlas_labels": "--atlas-labels",
+    "atlases": "--atlas-dir",
+    "config": "CONFIG",
+    "device": "--device",
+    "fusion": "--fusion",
+    "initial": "--initial",
+    "label_names": "--label-names",
+    "manifest": "--data",
+    "margin_mm": "--margin",
+    "model": "--model",
+    "most_similar": "--atlases",
+    "optimization": "--refine",
+    "output": "--output",
+    "overrides": "--set",
+    "resume": "--resume",
+    "rounds": "--rounds",
+    "similarity": "--similarity",
+    "split": "--split",
+    "tensorboard": "--tensorboard",
+    "threads": "--threads",
+    "typical": "--typical",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    from .files import check_letters
+    from .atomic import check_utf8
+
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         options = build_parser().parse_args(arguments)
         for value in vars(options).values():
-            check_letters(value)
+            check_utf8(value)
     except InputError as error:
-        print(f"clmorph: {error}", file=sys.stderr)
+        print(f"clmorph: {error.text(FLAGS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     from .progress import Reporter
+
     reporter = Reporter(options.progress, options.cancel_file)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from . import commands
+
         commands.run(options, reporter)
         return 0
     except (Cancelled, KeyboardInterrupt):
@@ -49,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CANCELLED
     except CLMorphError as error:
         reporter.close()
-        message = " ".join(str(error).split())
-        reporter.event("error", message=message)
+        message = error.text(FLAGS)
+        # Whoever shows it in a window has other words for the parameters than flags.
+        reporter.event("error", message=message, problem=error.problem, remedy=error.remedy)
         print(f"clmorph: {message}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
@@ -73,8 +103,11 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
-    parser = _Parser(prog="clmorph", description="Segment 3D medical scans by registering a labelled "
-                     "atlas to them, with networks that were trained without labels.")
+    parser = _Parser(
+        prog="clmorph",
+        description="Segment 3D medical scans by registering a labelled "
+        "atlas to them, with networks that were trained without labels.",
+    )
     parser.add_argument("--version", action="version", version=f"clmorph {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = _common_options()
@@ -88,8 +121,12 @@ def _common_options() -> argparse.ArgumentParser:
     group = common.add_argument_group("how it runs")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     group.add_argument("--threads", type=_threads, help="CPU threads (default: all)")
-    group.add_argument("--progress", choices=("bar", "json", "none"), default="bar",
-                       help="a bar, one JSON object a line on stdout, or nothing (default: bar)")
+    group.add_argument(
+        "--progress",
+        choices=("bar", "json", "none"),
+        default="bar",
+        help="a bar, one JSON object a line on stdout, or nothing (default: bar)",
+    )
     group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
     return common
 
@@ -101,41 +138,72 @@ def _above_zero(text: str) -> int:
 
 
 def _threads(text: str) -> int:
-    if (count := _above_zero(text)) > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"{text} given, expected at most {MOST_THREADS}")
+    if (count := _above_zero(text)) > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} given, expected at most {MAX_THREADS}")
     return count
 
 
 def _affine_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--affine", metavar="none|FILE", help="instead of the built-in affine alignment: none, or an "
-                        "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)")
+    parser.add_argument(
+        "--affine",
+        metavar="none|FILE",
+        help="instead of the built-in affine alignment: none, or an "
+        "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
+    )
 
 
 def _refine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--refine", type=_above_zero, metavar="STEPS", help="go on from the network's answer by "
-                        "optimising the deformation of this pair: at most STEPS steps at each of three resolutions, "
-                        "fewer where nothing improves; 50 is plenty")
-    parser.add_argument("--similarity", choices=("lncc", "mind"), help="what the refinement looks at: local "
-                        "cross-correlation, or MIND for images of different contrast (default: lncc)")
+    parser.add_argument(
+        "--refine",
+        type=_above_zero,
+        metavar="STEPS",
+        help="go on from the network's answer by "
+        "optimising the deformation of this pair: at most STEPS steps at each of three resolutions, "
+        "fewer where nothing improves; 50 is plenty",
+    )
+    parser.add_argument(
+        "--similarity",
+        choices=("lncc", "mind"),
+        help="what the refinement looks at: local "
+        "cross-correlation, or MIND for images of different contrast (default: lncc)",
+    )
 
 
 def _atlas_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
     parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of its labels")
-    parser.add_argument("--atlas-dir", type=Path, metavar="DIR", help="several atlases in one space instead of the "
-                        "model's: what build-atlas --each writes; their labels are fused")
-    parser.add_argument("--atlases", type=_above_zero, metavar="K", help="fuse the labels of the K atlases, of the "
-                        "model or of --atlas-dir, whose local correlation with the scan is greatest after the affine "
-                        "alignment (default: the model's first one alone, all of --atlas-dir)")
-    parser.add_argument("--fusion", choices=("majority", "similarity", "staple"), default="similarity",
-                        help="how several atlases vote: all the same, by how much each resembles the scan at a place, "
-                        "or by STAPLE's reliability (default: similarity)")
+    parser.add_argument(
+        "--atlas-dir",
+        type=Path,
+        metavar="DIR",
+        help="several atlases in one space instead of the "
+        "model's: what build-atlas --each writes; their labels are fused",
+    )
+    parser.add_argument(
+        "--atlases",
+        type=_above_zero,
+        metavar="K",
+        help="fuse the labels of the K atlases, of the "
+        "model or of --atlas-dir, whose local correlation with the scan is greatest after the affine "
+        "alignment (default: the model's first one alone, all of --atlas-dir)",
+    )
+    parser.add_argument(
+        "--fusion",
+        choices=("majority", "similarity", "staple"),
+        default="similarity",
+        help="how several atlases vote: all the same, by how much each resembles the scan at a place, "
+        "or by STAPLE's reliability (default: similarity)",
+    )
 
 
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("segment", parents=[common], help="labels for a scan",
-                              description="Labels for a scan, on its own grid, with transform and report.")
+    parser = verbs.add_parser(
+        "segment",
+        parents=[common],
+        help="labels for a scan",
+        description="Labels for a scan, on its own grid, with transform and report.",
+    )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="3D image file, or folder of one DICOM series")
     parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
@@ -145,34 +213,60 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
 
 
 def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("register", parents=[common], help="transform between two images",
-                              description="The transform that warps MOVING onto FIXED, with its inverse.")
+    parser = verbs.add_parser(
+        "register",
+        parents=[common],
+        help="transform between two images",
+        description="The transform that warps MOVING onto FIXED, with its inverse.",
+    )
     parser.add_argument("fixed", metavar="FIXED", type=Path, help="image whose grid is the output grid")
     parser.add_argument("moving", metavar="MOVING", type=Path, help="image that is warped")
-    parser.add_argument("--model", help="name or folder of a model (its atlas is not used); with --refine it may be "
-                        "left away: any organ and modality, the affine alignment is then what is refined")
+    parser.add_argument(
+        "--model",
+        help="name or folder of a model (its atlas is not used); with --refine it may be "
+        "omitted: any organ and modality, the affine alignment is then what is refined",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     _affine_option(parser)
     _refine_options(parser)
 
 
 def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("train", parents=[common], help="a model from your own images",
-                              description="Trains a network without labels; RUN/model is the model.")
+    parser = verbs.add_parser(
+        "train",
+        parents=[common],
+        help="a model from your own images",
+        description="Trains a network without labels; RUN/model is the model.",
+    )
     parser.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; an empty file is the paper's")
-    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv",
-                        help="CSV with subject,image,labels,split, or a folder of images")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="MANIFEST.csv",
+        help="CSV with subject,image,labels,split, or a folder of images",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
     parser.add_argument("--initial", type=Path, metavar="WEIGHTS", help="weights.safetensors to start from")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="change a setting, for instance training.steps=2000")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a setting, for instance training.steps=2000",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
 
 
 def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("evaluate", parents=[common], help="accuracy on labelled subjects",
-                              description="Segments the labelled subjects of a split and measures the agreement.")
+    parser = verbs.add_parser(
+        "evaluate",
+        parents=[common],
+        help="accuracy on labelled subjects",
+        description="Segments the labelled subjects of a split and measures the agreement.",
+    )
     parser.add_argument("--model", required=True, help="name or folder of a model")
     parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
@@ -182,20 +276,35 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
 
 
 def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("build-atlas", parents=[common], help="an atlas from many subjects",
-                              description="The average image of the train split with voted labels.")
+    parser = verbs.add_parser(
+        "build-atlas",
+        parents=[common],
+        help="an atlas from many subjects",
+        description="The average image of the train split with voted labels.",
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="ATLAS",
-                        help="folder, for instance MODEL/atlases/average")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
+    )
     parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
-    parser.add_argument("--rounds", type=_above_zero,
-                        help="rounds of registration to the average (default: 3)")
-    parser.add_argument("--typical", action="store_true",
-                        help="the subject most similar to the average instead of the average (the paper's way)")
-    parser.add_argument("--margin", type=_above_zero, metavar="MM",
-                        help="cut the atlas to its labels and so much around them, for organs in a wide field of view")
-    parser.add_argument("--each", action="store_true", help="every labelled subject as an atlas of its own in a folder "
-                        "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion")
+    parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
+    parser.add_argument(
+        "--typical",
+        action="store_true",
+        help="the subject most similar to the average instead of the average (the paper's way)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_above_zero,
+        metavar="MM",
+        help="cut the atlas to its labels and so much around them, for organs in a wide field of view",
+    )
+    parser.add_argument(
+        "--each",
+        action="store_true",
+        help="every labelled subject as an atlas of its own in a folder "
+        "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion",
+    )
     parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
 
 
@@ -204,8 +313,12 @@ def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) 
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("demo", parents=[common], help="segments a made-up subject",
-                              description="Makes a subject from a shipped atlas by a known random deformation, "
-                              "segments it and prints the true Dice.")
+    parser = verbs.add_parser(
+        "demo",
+        parents=[common],
+        help="segments a made-up subject",
+        description="Makes a subject from a shipped atlas by a known random deformation, "
+        "segments it and prints the true Dice.",
+    )
     parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="(default: demo)")

@@ -7,7 +7,7 @@ import re
 import SimpleITK as sitk
 import torch
 
-from .errors import InputError
+from .errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
@@ -17,13 +17,15 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
-        raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"`device={name}`: expected auto, cpu, cuda, cuda:N or mps")
     count = torch.cuda.device_count()
     if name.startswith("cuda") and (not torch.cuda.is_available() or int(name.partition(":")[2] or 0) >= count):
-        raise InputError(f"--device {name} is not there: torch {torch.__version__} sees {count} CUDA devices; "
-                         "use --device auto or cpu")
+        raise DeviceError(
+            f"`device={name}` is not there: torch {torch.__version__} sees {count} CUDA devices; "
+            "use `device=auto` or cpu"
+        )
     if name == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps is not there; use --device auto or cpu")
+        raise DeviceError("`device=mps` is not there; use `device=auto` or cpu")
     return torch.device(name)
 
 

@@ -1,17 +1,111 @@
-"""What can go wrong for a user, as exceptions whose text is one line: what was given, what was expected, what to do."""
+"""What can go wrong for a user: one line each, what was given, what was expected, what to do.
+
+    CLMorphError          base of everything that is shown without a traceback
+    ├── InputError        a file, setting or argument that cannot be used as given
+    │   ├── FileError       a file that cannot be read, or does not hold what it should
+    │   ├── OutputError     a place that cannot be written to
+    │   ├── SettingError    a setting of a configuration
+    │   ├── AlignmentError  images that do not overlap, or an affine that does not fit them
+    │   └── DeviceError     a device that is not there
+    ├── OutOfMemory       too little memory, on the machine or on its GPU
+    ├── Diverged          a training whose loss is no number any more
+    └── Cancelled         the user asked to stop
+
+Texts speak of the library's parameters, in backticks: `affine`, or `device=cpu` with a value. ``str`` shows them as a
+Python user writes them; the command line and Slicer say them in their own words (``CLMorphError.text``).
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+
+PARAMETERS = {
+    "affine",
+    "atlas",
+    "atlas_labels",
+    "atlases",
+    "config",
+    "device",
+    "fusion",
+    "initial",
+    "label_names",
+    "manifest",
+    "margin_mm",
+    "model",
+    "most_similar",
+    "optimization",
+    "output",
+    "overrides",
+    "resume",
+    "rounds",
+    "similarity",
+    "split",
+    "tensorboard",
+    "threads",
+    "typical",
+}
+_MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
 class CLMorphError(Exception):
-    """Base of every error that is shown to the user without a traceback."""
+    """Base of every error that is shown to the user without a traceback: a problem, and perhaps a remedy."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
+
+    def text(self, words: Mapping[str, str] | None = None) -> str:
+        """'problem; remedy' on one line, with ``words[parameter]`` and a space before its value, where it has one.
+
+        Parameters that ``words`` lacks are written as in Python.
+        """
+
+        def said(mention: re.Match[str]) -> str:
+            name, value = mention.groups()
+            if name not in PARAMETERS:  # not ours: a file may be called so
+                return mention[0]
+            word, link = (words[name], " ") if words and name in words else (name, "=")
+            return word if value is None else f"{word}{link}{value}"
+
+        whole = "; ".join(part for part in (self.problem, self.remedy) if part)
+        return _MENTION.sub(said, " ".join(whole.split()))
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class InputError(CLMorphError):
     """A file, setting or argument that cannot be used as given."""
+
+
+class FileError(InputError):
+    """A file that cannot be read, or does not hold what it should."""
+
+
+class OutputError(InputError):
+    """A place that cannot be written to."""
+
+
+class SettingError(InputError):
+    """A setting of a configuration that does not fit."""
+
+
+class AlignmentError(InputError):
+    """Images that do not overlap, or an affine that does not fit them."""
+
+
+class DeviceError(InputError):
+    """A device that is not there."""
+
+
+class OutOfMemory(CLMorphError):
+    """Too little memory, on the machine or on its GPU."""
+
+
+class Diverged(CLMorphError):
+    """A training whose loss is no number any more."""
 
 
 class Cancelled(CLMorphError):

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .data import Subject, choose, read_subject
+from .atomic import atomic_folder
+from .bundles.atlas import Atlas, Structure
+from .bundles.model import Model
 from .errors import InputError
-from .files import folder_written_whole
 from .fusion import AtlasSet, choose_atlases
+from .instance_optimization import InstanceOptimization
+from .io.manifest import Subject, choose, read_subject
 from .metrics import compare_labels, dice_per_label
-from .models import Atlas, Model, Structure
 from .progress import Progress, part, silent
-from .refinement import Refinement
 from .reports.evaluation import evaluation_page
 from .segmentation import segment
 
@@ -51,7 +52,7 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """Writes results.csv, summary.json and report.html, all or none."""
         rows = [asdict(row) for row in self.rows]
-        with folder_written_whole(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
@@ -60,12 +61,20 @@ class Evaluation:
             (temporary / "report.html").write_text(evaluation_page(rows, self.summary), encoding="utf-8")
 
 
-def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test",
-             atlases: Sequence[Atlas] | None = None, fusion: str = "similarity", most_similar: int | None = None,
-             refinement: Refinement | None = None, progress: Progress = silent) -> Evaluation:
+def evaluate(
+    model: Model,
+    subjects: Sequence[Subject],
+    *,
+    split: str = "test",
+    atlases: Sequence[Atlas] | None = None,
+    fusion: str = "similarity",
+    most_similar: int | None = None,
+    optimization: InstanceOptimization | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
     """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
 
-    ``atlases``, ``fusion``, ``most_similar`` and ``refinement`` are those of ``segment``. Structures that the atlases
+    ``atlases``, ``fusion``, ``most_similar`` and ``optimization`` are those of ``segment``. Structures that the atlases
     and the subject share are measured; InputError if there is no subject or none is shared.
     """
     chosen = choose(subjects, split, labelled=True)
@@ -79,31 +88,62 @@ def evaluate(model: Model, subjects: Sequence[Subject], *, split: str = "test",
         at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
         image, labels = read_subject(subject)
         began = time.monotonic()
-        found = segment(image, model, atlases=used if isinstance(used, AtlasSet) else [used], fusion=fusion,
-                        most_similar=most_similar, refinement=refinement, progress=at)
+        found = segment(
+            image,
+            model,
+            atlases=used if isinstance(used, AtlasSet) else [used],
+            fusion=fusion,
+            most_similar=most_similar,
+            optimization=optimization,
+            progress=at,
+        )
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
         rows += _rows(subject.name, found.structures, found.labels, before, labels)
-    summary = {"model": model.name, "split": split, "subjects": len(chosen),
-               "dice_affine": _mean(rows, "dice_affine"), "dice": _mean(rows, "dice"),
-               "dice_sd_over_subjects": _spread(rows), "hd95_mm": _mean(rows, "hd95_mm"),
-               "assd_mm": _mean(rows, "assd_mm"), "folding_fraction_mean": float(np.mean(folds)),
-               "folding_fraction_max": float(np.max(folds)), "seconds": float(np.mean(seconds))}
+    summary = {
+        "model": model.name,
+        "split": split,
+        "subjects": len(chosen),
+        "dice_affine": _mean(rows, "dice_affine"),
+        "dice": _mean(rows, "dice"),
+        "dice_sd_over_subjects": _spread(rows),
+        "hd95_mm": _mean(rows, "hd95_mm"),
+        "assd_mm": _mean(rows, "assd_mm"),
+        "folding_fraction_mean": float(np.mean(folds)),
+        "folding_fraction_max": float(np.max(folds)),
+        "seconds": float(np.mean(seconds)),
+    }
     return Evaluation(rows, summary)
 
 
-def _rows(subject: str, structures: Sequence[Structure], found: sitk.Image, before: sitk.Image,
-          expected: sitk.Image) -> list[Row]:
+def _rows(
+    subject: str, structures: Sequence[Structure], found: sitk.Image, before: sitk.Image, expected: sitk.Image
+) -> list[Row]:
     known = {s.value: s.name for s in structures}
     shared = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v in known]
     if not shared:
-        raise InputError(f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "
-                         "expected labels of the same protocol")
+        raise InputError(
+            f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "
+            "expected labels of the same protocol"
+        )
     found, before, expected = (sitk.Cast(image, sitk.sitkInt64) for image in (found, before, expected))
     affine = dice_per_label(before, expected, shared)
-    return [Row(subject, value, known[value], m.status, affine[value], m.dice, m.hd_mm, m.hd95_mm, m.assd_mm,
-                m.volume_error_percent) for value, m in compare_labels(found, expected, shared).items()]
+    return [
+        Row(
+            subject,
+            value,
+            known[value],
+            m.status,
+            affine[value],
+            m.dice,
+            m.hd_mm,
+            m.hd95_mm,
+            m.assd_mm,
+            m.volume_error_percent,
+        )
+        for value, m in compare_labels(found, expected, shared).items()
+    ]
 
 
 def _mean(rows: Sequence[Row], figure: str) -> float:

@@ -18,15 +18,16 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .data import network_grid, network_input
+from .bundles.atlas import Atlas, Structure
+from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .geometry import Grid, chain, check_same_grid, resample, to_image
-from .losses import local_correlation_map
-from .models import Atlas, Model, Structure
+from .instance_optimization import InstanceOptimization
+from .network_input import network_grid, network_input
 from .networks import Prediction
 from .progress import Progress, Stopwatch, part, silent
-from .refinement import Refinement
 from .registration import Pair, Registration, affine_pair, deformation, refined, registration_of
+from .similarity import local_correlation_map
 from .spatial import resize_field, warp
 
 METHODS = ("majority", "similarity", "staple")
@@ -35,7 +36,7 @@ SLAB_VOTES = 2**26  # votes that are in memory at once: voxels of a slab times a
 # Of one validation brain with nine atlases: the window best of 3, 5, 7, 9; a gain of 2 did as well, 1 and 8 worse.
 WINDOW_VOXELS = 3  # of the local similarity, on the network's grid
 GAIN = 4.0  # power of the local similarity that is a vote's weight
-LEAST_LIKENESS = 0.05  # where no atlas resembles the scan, all count the same
+MIN_SIMILARITY = 0.05  # where no atlas resembles the scan, all count the same
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,20 @@ class Fusion:
     """What several atlases say together.
 
     labels        fused, on the scan's grid
-    dissent       share of the votes, 0…1, that were for another label than the fused one, on the scan's grid
+    disagreement       share of the votes, 0…1, that were for another label than the fused one, on the scan's grid
     atlases       those that voted, the most similar first
     registration  the scan's with the first of them
     """
 
     labels: sitk.Image
-    dissent: sitk.Image
+    disagreement: sitk.Image
     atlases: tuple[Atlas, ...]
     registration: Registration
 
 
-def choose_atlases(model: Model, atlases: Sequence[Atlas] | AtlasSet | None = None,
-                   most_similar: int | None = None) -> Atlas | AtlasSet:
+def choose_atlases(
+    model: Model, atlases: Sequence[Atlas] | AtlasSet | None = None, most_similar: int | None = None
+) -> Atlas | AtlasSet:
     """The one atlas, or the set of several, that a scan is segmented with: those given, or else the model's.
 
     Of the model's own it is the first, unless ``most_similar`` asks for several. Raises InputError for no atlas, for
@@ -82,14 +84,18 @@ def choose_atlases(model: Model, atlases: Sequence[Atlas] | AtlasSet | None = No
         return atlases
     pool = model.atlases if atlases is None else tuple(atlases)
     if not pool:
-        raise InputError(f"model {model.name} has no atlas; give one with --atlas IMAGE --atlas-labels LABELS, "
-                         "or make one with clmorph build-atlas")
+        raise InputError(
+            f"model {model.name} has no atlas; give one with `atlas` and `atlas_labels`, "
+            "or make one with clmorph build-atlas"
+        )
     _check_count(most_similar, len(pool))
     if len(pool) == 1 or (atlases is None and most_similar is None):
         return pool[0]
     if model.network.label_values:
-        raise InputError(f"model {model.name} labels scans without an atlas; expected one atlas to align with, given "
-                         f"are {len(pool)}; leave --atlases and --atlas-dir away")
+        raise InputError(
+            f"model {model.name} labels scans without an atlas; expected one atlas to align with, given "
+            f"are {len(pool)}; omit `most_similar` and `atlases`"
+        )
     return prepare(model, pool)
 
 
@@ -119,9 +125,17 @@ def prepare(model: Model, atlases: Sequence[Atlas]) -> AtlasSet:
 
 
 @torch.inference_mode()
-def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "similarity",
-         most_similar: int | None = None, affine: sitk.Transform | None = None,
-         refinement: Refinement | None = None, progress: Progress = silent) -> Fusion:
+def fuse(
+    image: sitk.Image,
+    model: Model,
+    atlases: AtlasSet,
+    *,
+    method: str = "similarity",
+    most_similar: int | None = None,
+    affine: sitk.Transform | None = None,
+    optimization: InstanceOptimization | None = None,
+    progress: Progress = silent,
+) -> Fusion:
     """Labels of ``image`` from all atlases, or from the ``most_similar`` ones; each map is refined, or not.
 
     majority    the most frequent label
@@ -142,8 +156,10 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
         progress("network", 0.3)
         fixed = network_input(image, atlases.grid, to_scan).to(model.device)
         features = model.network.features_of(fixed)
-        pairs = [Pair(atlases.grid, fixed, moving, (features, of_moving))
-                 for moving, of_moving in zip(atlases.inputs, atlases.features, strict=True)]
+        pairs = [
+            Pair(atlases.grid, fixed, moving, (features, of_moving))
+            for moving, of_moving in zip(atlases.inputs, atlases.features, strict=True)
+        ]
         likeness = [pair.similarity() for pair in pairs]
     chosen = sorted(range(len(pairs)), key=lambda n: -likeness[n])[:most_similar]
     kind = np.min_scalar_type(max(s.value for s in structures_of(atlases.atlases)))
@@ -154,10 +170,11 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
             with watch.step("network"):
                 prediction, steps = model.network.match(*pairs[n].features), 0
                 answer = prediction
-            if refinement is not None:
+            if optimization is not None:
                 with watch.step("refinement"):
-                    prediction, steps = refined(prediction, pairs[n], image, atlases.atlases[n].image, to_scan,
-                                                refinement, model, at)
+                    prediction, steps = refined(
+                        prediction, pairs[n], image, atlases.atlases[n].image, to_scan, optimization, model, at
+                    )
             with watch.step("network"):
                 if place == 0:
                     registration = registration_of(prediction, pairs[n], image, affine, to_scan, model)
@@ -168,19 +185,22 @@ def fuse(image: sitk.Image, model: Model, atlases: AtlasSet, *, method: str = "s
                 weights[place] = 1 if method != "similarity" else _weight(pairs[n], prediction, grid, affine)
         with watch.step("fusion"):
             progress("fusion", 0.9)
-            fused, dissent = fuse_votes(labels, weights, staple=method == "staple")
+            fused, disagreement = fuse_votes(labels, weights, staple=method == "staple")
     registration.duration_s.update(watch.seconds)
-    return Fusion(_image(fused, image), _image(dissent, image), tuple(atlases.atlases[n] for n in chosen), registration)
+    return Fusion(
+        _image(fused, image), _image(disagreement, image), tuple(atlases.atlases[n] for n in chosen), registration
+    )
 
 
-def fuse_votes(labels: np.ndarray, weights: np.ndarray, *, staple: bool = False,
-               slab_votes: int = SLAB_VOTES) -> tuple[np.ndarray, np.ndarray]:
+def fuse_votes(
+    labels: np.ndarray, weights: np.ndarray, *, staple: bool = False, slab_votes: int = SLAB_VOTES
+) -> tuple[np.ndarray, np.ndarray]:
     """argmaxₖ Σᵢ weightsᵢ [labelsᵢ = k], the smaller label at a tie, or STAPLE's label; and the share of other votes.
 
     labels and weights (K, D, H, W) → (D, H, W) of the labels' type, and float32 in 0…1. At most ``slab_votes`` votes
     are counted at once, in slabs along D; STAPLE estimates reliability for each slab.
     """
-    fused, dissent = np.empty(labels.shape[1:], labels.dtype), np.zeros(labels.shape[1:], np.float32)
+    fused, disagreement = np.empty(labels.shape[1:], labels.dtype), np.zeros(labels.shape[1:], np.float32)
     depth = max(1, slab_votes // (labels[0, 0].size * len(labels)))
     for start in range(0, labels.shape[1], depth):
         rows = slice(start, start + depth)
@@ -193,8 +213,8 @@ def fuse_votes(labels: np.ndarray, weights: np.ndarray, *, staple: bool = False,
             if staple:
                 chosen = _staple(votes, chosen)
             fused[rows][disputed] = chosen
-            dissent[rows][disputed] = 1 - (weight * (votes == chosen)).sum(axis=0) / weight.sum(axis=0)
-    return fused, dissent
+            disagreement[rows][disputed] = 1 - (weight * (votes == chosen)).sum(axis=0) / weight.sum(axis=0)
+    return fused, disagreement
 
 
 def _heaviest(votes: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -220,7 +240,7 @@ def _weight(pair: Pair, prediction: Prediction, grid: Grid, affine: sitk.Transfo
     """(local correlation of the scan and the warped atlas)^GAIN on a grid of the scan's space, (D, H, W), above 0."""
     displacement = resize_field(prediction.displacement, pair.grid.shape)
     likeness = local_correlation_map(pair.fixed, warp(pair.moving, displacement), WINDOW_VOXELS)
-    weight = likeness.clamp(LEAST_LIKENESS, 1.0) ** GAIN
+    weight = likeness.clamp(MIN_SIMILARITY, 1.0) ** GAIN
     return _array(resample(to_image(weight, pair.grid), grid, affine))
 
 
@@ -236,8 +256,10 @@ def _average(images: Sequence[sitk.Image]) -> sitk.Image:
 
 def _check_count(most_similar: int | None, count: int) -> None:
     if most_similar is not None and not 1 <= most_similar <= count:
-        raise InputError(f"--atlases {most_similar} given, there {'is' if count == 1 else 'are'} {count}; expected a "
-                         f"number from 1 to {count}; --atlas-dir gives more")
+        raise InputError(
+            f"`most_similar={most_similar}` given, there {'is' if count == 1 else 'are'} {count}; expected a "
+            f"number from 1 to {count}; `atlases` gives more"
+        )
 
 
 @contextmanager

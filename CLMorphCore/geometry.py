@@ -71,9 +71,15 @@ class Grid:
         return index @ self.to_mm().T + np.array(self.origin_mm)
 
 
-def grid_over(lower_mm: Sequence[float], upper_mm: Sequence[float], spacing_mm: Sequence[float], *,
-              margin_voxels: int | Sequence[int], divisor: int | Sequence[int]) -> Grid:
-    """Anatomically aligned grid (axes L, P, S) centred on a box, at least ``margin_voxels`` wider on each side.
+def grid_over(
+    lower_mm: Sequence[float],
+    upper_mm: Sequence[float],
+    spacing_mm: Sequence[float],
+    *,
+    margin_voxels: int | Sequence[int],
+    divisor: int | Sequence[int],
+) -> Grid:
+    """Anatomically aligned grid (axes L, P, S) align_centres on a box, at least ``margin_voxels`` wider on each side.
 
     Sides are rounded up to multiples of ``divisor``, as the network needs them. Both are one number, or (x, y, z).
     """
@@ -96,7 +102,7 @@ def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     return corners.min(axis=0), corners.max(axis=0)
 
 
-def without_frame(image: sitk.Image) -> sitk.Image:
+def crop_padding(image: sitk.Image) -> sitk.Image:
     """The image cut to its foreground's box, if the foreground fills it: then what lies around is a frame, no air.
 
     A scan that was cut out of a body and padded is so the same as one that was not padded. A skull-stripped brain does
@@ -130,8 +136,10 @@ def check_same_grid(image: sitk.Image, other: sitk.Image, *, names: tuple[str, s
     ours, theirs = Grid.of(image), Grid.of(other)
     corners = [grid.corners_mm() for grid in (ours, theirs)]
     if ours.size != theirs.size or not np.allclose(*corners, rtol=0, atol=tolerance):
-        raise InputError(f"{names[1]} lie on another grid than {names[0]}: {_text(theirs)} and {_text(ours)}; "
-                         "resample one onto the other first")
+        raise InputError(
+            f"{names[1]} lie on another grid than {names[0]}: {_text(theirs)} and {_text(ours)}; "
+            "resample one onto the other first"
+        )
 
 
 def to_tensor(image: sitk.Image) -> Tensor:
@@ -144,8 +152,14 @@ def to_image(tensor: Tensor, grid: Grid) -> sitk.Image:
     return _placed(sitk.GetImageFromArray(tensor[0, 0].cpu().numpy()), grid)
 
 
-def resample(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None, *, labels: bool = False,
-             outside: float | None = None) -> sitk.Image:
+def resample(
+    image: sitk.Image,
+    grid: Grid,
+    transform: sitk.Transform | None = None,
+    *,
+    labels: bool = False,
+    outside: float | None = None,
+) -> sitk.Image:
     """image(T(p)) for the points p of a grid; linear, or nearest neighbour for labels.
 
     Outside of the image lies ``outside``, or its nearest voxel where that is None: an invented edge there would be
@@ -174,8 +188,10 @@ def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -
     thickness = max(1, POINTS_AT_ONCE // int(np.prod(stop[1:] - start[1:])))
     cells = _Cells(sitk.GetArrayViewFromImage(labels))
     for low in range(start[0], stop[0], thickness):
-        slab = tuple(slice(*map(int, ends)) for ends in zip(
-            (low, *start[1:]), (min(low + thickness, stop[0]), *stop[1:]), strict=True))
+        slab = tuple(
+            slice(*map(int, ends))
+            for ends in zip((low, *start[1:]), (min(low + thickness, stop[0]), *stop[1:]), strict=True)
+        )
         where = _voxels_at(Grid.of(labels), grid.part(slab), transform)
         values[slab] = cells.largest_weight(where).reshape(values[slab].shape)
     return _placed(sitk.GetImageFromArray(values), grid)
@@ -183,8 +199,11 @@ def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -
 
 def _voxels_at(image: Grid, points: Grid, transform: sitk.Transform) -> np.ndarray:
     """(N, 3): the continuous voxel (z, y, x) of ``image`` at T(p) for the voxel centres p of ``points``."""
-    moved = sitk.GetArrayFromImage(sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat64, points.size, points.origin_mm, points.spacing_mm, points.direction))
+    moved = sitk.GetArrayFromImage(
+        sitk.TransformToDisplacementField(
+            transform, sitk.sitkVectorFloat64, points.size, points.origin_mm, points.spacing_mm, points.direction
+        )
+    )
     index = np.stack(np.meshgrid(*map(np.arange, points.shape), indexing="ij"), axis=-1)[..., ::-1]
     mm = moved + index @ points.to_mm().T + (np.array(points.origin_mm) - np.array(image.origin_mm))
     return (mm.reshape(-1, 3) @ np.linalg.inv(image.to_mm()).T)[:, ::-1]
@@ -196,8 +215,9 @@ class _Cells:
     def __init__(self, labels: np.ndarray) -> None:
         self.shape = np.array(labels.shape)
         padded = np.pad(labels, 1, mode="edge")  # the outer half of a voxel has no neighbours but itself
-        self.corners = [padded[tuple(slice(s, n + 1 + s) for s, n in zip(step, labels.shape, strict=True))]
-                        for step in CORNERS]
+        self.corners = [
+            padded[tuple(slice(s, n + 1 + s) for s, n in zip(step, labels.shape, strict=True))] for step in CORNERS
+        ]
         self.mixed = np.logical_or.reduce([corner != self.corners[0] for corner in self.corners[1:]])
 
     def largest_weight(self, where: np.ndarray) -> np.ndarray:
@@ -210,8 +230,9 @@ class _Cells:
         several = np.flatnonzero(self.mixed[place])  # labels to choose from; that is at borders only
         far = (where[several] - lower[several]).T
         corners = np.stack([corner[tuple(axis[several] for axis in place)] for corner in self.corners])
-        weights = np.stack([np.prod([f if s else 1 - f for s, f in zip(step, far, strict=True)], axis=0)
-                            for step in CORNERS])
+        weights = np.stack(
+            [np.prod([f if s else 1 - f for s, f in zip(step, far, strict=True)], axis=0) for step in CORNERS]
+        )
         votes = np.stack([np.where(corners == corner, weights, 0).sum(axis=0) for corner in corners])
         # Equal but for rounding, as on a grid at half a voxel: the order of the corners must not decide.
         answer[several] = np.where(votes > votes.max(axis=0) - 1e-9, corners, corners.max(axis=0)).min(axis=0)

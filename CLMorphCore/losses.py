@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
-from .spatial import box_mean
+from .similarity import local_correlation_map
 
 
 def reconstruction(fixed: Tensor, warped: Tensor, sigma: float) -> Tensor:
@@ -39,8 +39,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """
     pairs = first.shape[0]
     if pairs < 2:
-        raise InputError(f"contrastive loss nt-xent needs at least 2 pairs in a batch, this one has {pairs}; "
-                         "raise training.batch_size or set loss.contrast = 0")
+        raise InputError(
+            f"contrastive loss nt-xent needs at least 2 pairs in a batch, this one has {pairs}; "
+            "raise training.batch_size or set loss.contrast = 0"
+        )
     unit = F.normalize(torch.cat([first, second]).float(), dim=1)
     similarity = unit @ unit.T / temperature
     itself = torch.eye(2 * pairs, dtype=torch.bool, device=unit.device)
@@ -78,34 +80,6 @@ def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[
     images say nothing and count as agreement lost, so that empty background cannot earn anything.
     """
     return 1.0 - local_correlation_map(fixed, warped, window_voxels).mean()
-
-
-def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
-    """cov²(f, w) / (var f · var w) in the window (D, H, W) around every voxel: (B, C, D, H, W), values in [0, 1]."""
-    f, w = fixed.float(), warped.float()
-    mean_f, mean_w = box_mean(f, window_voxels), box_mean(w, window_voxels)
-    cov = box_mean(f * w, window_voxels) - mean_f * mean_w
-    var_f = box_mean(f * f, window_voxels) - mean_f**2
-    var_w = box_mean(w * w, window_voxels) - mean_w**2
-    # Images have unit variance, so 1e-3 is noise; it also swallows round-off of the differences above.
-    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
-
-
-def mind(image: Tensor, window_voxels: int = 3) -> Tensor:
-    """exp(−D(x, x + r) / V(x)), D = mean over windows of (I(x) − I(x + r))², V = mean of D over r: MIND.
-
-    Modality independent neighbourhood descriptor (Heinrich et al., Medical Image Analysis 2012, equations 3 to 6) for
-    the six neighbours r, divided by its largest: (1, 1, D, H, W) → (1, 6, D, H, W), values in (0, 1]. The same for
-    a · I + b, a of either sign. V has a thousandth of its mean as its least: flat background is no pattern.
-    """
-    sides = image.shape[2:]
-    padded = F.pad(image, (1,) * 6, mode="replicate")
-    distance = torch.cat([
-        box_mean((image - padded[:, :, z : z + sides[0], y : y + sides[1], x : x + sides[2]]).square(), window_voxels)
-        for z, y, x in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2))], dim=1)
-    variance = distance.mean(dim=1, keepdim=True)
-    exponent = distance / variance.clamp_min(1e-3 * variance.mean()).clamp_min(torch.finfo(image.dtype).tiny)
-    return (exponent.amin(dim=1, keepdim=True) - exponent).exp()
 
 
 def diffusion(field: Tensor) -> Tensor:

@@ -150,8 +150,10 @@ def label_counts(labels: sitk.Image) -> dict[int, int]:
 def _check_labels(labels: sitk.Image) -> None:
     kind = labels.GetPixelIDTypeAsString()
     if labels.GetDimension() != 3 or "integer" not in kind or "vector" in kind:
-        raise InputError(f"labels are a {labels.GetDimension()}D image of {kind}, expected a 3D image of integers: "
-                         "make sure that it is the label image, and cast it to an integer type")
+        raise InputError(
+            f"labels are a {labels.GetDimension()}D image of {kind}, expected a 3D image of integers: "
+            "make sure that it is the label image, and cast it to an integer type"
+        )
 
 
 def _boxes(labels: sitk.Image) -> dict[int, Box]:

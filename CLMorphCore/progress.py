@@ -86,7 +86,8 @@ class Reporter:
 
     def _draw(self, step: str, fraction: float) -> None:
         if self.bar is None:
-            self.bar = tqdm(total=100, file=sys.stderr,
-                            bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}")
+            self.bar = tqdm(
+                total=100, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
+            )
         self.bar.set_description_str(step, refresh=False)
         self.bar.update(round(100 * fraction, 1) - self.bar.n)

@@ -13,30 +13,30 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .alignment import align, centred, closest_similarity
-from .data import network_grid, network_input
+from .alignment import align, align_centres, closest_similarity
+from .bundles.model import Model
 from .errors import InputError
 from .geometry import (
     Grid,
     chain,
+    crop_padding,
     displacement_transform,
     linear_parts,
     resample,
     resample_labels,
     to_image,
-    without_frame,
 )
-from .itk_files import write_transform
-from .losses import local_correlation_map
-from .models import Model
+from .instance_optimization import InstanceOptimization, optimize
+from .io.transforms import write_transform
+from .network_input import network_grid, network_input
 from .networks import Prediction
 from .progress import Progress, Stopwatch, part, silent
-from .refinement import Refinement, refine
-from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, resize_field, unfold, warp
+from .similarity import local_correlation_map
+from .spatial import folding_fraction, invert, jacobian_determinant, refine_inverse, remove_folds, resize_field, warp
 
-MOST_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
-MOST_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 50 MB
-MORE_LOOKS = 2  # after the first, at stacks of slices
+MAX_FINE_VOXELS = 10_000_000  # that a refinement looks at: 1 mm over a whole head
+MAX_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 50 MB
+EXTRA_PASSES = 2  # after the first, at stacks of slices
 
 
 @dataclass(frozen=True)
@@ -118,36 +118,44 @@ class Registration:
 
 
 @torch.inference_mode()
-def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sitk.Transform | None = None,
-             moving_labels: sitk.Image | None = None, refinement: Refinement | None = None,
-             progress: Progress = silent) -> Registration:
+def register(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    model: Model,
+    *,
+    affine: sitk.Transform | None = None,
+    moving_labels: sitk.Image | None = None,
+    optimization: InstanceOptimization | None = None,
+    progress: Progress = silent,
+) -> Registration:
     """Registers ``moving`` to ``fixed`` with the model's network, whose answer is then refined on this pair, or not.
 
     ``affine`` maps fixed to moving and takes the place of the built-in alignment. The network works in the moving
     image's space, on a grid of the spacing it was trained with. Where the built-in alignment is by centres alone,
-    as for stacks of slices, ``moving_labels`` say what is to lie right: the network then looks MORE_LOOKS times again,
-    each time after the similarity transform in the slices' planes that brings them nearest to where it put them.
+    as for stacks of slices, ``moving_labels`` say what is to lie right: EXTRA_PASSES further
+    passes follow, each after the similarity transform in the slices' planes nearest to where the last one put them.
     """
     watch = Stopwatch()
-    again = MORE_LOOKS if affine is None and moving_labels is not None and model.config.by_centres else 0
+    again = EXTRA_PASSES if affine is None and moving_labels is not None and model.config.by_centres else 0
     with watch.step("affine"):
         affine, to_fixed = affine_pair(fixed, moving, affine, model, lambda: progress("affine", 0.0))
     with watch.step("network"):
-        progress("network", 0.05 if refinement else 0.5)
+        progress("network", 0.05 if optimization else 0.5)
         data = model.config.data
         grid = network_grid(moving, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
         of_moving = network_input(moving, grid).to(model.device)
         features_of_moving = model.network.features_of(of_moving)
-        of_fixed, features, prediction = _look(fixed, grid, to_fixed, features_of_moving, model)
+        of_fixed, features, prediction = _evaluated(fixed, grid, to_fixed, features_of_moving, model)
         for _ in range(again if prediction.inverse is not None else 0):
             to_fixed = _after(to_fixed, _similarity_of(prediction, grid, moving_labels))
-            of_fixed, features, prediction = _look(fixed, grid, to_fixed, features_of_moving, model)
+            of_fixed, features, prediction = _evaluated(fixed, grid, to_fixed, features_of_moving, model)
             affine = to_fixed.GetInverse()
         pair, answer, steps = Pair(grid, of_fixed, of_moving, (features, features_of_moving)), prediction, 0
-    if refinement is not None:
+    if optimization is not None:
         with watch.step("refinement"):
-            prediction, steps = refined(prediction, pair, fixed, moving, to_fixed, refinement, model,
-                                        part(progress, 0.1, 0.95))
+            prediction, steps = refined(
+                prediction, pair, fixed, moving, to_fixed, optimization, model, part(progress, 0.1, 0.95)
+            )
     with watch.step("network"):
         found = registration_of(prediction, pair, fixed, affine, to_fixed, model)
         found = replace(found, unrefined=answer.displacement, refinement_steps=steps)
@@ -156,8 +164,9 @@ def register(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine: sit
     return found
 
 
-def _look(fixed: sitk.Image, grid: Grid, to_fixed: sitk.Transform, features_of_moving: Any,
-          model: Model) -> tuple[Tensor, Any, Prediction]:
+def _evaluated(
+    fixed: sitk.Image, grid: Grid, to_fixed: sitk.Transform, features_of_moving: Any, model: Model
+) -> tuple[Tensor, Any, Prediction]:
     """The fixed image on the network's grid, its features, and the network's answer."""
     of_fixed = network_input(fixed, grid, to_fixed).to(model.device)
     features = model.network.features_of(of_fixed)
@@ -172,8 +181,9 @@ def _similarity_of(prediction: Prediction, grid: Grid, labels: sitk.Image) -> si
     inside = sitk.GetArrayViewFromImage(resample(labels, grid, labels=True)) > 0
     inverse = resize_field(prediction.inverse, grid.shape)[0].double().cpu().numpy()
     voxels = np.argwhere(inside)
-    points, targets = (at[:, ::-1] @ grid.to_mm().T + np.array(grid.origin_mm)
-                       for at in (voxels, voxels + inverse[:, inside].T))
+    points, targets = (
+        at[:, ::-1] @ grid.to_mm().T + np.array(grid.origin_mm) for at in (voxels, voxels + inverse[:, inside].T)
+    )
     axes = np.array(labels.GetDirection()).reshape(3, 3)
     in_plane, shift = closest_similarity((points @ axes)[:, :2], (targets @ axes)[:, :2])
     matrix = np.eye(3)
@@ -187,7 +197,7 @@ def _after(first: sitk.Transform, second: sitk.AffineTransform) -> sitk.AffineTr
     return sitk.AffineTransform(matrix.ravel().tolist(), offset.tolist())
 
 
-def for_model(settings: Refinement, model: Model) -> Refinement:
+def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimization:
     """The settings as the model wants them: its fineness, the window of the local correlation it was trained with."""
     loss, window = model.config.loss, settings.window_voxels
     if window is None and loss.similarity == "lncc":
@@ -195,8 +205,16 @@ def for_model(settings: Refinement, model: Model) -> Refinement:
     return replace(settings, window_voxels=window, every_voxel=model.config.refinement.every_voxel)
 
 
-def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.Image, to_fixed: sitk.Transform,
-            settings: Refinement, model: Model, progress: Progress = silent) -> tuple[Prediction, int]:
+def refined(
+    prediction: Prediction,
+    pair: Pair,
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    to_fixed: sitk.Transform,
+    settings: InstanceOptimization,
+    model: Model,
+    progress: Progress = silent,
+) -> tuple[Prediction, int]:
     """The network's answer after refinement on the images themselves, and the steps that took.
 
     The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
@@ -204,15 +222,22 @@ def refined(prediction: Prediction, pair: Pair, fixed: sitk.Image, moving: sitk.
     finer. Raises InputError for a supervised network.
     """
     if prediction.logits is not None:
-        raise InputError("a refinement needs a network that deforms, this model labels scans by itself; leave "
-                         "--refine away, or choose another model")
+        raise InputError(
+            "a refinement needs a network that deforms, this model labels scans by itself; omit "
+            "`optimization`, or choose another model"
+        )
     grid = pair.grid.between_its_corners(fine_size(pair.grid, moving))
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
-    found = refine(*images, prediction.displacement, for_model(settings, model), spacing_mm=grid.spacing_mm[::-1],
-                   progress=progress)
+    found = optimize(
+        *images,
+        prediction.displacement,
+        for_model(settings, model),
+        spacing_mm=grid.spacing_mm[::-1],
+        progress=progress,
+    )
     shape, inverse = pair.grid.shape, None
     finer = found.displacement.shape[2:].numel() > math.prod(shape)
-    displacement = unfold(found.displacement if finer else resize_field(found.displacement, shape))
+    displacement = remove_folds(found.displacement if finer else resize_field(found.displacement, shape))
     if prediction.inverse is not None:  # a first guess, for Newton's steps on the finer grid
         inverse = resize_field(invert(resize_field(displacement, shape)), grid.shape)
     return replace(prediction, displacement=displacement, inverse=inverse), found.steps
@@ -222,22 +247,34 @@ def fine_size(grid: Grid, moving: sitk.Image) -> tuple[int, ...]:
     """Voxels (x, y, z) of the grid between the same corners with about the moving image's spacing.
 
     From the grid's own number to twice as many, odd, as the refinement's coarser fields want it; in between where that
-    would be more voxels than MOST_FINE_VOXELS.
+    would be more voxels than MAX_FINE_VOXELS.
     """
-    wanted = [min(max(s * (n - 1) / own + 1, n), 2 * n - 1) for n, s, own in zip(
-        grid.size, grid.spacing_mm, Grid.of(moving).anatomical_spacing_mm(), strict=True)]
-    share = min(1.0, MOST_FINE_VOXELS / math.prod(wanted)) ** (1 / 3)
+    wanted = [
+        min(max(s * (n - 1) / own + 1, n), 2 * n - 1)
+        for n, s, own in zip(grid.size, grid.spacing_mm, Grid.of(moving).anatomical_spacing_mm(), strict=True)
+    ]
+    share = min(1.0, MAX_FINE_VOXELS / math.prod(wanted)) ** (1 / 3)
     return tuple(2 * round((max(n, w * share) + 1) / 2) - 1 for n, w in zip(grid.size, wanted, strict=True))
 
 
-def first_alignment(fixed: sitk.Image, moving: sitk.Image, model: Model | None = None, *,
-                    step: Callable[[], None] = lambda: None) -> sitk.AffineTransform:
+def first_alignment(
+    fixed: sitk.Image, moving: sitk.Image, model: Model | None = None, *, step: Callable[[], None] = lambda: None
+) -> sitk.AffineTransform:
     """A: fixed → moving, LPS, mm, as the model saw its pairs in training: affinely aligned, or by their centres."""
-    return centred(fixed, moving) if model is not None and model.config.by_centres else align(fixed, moving, step=step)
+    return (
+        align_centres(fixed, moving)
+        if model is not None and model.config.by_centres
+        else align(fixed, moving, step=step)
+    )
 
 
-def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | None, model: Model,
-                step: Callable[[], None] = lambda: None) -> tuple[sitk.Transform, sitk.Transform]:
+def affine_pair(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    affine: sitk.Transform | None,
+    model: Model,
+    step: Callable[[], None] = lambda: None,
+) -> tuple[sitk.Transform, sitk.Transform]:
     """A and A⁻¹: the affine fixed → moving, ``affine`` where it is given, and its inverse.
 
     InputError where the moving image, brought there by it, lies beside the fixed one.
@@ -245,16 +282,28 @@ def affine_pair(fixed: sitk.Image, moving: sitk.Image, affine: sitk.Transform | 
     step()
     # Estimated from moving to fixed: the samples then lie on the atlas and do not depend on how the scan is stored.
     to_fixed = affine.GetInverse() if affine is not None else first_alignment(moving, fixed, model, step=step)
-    corners = np.array([fixed.TransformPhysicalPointToContinuousIndex(to_fixed.TransformPoint(point))
-                        for point in Grid.of(moving).corners_mm().tolist()])
+    corners = np.array(
+        [
+            fixed.TransformPhysicalPointToContinuousIndex(to_fixed.TransformPoint(point))
+            for point in Grid.of(moving).corners_mm().tolist()
+        ]
+    )
     if (corners.max(axis=0) < -0.5).any() or (corners.min(axis=0) > np.array(fixed.GetSize()) - 0.5).any():
-        raise InputError("the fixed image (the scan) does not overlap the moving one (the atlas) after the affine; "
-                         "expected an affine that maps the former's points to the latter's (LPS, mm); check --affine")
+        raise InputError(
+            "the fixed image (the scan) does not overlap the moving one (the atlas) after the affine; "
+            "expected an affine that maps the former's points to the latter's (LPS, mm); check `affine`"
+        )
     return (affine if affine is not None else to_fixed.GetInverse()), to_fixed
 
 
-def registration_of(prediction: Prediction, pair: Pair, fixed: sitk.Image, affine: sitk.Transform,
-                    to_fixed: sitk.Transform, model: Model) -> Registration:
+def registration_of(
+    prediction: Prediction,
+    pair: Pair,
+    fixed: sitk.Image,
+    affine: sitk.Transform,
+    to_fixed: sitk.Transform,
+    model: Model,
+) -> Registration:
     """An answer about a pair as a map between images, in mm; of ``fixed`` the grids count."""
     determinant = jacobian_determinant(prediction.displacement)
     on_grid, backward = resize_field(prediction.displacement, pair.grid.shape), None
@@ -267,12 +316,20 @@ def registration_of(prediction: Prediction, pair: Pair, fixed: sitk.Image, affin
         transform, backward = chain(affine), chain(to_fixed)
         classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
-        transform=transform, inverse=backward, affine=affine, grid=Grid.of(fixed),
-        shown=Grid.of(without_frame(fixed)),
+        transform=transform,
+        inverse=backward,
+        affine=affine,
+        grid=Grid.of(fixed),
+        shown=Grid.of(crop_padding(fixed)),
         jacobian=to_image(determinant, _field_grid(prediction, pair.grid)),
-        folding_fraction=folding_fraction(determinant), duration_s={}, pair=pair,
-        similarity=(pair.similarity(), pair.similarity(on_grid)), displacement=on_grid, unrefined=on_grid,
-        classes=classes)
+        folding_fraction=folding_fraction(determinant),
+        duration_s={},
+        pair=pair,
+        similarity=(pair.similarity(), pair.similarity(on_grid)),
+        displacement=on_grid,
+        unrefined=on_grid,
+        classes=classes,
+    )
 
 
 def _exact_inverse(displacement: Tensor, inverse: Tensor) -> Tensor:
@@ -283,7 +340,7 @@ def _exact_inverse(displacement: Tensor, inverse: Tensor) -> Tensor:
     """
     shape = inverse.shape[2:]
     inverse = refine_inverse(inverse, displacement)
-    factor = min((MOST_INVERSE_VOXELS / math.prod(shape)) ** (1 / 3), 2.0)
+    factor = min((MAX_INVERSE_VOXELS / math.prod(shape)) ** (1 / 3), 2.0)
     if factor <= 1:
         return inverse
     fine = [round(factor * (n - 1)) + 1 for n in shape]

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_DETERMINANT = 0.1
-LONGEST_STEP = 2.0  # voxels
-LEAST_LEFT = 0.02  # determinant after unfolding: positive whatever the rounding
-MOST_UNFOLDINGS, MOST_FOLDING = 100, 0.01  # rounds; share of the voxels
+MIN_DETERMINANT = 0.1
+MAX_STEP = 2.0  # voxels
+MIN_LEFT = 0.02  # determinant after unfolding: positive whatever the rounding
+MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds; share of the voxels
 
 
 def identity_grid(shape: Sequence[int], *, like: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def refine_inverse(inverse: Tensor, displacement: Tensor, iterations: int = 2) -
     """w ← w − J⁻¹ [w + u(x + w)], J = I + ∂u/∂x at x + w: Newton's steps from a near inverse w of u (B, 3, D, H, W).
 
     They also converge where the fixed point does not, that is where the map stretches strongly; what is left is
-    interpolation. Determinants below LEAST_DETERMINANT count as that, and no step is longer than LONGEST_STEP. The two
+    interpolation. Determinants below MIN_DETERMINANT count as that, and no step is longer than MAX_STEP. The two
     grids may differ, if they span the same corners.
     """
     sides = zip(displacement.shape[2:], inverse.shape[2:], strict=True)
@@ -98,16 +98,18 @@ def refine_inverse(inverse: Tensor, displacement: Tensor, iterations: int = 2) -
     for _ in range(iterations):
         there = sample(known, grid + inverse, padding="border")
         error, (a, b, c) = inverse + there[:, :3], there[:, 3:].split(3, dim=1)  # columns of ∂u/∂x
-        inverse = inverse - _solved(a, b, c, error).clamp(-LONGEST_STEP, LONGEST_STEP)
+        inverse = inverse - _solved(a, b, c, error).clamp(-MAX_STEP, MAX_STEP)
     return inverse / unit
 
 
 def _solved(a: Tensor, b: Tensor, c: Tensor, right: Tensor) -> Tensor:
     """(I + [a b c])⁻¹ · right by Cramer's rule; all (B, 3, …)."""
-    a, b, c = (column + column.new_tensor([float(n == m) for m in range(3)]).view(1, 3, 1, 1, 1)
-               for n, column in enumerate((a, b, c)))
+    a, b, c = (
+        column + column.new_tensor([float(n == m) for m in range(3)]).view(1, 3, 1, 1, 1)
+        for n, column in enumerate((a, b, c))
+    )
     rows = [_cross(b, c), _cross(c, a), _cross(a, b)]
-    determinant = (a * rows[0]).sum(1, keepdim=True).clamp_min(LEAST_DETERMINANT)
+    determinant = (a * rows[0]).sum(1, keepdim=True).clamp_min(MIN_DETERMINANT)
     return torch.cat([(row * right).sum(1, keepdim=True) for row in rows], dim=1) / determinant
 
 
@@ -229,21 +231,21 @@ def folding_fraction(determinant: Tensor) -> float:
     return (determinant <= 0).float().mean().item()
 
 
-def unfold(displacement: Tensor, least: float = LEAST_LEFT) -> Tensor:
+def remove_folds(displacement: Tensor, least: float = MIN_LEFT) -> Tensor:
     """u ← mean of u over 3³ voxels, around where det(I + ∂u/∂x) < least, until nowhere: (B, 3, D, H, W).
 
-    Elsewhere, and on the faces of its grid, the map stays as it is. One that is tight in more than MOST_FOLDING of its
-    voxels is no map to mend and stays as it is altogether; MOST_UNFOLDINGS rounds are made at most.
+    Elsewhere, and on the faces of its grid, the map stays as it is. One that is tight in more than MAX_FOLDED of its
+    voxels is no map to mend and stays as it is altogether; MAX_ROUNDS rounds are made at most.
     """
-    return torch.cat([_unfolded(one, least) for one in displacement.split(1)])
+    return torch.cat([_without_folds(one, least) for one in displacement.split(1)])
 
 
-def _unfolded(displacement: Tensor, least: float) -> Tensor:
+def _without_folds(displacement: Tensor, least: float) -> Tensor:
     tight = (jacobian_determinant(displacement)[0, 0] < least).nonzero()
-    if not 0 < len(tight) <= MOST_FOLDING * displacement[0, 0].numel():
+    if not 0 < len(tight) <= MAX_FOLDED * displacement[0, 0].numel():
         return displacement
     field, shape = displacement[0].clone(), torch.tensor(displacement.shape[2:], device=tight.device)
-    for _ in range(MOST_UNFOLDINGS):
+    for _ in range(MAX_ROUNDS):
         near = _around(tight, shape)
         near = near[((near > 0) & (near < shape - 1)).all(dim=1)]  # what lies on a face stays
         field[(slice(None), *near.T)] = _at(field, _blocks(near)).mean(dim=-1)

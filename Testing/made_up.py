@@ -8,13 +8,16 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore.config import from_dict
-from CLMorphCore.models import Atlas, Structure, save_atlas
+from CLMorphCore.bundles.atlas import Atlas, Structure, save_atlas
+from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.networks import build
-from CLMorphCore.training import save_weights
+from CLMorphCore.training.loop import save_weights
 
-TINY = {"network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
-        "data": {"spacing_mm": [2.0, 2.0, 2.0]}, "loss": {"regulariser": "diffusion"}}
+TINY = {
+    "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
+    "data": {"spacing_mm": [2.0, 2.0, 2.0]},
+    "loss": {"regulariser": "diffusion"},
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,15 @@ PAIR = {1: Ellipsoid((-8, 0, 0), (6, 9, 7), 1000.0), 2: Ellipsoid((8, 0, 0), (6,
 PAIR_NAMES = (Structure(1, "Left", "#d8654f"), Structure(2, "Right", "#4f8fd8"))
 
 
-def ellipsoid_atlas(size: Sequence[int] = (32, 36, 28), spacing_mm: float = 1.5, *, origin: Sequence[float] = (0, 0, 0),
-                    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
-                    ellipsoids: Mapping[int, Ellipsoid] = PAIR, structures: Sequence[Structure] = PAIR_NAMES) -> Atlas:
+def ellipsoid_atlas(
+    size: Sequence[int] = (32, 36, 28),
+    spacing_mm: float = 1.5,
+    *,
+    origin: Sequence[float] = (0, 0, 0),
+    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    ellipsoids: Mapping[int, Ellipsoid] = PAIR,
+    structures: Sequence[Structure] = PAIR_NAMES,
+) -> Atlas:
     """An atlas called "ellipsoids": a body of smooth texture, zero outside, with the labelled structures in it."""
     z, y, x = np.meshgrid(*[spacing_mm * (np.arange(n) - (n - 1) / 2) for n in size[::-1]], indexing="ij")
     rx, ry, rz = (0.45 * spacing_mm * n for n in size)
@@ -61,8 +70,9 @@ def fresh_model(folder: Path, atlas: Atlas | None = None) -> Path:
     return folder
 
 
-def write_series(folder: Path, image: sitk.Image, order: Sequence[int] | None = None, *,
-                 shift_mm: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+def write_series(
+    folder: Path, image: sitk.Image, order: Sequence[int] | None = None, *, shift_mm: Sequence[float] = (0.0, 0.0, 0.0)
+) -> None:
     """Writes slices of an image as one DICOM series, in files whose order is not the patient's.
 
     ``order`` are the slices' indices (all of them, once); each slice is ``shift_mm`` further than it should be.
@@ -78,7 +88,9 @@ def write_series(folder: Path, image: sitk.Image, order: Sequence[int] | None = 
         one.SetSpacing(image.GetSpacing()[:2])
         position = np.array(image.TransformIndexToPhysicalPoint((0, 0, n))) + n * np.array(shift_mm)
         for tag, value in {
-            "0008|0060": "MR", "0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|0013": str(number),
+            "0008|0060": "MR",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.1",
+            "0020|0013": str(number),
             "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{number + 1}",
             "0020|0032": "\\".join(f"{p:.6f}" for p in position),
             "0020|0037": "\\".join(f"{c:.6f}" for c in direction[:, :2].T.ravel()),

@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.data import Subject
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import check_same_grid
-from CLMorphCore.preprocessing import read_image, read_labels
+from CLMorphCore.io.images import read_image, read_labels
+from CLMorphCore.io.manifest import Subject
 
 
-def check_subjects(subjects: Sequence[Subject], *, expected: Collection[int], sometimes: Collection[int] = (),
-                   faults: Sequence[str] = ()) -> None:
+def check_subjects(
+    subjects: Sequence[Subject],
+    *,
+    expected: Collection[int],
+    sometimes: Collection[int] = (),
+    faults: Sequence[str] = (),
+) -> None:
     """Ends with the list of everything that is wrong with the files of a data set, if anything is.
 
     Each labelled subject must have all the label values ``expected``, may have those of ``sometimes``, and no other.
@@ -23,8 +28,9 @@ def check_subjects(subjects: Sequence[Subject], *, expected: Collection[int], so
     """
     found = [*faults, *(fault for s in subjects for fault in _faults(s, set(expected), set(sometimes)))]
     if found:
-        raise SystemExit(f"{len(found)} things are wrong with the data set; no manifest was written:\n"
-                         + "\n".join(found))
+        raise SystemExit(
+            f"{len(found)} things are wrong with the data set; no manifest was written:\n" + "\n".join(found)
+        )
 
 
 def _faults(subject: Subject, expected: set[int], sometimes: set[int]) -> Iterable[str]:
@@ -44,8 +50,10 @@ def _faults(subject: Subject, expected: set[int], sometimes: set[int]) -> Iterab
         if expected - values:
             yield f"labels {subject.labels} lack {_listed(expected - values)}; expected every structure of the data set"
         if values - expected - sometimes:
-            yield (f"labels {subject.labels} hold {_listed(values - expected - sometimes)}; expected no other than "
-                   f"{_listed(expected | sometimes)}")
+            yield (
+                f"labels {subject.labels} hold {_listed(values - expected - sometimes)}; expected no other than "
+                f"{_listed(expected | sometimes)}"
+            )
 
 
 def _read(read: Callable[[Path], sitk.Image], path: Path) -> tuple[sitk.Image | None, list[str]]:

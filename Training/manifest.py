@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from CLMorphCore.data import COLUMNS, SPLITS, Subject, choose
+from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
+from CLMorphCore.io.manifest import COLUMNS, SPLITS, Subject, choose
 
 ATLAS_CANDIDATES = 40  # their average does not change with more
+
 
 def folder_of(data: Path, name: str) -> Path:
     """DATA/NAME; ends where there is no such folder."""
@@ -29,18 +30,21 @@ def read_split(folder: Path) -> dict[str, str]:
         rows = [(row.get("subject"), row.get("split")) for row in csv.DictReader(file)]
     wrong = [f"{name}: {split}" for name, split in rows if not name or split not in SPLITS]
     if wrong or not rows:
-        raise SystemExit(f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); "
-                         f"expected the columns subject, split with one of {', '.join(SPLITS)}")
+        raise SystemExit(
+            f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); "
+            f"expected the columns subject, split with one of {', '.join(SPLITS)}"
+        )
     return dict(rows)
 
 
 def write_manifest(path: Path, subjects: Sequence[Subject]) -> None:
     """Writes a manifest with absolute paths, whole or not at all."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows((s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group)
-                         for s in subjects)
+        writer.writerows(
+            (s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group) for s in subjects
+        )
 
 
 def atlas_candidates(subjects: Sequence[Subject]) -> list[Subject]:

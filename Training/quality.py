@@ -18,17 +18,17 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.stats import spearmanr
 
-from CLMorphCore.data import Subject, read_manifest, read_subject
+from CLMorphCore.atomic import atomic_write
+from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
+from CLMorphCore.io.images import read_image
+from CLMorphCore.io.manifest import Subject, read_manifest, read_subject
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.models import Model, load_model
-from CLMorphCore.preprocessing import read_image
+from CLMorphCore.quality.evidence import Evidence, evidence
+from CLMorphCore.quality.score import Quality, fit, read_quality, write_quality
+from CLMorphCore.quality.uncertainty import alternative_displacements
 from CLMorphCore.registration import Registration, register
-from CLMorphCore.trust.evidence import Evidence, evidence
-from CLMorphCore.trust.quality import Quality, fit, read_quality, write_quality
-from CLMorphCore.trust.uncertainty import second_opinions
 from Training.spoil import SPOILERS, Case, as_scanned, failed_affine, wrong_header, wrong_organ
 
 GENUINE = "genuine"
@@ -50,7 +50,7 @@ def look(model: Model, case: Case, subject: str, kind: str, *, labelled: bool) -
     values = [s.value for s in atlas.structures]
     try:
         registration = register(case.image, atlas.image, model, affine=case.affine, moving_labels=atlas.labels)
-        found = evidence(registration, atlas.labels, values, second_opinions(model, registration))
+        found = evidence(registration, atlas.labels, values, alternative_displacements(model, registration))
     except InputError:  # said in words, so it cannot be missed
         return Seen(subject, kind, None, None), None
     if not labelled:
@@ -60,8 +60,9 @@ def look(model: Model, case: Case, subject: str, kind: str, *, labelled: bool) -
     return Seen(subject, kind, found, np.array([dice[v] for v in values])), registration
 
 
-def genuine_and_spoilt(model: Model, subject: Subject, others: Sequence[Path], seed: int, *,
-                       spoil: bool) -> Iterator[Seen]:
+def genuine_and_spoilt(
+    model: Model, subject: Subject, others: Sequence[Path], seed: int, *, spoil: bool
+) -> Iterator[Seen]:
     """The subject as it is, as it might have been scanned and, with ``spoil``, in every spoilt way.
 
     ``others`` are images of other organs.
@@ -74,8 +75,11 @@ def genuine_and_spoilt(model: Model, subject: Subject, others: Sequence[Path], s
     if not spoil or registration is None:
         return
     # Where axis is laid on axis, whatever the header calls them, a wrong one spoils nothing.
-    cases = {name: spoiler(case, random) for name, spoiler in SPOILERS.items()
-             if not (model.config.by_centres and spoiler is wrong_header)}
+    cases = {
+        name: spoiler(case, random)
+        for name, spoiler in SPOILERS.items()
+        if not (model.config.by_centres and spoiler is wrong_header)
+    }
     cases["failed affine"] = failed_affine(case, random, registration.affine)
     if others:
         cases["wrong organ"] = wrong_organ(case, read_image(others[int(random.integers(len(others)))]))
@@ -99,12 +103,13 @@ def figures(pairs: Sequence[tuple[Quality, Seen]]) -> dict[str, float]:
     """Correlation, mean error, false alarms and the share of each kind of spoilt case that is flagged."""
     labelled = [(q, s) for q, s in pairs if s.kind == GENUINE and s.dice is not None]
     table = {"subjects": len({s.subject for _, s in labelled}), "spearman": correlation(labelled)}
-    table["mean_error"] = float(np.mean([np.nanmean(list(q.expected_dice(s.evidence).values())) - np.nanmean(s.dice)
-                                         for q, s in labelled]))
+    table["mean_error"] = float(
+        np.mean([np.nanmean(list(q.expected_dice(s.evidence).values())) - np.nanmean(s.dice) for q, s in labelled])
+    )
     for kind in sorted({s.kind for _, s in pairs}, key=lambda k: k != GENUINE):
-        odd = [s.evidence is None or q.oddness(s.evidence) > 1 for q, s in pairs if s.kind == kind]
+        odd = [s.evidence is None or q.outlier_score(s.evidence) > 1 for q, s in pairs if s.kind == kind]
         table["false alarms" if kind == GENUINE else f"flagged: {kind}"] = float(np.mean(odd))
-    spoilt = [s.evidence is None or q.oddness(s.evidence) > 1 for q, s in pairs if s.kind != GENUINE]
+    spoilt = [s.evidence is None or q.outlier_score(s.evidence) > 1 for q, s in pairs if s.kind != GENUINE]
     if spoilt:
         table["flagged"] = float(np.mean(spoilt))
     return {name: round(value, 4) for name, value in table.items()}
@@ -113,8 +118,11 @@ def figures(pairs: Sequence[tuple[Quality, Seen]]) -> dict[str, float]:
 def fitted(atlas: str, seen: Iterable[Seen]) -> Quality:
     """The fit to cases: the genuine ones with their Dice, and the spoilt ones."""
     there = [s for s in seen if s.evidence is not None]
-    return fit(atlas, [(s.evidence, s.dice) for s in there if s.kind == GENUINE],
-               [s.evidence for s in there if s.kind != GENUINE])
+    return fit(
+        atlas,
+        [(s.evidence, s.dice) for s in there if s.kind == GENUINE],
+        [s.evidence for s in there if s.kind != GENUINE],
+    )
 
 
 def left_out(atlas: str, seen: Sequence[Seen]) -> list[tuple[Quality, Seen]]:
@@ -148,7 +156,7 @@ def main() -> None:
     text = json.dumps(figures(pairs), indent=1)
     print(text)
     if options.figures is not None:
-        with written_whole(options.figures) as temporary:
+        with atomic_write(options.figures) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
 

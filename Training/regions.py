@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CLMorphCore.errors import InputError
-from CLMorphCore.preprocessing import LABEL_TYPES
+from CLMorphCore.io.images import LABEL_TYPES
 
 COLUMNS = ("value", "region", "name")
 
@@ -36,18 +36,24 @@ def read_regions(path: Path) -> tuple[Region, ...]:
     if twice:
         raise InputError(f"{path} lists the label {twice[0]} twice; expected one region for each label")
     if not rows or min(values) < 1:
-        raise InputError(f"{path} lists {f'the label {min(values)}' if rows else 'no label'}; expected label values "
-                         "above zero, which is the background")
+        raise InputError(
+            f"{path} lists {f'the label {min(values)}' if rows else 'no label'}; expected label values "
+            "above zero, which is the background"
+        )
     numbers = sorted({number for _, number, _ in rows})
     if numbers != list(range(1, len(numbers) + 1)) or numbers[-1] > 255:
-        raise InputError(f"{path} has the regions {', '.join(map(str, numbers))}; expected 1, 2, 3 … without gaps, at "
-                         "most 255")
+        raise InputError(
+            f"{path} has the regions {', '.join(map(str, numbers))}; expected 1, 2, 3 … without gaps, at most 255"
+        )
     names = {(number, name) for _, number, name in rows}
     if len(names) != len(numbers) or len({name for _, name in names}) != len(names) or ("" in {n for _, n in names}):
-        raise InputError(f"{path} has the names {', '.join(f'{k} {name!r}' for k, name in sorted(names))}; expected "
-                         "one name for each region, and another for each other one")
-    return tuple(Region(number, name, tuple(sorted(v for v, k, _ in rows if k == number)))
-                 for number, name in sorted(names))
+        raise InputError(
+            f"{path} has the names {', '.join(f'{k} {name!r}' for k, name in sorted(names))}; expected "
+            "one name for each region, and another for each other one"
+        )
+    return tuple(
+        Region(number, name, tuple(sorted(v for v, k, _ in rows if k == number))) for number, name in sorted(names)
+    )
 
 
 def relabel(image: sitk.Image, regions: Sequence[Region]) -> sitk.Image:
@@ -56,8 +62,10 @@ def relabel(image: sitk.Image, regions: Sequence[Region]) -> sitk.Image:
     InputError unless the pixels are whole numbers.
     """
     if image.GetPixelID() not in LABEL_TYPES:
-        raise InputError(f"labels to relabel are of type {image.GetPixelIDTypeAsString()}; expected whole numbers; "
-                         "read them with read_labels")
+        raise InputError(
+            f"labels to relabel are of type {image.GetPixelIDTypeAsString()}; expected whole numbers; "
+            "read them with read_labels"
+        )
     number_of = {value: region.number for region in regions for value in region.values}
     present = np.unique(sitk.GetArrayViewFromImage(image)).tolist()
     wide = sitk.Cast(image, sitk.sitkInt32)  # region numbers fit, whatever type the labels have
@@ -69,5 +77,7 @@ def _rows(path: Path) -> list[tuple[int, int, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [(int(row["value"]), int(row["region"]), row["name"].strip()) for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a table of regions ({type(error).__name__}: {error}); "
-                         f"expected a CSV with the columns {','.join(COLUMNS)}") from None
+        raise InputError(
+            f"{path} cannot be read as a table of regions ({type(error).__name__}: {error}); "
+            f"expected a CSV with the columns {','.join(COLUMNS)}"
+        ) from None

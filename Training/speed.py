@@ -20,15 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from CLMorphCore.batches import Dataset
-from CLMorphCore.data import Volume
+from CLMorphCore.atomic import atomic_write, check_writable
+from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import CLMorphError, InputError
-from CLMorphCore.files import check_writable, written_whole
-from CLMorphCore.models import Model, load_model
-from CLMorphCore.refinement import Refinement, refine
+from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.spatial import gaussian
-from CLMorphCore.training import fit
+from CLMorphCore.training.batches import Dataset, Volume
+from CLMorphCore.training.loop import fit
 from Training.benchmarks.runners.runner import peak_mb
 
 Measured = dict[str, float]
@@ -48,19 +47,26 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     device, divisor = choose_device(options.device), load_model(options.model).network.divisor[::-1]
     if any(side % unit for side, unit in zip(options.size, divisor, strict=True)):
-        raise InputError(f"--size {' '.join(map(str, options.size))}: expected multiples of "
-                         f"{' '.join(map(str, divisor))}, which the network of {options.model} halves")
+        raise InputError(
+            f"--size {' '.join(map(str, options.size))}: expected multiples of "
+            f"{' '.join(map(str, divisor))}, which the network of {options.model} halves"
+        )
     if options.out:
         check_writable(options.out.parent)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    found: dict[str, object] = {"device": name, "torch": torch.__version__, "model": options.model,
-                                "size": options.size, "threads": options.threads}
+    found: dict[str, object] = {
+        "device": name,
+        "torch": torch.__version__,
+        "model": options.model,
+        "size": options.size,
+        "threads": options.threads,
+    }
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
         for what in MEASUREMENTS:
             found[what] = alone.submit(_measured, what, options, str(device)).result()
             print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[what].items()), flush=True)
     if options.out:
-        with written_whole(options.out) as temporary:
+        with atomic_write(options.out) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -84,7 +90,7 @@ def refinement(model: Model, images: Sequence[Tensor], repeats: int) -> Measured
 
     @torch.inference_mode()
     def call() -> None:
-        steps.append(refine(fixed, moving, still, Refinement(50)).steps)
+        steps.append(optimize(fixed, moving, still, InstanceOptimization(50)).steps)
 
     first, second = (_seconds(call, model.device) for _ in range(2))
     return {"first_s": first, "seconds": second, "steps": steps[-1]}
@@ -96,9 +102,14 @@ def training(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:
     With the model's own losses, but for the contrast of two pairs.
     """
     config, size = model.config, tuple(reversed(images[0].shape[2:]))
-    config = replace(config, loss=replace(config.loss, contrast=0.0), augment=replace(config.augment, crop=size),
-                     training=replace(config.training, batch_size=1, steps=5 + repeats, minutes=0.0, moving="random",
-                                      checkpoint_every=5 + repeats))
+    config = replace(
+        config,
+        loss=replace(config.loss, contrast=0.0),
+        augment=replace(config.augment, crop=size),
+        training=replace(
+            config.training, batch_size=1, steps=5 + repeats, minutes=0.0, moving="random", checkpoint_every=5 + repeats
+        ),
+    )
     volumes = [Volume(f"made up {n}", image, None) for n, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Dataset(None, volumes, []), Path(folder), device=torch.device(model.device))
@@ -108,7 +119,10 @@ def training(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:
 
 
 MEASUREMENTS: dict[str, Callable[[Model, Sequence[Tensor], int], Measured]] = {
-    "network": network, "refinement": refinement, "training": training}
+    "network": network,
+    "refinement": refinement,
+    "training": training,
+}
 
 
 def made_up(size: Sequence[int], seed: int) -> Tensor:
@@ -136,12 +150,20 @@ def _seconds(call: Callable[[], None], device: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m Training.speed", description="Seconds and peak memory of a "
-                                     "model's network, refinement and training step.")
+    parser = argparse.ArgumentParser(
+        prog="python -m Training.speed",
+        description="Seconds and peak memory of a model's network, refinement and training step.",
+    )
     add = parser.add_argument
     add("--model", default="brain", help="a shipped model, or a model's folder (default: brain)")
-    add("--size", type=int, nargs=3, default=(160, 192, 160), metavar=("X", "Y", "Z"), help="voxels; the network's "
-        "divisor must divide them (default: 160 192 160, a brain at 1 mm)")
+    add(
+        "--size",
+        type=int,
+        nargs=3,
+        default=(160, 192, 160),
+        metavar=("X", "Y", "Z"),
+        help="voxels; the network's divisor must divide them (default: 160 192 160, a brain at 1 mm)",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add("--threads", type=int, help="of the CPU (default: all)")
     add("--repeats", type=int, default=10, help="calls or steps that are averaged (default: 10)")

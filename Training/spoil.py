@@ -40,8 +40,9 @@ def as_scanned(case: Case, random: np.random.Generator) -> Case:
     turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), *angles.tolist())
     stretch = np.exp(random.uniform(-SIZE, SIZE) + random.uniform(-PROPORTION, PROPORTION, 3))
     matrix = np.array(turn.GetMatrix()).reshape(3, 3)
-    voxels, noisy = (sitk.GetArrayFromImage(image)
-                     for image in (case.image, _noisy(case.image, random.uniform(0.0, GRAIN), random)))
+    voxels, noisy = (
+        sitk.GetArrayFromImage(image) for image in (case.image, _noisy(case.image, random.uniform(0.0, GRAIN), random))
+    )
     empty = voxels == voxels.min()  # what was masked stays so
     image = _placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), case.image)
     return replace(case, image=_turned(image, matrix, stretch), labels=_turned(case.labels, matrix, stretch))
@@ -49,8 +50,13 @@ def as_scanned(case: Case, random: np.random.Generator) -> Case:
 
 def wrong_header(case: Case, random: np.random.Generator) -> Case:
     """The header names other axes: two of them exchanged, or front and back, or top and bottom."""
-    kinds = ([[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 1, 0], [1, 0, 0], [0, 0, 1]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]],
-             [[1, 0, 0], [0, -1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, -1]])
+    kinds = (
+        [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
+        [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
+        [[0, 0, 1], [0, 1, 0], [1, 0, 0]],
+        [[1, 0, 0], [0, -1, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 1, 0], [0, 0, -1]],
+    )
     turn = np.array(kinds[random.integers(len(kinds))], float)
     return replace(case, image=_turned(case.image, turn), labels=_turned(case.labels, turn))
 
@@ -94,8 +100,11 @@ def wrong_organ(case: Case, other: sitk.Image) -> Case:
     return Case(other, _placed(np.zeros(other.GetSize()[::-1], np.uint8), other))
 
 
-SPOILERS: dict[str, Spoiler] = {"wrong header": wrong_header, "half cut off": half_cut_off,
-                                "strong noise": strong_noise}
+SPOILERS: dict[str, Spoiler] = {
+    "wrong header": wrong_header,
+    "half cut off": half_cut_off,
+    "strong noise": strong_noise,
+}
 
 
 def _noisy(image: sitk.Image, share: float, random: np.random.Generator) -> sitk.Image:

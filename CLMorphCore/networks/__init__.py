@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from . import clmorph, clmorph_byol, faim, lapirn, lddmm, lvm, pdd_net, pyramid, syn, unet, voxelmorph, vtn
+from . import clmorph, clmorph_byol, pyramid
+from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, unet, voxelmorph, vtn
 from .contract import Identity, Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {

@@ -20,13 +20,12 @@ NORMS = {
 }
 
 
-def conv_block(inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1,
-               norm: str = "none") -> nn.Sequential:
+def conv_block(
+    inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1, norm: str = "none"
+) -> nn.Sequential:
     """3×3×3 convolution, normalisation, leaky ReLU: (B, inputs, D, H, W) → (B, outputs, D/stride, …)."""
     return nn.Sequential(
-        nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1),
-        NORMS[norm](outputs),
-        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1), NORMS[norm](outputs), nn.LeakyReLU(0.2, inplace=True)
     )
 
 
@@ -89,8 +88,10 @@ class Decoder(nn.Module):
     def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
         super().__init__()
         if len(channels) < len(features):
-            raise InputError(f"network.decoder is {list(channels)}; expected a width for each of the "
-                             f"{len(features)} levels, coarsest first")
+            raise InputError(
+                f"network.decoder is {list(channels)}; expected a width for each of the "
+                f"{len(features)} levels, coarsest first"
+            )
         joined = [features[-1], *(a + b for a, b in zip(channels, reversed(features[:-1]), strict=False))]
         coarse = len(features) - 1
         self.stages = nn.ModuleList(
@@ -131,8 +132,16 @@ class UNet(nn.Module):
     ``field_level`` the decoder stops there, at 1/2ᵏ of the resolution.
     """
 
-    def __init__(self, inputs: int, encoder: Sequence[int], decoder: Sequence[int], *, norm: str = "none",
-                 field_level: int = 0, flat_levels: int = 0) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        encoder: Sequence[int],
+        decoder: Sequence[int],
+        *,
+        norm: str = "none",
+        field_level: int = 0,
+        flat_levels: int = 0,
+    ) -> None:
         super().__init__()
         self.field_level = field_level
         self.encoder = StridedEncoder([inputs, *encoder], norm=norm, flat_levels=flat_levels)
@@ -193,8 +202,9 @@ def initialise(network: nn.Module) -> None:
 class FieldUNet(nn.Module):
     """(fixed, moving), each (B, 1, D, H, W) → a field (B, 3, D, H, W) in voxels: a U-Net on both images, and a head."""
 
-    def __init__(self, encoder: Sequence[int], decoder: Sequence[int], *, norm: str, field_level: int,
-                 flat_levels: int) -> None:
+    def __init__(
+        self, encoder: Sequence[int], decoder: Sequence[int], *, norm: str, field_level: int, flat_levels: int
+    ) -> None:
         super().__init__()
         self.unet = UNet(2, encoder, decoder, norm=norm, field_level=field_level, flat_levels=flat_levels)
         initialise(self)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..gradients import LocalCorrelation, forces
-from ..spatial import compose, integrate, resize_field, resize_image, taper, unfold, warp
+from ..similarity import LocalCorrelation, forces
+from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
 from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
 from .contract import Prediction, System
 
@@ -65,14 +65,20 @@ class Pyramid(Siamese):
         if config.passes < 1:
             raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
         if config.forces and any(n % 2 == 0 for n in config.force_window_voxels):
-            raise InputError(f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
-                             "numbers, so that a window has a middle, or 0 for no forces")
+            raise InputError(
+                f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
+                "numbers, so that a window has a middle, or 0 for no forces"
+            )
         super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
         self.config = config
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
-            _Level(channels, min(config.width, 2 * channels), correlate=index > 0 or config.field_level > 0,
-                   forces=config.forces)
+            _Level(
+                channels,
+                min(config.width, 2 * channels),
+                correlate=index > 0 or config.field_level > 0,
+                forces=config.forces,
+            )
             for index, channels in enumerate(levels)
         )
         initialise(self)
@@ -86,8 +92,13 @@ class Pyramid(Siamese):
     def features_of(self, image: Tensor) -> Seen:
         """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
         needed = min(self.config.field_level, CONTRAST_LEVEL)
-        return Seen(image, [level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
-                            for index, level in enumerate(self.encoder(image))])
+        return Seen(
+            image,
+            [
+                level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
+                for index, level in enumerate(self.encoder(image))
+            ],
+        )
 
     def match(self, fixed: Seen, moving: Seen) -> Prediction:
         shapes = [level.shape[2:] for level in fixed.levels]
@@ -107,9 +118,14 @@ class Pyramid(Siamese):
         features = (fixed.levels[CONTRAST_LEVEL], moving.levels[CONTRAST_LEVEL])
         displacement = resize_field(forward, shapes[0])
         if not self.training:  # a loss has to feel the folds
-            displacement = unfold(displacement)
-        return Prediction(displacement, resize_field(backward, shapes[0]), embeddings=embeddings, features=features,
-                          coarse=tuple(coarse[1:]))
+            displacement = remove_folds(displacement)
+        return Prediction(
+            displacement,
+            resize_field(backward, shapes[0]),
+            embeddings=embeddings,
+            features=features,
+            coarse=tuple(coarse[1:]),
+        )
 
 
 class _Force:
@@ -119,8 +135,9 @@ class _Force:
     """
 
     @torch.no_grad()
-    def __init__(self, fixed: Tensor, moving: Tensor, shapes: list[torch.Size], index: int,
-                 window: tuple[int, ...]) -> None:
+    def __init__(
+        self, fixed: Tensor, moving: Tensor, shapes: list[torch.Size], index: int, window: tuple[int, ...]
+    ) -> None:
         self.shape, finer = shapes[index], shapes[max(index - 1, 0)]
         fixed, self.moving = (resize_image(image, finer) for image in (fixed, moving))
         self.similarity = LocalCorrelation(fixed, window)
@@ -158,10 +175,14 @@ class _Level(nn.Module):
 
 
 # Trained as the shipped models are: local correlation in both directions, a smooth field.
-SYSTEM = System(PyramidConfig, Pyramid, {
-    "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
-    "training": {"learning_rate": 1e-3, "schedule": "cosine"},
-})
+SYSTEM = System(
+    PyramidConfig,
+    Pyramid,
+    {
+        "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
+        "training": {"learning_rate": 1e-3, "schedule": "cosine"},
+    },
+)
 
 
 def local_cost(fixed: Tensor, warped: Tensor) -> Tensor:
@@ -170,6 +191,8 @@ def local_cost(fixed: Tensor, warped: Tensor) -> Tensor:
     padded = F.pad(warped, (1, 1, 1, 1, 1, 1), mode="replicate")
     costs = [
         (fixed * padded[:, :, z : z + depth, y : y + height, x : x + width]).mean(dim=1)
-        for z in range(3) for y in range(3) for x in range(3)
+        for z in range(3)
+        for y in range(3)
+        for x in range(3)
     ]
     return torch.stack(costs, dim=1)

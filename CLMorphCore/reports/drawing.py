@@ -18,9 +18,9 @@ from html import escape
 import numpy as np
 import SimpleITK as sitk
 
-LONGEST_SIDE_PIXELS = 320
+MAX_SIDE_PIXELS = 320
 GRID_SAMPLES = 110
-MOST_POINTS = 500_000
+MAX_POINTS = 500_000
 LETTER_SIZE = 0.05  # of the mean of the picture's sides
 FOLD_COLOR = (255, 214, 0)
 JACOBIAN_RANGE = 3.0  # the colours saturate at a volume ratio of 3 and of 1/3
@@ -98,7 +98,7 @@ def labelled_points_mm(labels: sitk.Image) -> np.ndarray:
     """(N, 3): LPS positions of the voxels that carry a label, mm; of evenly chosen ones where there are very many."""
     voxels = sitk.GetArrayViewFromImage(labels)
     places = np.flatnonzero(voxels)
-    places = places[::1 + len(places) // MOST_POINTS]
+    places = places[:: 1 + len(places) // MAX_POINTS]
     indices = np.stack(np.unravel_index(places, voxels.shape)[::-1], axis=1)
     matrix = np.array(labels.GetDirection()).reshape(3, 3) * labels.GetSpacing()
     return indices @ matrix.T + labels.GetOrigin()
@@ -179,9 +179,9 @@ def jacobian_color(determinants: np.ndarray) -> np.ndarray:
     return _between(JACOBIAN_COLORS, (np.log(clipped) / np.log(JACOBIAN_RANGE) + 1) / 2)
 
 
-def uncertainty_png(doubts: np.ndarray, labels: np.ndarray) -> bytes:
+def uncertainty_png(disagreements: np.ndarray, labels: np.ndarray) -> bytes:
     """Shares 0…1 (rows, columns), transparent at 0, from yellow to red, with the labels' outlines in grey."""
-    share = np.clip(doubts, 0, 1)
+    share = np.clip(disagreements, 0, 1)
     picture = np.zeros((*share.shape, 4), np.uint8)
     picture[..., :3] = _between(UNCERTAINTY_COLORS, share)
     picture[..., 3] = (np.sqrt(share) * 235).round()
@@ -212,8 +212,10 @@ def svg_image(data: bytes, where: Frame, name: str = "") -> str:
     """A PNG that fills the rectangle; with a name it can be drawn again by `svg_again`."""
     identity = f' id="{escape(name)}"' if name else ""
     source = base64.b64encode(data).decode("ascii")
-    return (f'<image{identity} width="{where.width_mm:.2f}" height="{where.height_mm:.2f}" '
-            f'preserveAspectRatio="none" href="data:image/png;base64,{source}"/>')
+    return (
+        f'<image{identity} width="{where.width_mm:.2f}" height="{where.height_mm:.2f}" '
+        f'preserveAspectRatio="none" href="data:image/png;base64,{source}"/>'
+    )
 
 
 def svg_again(name: str, *, dimmed: bool = False) -> str:
@@ -242,8 +244,10 @@ def svg_letters(where: Frame) -> str:
     size = _letter_mm(where)
     margin = 0.75 * size
     places = ((margin, height / 2), (width - margin, height / 2), (width / 2, margin), (width / 2, height - margin))
-    marks = [f'<text x="{x:.1f}" y="{y:.1f}">{letter}</text>'
-             for letter, (x, y) in zip(where.view.letters, places, strict=True)]
+    marks = [
+        f'<text x="{x:.1f}" y="{y:.1f}">{letter}</text>'
+        for letter, (x, y) in zip(where.view.letters, places, strict=True)
+    ]
     return f'<g class="letters" font-size="{size:.2f}">{"".join(marks)}</g>'
 
 
@@ -252,9 +256,11 @@ def svg_scale_bar(where: Frame) -> str:
     size = 0.8 * _letter_mm(where)
     length = round_length(where.width_mm / 4)
     right, y = where.width_mm - 0.7 * size, where.height_mm - 0.7 * size
-    return (f'<g class="letters" font-size="{size:.2f}">'
-            f'<path class="bar" d="M{right - length:.1f} {y:.1f}h{length:g}"/>'
-            f'<text class="end" x="{right:.1f}" y="{y - 0.8 * size:.1f}">{length:g} mm</text></g>')
+    return (
+        f'<g class="letters" font-size="{size:.2f}">'
+        f'<path class="bar" d="M{right - length:.1f} {y:.1f}h{length:g}"/>'
+        f'<text class="end" x="{right:.1f}" y="{y - 0.8 * size:.1f}">{length:g} mm</text></g>'
+    )
 
 
 def svg_box(where: Frame, other: Frame) -> str:
@@ -266,8 +272,10 @@ def svg_box(where: Frame, other: Frame) -> str:
 
 def svg_panel(where: Frame, description: str, content: str) -> str:
     """A picture of the rectangle with a description for those who do not see it."""
-    return (f'<svg viewBox="0 0 {where.width_mm:.2f} {where.height_mm:.2f}" role="img" '
-            f'aria-label="{escape(description)}">{content}</svg>')
+    return (
+        f'<svg viewBox="0 0 {where.width_mm:.2f} {where.height_mm:.2f}" role="img" '
+        f'aria-label="{escape(description)}">{content}</svg>'
+    )
 
 
 def round_length(length_mm: float) -> float:
@@ -331,7 +339,7 @@ def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     padded = np.pad(mask, pixels)
     for down in range(2 * pixels + 1):
         for right in range(2 * pixels + 1):
-            grown |= padded[down:down + mask.shape[0], right:right + mask.shape[1]]
+            grown |= padded[down : down + mask.shape[0], right : right + mask.shape[1]]
     return grown
 
 

@@ -41,8 +41,12 @@ def evaluation_page(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
         _key_figures(rows, summary),
         _box_plots(named),
         _table("By structure", "Mean ± standard deviation over the subjects.", "Structure", named),
-        _table("By subject", "Mean ± standard deviation over the structures.", "Subject",
-               [(str(subject), group) for subject, group in subjects.items()]),
+        _table(
+            "By subject",
+            "Mean ± standard deviation over the structures.",
+            "Subject",
+            [(str(subject), group) for subject, group in subjects.items()],
+        ),
         _every_row(rows),
     ]
     return page.page(f"Evaluation of {summary['model']}", "\n".join(body))
@@ -72,10 +76,12 @@ def _mean_and_deviation(values: np.ndarray, digits: int) -> str:
 def _header(summary: Mapping[str, Any], subjects: int, structures: int) -> str:
     made = datetime.now().astimezone()
     when = f"{made.day} {made:%B %Y, %H:%M}"
-    return (f"<header><h1>Evaluation of {escape(str(summary['model']))}</h1>"
-            f'<p class="soft">{when} · {escape(str(summary["split"]))} split · {subjects} subjects · '
-            f"{structures} structures. Automatic labels against manual ones, each on the subject's own grid.</p>"
-            "</header>")
+    return (
+        f"<header><h1>Evaluation of {escape(str(summary['model']))}</h1>"
+        f'<p class="soft">{when} · {escape(str(summary["split"]))} split · {subjects} subjects · '
+        f"{structures} structures. Automatic labels against manual ones, each on the subject's own grid.</p>"
+        "</header>"
+    )
 
 
 def _missing(rows: Sequence[Row]) -> str:
@@ -84,20 +90,27 @@ def _missing(rows: Sequence[Row]) -> str:
         return ""
     kinds = _grouped(missing, lambda row: row["status"])
     items = "".join(f"<li>{len(group)} of {len(rows)} {escape(str(status))}</li>" for status, group in kinds.items())
-    return ('<div class="warning"><strong>Structures without a counterpart</strong>'
-            f"<ul>{items}</ul>They have no distances; each is listed in the table of all figures.</div>")
+    return (
+        '<div class="warning"><strong>Structures without a counterpart</strong>'
+        f"<ul>{items}</ul>They have no distances; each is listed in the table of all figures.</div>"
+    )
 
 
 def _key_figures(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
     before, after = _figures(rows, "dice_affine"), _figures(rows, "dice")
-    return page.facts([
-        ("Mean Dice", f"{_mean(before, 3)} → {_mean(after, 3)}", "affine only → warped"),
-        ("HD95", f"{_mean(_figures(rows, 'hd95_mm'), 2)} mm", "mean; 0 is best"),
-        ("ASSD", f"{_mean(_figures(rows, 'assd_mm'), 2)} mm", "mean; 0 is best"),
-        ("Folding", page.percent(summary["folding_fraction_mean"]),
-         f"of the voxels, mean; at most {page.percent(summary['folding_fraction_max'])}"),
-        ("Time", f"{page.number(summary['seconds'], 1)} s", "per subject, mean"),
-    ])
+    return page.facts(
+        [
+            ("Mean Dice", f"{_mean(before, 3)} → {_mean(after, 3)}", "affine only → warped"),
+            ("HD95", f"{_mean(_figures(rows, 'hd95_mm'), 2)} mm", "mean; 0 is best"),
+            ("ASSD", f"{_mean(_figures(rows, 'assd_mm'), 2)} mm", "mean; 0 is best"),
+            (
+                "Folding",
+                page.percent(summary["folding_fraction_mean"]),
+                f"of the voxels, mean; at most {page.percent(summary['folding_fraction_max'])}",
+            ),
+            ("Time", f"{page.number(summary['seconds'], 1)} s", "per subject, mean"),
+        ]
+    )
 
 
 def _mean(values: np.ndarray, digits: int) -> str:
@@ -111,21 +124,31 @@ def _table(title: str, text: str, head: str, groups: Sequence[tuple[str, Sequenc
         complete = sum(row["status"] == OK for row in group)
         rows.append(page.row([escape(name), *figures, f"{complete} of {len(group)}"]))
     heads = [head, *(heading for _, heading, _ in COLUMNS), "Complete"]
-    return (f'<section><h2>{title}</h2><p class="soft">{text}</p>'
-            f'<div class="scroll">{page.table(heads, rows)}</div></section>')
+    return (
+        f'<section><h2>{title}</h2><p class="soft">{text}</p>'
+        f'<div class="scroll">{page.table(heads, rows)}</div></section>'
+    )
 
 
 def _every_row(rows: Sequence[Row]) -> str:
     lines = [
         page.row(
-            [escape(str(row["subject"])), escape(str(row["name"])),
-             *(page.number(row.get(key), digits) for key, _, digits in COLUMNS), escape(str(row["status"]))],
-            numbers_from=2, missing=row["status"] != OK)
+            [
+                escape(str(row["subject"])),
+                escape(str(row["name"])),
+                *(page.number(row.get(key), digits) for key, _, digits in COLUMNS),
+                escape(str(row["status"])),
+            ],
+            numbers_from=2,
+            missing=row["status"] != OK,
+        )
         for row in rows
     ]
     heads = ["Subject", "Structure", *(heading for _, heading, _ in COLUMNS), "Status"]
-    return ("<section><h2>All figures</h2><details><summary>Every structure of every subject</summary>"
-            f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div></details></section>')
+    return (
+        "<section><h2>All figures</h2><details><summary>Every structure of every subject</summary>"
+        f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div></details></section>'
+    )
 
 
 def _box_plots(structures: Sequence[tuple[str, Sequence[Row]]]) -> str:
@@ -134,8 +157,10 @@ def _box_plots(structures: Sequence[tuple[str, Sequence[Row]]]) -> str:
     lines = []
     for place, (name, rows) in enumerate(structures):
         middle = LINE_HEIGHT * (place + 0.5)
-        lines.append(f'<text x="{LABEL_WIDTH - 12}" y="{middle + 4:.1f}" text-anchor="end" font-size="13">'
-                     f"{escape(_shortened(name))}<title>{escape(name)}</title></text>")
+        lines.append(
+            f'<text x="{LABEL_WIDTH - 12}" y="{middle + 4:.1f}" text-anchor="end" font-size="13">'
+            f"{escape(_shortened(name))}<title>{escape(name)}</title></text>"
+        )
         lines.append(_box(_figures(rows, "dice_affine"), middle - 6, "var(--before)"))
         lines.append(_box(_figures(rows, "dice"), middle + 6, "var(--accent)"))
     axis = "".join(
@@ -143,11 +168,15 @@ def _box_plots(structures: Sequence[tuple[str, Sequence[Row]]]) -> str:
         f'<text x="{_across(tick):.1f}" y="{height - 8}" text-anchor="middle" font-size="12">{tick:.1f}</text>'
         for tick in (0, 0.2, 0.4, 0.6, 0.8, 1)
     )
-    text = ("Dice per structure: grey after affine alignment only, coloured after warping. The box holds the middle "
-            "half of the subjects, its line the median, the whiskers reach up to 1.5 box lengths, dots lie beyond.")
-    return (f'<section><h2>Overlap</h2><p class="soft">{text}</p><div class="boxes scroll"><svg viewBox="0 0 '
-            f'{LABEL_WIDTH + PLOT_WIDTH + 20} {height}" role="img" aria-label="Box plots of Dice per structure; '
-            f'the tables below give the figures">{axis}{"".join(lines)}</svg></div></section>')
+    text = (
+        "Dice per structure: grey after affine alignment only, coloured after warping. The box holds the middle "
+        "half of the subjects, its line the median, the whiskers reach up to 1.5 box lengths, dots lie beyond."
+    )
+    return (
+        f'<section><h2>Overlap</h2><p class="soft">{text}</p><div class="boxes scroll"><svg viewBox="0 0 '
+        f'{LABEL_WIDTH + PLOT_WIDTH + 20} {height}" role="img" aria-label="Box plots of Dice per structure; '
+        f'the tables below give the figures">{axis}{"".join(lines)}</svg></div></section>'
+    )
 
 
 def _across(dice: float) -> float:
@@ -155,7 +184,7 @@ def _across(dice: float) -> float:
 
 
 def _shortened(name: str, letters: int = 34) -> str:
-    return name if len(name) <= letters else name[:letters - 1] + "…"
+    return name if len(name) <= letters else name[: letters - 1] + "…"
 
 
 def _box(values: np.ndarray, middle: float, color: str) -> str:
@@ -166,9 +195,14 @@ def _box(values: np.ndarray, middle: float, color: str) -> str:
     reach = 1.5 * (upper - lower)
     inside = values[(values >= lower - reach) & (values <= upper + reach)]
     left, right = inside.min(), inside.max()
-    dots = "".join(f'<circle cx="{_across(value):.1f}" cy="{middle:.1f}" r="1.8" fill="{color}"/>'
-                   for value in values if value < left or value > right)
-    return (f'<path d="M{_across(left):.1f} {middle:.1f}H{_across(right):.1f}" stroke="{color}" stroke-width="1.2"/>'
-            f'<rect x="{_across(lower):.1f}" y="{middle - 4:.1f}" width="{_across(upper) - _across(lower):.1f}" '
-            f'height="8" rx="1.5" fill="{color}"/><path d="M{_across(median):.1f} {middle - 5:.1f}v10" '
-            f'stroke="var(--ink)" stroke-width="1.8"/>{dots}')
+    dots = "".join(
+        f'<circle cx="{_across(value):.1f}" cy="{middle:.1f}" r="1.8" fill="{color}"/>'
+        for value in values
+        if value < left or value > right
+    )
+    return (
+        f'<path d="M{_across(left):.1f} {middle:.1f}H{_across(right):.1f}" stroke="{color}" stroke-width="1.2"/>'
+        f'<rect x="{_across(lower):.1f}" y="{middle - 4:.1f}" width="{_across(upper) - _across(lower):.1f}" '
+        f'height="8" rx="1.5" fill="{color}"/><path d="M{_across(median):.1f} {middle - 5:.1f}v10" '
+        f'stroke="var(--ink)" stroke-width="1.8"/>{dots}'
+    )

@@ -93,7 +93,7 @@ def table(heads: Sequence[str], rows: Iterable[str], caption: str = "", numbers_
     """A table of finished rows; the columns from `numbers_from` on hold numbers."""
     cells = [f'<th scope="col"{_number(place >= numbers_from)}>{escape(head)}</th>' for place, head in enumerate(heads)]
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<table>{title}<thead><tr>{"".join(cells)}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f"<table>{title}<thead><tr>{''.join(cells)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def row(cells: Sequence[str], numbers_from: int = 1, *, missing: bool = False) -> str:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from . import drawing, page
 from .drawing import VIEWS, Colors, Frame
 
-LEAST_MARGIN_MM = 12.0
+MIN_MARGIN_MM = 12.0
 RELATIVE_MARGIN = 0.1
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
@@ -76,11 +76,11 @@ def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
     if len(points):
         place = drawing.fullest_position(points, min(image.GetSpacing()))
         box = np.stack([points.min(axis=0), points.max(axis=0)])
-        margin = max(LEAST_MARGIN_MM, RELATIVE_MARGIN * float((box[1] - box[0]).max()))
+        margin = max(MIN_MARGIN_MM, RELATIVE_MARGIN * float((box[1] - box[0]).max()))
         box = np.clip(np.add(box, [[-margin], [margin]]), bounds[0], bounds[1])
     enlarged = bool(((box[1] - box[0]) < ENLARGED_BELOW * (bounds[1] - bounds[0])).any())
     extent, part_extent = (float((b[1] - b[0]).max()) for b in (bounds, box))
-    pixels = drawing.LONGEST_SIDE_PIXELS
+    pixels = drawing.MAX_SIDE_PIXELS
     return Scene(
         whole=tuple(drawing.frame(view, bounds, place, extent / pixels) for view in VIEWS),
         part=tuple(drawing.frame(view, box, place, part_extent / pixels) for view in VIEWS),
@@ -94,10 +94,12 @@ def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, colors: Colors)
     def labelled(where: Frame) -> str:
         patient = drawing.grey_png(drawing.sample(image, where), limits)
         values = drawing.sample(labels, where, nearest=True)
-        return (drawing.svg_image(patient, where, f"patient-{where.view.name}")
-                + drawing.svg_image(drawing.areas_png(values, colors), where, f"labels-{where.view.name}")
-                + drawing.svg_image(drawing.outlines_png(values, colors), where, f"outlines-{where.view.name}")
-                + drawing.svg_scale_bar(where))
+        return (
+            drawing.svg_image(patient, where, f"patient-{where.view.name}")
+            + drawing.svg_image(drawing.areas_png(values, colors), where, f"labels-{where.view.name}")
+            + drawing.svg_image(drawing.outlines_png(values, colors), where, f"outlines-{where.view.name}")
+            + drawing.svg_scale_bar(where)
+        )
 
     def whole(where: Frame) -> str:
         picture = drawing.svg_image(drawing.grey_png(drawing.sample(image, where), limits), where)
@@ -119,8 +121,11 @@ def _before_and_after(
 
     def labelled_affine(where: Frame) -> str:
         values = drawing.sample(labels_affine, where, nearest=True)
-        return (_patient(where) + drawing.svg_image(drawing.areas_png(values, colors), where)
-                + drawing.svg_image(drawing.outlines_png(values, colors), where))
+        return (
+            _patient(where)
+            + drawing.svg_image(drawing.areas_png(values, colors), where)
+            + drawing.svg_image(drawing.outlines_png(values, colors), where)
+        )
 
     def atlas(image: sitk.Image) -> Draw:
         return lambda where: (
@@ -134,8 +139,10 @@ def _before_and_after(
         _row("Atlas image before: affine alignment only", scene.part, atlas(warped_affine)),
         _row("Atlas image after: warped onto the patient", scene.part, atlas(warped)),
     ]
-    text = ("What the deformation adds. The nearer the warped atlas image comes to the patient's image, the more its "
-            "labels can be trusted. The outlines on the atlas are the labels of the result.")
+    text = (
+        "What the deformation adds. The nearer the warped atlas image comes to the patient's image, the more its "
+        "labels can be trusted. The outlines on the atlas are the labels of the result."
+    )
     return _section("Before and after", text, rows)
 
 
@@ -164,21 +171,25 @@ def _deformation(
         _row("Change of volume (Jacobian determinant)", scene.part, map_of_volume, folded),
         _colorbar(),
     ]
-    text = ("The grid was regular on the atlas after affine alignment and is drawn as warping carries it onto the "
-            "patient, within the plane of the slice. The map gives atlas volume per patient volume, without the "
-            "affine part; a fold is a place where the deformation turns inside out.")
+    text = (
+        "The grid was regular on the atlas after affine alignment and is drawn as warping carries it onto the "
+        "patient, within the plane of the slice. The map gives atlas volume per patient volume, without the "
+        "affine part; a fold is a place where the deformation turns inside out."
+    )
     return _section("Deformation", text, rows)
 
 
 def _uncertainty(scene: Scene, labels: sitk.Image, uncertainty: sitk.Image) -> str:
-    def doubts(where: Frame) -> str:
+    def disagreements(where: Frame) -> str:
         outlines = drawing.sample(labels, where, nearest=True)
         picture = drawing.uncertainty_png(drawing.sample(uncertainty, where, outside=0.0), outlines)
         return _patient(where) + drawing.svg_image(picture, where)
 
-    text = ("Where other maps that are as likely, or other atlases, say another label: from nothing (none of them) "
-            "over yellow to red (all). The patient's image is below, the outlines are the labels of the result.")
-    return _section("Uncertainty", text, [_row("Share of second opinions that differ", scene.part, doubts)])
+    text = (
+        "Where other maps that are as likely, or other atlases, say another label: from nothing (none of them) "
+        "over yellow to red (all). The patient's image is below, the outlines are the labels of the result."
+    )
+    return _section("Uncertainty", text, [_row("Share of second alternatives that differ", scene.part, disagreements)])
 
 
 def _colorbar() -> str:
@@ -190,16 +201,19 @@ def _colorbar() -> str:
     marks = [(1 / 3, "⅓"), (0.5, "½"), (1.0, "1"), (2.0, "2"), (3.0, "3")]
     ticks = "".join(
         f'<text x="{20 + 300 * (np.log(ratio) / np.log(drawing.JACOBIAN_RANGE) + 1) / 2:.1f}" y="32" font-size="12" '
-        f'text-anchor="middle">{text}</text>' for ratio, text in marks
+        f'text-anchor="middle">{text}</text>'
+        for ratio, text in marks
     )
     fold = "rgb({},{},{})".format(*drawing.FOLD_COLOR)
-    return ('<div class="colorbar"><svg viewBox="0 0 420 50" role="img" aria-label="Colours of the map: blue below 1, '
-            f'white at 1, red above 1, yellow for folds"><defs><linearGradient id="ratio">{stops}</linearGradient>'
-            '</defs><rect x="20" y="2" width="300" height="16" fill="url(#ratio)" stroke="#888" stroke-width=".5"/>'
-            f'{ticks}<text x="20" y="47" font-size="11">atlas smaller here</text><text x="320" y="47" font-size="11" '
-            'text-anchor="end">atlas larger here</text>'
-            f'<rect x="350" y="2" width="16" height="16" fill="{fold}" stroke="#000"/>'
-            '<text x="372" y="14" font-size="12">fold</text></svg></div>')
+    return (
+        '<div class="colorbar"><svg viewBox="0 0 420 50" role="img" aria-label="Colours of the map: blue below 1, '
+        f'white at 1, red above 1, yellow for folds"><defs><linearGradient id="ratio">{stops}</linearGradient>'
+        '</defs><rect x="20" y="2" width="300" height="16" fill="url(#ratio)" stroke="#888" stroke-width=".5"/>'
+        f'{ticks}<text x="20" y="47" font-size="11">atlas smaller here</text><text x="320" y="47" font-size="11" '
+        'text-anchor="end">atlas larger here</text>'
+        f'<rect x="350" y="2" width="16" height="16" fill="{fold}" stroke="#000"/>'
+        '<text x="372" y="14" font-size="12">fold</text></svg></div>'
+    )
 
 
 def _row(title: str, frames: Sequence[Frame], draw: Draw, remark: Draw | None = None) -> str:
@@ -210,8 +224,10 @@ def _row(title: str, frames: Sequence[Frame], draw: Draw, remark: Draw | None = 
         place = f"{where.view.name.capitalize()}, {where.position}"
         caption = f"{place} – {remark(where)}" if remark else place
         picture = drawing.svg_panel(where, f"{title}. {caption}", content)
-        figures.append(f'<figure style="flex:{where.width_mm / where.height_mm:.3f} 1 0">{picture}'
-                       f"<figcaption>{escape(caption)}</figcaption></figure>")
+        figures.append(
+            f'<figure style="flex:{where.width_mm / where.height_mm:.3f} 1 0">{picture}'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
     return f'<p class="label">{escape(title)}</p><div class="views">{"".join(figures)}</div>'
 
 
@@ -232,11 +248,13 @@ def _header(report: Report) -> str:
     made = datetime.now().astimezone()
     when = f"{made.day} {made:%B %Y, %H:%M}"
     licence = f"Licence of the model: {escape(str(model['licence']))}. " if model["licence"] else ""
-    return (f"<header><h1>Segmentation of {escape(_short_name(report['image']))}</h1>"
-            f'<p class="soft">{escape(when)} · model <strong>{escape(str(model["name"]))}</strong> '
-            f'{escape(str(model["version"]))} · atlas {escape(str(report["atlas"]["name"]))} · '
-            f'CLMorph {escape(str(report["version"]))} on {escape(str(report["device"]))}<br>'
-            f'{licence}For research; not a medical device.</p></header>')
+    return (
+        f"<header><h1>Segmentation of {escape(_short_name(report['image']))}</h1>"
+        f'<p class="soft">{escape(when)} · model <strong>{escape(str(model["name"]))}</strong> '
+        f"{escape(str(model['version']))} · atlas {escape(str(report['atlas']['name']))} · "
+        f"CLMorph {escape(str(report['version']))} on {escape(str(report['device']))}<br>"
+        f"{licence}For research; not a medical device.</p></header>"
+    )
 
 
 def _warnings(warnings: Sequence[str]) -> str:
@@ -250,36 +268,50 @@ def _key_figures(report: Report) -> str:
     structures, similarity, quality = report["structures"], report["similarity"], report["quality"]
     found = sum(entry["volume_ml"] > 0 for entry in structures)
     seconds = report["duration_s"]
-    return page.facts([
-        ("Structures found", f"{found} of {len(structures)}",
-         f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together"),
-        ("Similarity to the atlas", f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
-         f"{similarity['measure']}, before → after warping"),
-        ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _expected(report)),
-        ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
-        ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
-    ])
+    return page.facts(
+        [
+            (
+                "Structures found",
+                f"{found} of {len(structures)}",
+                f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together",
+            ),
+            (
+                "Similarity to the atlas",
+                f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
+                f"{similarity['measure']}, before → after warping",
+            ),
+            ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _expected(report)),
+            ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
+            ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
+        ]
+    )
 
 
 def _expected(report: Report) -> str:
-    oddness, refined = report["quality"]["oddness"], report["refinement_steps"] > 0
-    return (f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
-            f"oddness of the scan {oddness:.2f}, {'above 1: look first' if oddness > 1 else 'usual up to 1'}")
+    outlier_score, refined = report["quality"]["outlier_score"], report["refinement_steps"] > 0
+    return (
+        f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
+        f"outlier score of the scan {outlier_score:.2f}, "
+        f"{'above 1: look first' if outlier_score > 1 else 'usual up to 1'}"
+    )
 
 
 def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        page.row([
-            f'<span class="swatch" style="background:{escape(entry["color"])}"></span>{escape(entry["name"])}',
-            str(entry["value"]),
-            page.number(entry["volume_ml"], 3) if entry["volume_ml"] > 0 else "not found",
-            page.number(entry["quality"]),
-            page.number(entry["uncertainty"]),
-        ], missing=not entry["volume_ml"] > 0)
+        page.row(
+            [
+                f'<span class="swatch" style="background:{escape(entry["color"])}"></span>{escape(entry["name"])}',
+                str(entry["value"]),
+                page.number(entry["volume_ml"], 3) if entry["volume_ml"] > 0 else "not found",
+                page.number(entry["quality"]),
+                page.number(entry["uncertainty"]),
+            ],
+            missing=not entry["volume_ml"] > 0,
+        )
         for entry in structures
     ]
     size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
-    parts = [rows[start:start + size] for start in range(0, len(rows), size or 1)]
+    parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
     heads = ["Structure", "Label", "Volume (ml)", "Expected Dice", "Uncertainty"]
     tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
@@ -293,9 +325,11 @@ def _run(report: Report) -> str:
         ("Licence of the model", model["licence"]),
         ("Atlas", report["atlas"]["name"]),
         ("Computed on", f"{report['device']}, {report['threads']} threads"),
-        ("Refinement steps", report["refinement_steps"]),
-        *((f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))
-          for step, seconds in report["duration_s"].items()),
+        ("InstanceOptimization steps", report["refinement_steps"]),
+        *(
+            (f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))
+            for step, seconds in report["duration_s"].items()
+        ),
     ]
     rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
     return f"<section><h2>Run</h2>{page.table(['Item', 'Value'], rows, numbers_from=2)}</section>"

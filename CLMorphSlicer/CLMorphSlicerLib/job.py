@@ -72,9 +72,7 @@ def engine_command(root: Path, arguments: list[str], folder: Path, keep: bool = 
 def start_process(command: list[str], folder: Path) -> subprocess.Popen:
     """Start a command: standard output to `stdout.txt`, errors to `stderr.txt` in `folder`, input held open."""
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-    own_group = (
-        {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
-    )
+    own_group = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
     with open(folder / "stdout.txt", "wb") as output, open(folder / "stderr.txt", "wb") as errors:
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=errors, **own_group

@@ -301,21 +301,29 @@ def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> o
 
 def _add_table(report: dict, name: str) -> object:
     similarity, quality = report["similarity"], report["quality"]
-    rows = [(structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
-            for structure in report["structures"]]
+    rows = [
+        (structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
+        for structure in report["structures"]
+    ]
     rows += [
         (f"{similarity['measure']} after the affine", similarity["affine"], "", None, None),
         (f"{similarity['measure']} after the deformation", similarity["warped"], "", None, None),
         ("folding fraction", report["folding_fraction"], "", None, None),
         ("duration", report["duration_s"]["total"], "s", None, None),
     ]
-    if quality["oddness"] is not None:
-        rows.append(("oddness of the image, usual up to 1", quality["oddness"], "", quality["expected_dice"], None))
+    outlier_score = quality.get("outlier_score", quality.get("oddness"))  # its name in reports of version 0.1
+    if outlier_score is not None:
+        rows.append(("outlier score of the image, usual up to 1", outlier_score, "", quality["expected_dice"], None))
     node = _add_node("vtkMRMLTableNode", name)
     node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)  # figures of a run are not for typing over
-    columns = (("Name", vtk.vtkStringArray()), ("Value", vtk.vtkDoubleArray()), ("Unit", vtk.vtkStringArray()),
-               ("Expected Dice", vtk.vtkStringArray()), ("Uncertainty", vtk.vtkStringArray()))
+    columns = (
+        ("Name", vtk.vtkStringArray()),
+        ("Value", vtk.vtkDoubleArray()),
+        ("Unit", vtk.vtkStringArray()),
+        ("Expected Dice", vtk.vtkStringArray()),
+        ("Uncertainty", vtk.vtkStringArray()),
+    )
     for index, (title, column) in enumerate(columns):
         values = [row[index] for row in rows]
         if all(value is None for value in values):

@@ -97,11 +97,9 @@ class CLMorphSlicerParameterNode:
 
 def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
     """The options of a run as the window's parameters say."""
-    affine = {
-        Alignment.AUTOMATIC: None,
-        Alignment.NONE: "none",
-        Alignment.TRANSFORM: parameters.initialTransform,
-    }[parameters.alignment]
+    affine = {Alignment.AUTOMATIC: None, Alignment.NONE: "none", Alignment.TRANSFORM: parameters.initialTransform}[
+        parameters.alignment
+    ]
     return Options(
         model=_model_of(parameters),
         atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,

@@ -88,8 +88,10 @@ def _why_not_fuse(options: Options) -> str:
     if count == 0:
         return f"The model {model_card(options.model).title} has no atlas; use one from the scene."
     if not 0 <= options.atlases <= count:
-        return (f"{options.atlases} atlases given, there {'is' if count == 1 else 'are'} {count}; expected at most so "
-                "many, or 0 for the first one alone.")
+        return (
+            f"{options.atlases} atlases given, there {'is' if count == 1 else 'are'} {count}; expected at most so "
+            "many, or 0 for the first one alone."
+        )
     if options.fusion not in FUSIONS:
         return f"Unknown fusion {options.fusion!r}; expected one of {', '.join(FUSIONS)}."
     return ""

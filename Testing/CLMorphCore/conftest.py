@@ -9,13 +9,20 @@ import pytest
 import SimpleITK as sitk
 from made_up import Ellipsoid, ellipsoid_atlas, fresh_model
 
-from CLMorphCore.models import Atlas, Structure, load_model
-from CLMorphCore.phantom import make_phantom
+from CLMorphCore.bundles.atlas import Atlas, Structure
+from CLMorphCore.bundles.model import load_model
+from CLMorphCore.bundles.phantom import make_phantom
 
-ELLIPSOIDS = {1: Ellipsoid((-9, -6, 2), (8, 9, 7), 900.0), 2: Ellipsoid((9, -5, -2), (7, 8, 9), 300.0),
-              3: Ellipsoid((0, 10, 1), (9, 7, 8), 700.0)}
-STRUCTURES = (Structure(1, "Left part", "#d8654f", "SCT^1^Left part"), Structure(2, "Right part", "#4f8fd8"),
-              Structure(3, "Back part", "#6fbf5f"))
+ELLIPSOIDS = {
+    1: Ellipsoid((-9, -6, 2), (8, 9, 7), 900.0),
+    2: Ellipsoid((9, -5, -2), (7, 8, 9), 300.0),
+    3: Ellipsoid((0, 10, 1), (9, 7, 8), 700.0),
+}
+STRUCTURES = (
+    Structure(1, "Left part", "#d8654f", "SCT^1^Left part"),
+    Structure(2, "Right part", "#4f8fd8"),
+    Structure(3, "Back part", "#6fbf5f"),
+)
 CARD = """[model]
 name = "tiny"
 title = "Untrained network for tests"
@@ -40,8 +47,13 @@ def atlas() -> Atlas:
     """Three ellipsoids in a textured body on a slightly oblique grid."""
     turn = sitk.Euler3DTransform()
     turn.SetRotation(*np.deg2rad([4.0, -4.0, 8.0]).tolist())
-    return ellipsoid_atlas((36, 40, 32), direction=turn.GetMatrix(), origin=(-30.0, 12.0, 40.0), ellipsoids=ELLIPSOIDS,
-                           structures=STRUCTURES)
+    return ellipsoid_atlas(
+        (36, 40, 32),
+        direction=turn.GetMatrix(),
+        origin=(-30.0, 12.0, 40.0),
+        ellipsoids=ELLIPSOIDS,
+        structures=STRUCTURES,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import save_file
 
-from CLMorphCore import checkpoint, models
+from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles import model as models
 
 # verb and options ({bad} is a folder of broken files, -o is added), and what the line must hold, in this order
 SEGMENT, OWN = "segment {scan} --model {model}", "segment {scan} --model {model} --atlas {atlas}/image.nii.gz"
@@ -34,11 +35,20 @@ CASES = {
     "missing": ("segment {bad}/none.nii.gz --model {model}", "none.nii.gz does not exist", "expected an image file"),
     "random bytes": ("segment {bad}/random.nii.gz --model {model}", "cannot be read", "expected", "check"),
     "sheared": ("segment {bad}/sheared.nrrd --model {model}", "sheared axes", "expected axes at right", "resample"),
-    "not UTF-8": ("segment {bad}/M\udcfcller.nii.gz --model {model}", "M.ller.nii.gz holds bytes that are not UTF-8",
-                  "expected", "rename"),
+    "not UTF-8": (
+        "segment {bad}/M\udcfcller.nii.gz --model {model}",
+        "M.ller.nii.gz holds bytes that are not UTF-8",
+        "expected",
+        "rename",
+    ),
     "not UTF-8 in a series": ("segment {bad}/letters --model {model}", "not UTF-8", "expected", "rename"),
-    "wrong units": ("register {scan} {bad}/huge.nrrd --model {model} --affine none", "mm large", "voxels of",
-                    "expected at most", "check the units"),
+    "wrong units": (
+        "register {scan} {bad}/huge.nrrd --model {model} --affine none",
+        "mm large",
+        "voxels of",
+        "expected at most",
+        "check the units",
+    ),
     "cut NIfTI": ("segment {bad}/cut.nii --model {model}", "cut.nii is cut off", "expected a complete", "copy"),
     "cut NIfTI.gz": ("segment {bad}/cut.nii.gz --model {model}", "cut.nii.gz is cut off", "complete", "copy"),
     "cut pair": ("segment {bad}/pair.hdr --model {model}", "pair.hdr is cut off", "expected a complete", "copy"),
@@ -71,16 +81,31 @@ CASES = {
     "NaN in NRRD": (OWN + " --atlas-labels {bad}/nan.nrrd", "hold fractional values or NaN", "expected whole"),
     "negative": (OWN + " --atlas-labels {bad}/negative.nii.gz", "negative value -1", "expected 0 for background"),
     "nothing labelled": (OWN + " --atlas-labels {bad}/zero.nii.gz", "zero.nii.gz are empty", "expected at least one"),
-    "unnamed label": (OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/one.csv",
-                      r"does not name the labels \[2, 3\]", "expected a row"),
-    "bad colour": (OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/colour.csv",
-                   "label 1 has colour 'red'", "expected #rrggbb"),
-    "label twice": (OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/twice.csv",
-                    "names the label 1 twice", "expected one row"),
-    "label without name": (OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/nameless.csv",
-                           "label 1 has no name", "expected"),
-    "names not a table": (OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/random.nii.gz",
-                          "cannot be read as a table of labels", "expected a CSV"),
+    "unnamed label": (
+        OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/one.csv",
+        r"does not name the labels \[2, 3\]",
+        "expected a row",
+    ),
+    "bad colour": (
+        OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/colour.csv",
+        "label 1 has colour 'red'",
+        "expected #rrggbb",
+    ),
+    "label twice": (
+        OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/twice.csv",
+        "names the label 1 twice",
+        "expected one row",
+    ),
+    "label without name": (
+        OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/nameless.csv",
+        "label 1 has no name",
+        "expected",
+    ),
+    "names not a table": (
+        OWN + " --atlas-labels {atlas}/labels.nii.gz --label-names {bad}/random.nii.gz",
+        "cannot be read as a table of labels",
+        "expected a CSV",
+    ),
     # the affine
     "no affine": (SEGMENT + " --affine {bad}/none.tfm", "--affine .*none.tfm does not exist", "expected none, or"),
     "broken affine": (SEGMENT + " --affine {bad}/random.h5", "random.h5 cannot be read as a transform", "expected"),
@@ -88,8 +113,12 @@ CASES = {
     "field": (SEGMENT + " --affine {bad}/field.h5", "holds a 3D DisplacementField", "expected a linear 3D"),
     "singular": (SEGMENT + " --affine {bad}/singular.tfm", "no inverse", "expected a matrix"),
     "far affine": (SEGMENT + " --affine {bad}/far.tfm", "does not overlap", "expected", "check"),
-    "beside": ("register {scan} {scan} --model {model} --affine {bad}/far.tfm", "does not overlap", "expected",
-               "check"),
+    "beside": (
+        "register {scan} {scan} --model {model} --affine {bad}/far.tfm",
+        "does not overlap",
+        "expected",
+        "check",
+    ),
     # how it runs
     "device": (SEGMENT + " --device cuda:7", "--device cuda:7 is not there", "sees .* CUDA devices", "use"),
     "no such device": (SEGMENT + " --device gpu", "--device gpu", "expected auto, cpu", "mps"),
@@ -103,39 +132,64 @@ CASES = {
     "not TOML": ("train {bad}/broken.toml --data {bad}/subjects.csv", "cannot be read as TOML"),
     "misspelt setting": (TRAIN + " --set loss.contrastve=byol", "loss.contrastve", "did you mean contrastive"),
     "misspelt section": (TRAIN + " --set los.contrast=0", "unknown section los", "did you mean loss"),
-    "misspelt choice": (TRAIN + " --set loss.similarity=ncx", "loss.similarity is 'ncx'",
-                        "expected one of mse, ncc, lncc"),
+    "misspelt choice": (
+        TRAIN + " --set loss.similarity=ncx",
+        "loss.similarity is 'ncx'",
+        "expected one of mse, ncc, lncc",
+    ),
     "unknown network": (TRAIN + " --set network.name=clmorf", "'clmorf'", "did you mean clmorph"),
     "wrong type": (TRAIN + " --set training.steps=many", "training.steps is 'many'", "expected a whole number"),
     "out of range": (TRAIN + " --set training.batch_size=0", "training.batch_size is 0", "expected .*above zero"),
     "not a setting": (TRAIN + " --set steps=3", "--set steps=3", "expected section.key=value", "for instance"),
-    "batch too small": (TRAIN + " --set training.batch_size=1 --set loss.contrast=0.1",
-                        "at least 2 pairs", "training.batch_size is 1", "raise it or set"),
+    "batch too small": (
+        TRAIN + " --set training.batch_size=1 --set loss.contrast=0.1",
+        "at least 2 pairs",
+        "training.batch_size is 1",
+        "raise it or set",
+    ),
     "KL without variance": (TRAIN + " --set loss.regulariser=kl", "needs a probabilistic network", "use"),
     # manifests
     "no manifest": ("train {bad}/fast.toml --data {bad}/none.csv", "none.csv does not exist", "expected a CSV"),
     "manifest not CSV": ("train {bad}/fast.toml --data {bad}/random.nii.gz", "cannot be read as CSV|unknown column"),
     "no rows": ("train {bad}/fast.toml --data {bad}/norows.csv", "norows.csv: it has no rows", "expected"),
-    "all faults": ("train {bad}/fast.toml --data {bad}/faults.csv", "subject 'a' appears twice", "split 'tset'",
-                   "train, validation, test", "image of subject 'b' not found", "subject 'c' has no image",
-                   "labels of subject 'd' not found", "row 6 has no subject"),
+    "all faults": (
+        "train {bad}/fast.toml --data {bad}/faults.csv",
+        "subject 'a' appears twice",
+        "split 'tset'",
+        "train, validation, test",
+        "image of subject 'b' not found",
+        "subject 'c' has no image",
+        "labels of subject 'd' not found",
+        "row 6 has no subject",
+    ),
     "unknown column": ("train {bad}/fast.toml --data {bad}/column.csv", "'lables'", "did you mean labels"),
     "lacking column": ("train {bad}/fast.toml --data {bad}/lacking.csv", "lacks the column split", "expected subject"),
     "folder without images": ("train {bad}/fast.toml --data {bad}/folder", "holds no images", "expected files ending"),
     "one subject": ("train {bad}/fast.toml --data {bad}/single.csv", "1 subjects with split train", "expected at"),
     "labels elsewhere": ("train {bad}/fast.toml --data {bad}/elsewhere.csv", "lie on another grid", "resample"),
     "broken initial": (TRAIN + " --initial {bad}/models/random/weights.safetensors", "not a complete", "copy"),
-    "no checkpoint": (TRAIN + " --resume", "holds no checkpoint", "leave --resume away"),
+    "no checkpoint": (TRAIN + " --resume", "holds no checkpoint", "omit --resume"),
     "nothing to evaluate": ("evaluate --model {model} --data {bad}/subjects.csv", "no labelled subject", "test"),
     "other labels": ("evaluate --model {model} --data {bad}/protocol.csv", "share no value", "expected labels"),
     "nothing to vote on": ("build-atlas --data {bad}/unlabelled.csv", "no subject .* has labels", "needs at least one"),
-    "names of some": ("build-atlas --data {bad}/subjects.csv --label-names {bad}/one.csv", r"\[2, 3\] have no name",
-                      "add"),
-    "subject below": ("build-atlas --data {bad}/below.csv --each", "subject 'site/a' .*holds /", "expected a name",
-                      "subject '.b' begins with a dot"),
+    "names of some": (
+        "build-atlas --data {bad}/subjects.csv --label-names {bad}/one.csv",
+        r"\[2, 3\] have no name",
+        "add",
+    ),
+    "subject below": (
+        "build-atlas --data {bad}/below.csv --each",
+        "subject 'site/a' .*holds /",
+        "expected a name",
+        "subject '.b' begins with a dot",
+    ),
     "demo without atlas": ("demo --model lddmm", "lddmm has no atlas", "expected a model that has one", "see"),
-    "each cut": ("build-atlas --data {bad}/subjects.csv --each --typical --margin 5",
-                 "--each and --typical and --margin", "takes every subject as it is", "leave one of them away"),
+    "each cut": (
+        "build-atlas --data {bad}/subjects.csv --each --typical --margin 5",
+        "--each and --typical and --margin",
+        "takes every subject as it is",
+        "omit one of them",
+    ),
     "rounds": ("build-atlas --data {bad}/subjects.csv --rounds 0", "--rounds: 0 given", "above zero"),
 }
 
@@ -242,7 +296,7 @@ def write_transforms(folder):
 def write_tables(folder):
     texts = {
         "fast.toml": "[network]\nname = 'clmorph-pyramid'\nchannels = [4, 8]\n[data]\naffine = false\n"
-                     "[loss]\nregulariser = 'diffusion'\ncontrast = 0\n[training]\nsteps = 1\nbatch_size = 1\n",
+        "[loss]\nregulariser = 'diffusion'\ncontrast = 0\n[training]\nsteps = 1\nbatch_size = 1\n",
         "broken.toml": "[network\n",
         "one.csv": "value,name\n1,One\n",
         "colour.csv": "value,name,color\n1,One,red\n2,Two,\n3,Three,\n",
@@ -255,8 +309,9 @@ def write_tables(folder):
         "protocol.csv": manifest("a,scan,protocol,test"),
         "below.csv": manifest("site/a,scan,labels,train", ".b,scan,labels,train"),
         "norows.csv": manifest(),
-        "faults.csv": manifest("a,scan,,train", "a,scan,,tset", "b,none,,train", "c,,,train", "d,scan,none,train",
-                               ",scan,,train").replace("c,.nii.gz", "c,"),
+        "faults.csv": manifest(
+            "a,scan,,train", "a,scan,,tset", "b,none,,train", "c,,,train", "d,scan,none,train", ",scan,,train"
+        ).replace("c,.nii.gz", "c,"),
         "column.csv": "subject,image,lables,split\n",
         "lacking.csv": "subject,image\n",
     }
@@ -301,14 +356,24 @@ def one_line(ran, *expected):
 
 
 @pytest.mark.parametrize("output", ["{file}", "{file}/below/out", "/proc/clmorph/out"])
-@pytest.mark.parametrize("verb", ["segment {scan} --model {model}", "train {bad}/fast.toml --data {bad}/subjects.csv",
-                                  "evaluate --model {model} --data {bad}/subjects.csv --split train",
-                                  "register {scan} {scan} --model {model}", "build-atlas --data {bad}/subjects.csv"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "segment {scan} --model {model}",
+        "train {bad}/fast.toml --data {bad}/subjects.csv",
+        "evaluate --model {model} --data {bad}/subjects.csv --split train",
+        "register {scan} {scan} --model {model}",
+        "build-atlas --data {bad}/subjects.csv",
+    ],
+)
 def test_an_unwritable_place_is_found_before_the_work(verb, output, clmorph, bad, scan, tiny_model, tmp_path):
     (tmp_path / "file").write_text("mine")
     words = shlex.split(verb.format(bad=bad, scan=scan, model=tiny_model))
-    one_line(clmorph(*words, "-o", output.format(file=tmp_path / "file")),
-             "cannot write|is a file; expected a folder", "choose")
+    one_line(
+        clmorph(*words, "-o", output.format(file=tmp_path / "file")),
+        "cannot write|is a file; expected a folder",
+        "choose",
+    )
     assert tree(tmp_path) == [("file", 4)] and (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
@@ -334,9 +399,14 @@ def test_a_full_disk_ends_segment_in_one_line(size, clmorph, scan, tiny_model, t
     assert tree(tmp_path) == [("out", False), ("out/labels.nii.gz", 17)]
 
 
-@pytest.mark.parametrize("verb", ["train {bad}/fast.toml --data {bad}/subjects.csv",
-                                  "build-atlas --data {bad}/subjects.csv",
-                                  "evaluate --model {model} --data {bad}/subjects.csv --split train"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "train {bad}/fast.toml --data {bad}/subjects.csv",
+        "build-atlas --data {bad}/subjects.csv",
+        "evaluate --model {model} --data {bad}/subjects.csv --split train",
+    ],
+)
 def test_a_full_disk_ends_the_other_verbs_in_one_line(verb, clmorph, bad, tiny_model, tmp_path):
     with full_disk(2000):
         ran = clmorph(*shlex.split(verb.format(bad=bad, model=tiny_model)), "-o", tmp_path / "out")
@@ -365,8 +435,11 @@ def test_a_training_is_not_overwritten(clmorph, bad, tmp_path):
 
 def test_a_misspelt_model_gets_a_suggestion(clmorph, scan, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "BUNDLED", tiny_model.parent)
-    one_line(clmorph("segment", scan, "--model", "tinny", "-o", tmp_path / "out"),
-             "'tinny'; expected the name or the folder", "did you mean tiny")
+    one_line(
+        clmorph("segment", scan, "--model", "tinny", "-o", tmp_path / "out"),
+        "'tinny'; expected the name or the folder",
+        "did you mean tiny",
+    )
 
 
 def test_a_program_reads_the_same_line(clmorph, bad, tiny_model, tmp_path):

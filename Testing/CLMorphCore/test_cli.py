@@ -12,13 +12,23 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore import __version__, commands, models, segmentation
+from CLMorphCore import __version__, commands, segmentation
+from CLMorphCore.bundles import model as models
 from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.quality.judgement import judge
 from CLMorphCore.registration import register
-from CLMorphCore.trust.judgement import judge
 
-RESULTS = {"labels.nii.gz", "transform.h5", "inverse.h5", "affine.h5", "warped.nii.gz", "jacobian.nii.gz",
-           "uncertainty.nii.gz", "report.json", "report.html"}
+RESULTS = {
+    "labels.nii.gz",
+    "transform.h5",
+    "inverse.h5",
+    "affine.h5",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "uncertainty.nii.gz",
+    "report.json",
+    "report.html",
+}
 TIME_OUT_S = 120  # a net, not a measure
 
 
@@ -32,9 +42,11 @@ def events(ran):
 
 @pytest.mark.parametrize("words", [["--help"], ["segment", "--help"], ["--version"]])
 def test_help_needs_neither_torch_nor_itk(words):
-    program = ("import sys\nfrom CLMorphCore.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
-               "    heavy = {'torch', 'numpy', 'SimpleITK', 'tqdm', 'safetensors'} & set(sys.modules)\n"
-               "    sys.exit(f'imported {heavy}' if heavy else end.code)")
+    program = (
+        "import sys\nfrom CLMorphCore.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
+        "    heavy = {'torch', 'numpy', 'SimpleITK', 'tqdm', 'safetensors'} & set(sys.modules)\n"
+        "    sys.exit(f'imported {heavy}' if heavy else end.code)"
+    )
     ran = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=TIME_OUT_S)
     assert ran.returncode == 0, ran.stderr
     assert "usage: clmorph" in ran.stdout or ran.stdout == f"clmorph {__version__}\n"
@@ -69,7 +81,10 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     assert report["model"] == {"name": "tiny", "version": "0.0", "licence": "Apache-2.0", "commit": "none"}
     assert report["atlas"] == {"name": "ellipsoids"} and report["device"] == "cpu" and report["threads"] == 1
     assert [(s["value"], s["name"], s["color"]) for s in report["structures"]] == [
-        (1, "Left part", "#d8654f"), (2, "Right part", "#4f8fd8"), (3, "Back part", "#6fbf5f")]
+        (1, "Left part", "#d8654f"),
+        (2, "Right part", "#4f8fd8"),
+        (3, "Back part", "#6fbf5f"),
+    ]
     labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     voxels = sitk.GetArrayViewFromImage(labels)
     for structure in report["structures"]:
@@ -82,8 +97,9 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     assert report["duration_s"]["total"] == pytest.approx(sum(report["duration_s"][s] for s in steps), abs=0.05)
 
 
-@pytest.mark.parametrize(("verb", "others"), [("segment", ["uncertainty.nii.gz", "inverse.h5"]),
-                                              ("register", ["inverse.h5"])])
+@pytest.mark.parametrize(
+    ("verb", "others"), [("segment", ["uncertainty.nii.gz", "inverse.h5"]), ("register", ["inverse.h5"])]
+)
 def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, tiny_model, tmp_path, monkeypatch):
     def one_way(*arguments, **options):
         return replace(register(*arguments, **options), inverse=None)
@@ -118,9 +134,15 @@ def test_structures_that_were_found_are_counted_and_warnings_said(clmorph, scan,
     assert ran.err.splitlines() == [f"clmorph: warning: {text}" for text in report["warnings"]] and report["warnings"]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-                                   RuntimeError("Failed to allocate memory for image."),
-                                   torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("Failed to allocate memory for image."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+    ],
+)
 def test_too_little_memory_is_said_in_one_line(error, clmorph, scan, tiny_model, tmp_path, monkeypatch):
     def greedy(*_, **__):
         raise error
@@ -144,14 +166,16 @@ def test_a_cancelled_demo_leaves_nothing(clmorph, tiny_model, tmp_path, monkeypa
 
 
 def test_a_bar_is_drawn_on_stderr_only(clmorph, scan, tiny_model, tmp_path):
-    ran = clmorph("segment", scan, "--model", tiny_model, "--affine", "none", "-o", tmp_path / "out",
-                  "--progress", "bar")
+    ran = clmorph(
+        "segment", scan, "--model", tiny_model, "--affine", "none", "-o", tmp_path / "out", "--progress", "bar"
+    )
     assert ran.code == 0 and "network" in ran.err and "100%" in ran.err and "%" not in ran.out
 
 
 @pytest.mark.parametrize("step", ["reading", "affine", "labels", "writing", "report"])
 def test_cancelling_at_any_step_leaves_nothing(step, clmorph, scan, tiny_model, tmp_path, monkeypatch):
     from CLMorphCore.progress import Reporter
+
     told = Reporter.__call__
 
     def appear(self, name, fraction):
@@ -160,8 +184,18 @@ def test_cancelling_at_any_step_leaves_nothing(step, clmorph, scan, tiny_model, 
             (tmp_path / "cancel").touch()
 
     monkeypatch.setattr(Reporter, "__call__", appear)
-    ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json",
-                  "--cancel-file", tmp_path / "cancel")
+    ran = clmorph(
+        "segment",
+        scan,
+        "--model",
+        tiny_model,
+        "-o",
+        tmp_path / "out",
+        "--progress",
+        "json",
+        "--cancel-file",
+        tmp_path / "cancel",
+    )
     assert ran.code == 130 and events(ran)[-1] == {"event": "cancelled"}
     assert not {e["step"] for e in events(ran)[:-1]} & {"done"}
     assert names(tmp_path) == {"cancel"}
@@ -169,8 +203,18 @@ def test_cancelling_at_any_step_leaves_nothing(step, clmorph, scan, tiny_model, 
 
 def test_a_cancel_file_that_is_there_already_stops_at_once(clmorph, scan, tiny_model, tmp_path):
     (tmp_path / "cancel").touch()
-    ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json",
-                  "--cancel-file", tmp_path / "cancel")
+    ran = clmorph(
+        "segment",
+        scan,
+        "--model",
+        tiny_model,
+        "-o",
+        tmp_path / "out",
+        "--progress",
+        "json",
+        "--cancel-file",
+        tmp_path / "cancel",
+    )
     assert ran.code == 130 and events(ran) == [{"event": "cancelled"}]
 
 
@@ -231,12 +275,27 @@ def test_an_atlas_of_ones_own_takes_the_place_of_the_models(clmorph, scan, tiny_
     own = tiny_model / "atlases" / "ellipsoids"
     labels = sitk.ReadImage(str(own / "labels.nii.gz"))
     sitk.WriteImage(sitk.Cast(labels, sitk.sitkFloat32) * 300, str(tmp_path / "own.nii.gz"))  # whole numbers as floats
-    ran = clmorph("segment", scan, "--model", tiny_model, "--affine", "none", "-o", tmp_path / "out",
-                  "--atlas", own / "image.nii.gz", "--atlas-labels", tmp_path / "own.nii.gz")
+    ran = clmorph(
+        "segment",
+        scan,
+        "--model",
+        tiny_model,
+        "--affine",
+        "none",
+        "-o",
+        tmp_path / "out",
+        "--atlas",
+        own / "image.nii.gz",
+        "--atlas-labels",
+        tmp_path / "own.nii.gz",
+    )
     assert ran.code == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert [(s["value"], s["name"]) for s in report["structures"]] == [
-        (300, "Label 300"), (600, "Label 600"), (900, "Label 900")]
+        (300, "Label 300"),
+        (600, "Label 600"),
+        (900, "Label 900"),
+    ]
     made = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert {0, 300, 600, 900} == set(sitk.GetArrayViewFromImage(made).ravel().tolist())
 
@@ -258,8 +317,11 @@ def test_the_demo_makes_a_subject_segments_it_and_prints_the_true_dice(clmorph, 
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    listing = [sys.executable, "-c", "import sys; from CLMorphCore.cli import main; "
-               "sys.exit(main(['models', '--progress', 'none']))"]
+    listing = [
+        sys.executable,
+        "-c",
+        "import sys; from CLMorphCore.cli import main; sys.exit(main(['models', '--progress', 'none']))",
+    ]
     with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
@@ -267,8 +329,9 @@ def test_a_reader_that_stops_reading_is_no_error():
 
 def test_register_needs_no_model_where_it_optimises(clmorph, scan, tiny_model, tmp_path):
     moving = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
-    ran = clmorph("register", scan, moving, "--refine", 5, "--similarity", "mind", "-o", tmp_path / "out",
-                  "--progress", "json")
+    ran = clmorph(
+        "register", scan, moving, "--refine", 5, "--similarity", "mind", "-o", tmp_path / "out", "--progress", "json"
+    )
     assert ran.code == 0 and {"transform.h5", "inverse.h5", "warped.nii.gz"} < names(tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["model"] == "affine" and 0 < report["refinement_steps"] <= 15
@@ -284,11 +347,14 @@ def test_segment_reports_the_steps_of_its_refinement(clmorph, scan, tiny_model, 
     assert 0 < report["refinement_steps"] <= 9 and "refinement" in report["duration_s"]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    ((), "neither --model nor --refine is given"),
-    (("--similarity", "mind"), "--similarity mind is what a refinement looks at; give --refine STEPS too"),
-    (("--refine", "0"), "0 given, expected a whole number above zero"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "neither --model nor --refine is given"),
+        (("--similarity", "mind"), "--similarity mind is what a refinement looks at; give --refine STEPS too"),
+        (("--refine", "0"), "0 given, expected a whole number above zero"),
+    ],
+)
 def test_what_a_refinement_lacks_is_said_in_one_line(clmorph, scan, tmp_path, words, message):
     ran = clmorph("register", scan, scan, "-o", tmp_path / "out", *words)
     assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -6,13 +6,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore.batches import Dataset, draw_batch
-from CLMorphCore.config import from_dict
-from CLMorphCore.data import Volume
+from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.model import load_model
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.models import load_model
 from CLMorphCore.networks import NETWORKS, build
-from CLMorphCore.training import fit
+from CLMorphCore.training.batches import Dataset, Volume, draw_batch
+from CLMorphCore.training.loop import fit
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -26,8 +25,13 @@ def volumes():
 
 @needs_gpu
 def test_a_batch_is_the_same_wherever_it_is_made():
-    config = from_dict({"augment": {"flip": "x", "rotation_degrees": 5.0, "crop": [16, 8, 16]},
-                        "training": {"batch_size": 2}, "network": {"channels": [4, 8]}})
+    config = from_dict(
+        {
+            "augment": {"flip": "x", "rotation_degrees": 5.0, "crop": [16, 8, 16]},
+            "training": {"batch_size": 2},
+            "network": {"channels": [4, 8]},
+        }
+    )
     network = build(config.network.name, config.network.settings)
     for step in range(3):
         here, there = (draw_batch(volumes(), config, network, step, device) for device in (CPU, GPU))
@@ -40,8 +44,10 @@ def test_a_batch_is_the_same_wherever_it_is_made():
 @pytest.mark.parametrize("name", sorted(name for name, system in NETWORKS.items() if system.trained))
 def test_every_network_trains_as_on_the_cpu(name, tmp_path):
     known = NETWORKS[name].settings.__dataclass_fields__
-    tree = {"network": {"name": name} | {k: v for k, v in SMALL.items() if k in known and name.startswith("clmorph")},
-            "training": {"steps": 2, "batch_size": 2, "checkpoint_every": 2}}
+    tree = {
+        "network": {"name": name} | {k: v for k, v in SMALL.items() if k in known and name.startswith("clmorph")},
+        "training": {"steps": 2, "batch_size": 2, "checkpoint_every": 2},
+    }
     if name == "unet":
         tree["network"]["labels"] = [1]
     first = []
@@ -56,8 +62,11 @@ def test_every_network_trains_as_on_the_cpu(name, tmp_path):
 
 
 @needs_gpu
-@pytest.mark.parametrize("options", [(), ("--refine", "10"), ("--refine", "5", "--similarity", "mind")],
-                         ids=["network", "refinement", "mind"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--refine", "10"), ("--refine", "5", "--similarity", "mind")],
+    ids=["network", "refinement", "mind"],
+)
 def test_a_segmentation_is_the_same_on_both(options, clmorph, tiny_model, scan, tmp_path):
     found = {}
     for device in ("cpu", "cuda"):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.data import Subject
+from CLMorphCore.bundles.atlas import Atlas, Structure
+from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import InputError
 from CLMorphCore.evaluation import evaluate
+from CLMorphCore.io.manifest import Subject
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.models import Atlas, Structure
-from CLMorphCore.phantom import make_phantom
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,12 @@ def test_labels_may_be_as_large_as_32_bits_hold(model, subjects, atlas, tmp_path
     large = 3_000_000_000
     labels = sitk.Cast(sitk.ReadImage(str(subjects[0].labels)), sitk.sitkUInt32)
     sitk.WriteImage(sitk.Cast(labels == 2, sitk.sitkUInt32) * large, str(tmp_path / "l.nii.gz"))
-    own = Atlas("large", atlas.image, sitk.Cast(atlas.labels == 2, sitk.sitkUInt32) * large,
-                (Structure(large, "Right part", "#4f8fd8"),))
+    own = Atlas(
+        "large",
+        atlas.image,
+        sitk.Cast(atlas.labels == 2, sitk.sitkUInt32) * large,
+        (Structure(large, "Right part", "#4f8fd8"),),
+    )
     found = evaluate(model, [Subject("s", subjects[0].image, tmp_path / "l.nii.gz", "test")], atlases=[own])
     assert [row.value for row in found.rows] == [large] and found.rows[0].dice > 0.6
 

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from CLMorphCore import fusion
-from CLMorphCore.atlas import build_each, vote
-from CLMorphCore.data import Subject
+from CLMorphCore.bundles.atlas import read_atlases, save_atlas
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.bundles.template import build_each, vote
 from CLMorphCore.errors import InputError
 from CLMorphCore.fusion import choose_atlases, fuse, fuse_votes, prepare
+from CLMorphCore.io.manifest import Subject
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.models import read_atlases, save_atlas
-from CLMorphCore.phantom import make_phantom
 from CLMorphCore.segmentation import segment
 
-VOTES = arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 6), st.just(2), st.just(3)),
-               elements=st.integers(0, 4))
+VOTES = arrays(
+    np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 6), st.just(2), st.just(3)), elements=st.integers(0, 4)
+)
 
 
 def shifted(image, voxels):
@@ -33,8 +34,10 @@ def shifted(image, voxels):
 @pytest.fixture(scope="module")
 def crowd(atlas):
     """The atlas itself and two that are shifted by two and four voxels, on one grid."""
-    return [replace(atlas, name=f"by {n}", image=shifted(atlas.image, n), labels=shifted(atlas.labels, n))
-            for n in (4, 0, 2)]
+    return [
+        replace(atlas, name=f"by {n}", image=shifted(atlas.image, n), labels=shifted(atlas.labels, n))
+        for n in (4, 0, 2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +48,10 @@ def identity():
 @settings(deadline=None, max_examples=50)
 @given(VOTES)
 def test_majority_is_the_vote_of_equal_voters(labels):
-    fused, dissent = fuse_votes(labels, np.ones(labels.shape, np.float32))
+    fused, disagreement = fuse_votes(labels, np.ones(labels.shape, np.float32))
     expected = sitk.GetArrayFromImage(vote([sitk.GetImageFromArray(one) for one in labels]))
     assert (fused == expected).all()
-    np.testing.assert_allclose(dissent, 1 - (labels == fused).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(disagreement, 1 - (labels == fused).mean(axis=0), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=50)
@@ -70,8 +73,8 @@ def test_no_more_votes_than_a_slab_holds_are_counted_at_once(monkeypatch):
 
 def test_a_heavier_vote_wins_against_two():
     labels = np.array([1, 2, 2], np.uint8).reshape(3, 1, 1, 1)
-    fused, dissent = fuse_votes(labels, np.array([0.6, 0.2, 0.2], np.float32).reshape(3, 1, 1, 1))
-    assert fused.item() == 1 and dissent.item() == pytest.approx(0.4)
+    fused, disagreement = fuse_votes(labels, np.array([0.6, 0.2, 0.2], np.float32).reshape(3, 1, 1, 1))
+    assert fused.item() == 1 and disagreement.item() == pytest.approx(0.4)
 
 
 def test_staple_believes_the_reliable():
@@ -90,8 +93,9 @@ def test_staple_believes_the_reliable():
 @pytest.mark.parametrize("method", fusion.METHODS)
 def test_equal_atlases_say_what_one_says(method, phantom, model, atlas, identity):
     alone = segment(phantom.image, model, atlases=[atlas], affine=identity)
-    together = segment(phantom.image, model, atlases=[atlas, replace(atlas, name="again")], affine=identity,
-                       fusion=method)
+    together = segment(
+        phantom.image, model, atlases=[atlas, replace(atlas, name="again")], affine=identity, fusion=method
+    )
     assert min(dice_per_label(sitk.Cast(together.labels, sitk.sitkUInt8), alone.labels).values()) > 0.9
     assert together.structures == alone.structures
     assert together.report["fusion"] == {"method": method, "atlases": ["ellipsoids", "again"]}
@@ -114,14 +118,15 @@ def test_local_similarity_prefers_the_atlas_that_fits(model, atlas, crowd, ident
 
 def test_dissent_is_where_atlases_differ(model, atlas, crowd, identity):
     found = fuse(atlas.image, model, prepare(model, crowd), affine=identity)
-    dissent, labels = (sitk.GetArrayFromImage(image) for image in (found.dissent, found.labels))
-    assert dissent.min() == 0 and 0.1 < dissent.max() < 1 and dissent.shape == labels.shape
-    assert dissent[labels > 0].mean() > 3 * dissent[labels == 0].mean()
+    disagreement, labels = (sitk.GetArrayFromImage(image) for image in (found.disagreement, found.labels))
+    assert disagreement.min() == 0 and 0.1 < disagreement.max() < 1 and disagreement.shape == labels.shape
+    assert disagreement[labels > 0].mean() > 3 * disagreement[labels == 0].mean()
 
 
 def test_atlases_on_different_grids_are_refused(model, atlas):
-    other = replace(atlas, name="elsewhere", image=sitk.Crop(atlas.image, (1, 0, 0)),
-                    labels=sitk.Crop(atlas.labels, (1, 0, 0)))
+    other = replace(
+        atlas, name="elsewhere", image=sitk.Crop(atlas.image, (1, 0, 0)), labels=sitk.Crop(atlas.labels, (1, 0, 0))
+    )
     with pytest.raises(InputError, match="elsewhere lie on another grid than atlas ellipsoids"):
         choose_atlases(model, [atlas, other])
 
@@ -154,8 +159,18 @@ def test_each_subject_becomes_an_atlas_in_one_space(atlas, model, tmp_path, clmo
         save_atlas(tmp_path / "each" / one.name, one)
     assert [one.name for one in read_atlases(tmp_path / "each")] == ["s0", "s1"]
     (tmp_path / "data.csv").write_text("\n".join(rows), encoding="utf-8")
-    ran = clmorph("segment", subjects[0].image, "--model", tiny_model, "--atlas-dir", tmp_path / "each", "--atlases", 1,
-                  "-o", tmp_path / "out")
+    ran = clmorph(
+        "segment",
+        subjects[0].image,
+        "--model",
+        tiny_model,
+        "--atlas-dir",
+        tmp_path / "each",
+        "--atlases",
+        1,
+        "-o",
+        tmp_path / "out",
+    )
     assert ran.code == 0, ran.err
     labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert min(dice_per_label(labels, sitk.ReadImage(str(subjects[0].labels))).values()) > 0.9

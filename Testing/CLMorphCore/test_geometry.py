@@ -10,6 +10,7 @@ import torch
 from CLMorphCore.geometry import (
     Grid,
     chain,
+    crop_padding,
     displacement_transform,
     foreground_box,
     grid_over,
@@ -17,7 +18,6 @@ from CLMorphCore.geometry import (
     resample_labels,
     to_image,
     to_tensor,
-    without_frame,
 )
 from CLMorphCore.spatial import warp
 
@@ -54,8 +54,9 @@ def test_warping_voxels_is_resampling_through_the_written_transform(grid, tmp_pa
     image, displacement = smooth(1, grid), smooth(3, grid, 1)
     path = tmp_path / "transform.h5"
     sitk.WriteTransform(chain(displacement_transform(displacement, grid)), str(path))
-    expected = sitk.GetArrayFromImage(sitk.Resample(to_image(image, grid), sitk.ReadTransform(str(path)),
-                                                    sitk.sitkLinear, 0.0))
+    expected = sitk.GetArrayFromImage(
+        sitk.Resample(to_image(image, grid), sitk.ReadTransform(str(path)), sitk.sitkLinear, 0.0)
+    )
     inner = (slice(4, -4),) * 3
     np.testing.assert_allclose(warp(image, displacement)[0, 0].numpy()[inner], expected[inner], atol=1e-9)
 
@@ -111,8 +112,10 @@ def test_a_label_goes_to_where_its_trilinear_weight_is_largest(grid):
     labels = sitk.Cast(to_image(values, grid), sitk.sitkUInt8)
     shift = sitk.TranslationTransform(3, (0.37 * min(grid.spacing_mm), -0.2, 0.3))
     found = sitk.GetArrayFromImage(resample_labels(labels, grid, shift))
-    weights = [sitk.GetArrayFromImage(resample(sitk.Cast(labels == k, sitk.sitkFloat32), grid, shift, outside=0.0))
-               for k in range(4)]
+    weights = [
+        sitk.GetArrayFromImage(resample(sitk.Cast(labels == k, sitk.sitkFloat32), grid, shift, outside=0.0))
+        for k in range(4)
+    ]
     inner = (slice(2, -2),) * 3
     clear = np.sort(weights, axis=0)[-1] - np.sort(weights, axis=0)[-2] > 1e-3
     assert (found == np.argmax(weights, axis=0))[inner][clear[inner]].all()
@@ -128,8 +131,17 @@ def test_labels_are_resampled_as_itk_does_it(grid, points_at_once, monkeypatch):
     finer = GRIDS["oblique, left-handed"].between_its_corners((31, 23, 37))
     for points in (grid, grid.about_its_centre((26, 30, 20)), finer):
         ours = resample_labels(labels, points, transform)
-        itk = sitk.Resample(labels, points.size, transform, sitk.sitkLabelLinear, points.origin_mm, points.spacing_mm,
-                            points.direction, 0, sitk.sitkInt16)
+        itk = sitk.Resample(
+            labels,
+            points.size,
+            transform,
+            sitk.sitkLabelLinear,
+            points.origin_mm,
+            points.spacing_mm,
+            points.direction,
+            0,
+            sitk.sitkInt16,
+        )
         assert Grid.of(ours) == Grid.of(itk) and ours.GetPixelID() == itk.GetPixelID()
         different = sitk.GetArrayFromImage(ours) != sitk.GetArrayFromImage(itk)
         assert different.mean() < 1e-4  # equal weights but for rounding
@@ -151,13 +163,13 @@ def test_labels_that_lie_elsewhere_leave_an_empty_image():
 def test_a_frame_is_cut_away_and_air_is_not(grid):
     crop = to_image(smooth(1, grid).float() + 10, grid)
     framed = sitk.ConstantPad(crop, (3, 0, 2), (1, 4, 0), 0.0)
-    cut = without_frame(framed)
+    cut = crop_padding(framed)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(cut), sitk.GetArrayFromImage(crop))
     np.testing.assert_allclose(cut.GetOrigin(), crop.GetOrigin(), atol=1e-9)
-    assert without_frame(framed > 0).GetSize() == framed.GetSize()  # else nothing would be left to see
+    assert crop_padding(framed > 0).GetSize() == framed.GetSize()  # else nothing would be left to see
     blob = sitk.GaussianSource(sitk.sitkFloat32, (20, 24, 28), (5.0,) * 3, (10.0, 12.0, 14.0))
     ball = sitk.Cast(blob > 120, sitk.sitkFloat32)
-    assert without_frame(ball).GetSize() == ball.GetSize()
+    assert crop_padding(ball).GetSize() == ball.GetSize()
 
 
 def test_the_networks_grid_covers_the_box_with_its_margin():

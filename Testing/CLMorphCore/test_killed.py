@@ -11,9 +11,9 @@ import time
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore import checkpoint
+from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.cli import main
-from CLMorphCore.phantom import make_phantom
 
 CONFIG = """
 [network]
@@ -47,8 +47,21 @@ def training(atlas, tmp_path_factory):
 
 
 def train(folder, run, *options):
-    return ["train", str(folder / "config.toml"), "--data", str(folder / "subjects.csv"), "-o", str(run),
-            "--device", "cpu", "--threads", "1", "--progress", "none", *options]
+    return [
+        "train",
+        str(folder / "config.toml"),
+        "--data",
+        str(folder / "subjects.csv"),
+        "-o",
+        str(run),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--progress",
+        "none",
+        *options,
+    ]
 
 
 @pytest.fixture
@@ -58,8 +71,11 @@ def started():
 
     def start(*words):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        processes.append(subprocess.Popen([sys.executable, "-m", "CLMorphCore", *map(str, words)], env=environment,
-                                          stderr=subprocess.PIPE))
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "CLMorphCore", *map(str, words)], env=environment, stderr=subprocess.PIPE
+            )
+        )
         return processes[-1]
 
     yield start
@@ -148,8 +164,20 @@ cli.main(sys.argv[2:])
 
 
 def test_a_killed_segmentation_leaves_nothing_that_looks_done(scan, tiny_model, tmp_path):
-    command = ["segment", scan, "--model", tiny_model, "--affine", "none", "--device", "cpu", "--progress", "none",
-               "-o", tmp_path / "out"]
+    command = [
+        "segment",
+        scan,
+        "--model",
+        tiny_model,
+        "--affine",
+        "none",
+        "--device",
+        "cpu",
+        "--progress",
+        "none",
+        "-o",
+        tmp_path / "out",
+    ]
     files = random.Random(os.getpid()).randint(1, 6)
     dead = subprocess.run([sys.executable, "-c", DIES_WRITING, str(files), *map(str, command)], timeout=TIME_OUT_S)
     assert dead.returncode == -signal.SIGKILL

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from CLMorphCore import losses
+from CLMorphCore import losses, similarity, spatial
 from CLMorphCore.errors import InputError
 
 
@@ -25,8 +25,11 @@ def test_nt_xent_by_hand():
     everything = [*first, *second]
     expected = 0.0
     for anchor in range(6):
-        scores = {k: math.exp(torch.cosine_similarity(everything[anchor], everything[k], dim=0).item() / tau)
-                  for k in range(6) if k != anchor}
+        scores = {
+            k: math.exp(torch.cosine_similarity(everything[anchor], everything[k], dim=0).item() / tau)
+            for k in range(6)
+            if k != anchor
+        }
         expected -= math.log(scores[(anchor + 3) % 6] / sum(scores.values())) / 6
     assert losses.nt_xent(first, second, tau).item() == pytest.approx(expected, rel=1e-5)
 
@@ -79,7 +82,7 @@ def test_local_correlation_ignores_local_gain_and_offset():
 def test_local_correlation_of_one_window_is_the_squared_pearson_correlation():
     a, b = (torch.randn(1, 1, 5, 5, 5, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     b = a + 0.7 * b
-    centre = losses.local_correlation_map(a, b, 5)[0, 0, 2, 2, 2].item()
+    centre = similarity.local_correlation_map(a, b, 5)[0, 0, 2, 2, 2].item()
     assert centre == pytest.approx(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() ** 2, rel=5e-3)
 
 
@@ -90,7 +93,7 @@ def test_background_without_contrast_earns_nothing():
 
 def test_box_mean_shrinks_at_the_faces():
     ramp = torch.arange(6.0).view(1, 1, 1, 1, 6).expand(1, 1, 6, 6, 6)
-    mean = losses.box_mean(ramp, 3)[0, 0, 0, 0]
+    mean = spatial.box_mean(ramp, 3)[0, 0, 0, 0]
     torch.testing.assert_close(mean, torch.tensor([0.5, 1, 2, 3, 4, 4.5]))
 
 
@@ -102,14 +105,14 @@ def test_diffusion_of_a_linear_field_is_its_mean_squared_slope():
 
 def test_box_mean_has_windows_of_each_axis_no_wider_than_the_image():
     image = torch.rand(1, 1, 4, 6, 8)
-    mean = losses.box_mean(image, (1, 3, 9))
+    mean = spatial.box_mean(image, (1, 3, 9))
     assert mean[0, 0, 1, 2, 4].item() == pytest.approx(image[0, 0, 1, 1:4, 1:8].mean().item())
 
 
 def test_mind_is_the_same_for_any_gain_even_a_negative_one():
     image = torch.randn(1, 1, 12, 14, 10, generator=torch.Generator().manual_seed(0))
-    found = losses.mind(image)
-    torch.testing.assert_close(losses.mind(-3 * image + 5), found, atol=1e-4, rtol=0)
+    found = similarity.mind(image)
+    torch.testing.assert_close(similarity.mind(-3 * image + 5), found, atol=1e-4, rtol=0)
     assert found.shape == (1, 6, 12, 14, 10) and (found > 0).all()
     torch.testing.assert_close(found.amax(dim=1), torch.ones(1, 12, 14, 10))
 
@@ -117,6 +120,6 @@ def test_mind_is_the_same_for_any_gain_even_a_negative_one():
 def test_mind_by_hand_at_the_edge_of_a_plane():
     image = torch.zeros(1, 1, 9, 9, 9)
     image[..., 5:] = 1  # D over the window is 1/3 towards the plane (x + 1) at x = 3, 4 and 5, else 0
-    found = losses.mind(image)[0, :, 4, 4]
+    found = similarity.mind(image)[0, :, 4, 4]
     torch.testing.assert_close(found[:, 4], torch.tensor([1, 1, 1, 1, math.exp(-3), math.exp(-3)]))
     torch.testing.assert_close(found[:, 1], torch.ones(6))

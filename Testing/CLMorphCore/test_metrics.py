@@ -31,7 +31,7 @@ def image(array, spacing=(1.0, 1.0, 1.0)):
 def box(lower, upper, value=1, size=(24, 28, 30), spacing=(1.0, 1.0, 1.0)):
     """A box of voxels lower <= (x, y, z) < upper."""
     array = np.zeros(size[::-1], np.uint8)
-    array[lower[2]:upper[2], lower[1]:upper[1], lower[0]:upper[0]] = value
+    array[lower[2] : upper[2], lower[1] : upper[1], lower[0] : upper[0]] = value
     return image(array, spacing)
 
 

@@ -8,14 +8,14 @@ import SimpleITK as sitk
 import torch
 
 from CLMorphCore import registration
-from CLMorphCore.config import RefinementConfig
+from CLMorphCore.bundles.config import RefinementConfig
+from CLMorphCore.bundles.model import affine_model, load_model
+from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid
+from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
-from CLMorphCore.models import affine_model, load_model
 from CLMorphCore.networks import Prediction, RegistrationNetwork
-from CLMorphCore.phantom import make_phantom
-from CLMorphCore.refinement import Refinement
 from CLMorphCore.registration import fine_size, for_model, register
 from CLMorphCore.spatial import integrate, taper
 
@@ -31,8 +31,9 @@ class KnownField(RegistrationNetwork):
 
     def forward(self, fixed, moving):
         noise = torch.randn(1, 3, 5, 5, 5, generator=torch.Generator().manual_seed(0))
-        velocity = taper(1.2 * torch.nn.functional.interpolate(noise, size=fixed.shape[2:], mode="trilinear",
-                                                               align_corners=True), 6)
+        velocity = taper(
+            1.2 * torch.nn.functional.interpolate(noise, size=fixed.shape[2:], mode="trilinear", align_corners=True), 6
+        )
         return Prediction(integrate(velocity), integrate(-velocity))
 
 
@@ -67,19 +68,29 @@ def points_in(image, count=200, share=0.6):
 
 
 def test_the_network_is_really_used(found, phantom):
-    moved = [np.subtract(found.transform.TransformPoint(p), found.affine.TransformPoint(p))
-             for p in points_in(phantom.image)]
+    moved = [
+        np.subtract(found.transform.TransformPoint(p), found.affine.TransformPoint(p)) for p in points_in(phantom.image)
+    ]
     assert np.linalg.norm(moved, axis=1).max() > 1.0
 
 
 def test_warping_is_resampling_through_the_saved_transform(found, atlas, phantom, tmp_path):
     found.save(tmp_path)
-    expected = sitk.Resample(sitk.Cast(atlas.image, sitk.sitkFloat32), phantom.image,
-                             sitk.ReadTransform(str(tmp_path / "transform.h5")), sitk.sitkLinear, 0.0)
-    np.testing.assert_allclose(sitk.GetArrayFromImage(found.warp(atlas.image))[4:-4, 4:-4, 4:-4],
-                               sitk.GetArrayFromImage(expected)[4:-4, 4:-4, 4:-4], atol=1e-2)
-    labels = sitk.Resample(atlas.labels, phantom.image, sitk.ReadTransform(str(tmp_path / "transform.h5")),
-                           sitk.sitkLabelLinear, 0)
+    expected = sitk.Resample(
+        sitk.Cast(atlas.image, sitk.sitkFloat32),
+        phantom.image,
+        sitk.ReadTransform(str(tmp_path / "transform.h5")),
+        sitk.sitkLinear,
+        0.0,
+    )
+    np.testing.assert_allclose(
+        sitk.GetArrayFromImage(found.warp(atlas.image))[4:-4, 4:-4, 4:-4],
+        sitk.GetArrayFromImage(expected)[4:-4, 4:-4, 4:-4],
+        atol=1e-2,
+    )
+    labels = sitk.Resample(
+        atlas.labels, phantom.image, sitk.ReadTransform(str(tmp_path / "transform.h5")), sitk.sitkLabelLinear, 0
+    )
     warped = found.warp(atlas.labels, labels=True)
     assert (sitk.GetArrayFromImage(warped) == sitk.GetArrayFromImage(labels)).all()
     assert Grid.of(warped) == Grid.of(phantom.image)
@@ -89,8 +100,10 @@ def test_warping_is_resampling_through_the_saved_transform(found, atlas, phantom
 def test_the_saved_inverse_undoes_the_saved_transform(found, phantom, tmp_path):
     found.save(tmp_path)
     forward, backward = (sitk.ReadTransform(str(tmp_path / f"{name}.h5")) for name in ("transform", "inverse"))
-    error = [np.linalg.norm(np.subtract(backward.TransformPoint(forward.TransformPoint(p)), p))
-             for p in points_in(phantom.image)]
+    error = [
+        np.linalg.norm(np.subtract(backward.TransformPoint(forward.TransformPoint(p)), p))
+        for p in points_in(phantom.image)
+    ]
     assert np.mean(error) < 0.1 and np.max(error) < 0.5
 
 
@@ -140,7 +153,7 @@ def test_zero_displacement_is_the_affine_map(model, atlas, phantom):
 
 @pytest.fixture(scope="module")
 def by_optimisation(atlas, phantom):
-    return register(phantom.image, atlas.image, affine_model(), refinement=Refinement(20))
+    return register(phantom.image, atlas.image, affine_model(), optimization=InstanceOptimization(20))
 
 
 def test_refinement_alone_registers_without_a_model(by_optimisation, atlas, phantom):
@@ -148,8 +161,14 @@ def test_refinement_alone_registers_without_a_model(by_optimisation, atlas, phan
     before, after = found.similarity
     assert found.refinement_steps > 0 and after > before + 0.05 and found.folding_fraction == 0
     assert set(found.duration_s) == {"affine", "network", "refinement"}
-    dice = [np.nanmean(list(dice_per_label(found.warp(atlas.labels, labels=True, affine_only=affine_only),
-                                           phantom.labels).values())) for affine_only in (True, False)]
+    dice = [
+        np.nanmean(
+            list(
+                dice_per_label(found.warp(atlas.labels, labels=True, affine_only=affine_only), phantom.labels).values()
+            )
+        )
+        for affine_only in (True, False)
+    ]
     assert dice[1] > dice[0] + 0.03
 
 
@@ -160,7 +179,7 @@ def test_the_inverse_undoes_what_was_refined(by_optimisation, phantom, tmp_path)
 
 
 def test_refinement_goes_on_from_the_network(model, found, atlas, phantom):
-    refined = register(phantom.image, atlas.image, model, refinement=Refinement(10))
+    refined = register(phantom.image, atlas.image, model, optimization=InstanceOptimization(10))
     assert refined.similarity[1] > found.similarity[1] and refined.inverse is not None
     assert found.refinement_steps == 0 and "refinement" not in found.duration_s
 
@@ -168,7 +187,9 @@ def test_refinement_goes_on_from_the_network(model, found, atlas, phantom):
 def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(model, atlas, phantom):
     coarse = replace(model.config.data, spacing_mm=(3.0, 3.0, 3.0))
     fine = replace(model, config=replace(model.config, data=coarse, refinement=RefinementConfig(every_voxel=True)))
-    found = register(phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), refinement=Refinement(3))
+    found = register(
+        phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), optimization=InstanceOptimization(3)
+    )
     grid, size = found.pair.grid, fine_size(found.pair.grid, atlas.image)
     assert found.displacement.shape[2:] == grid.shape and min(m - n for m, n in zip(size, grid.size, strict=True)) > 5
     field = sitk.DisplacementFieldTransform(found.transform.GetNthTransform(0)).GetDisplacementField()
@@ -177,14 +198,14 @@ def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(m
 
 
 def test_what_was_refined_does_not_fold(atlas, phantom, monkeypatch):
-    fluid = Refinement(30, step_voxels=3.0, smooth_step_voxels=0.3, smooth_map_voxels=0.0)
+    fluid = InstanceOptimization(30, step_voxels=3.0, smooth_step_voxels=0.3, smooth_map_voxels=0.0)
 
     def folding():
-        found = register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3), refinement=fluid)
+        found = register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3), optimization=fluid)
         return found.folding_fraction
 
     assert folding() == 0
-    monkeypatch.setattr(registration, "unfold", lambda displacement: displacement)
+    monkeypatch.setattr(registration, "remove_folds", lambda displacement: displacement)
     assert folding() > 0, "these settings do fold"
 
 
@@ -194,7 +215,7 @@ def test_refinement_of_a_network_without_an_inverse_gives_none(model, atlas, pha
             return Prediction(super().forward(fixed, moving).displacement)
 
     one_way = replace(model, network=OneWay())
-    assert register(phantom.image, atlas.image, one_way, refinement=Refinement(1)).inverse is None
+    assert register(phantom.image, atlas.image, one_way, optimization=InstanceOptimization(1)).inverse is None
 
 
 def test_refinement_can_be_cancelled(atlas, phantom):
@@ -203,8 +224,14 @@ def test_refinement_can_be_cancelled(atlas, phantom):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        register(phantom.image, atlas.image, affine_model(), affine=sitk.AffineTransform(3),
-                 refinement=Refinement(5), progress=cancel)
+        register(
+            phantom.image,
+            atlas.image,
+            affine_model(),
+            affine=sitk.AffineTransform(3),
+            optimization=InstanceOptimization(5),
+            progress=cancel,
+        )
 
 
 def test_a_network_that_deforms_nothing_has_nothing_to_refine(model, atlas, phantom):
@@ -213,15 +240,24 @@ def test_a_network_that_deforms_nothing_has_nothing_to_refine(model, atlas, phan
             return replace(super().forward(fixed, moving), logits=torch.zeros(1, 2, *fixed.shape[2:]))
 
     with pytest.raises(InputError, match="a refinement needs a network that deforms"):
-        register(phantom.image, atlas.image, replace(model, network=Classes()), affine=sitk.AffineTransform(3),
-                 refinement=Refinement(1))
+        register(
+            phantom.image,
+            atlas.image,
+            replace(model, network=Classes()),
+            affine=sitk.AffineTransform(3),
+            optimization=InstanceOptimization(1),
+        )
 
 
-@pytest.mark.parametrize(("spacing_mm", "size"), [
-    (1.0, (159, 191, 175)),  # twice as fine as the network's grid, as the image is
-    (0.5, (159, 191, 175)),  # no finer
-    (2.0, (79, 95, 87)), (5.0, (79, 95, 87)),  # no coarser; odd
-])
+@pytest.mark.parametrize(
+    ("spacing_mm", "size"),
+    [
+        (1.0, (159, 191, 175)),  # twice as fine as the network's grid, as the image is
+        (0.5, (159, 191, 175)),  # no finer
+        (2.0, (79, 95, 87)),
+        (5.0, (79, 95, 87)),  # no coarser; odd
+    ],
+)
 def test_a_refinement_looks_as_finely_as_the_image_is_stored(spacing_mm, size):
     image = sitk.Image(8, 8, 8, sitk.sitkFloat32)
     image.SetSpacing([spacing_mm] * 3)
@@ -234,19 +270,29 @@ def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(t
     model = load_model(tiny_model)
     loss = replace(model.config.loss, similarity="lncc", window_voxels=(15, 15, 5))
     trained = replace(model, config=replace(model.config, loss=loss))
-    assert for_model(Refinement(), trained).window_voxels == 15
-    assert for_model(Refinement(window_voxels=7), trained).window_voxels == 7
-    assert not for_model(Refinement(), trained).every_voxel
-    assert for_model(Refinement(), replace(model, config=replace(model.config, loss=replace(loss, similarity="mse")))
-                     ).window_voxels is None
+    assert for_model(InstanceOptimization(), trained).window_voxels == 15
+    assert for_model(InstanceOptimization(window_voxels=7), trained).window_voxels == 7
+    assert not for_model(InstanceOptimization(), trained).every_voxel
+    assert (
+        for_model(
+            InstanceOptimization(), replace(model, config=replace(model.config, loss=replace(loss, similarity="mse")))
+        ).window_voxels
+        is None
+    )
 
 
 @pytest.fixture(scope="module")
 def by_centres(tiny_model):
     """A model that was trained on patients whose images had their centres together."""
     model = replace(load_model(tiny_model), network=KnownShift())
-    return replace(model, config=replace(model.config, data=replace(model.config.data, affine=False),
-                                         training=replace(model.config.training, moving="mixed")))
+    return replace(
+        model,
+        config=replace(
+            model.config,
+            data=replace(model.config.data, affine=False),
+            training=replace(model.config.training, moving="mixed"),
+        ),
+    )
 
 
 def shift_mm(found, centre):
@@ -264,9 +310,14 @@ def test_a_model_trained_by_centres_lays_the_centres_together(by_centres, atlas)
 
 def test_it_looks_again_from_where_it_put_the_labels_in_their_slices(by_centres, atlas):
     centre = Grid.of(atlas.image).corners_mm().mean(axis=0)
-    once, thrice, given = (shift_mm(register(atlas.image, atlas.image, by_centres, **more), centre)
-                           for more in ({}, {"moving_labels": atlas.labels},
-                                        {"moving_labels": atlas.labels, "affine": sitk.AffineTransform(3)}))
+    once, thrice, given = (
+        shift_mm(register(atlas.image, atlas.image, by_centres, **more), centre)
+        for more in (
+            {},
+            {"moving_labels": atlas.labels},
+            {"moving_labels": atlas.labels, "affine": sitk.AffineTransform(3)},
+        )
+    )
     assert min(once[1:]) > 1
     axes = np.array(atlas.labels.GetDirection()).reshape(3, 3)
     np.testing.assert_allclose(thrice, once + 2 * axes @ ((1, 1, 0) * (axes.T @ once)), atol=1e-3)

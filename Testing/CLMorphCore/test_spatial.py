@@ -17,10 +17,10 @@ from CLMorphCore.spatial import (
     invert,
     jacobian_determinant,
     refine_inverse,
+    remove_folds,
     resize_field,
     sample,
     taper,
-    unfold,
     warp,
 )
 
@@ -89,9 +89,9 @@ def test_a_refined_inverse_undoes_the_displacement():
 
 def test_a_linear_velocity_integrates_to_the_matrix_exponential():
     matrix = 0.05 * torch.tensor([[0.2, -1.0, 0.1], [0.8, 0.1, 0.0], [0.0, 0.3, -0.4]], dtype=torch.float64)
-    centred = identity_grid(SHAPE, like=matrix) - torch.tensor([(n - 1) / 2 for n in SHAPE]).view(1, 3, 1, 1, 1)
-    velocity = torch.einsum("ij,bjdhw->bidhw", matrix, centred)
-    expected = torch.einsum("ij,bjdhw->bidhw", torch.matrix_exp(matrix) - torch.eye(3), centred)
+    align_centres = identity_grid(SHAPE, like=matrix) - torch.tensor([(n - 1) / 2 for n in SHAPE]).view(1, 3, 1, 1, 1)
+    velocity = torch.einsum("ij,bjdhw->bidhw", matrix, align_centres)
+    expected = torch.einsum("ij,bjdhw->bidhw", torch.matrix_exp(matrix) - torch.eye(3), align_centres)
     middle = (..., slice(6, -6), slice(6, -6), slice(6, -6))  # paths from further out leave the grid
     torch.testing.assert_close(integrate(velocity, 10)[middle], expected[middle], rtol=0, atol=5e-3)
 
@@ -105,8 +105,12 @@ def test_composing_with_the_identity_changes_nothing():
 def test_composition_is_warping_twice():
     first, second = smooth_field(0.8, 1), smooth_field(0.8, 2)
     ramp = identity_grid(SHAPE, like=first)[:, :1]  # linear, so that interpolating it is exact
-    torch.testing.assert_close(warp(ramp, compose(first, second), padding="border"),
-                               warp(warp(ramp, second, padding="border"), first, padding="border"), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        warp(ramp, compose(first, second), padding="border"),
+        warp(warp(ramp, second, padding="border"), first, padding="border"),
+        atol=1e-9,
+        rtol=0,
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -190,7 +194,7 @@ def test_a_map_that_stretches_strongly_is_inverted():
 def test_a_fold_is_smoothed_away_and_the_map_elsewhere_stays(seed, size, voxel):
     field = smooth_field(0.2, seed)
     field[(0, seed % 3, *voxel)] += size
-    found = unfold(torch.cat([field, smooth_field(0.2, seed)]))
+    found = remove_folds(torch.cat([field, smooth_field(0.2, seed)]))
     assert jacobian_determinant(found).min() >= 0.02
     assert torch.equal(found[1:], smooth_field(0.2, seed)), "what does not fold stays, whatever its neighbours do"
     distance = (identity_grid(SHAPE, like=field) - field.new_tensor(voxel).view(1, 3, 1, 1, 1)).abs().amax(dim=1)
@@ -201,13 +205,13 @@ def test_folds_beside_a_face_go_and_the_face_stays():
     field = torch.zeros(1, 3, *SHAPE)
     field[0, 0, 1, 10, 10] = -1.5
     assert folding_fraction(jacobian_determinant(field)) > 0
-    found = unfold(field)
+    found = remove_folds(field)
     assert jacobian_determinant(found).min() >= 0.02 and found[0, :, 0].abs().max() == 0
 
 
 def test_a_map_that_folds_everywhere_is_not_mended():
     mirrored = -2 * identity_grid(SHAPE, like=torch.zeros(1))
-    assert torch.equal(unfold(mirrored), mirrored)
+    assert torch.equal(remove_folds(mirrored), mirrored)
 
 
 @pytest.mark.parametrize("scale", [0.6, 2.0])

@@ -95,8 +95,10 @@ def draw_labels(application: HeadlessSlicer, results: nodes.Results) -> None:
     results.segmentation.GetDisplayNode().SetVisibility3D(True)
     results.segmentation.GetDisplayNode().SetOpacity2DFill(0.35)
     application.views["1"].fit(azimuth=30.0, elevation=25.0, zoom=1.2)
-    save("labels", [[grab(application, "Red"), grab(application, "1")],
-                    [grab(application, "Green"), grab(application, "Yellow")]])
+    save(
+        "labels",
+        [[grab(application, "Red"), grab(application, "1")], [grab(application, "Green"), grab(application, "Yellow")]],
+    )
 
 
 def draw_grid(application: HeadlessSlicer, results: nodes.Results) -> None:

@@ -13,8 +13,7 @@ import SimpleITK as sitk
 
 STRUCTURES = (
     {"value": 1, "name": "Body", "color": "#d8a24f", "terminology": ""},
-    {"value": 2, "name": "Anterior hippocampus", "color": "#d8654f",
-     "terminology": "SCT^5366008^Hippocampus"},
+    {"value": 2, "name": "Anterior hippocampus", "color": "#d8654f", "terminology": "SCT^5366008^Hippocampus"},
     {"value": 5, "name": "Ventricle", "color": "#4f8fd8", "terminology": "SCT^35764002^Brain ventricle"},
 )
 # label value -> centre and radii of an ellipsoid of the atlas, mm
@@ -151,12 +150,20 @@ def _report(image_path: Path, labels: sitk.Image) -> dict:
         "device": "cpu",
         "threads": 1,
         "refinement_steps": 0,
-        "structures": [{**s, "volume_ml": counts[s["value"]] * voxel_ml, "quality": 0.8, "uncertainty": None}
-                       for s in STRUCTURES],
+        "structures": [
+            {**s, "volume_ml": counts[s["value"]] * voxel_ml, "quality": 0.8, "uncertainty": None} for s in STRUCTURES
+        ],
         "quality": {"expected_dice": 0.8, "oddness": 1.5, "note": ""},
         "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
         "folding_fraction": 0.0,
-        "duration_s": {"reading": 0.1, "affine": 1.0, "network": 2.0, "labels": 0.2, "report": 0.1, "writing": 0.1,
-                       "total": 3.5},
+        "duration_s": {
+            "reading": 0.1,
+            "affine": 1.0,
+            "network": 2.0,
+            "labels": 0.2,
+            "report": 0.1,
+            "writing": 0.1,
+            "total": 3.5,
+        },
         "warnings": [],
     }

@@ -94,7 +94,8 @@ def real_weights(tmp_path_factory) -> Path:
     """Weights of a small network, as untrained as it was made; skips where the engine's packages are missing."""
     pytest.importorskip("torch", reason="the real engine needs torch")
     sys.path.append(str(ROOT))
-    from CLMorphCore import checkpoint, config, networks
+    from CLMorphCore import networks
+    from CLMorphCore.bundles import checkpoint, config
 
     network = {"name": "clmorph", "channels": [4, 4, 4], "embedding": 8, "norm": "none", "diffeomorphic": True}
     settings = config.from_dict({"network": network, "data": {"spacing_mm": [4.0, 4.0, 4.0]}})

@@ -33,15 +33,17 @@ sys.path.append(str(Path(__file__).parents[2]))
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     """A model that has learned nothing but moves points by some millimetres, with the phantom's atlas."""
-    from CLMorphCore.config import from_dict
+    from CLMorphCore.bundles.config import from_dict
     from CLMorphCore.networks import build
-    from CLMorphCore.training import save_weights
+    from CLMorphCore.training.loop import save_weights
 
     folder = write_bundle(tmp_path_factory.mktemp("models") / "untrained")
-    config = from_dict({
-        "network": {"name": "clmorph", "channels": [4, 8, 8], "field_level": 1, "diffeomorphic": True},
-        "data": {"spacing_mm": [4.0, 4.0, 4.0]},
-    })
+    config = from_dict(
+        {
+            "network": {"name": "clmorph", "channels": [4, 8, 8], "field_level": 1, "diffeomorphic": True},
+            "data": {"spacing_mm": [4.0, 4.0, 4.0]},
+        }
+    )
     torch.manual_seed(0)
     network = build(config.network.name, config.network.settings)
     with torch.no_grad():
@@ -84,9 +86,7 @@ def test_real_engine_keeps_places_on_every_kind_of_grid(headless, phantom_files,
     results = nodes.import_results(output, volume, atlas_file(bundle))
     check_places(results, output)
     # the network knows nothing, the affine does: a structure is near its place, and a mirrored one would be 30 mm off
-    truth = sitk.Resample(
-        phantom.atlas()[1], phantom.grid(grid), phantom.transform(), sitk.sitkNearestNeighbor
-    )
+    truth = sitk.Resample(phantom.atlas()[1], phantom.grid(grid), phantom.transform(), sitk.sitkNearestNeighbor)
     for structure in phantom.STRUCTURES:
         centre = ras_points(truth, structure["value"]).mean(axis=0)
         found = segment_points(results.segmentation, structure["name"]).mean(axis=0)
@@ -106,8 +106,17 @@ def test_real_engine_with_the_scenes_own_atlas_and_initial_transform(headless, p
     start.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(onto_patient))
     nodes.export_initial_transform(start, tmp_path / "initial.tfm")
     output = segment(
-        volume, tmp_path, bundle, "--atlas", tmp_path / "atlas.nii.gz", "--atlas-labels", tmp_path / "labels.nii.gz",
-        "--label-names", tmp_path / "names.csv", "--affine", tmp_path / "initial.tfm",
+        volume,
+        tmp_path,
+        bundle,
+        "--atlas",
+        tmp_path / "atlas.nii.gz",
+        "--atlas-labels",
+        tmp_path / "labels.nii.gz",
+        "--label-names",
+        tmp_path / "names.csv",
+        "--affine",
+        tmp_path / "initial.tfm",
     )
     results = nodes.import_results(output, volume, tmp_path / "atlas.nii.gz", atlas)
     used = results.affine.GetTransformToParent().TransformPoint(10.0, 20.0, 30.0)

@@ -55,7 +55,11 @@ def test_engine_runs_where_it_is_installed(built, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "CLMorphCore", "models"],
-        cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=120,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     shipped = {path.parent.name for path in (ROOT / "CLMorphCore").glob("models/*/card.toml")}

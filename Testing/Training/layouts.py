@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.models import read_structures
+from CLMorphCore.bundles.atlas import read_structures
 from Training.recipes.brain.prepare import SOMETIMES
 from Training.regions import read_regions
 
@@ -133,8 +133,11 @@ def lpba40(data, *, order="<", others=(161, 162, 181, 182)):
     for name in [f"S{n:02d}" for n in range(1, 41)]:
         place = data / "LPBA40" / name
         write_analyze(place / f"{name}.delineation.skullstripped.hdr", image_array(), order=order)
-        write_analyze(place / f"{name}.delineation.structure.label.hdr",
-                      label_array([*listed("lpba40"), *others], "u1"), order=order)
+        write_analyze(
+            place / f"{name}.delineation.structure.label.hdr",
+            label_array([*listed("lpba40"), *others], "u1"),
+            order=order,
+        )
 
 
 def lpba40_pairs(data):

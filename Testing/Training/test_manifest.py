@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.data import choose, read_manifest, read_subject
+from CLMorphCore.io.manifest import choose, read_manifest, read_subject
 from Training.manifest import command_line
 
-LAYOUTS = {"hippocampus": layouts.hippocampus, "brain": layouts.brain, "mindboggle101": layouts.mindboggle101,
-           "acdc": layouts.acdc, "lpba40": layouts.lpba40}
+LAYOUTS = {
+    "hippocampus": layouts.hippocampus,
+    "brain": layouts.brain,
+    "mindboggle101": layouts.mindboggle101,
+    "acdc": layouts.acdc,
+    "lpba40": layouts.lpba40,
+}
 
 
 def data_folder():
@@ -57,8 +62,7 @@ def test_every_fault_is_listed_and_nothing_written(name, tmp_path):
     images[0].unlink()
     images[1].write_bytes(images[1].read_bytes()[:40])
     labels[0].unlink()
-    (layouts.write_analyze if labels[1].suffix == ".hdr" else layouts.write)(
-        labels[1], np.full((2, 3, 4), 99, "i2"))
+    (layouts.write_analyze if labels[1].suffix == ".hdr" else layouts.write)(labels[1], np.full((2, 3, 4), 99, "i2"))
     with pytest.raises(SystemExit) as ended:
         prepare(name, data, tmp_path / "manifest.csv")
     first, *faults = str(ended.value).splitlines()
@@ -98,8 +102,10 @@ def test_the_command_says_in_one_line_what_it_was_not_given_or_cannot_write(tmp_
     layouts.hippocampus(tmp_path)
     (tmp_path / "file").touch()
     main = importlib.import_module("Training.recipes.hippocampus.prepare").main
-    for arguments, told in (((), "0 arguments given; expected"),
-                            ((tmp_path, tmp_path / "file" / "manifest.csv"), "cannot write")):
+    for arguments, told in (
+        ((), "0 arguments given; expected"),
+        ((tmp_path, tmp_path / "file" / "manifest.csv"), "cannot write"),
+    ):
         monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, arguments)])
         with pytest.raises(SystemExit, match=told) as ended:
             command_line(main)
@@ -107,6 +113,7 @@ def test_the_command_says_in_one_line_what_it_was_not_given_or_cannot_write(tmp_
 
 
 # Mindboggle-101
+
 
 def test_with_nki_mindboggles_split_is_the_papers(tmp_path, capsys):
     layouts.mindboggle101_with_nki(tmp_path)
@@ -132,8 +139,9 @@ def test_one_nki_cohort_alone_is_told(tmp_path):
 
 def test_labels_that_dkt31_dropped_may_be_there(tmp_path):
     layouts.mindboggle101(tmp_path)
-    layouts.mindboggle_subject(tmp_path / "Mindboggle101", "OASIS-TRT-20-4", "DKT31.manual",
-                               [*layouts.dkt31(), 1032, 2033])
+    layouts.mindboggle_subject(
+        tmp_path / "Mindboggle101", "OASIS-TRT-20-4", "DKT31.manual", [*layouts.dkt31(), 1032, 2033]
+    )
     assert prepare("mindboggle101", tmp_path, tmp_path / "manifest.csv")
 
 
@@ -145,12 +153,14 @@ def test_mindboggles_regions_are_the_62_labels_but_the_insula():
 
 # ACDC
 
+
 def test_a_patients_two_frames_are_one_group(tmp_path):
     layouts.acdc(tmp_path)
     subjects = prepare("acdc", tmp_path, tmp_path / "manifest.csv")
     assert [(s.name, s.group, s.image.name) for s in subjects[:2]] == [
         ("patient007-ED", "patient007", "patient007_frame01.nii.gz"),
-        ("patient007-ES", "patient007", "patient007_frame12.nii.gz")]
+        ("patient007-ES", "patient007", "patient007_frame12.nii.gz"),
+    ]
 
 
 def test_without_a_split_acdcs_is_the_papers_and_every_tenth_training_patient_validates(tmp_path):
@@ -171,6 +181,7 @@ def test_a_patient_without_its_frames_is_listed_with_the_others(tmp_path):
 
 # LPBA40
 
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_lpba40s_delineations_are_read_in_either_byte_order(order, tmp_path):
     layouts.lpba40(tmp_path, order=order)
@@ -188,7 +199,8 @@ def test_of_lpba40s_pairs_those_with_the_atlas_are_taken(tmp_path, capsys):
     assert "pairs registered to S30" in capsys.readouterr().out
     assert [(s.name, s.image.name, s.labels.parent.name) for s in (subjects[0], subjects[39])] == [
         ("S01", "l1_to_l30.hdr", "LPBA40_rigidly_registered_label_pairs"),
-        ("S40", "l40_to_l30.hdr", "LPBA40_rigidly_registered_label_pairs")]
+        ("S40", "l40_to_l30.hdr", "LPBA40_rigidly_registered_label_pairs"),
+    ]
     assert splits(subjects) == {"train": 30, "test": 10}
 
 
@@ -212,9 +224,12 @@ def test_lpba40s_regions_hold_what_the_protocol_says():
 
 # the real data sets
 
+
 @pytest.mark.skipif(data_folder() is None, reason="no real data: set CLMORPH_DATA")
-@pytest.mark.parametrize(("name", "train", "validation", "test"), [
-    ("hippocampus", 180, 20, 20), ("brain", 17, 2, 4), ("mindboggle101", 17, 2, 4), ("acdc", 108, 12, 40)])
+@pytest.mark.parametrize(
+    ("name", "train", "validation", "test"),
+    [("hippocampus", 180, 20, 20), ("brain", 17, 2, 4), ("mindboggle101", 17, 2, 4), ("acdc", 108, 12, 40)],
+)
 def test_the_real_data_sets_are_read(name, train, validation, test, tmp_path):
     subjects = prepare(name, data_folder(), tmp_path / "manifest.csv")
     assert splits(subjects) == {"train": train, "validation": validation, "test": test}

@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 from made_up import ellipsoid_atlas, fresh_model
 
-from CLMorphCore.phantom import make_phantom
-from CLMorphCore.trust.evidence import CHECKS, FEATURES, Evidence
-from CLMorphCore.trust.quality import fit, read_quality
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.quality.score import fit, read_quality
 from Training import quality as command
 from Training.quality import GENUINE, Seen, correlation, figures, left_out
 
@@ -26,15 +26,25 @@ def atlas_model(atlas, tmp_path_factory):
 
 
 def seen(subject, kind, level, dice, odd=0.0):
-    return Seen(subject, kind, Evidence((1, 2), np.full((2, len(FEATURES)), level), np.full(len(CHECKS), 0.5 - odd)),
-                None if dice is None else np.array([dice, dice - 0.2]))
+    return Seen(
+        subject,
+        kind,
+        Evidence((1, 2), np.full((2, len(FEATURES)), level), np.full(len(CHECKS), 0.5 - odd)),
+        None if dice is None else np.array([dice, dice - 0.2]),
+    )
 
 
 @pytest.fixture
 def cases():
     """Eight subjects whose evidence tells their Dice, and a spoilt case of each."""
-    return [one for n in range(8) for one in (seen(f"s{n}", GENUINE, n / 8, 0.6 + n / 25, odd=0.001 * n),
-                                              seen(f"s{n}", "noise", -3.0, None, odd=0.4))]
+    return [
+        one
+        for n in range(8)
+        for one in (
+            seen(f"s{n}", GENUINE, n / 8, 0.6 + n / 25, odd=0.001 * n),
+            seen(f"s{n}", "noise", -3.0, None, odd=0.4),
+        )
+    ]
 
 
 def test_correlation_and_flags_of_subjects_left_out(cases):

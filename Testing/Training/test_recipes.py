@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from CLMorphCore.config import load_config, to_dict
-from CLMorphCore.models import BUNDLED, bundled_models, load_model, read_card, read_structures, write_card
+from CLMorphCore.bundles.atlas import read_structures
+from CLMorphCore.bundles.config import load_config, to_dict
+from CLMorphCore.bundles.model import BUNDLED, bundled_models, load_model, read_card, write_card
 from CLMorphCore.networks import NETWORKS
 from Training.regions import read_regions
 

@@ -15,8 +15,22 @@ def one_thread_stays(monkeypatch):
 
 
 def test_each_measurement_is_printed_and_written(tmp_path, capsys):
-    words = ["--model", str(fresh_model(tmp_path / "fresh")), "--size", "24", "24", "16", "--device", "cpu",
-             "--threads", "1", "--repeats", "2", "--out", str(tmp_path / "speed.json")]
+    words = [
+        "--model",
+        str(fresh_model(tmp_path / "fresh")),
+        "--size",
+        "24",
+        "24",
+        "16",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--repeats",
+        "2",
+        "--out",
+        str(tmp_path / "speed.json"),
+    ]
     assert speed.main(words) == 0
     found = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
     printed = capsys.readouterr().out

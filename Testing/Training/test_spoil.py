@@ -52,8 +52,11 @@ def test_a_wrong_header_changes_no_voxel_and_keeps_the_centre(case):
     for image in turned:
         assert (array(image) == array(case.image)).all()
         assert image.GetDirection() != case.image.GetDirection()
-        np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint(middle),
-                                   case.image.TransformContinuousIndexToPhysicalPoint(middle), atol=1e-9)
+        np.testing.assert_allclose(
+            image.TransformContinuousIndexToPhysicalPoint(middle),
+            case.image.TransformContinuousIndexToPhysicalPoint(middle),
+            atol=1e-9,
+        )
     assert len({image.GetDirection() for image in turned}) >= 3
 
 
@@ -98,8 +101,11 @@ def test_as_scanned_moves_the_patient_and_spoils_nothing(case):
         turn = np.array(moved.image.GetDirection()).reshape(3, 3)
         assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) < np.linalg.norm(TILT_DEGREES) + 1
         middle = [(n - 1) / 2 for n in case.image.GetSize()]
-        np.testing.assert_allclose(moved.image.TransformContinuousIndexToPhysicalPoint(middle),
-                                   case.image.TransformContinuousIndexToPhysicalPoint(middle), atol=1e-6)
+        np.testing.assert_allclose(
+            moved.image.TransformContinuousIndexToPhysicalPoint(middle),
+            case.image.TransformContinuousIndexToPhysicalPoint(middle),
+            atol=1e-6,
+        )
         noise, empty = array(moved.image) - array(case.image), array(case.image) == 0
         assert (array(moved.labels) == array(case.labels)).all() and not noise[empty].any()
         assert array(moved.image).min() == 0, "the background stays the darkest"

@@ -40,14 +40,17 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError("--model goes with one data set; add --dataset NAME")
     words = {name: shlex.split(text) for name, text in _named(options.arguments, "--arguments").items()}
     systems = chosen_systems(options.system, _named(options.model, "--model"), words)
-    how = How({s.package: sys.executable for s in SYSTEMS.values()} | _pythons(options.python), options.threads,
-              options.limit_s)
+    how = How(
+        {s.package: sys.executable for s in SYSTEMS.values()} | _pythons(options.python),
+        options.threads,
+        options.limit_s,
+    )
     use_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     results = Results(options.out / "results.csv")
     planned: list[Row] = []
     for dataset in datasets:
-        for pair in pairs_of(dataset, options.data, options.split, options.atlas, options.out)[:options.pairs]:
+        for pair in pairs_of(dataset, options.data, options.split, options.atlas, options.out)[: options.pairs]:
             planned += run_pair(pair, systems, results, how, options.out)
     wanted = {row.key for row in planned}
     print(save_summary([row for key, row in results.rows.items() if key in wanted], options.out))
@@ -71,31 +74,51 @@ def run_pair(pair: Pair, systems: Mapping[str, System], results: Results, how: H
 
 
 def _line(row: Row) -> str:
-    said = (f"Dice {row.dice:.3f} (affine {row.dice_affine:.3f}), {row.seconds:.1f} s" if row.status == OK
-            else f"{row.status}: {row.reason}")
+    said = (
+        f"Dice {row.dice:.3f} (affine {row.dice_affine:.3f}), {row.seconds:.1f} s"
+        if row.status == OK
+        else f"{row.status}: {row.reason}"
+    )
     return f"{row.dataset} {row.fixed} <- {row.moving}  {row.system}: {said}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m Training.benchmarks", description="CLMorph and its peers on the "
-                                     "same pairs, files and threads.")
+    parser = argparse.ArgumentParser(
+        prog="python -m Training.benchmarks", description="CLMorph and its peers on the same pairs, files and threads."
+    )
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DATA", help="folder of the data sets, see Training/README.md")
     add("--out", type=Path, required=True, metavar="OUT", help="folder of results.csv, summary.md and the pictures")
     add("--dataset", action="append", choices=tuple(RECIPES), help="may be repeated (default: all)")
     add("--split", choices=("validation", "test", "train"), default="test", help="(default: test)")
-    add("--atlas", default="typical", metavar="|".join(ATLASES) + "|FOLDER", help="the moving image where a patient "
+    add(
+        "--atlas",
+        default="typical",
+        metavar="|".join(ATLASES) + "|FOLDER",
+        help="the moving image where a patient "
         "has only one: the most typical training subject, the shipped average, a random training subject for each, "
-        "or an atlas' folder (default: typical)")
+        "or an atlas' folder (default: typical)",
+    )
     add("--pairs", type=int, metavar="N", help="only the first N pairs of each data set")
     add("--system", action="append", default=[], help=f"may be repeated (default: all of {', '.join(SYSTEMS)})")
     add("--threads", type=int, default=2, help="of every system (default: 2)")
     add("--limit-s", type=float, default=3600.0, metavar="S", help="a run that takes longer is ended (default: 3600)")
-    add("--python", action="append", default=[], metavar="PACKAGE=PATH", help="the Python that has a peer "
-        f"({', '.join(sorted({s.package for s in SYSTEMS.values()}))}); default: this one")
+    add(
+        "--python",
+        action="append",
+        default=[],
+        metavar="PACKAGE=PATH",
+        help="the Python that has a peer "
+        f"({', '.join(sorted({s.package for s in SYSTEMS.values()}))}); default: this one",
+    )
     add("--model", action="append", default=[], metavar="SYSTEM=FOLDER", help="the model of a system of CLMorph's")
-    add("--arguments", action="append", default=[], metavar="SYSTEM=WORDS",
-        help="options of clmorph register, for instance clmorph+refine='--refine 100'")
+    add(
+        "--arguments",
+        action="append",
+        default=[],
+        metavar="SYSTEM=WORDS",
+        help="options of clmorph register, for instance clmorph+refine='--refine 100'",
+    )
     return parser
 
 

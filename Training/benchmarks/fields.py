@@ -34,8 +34,10 @@ class Figures:
 def read_transforms(folder: Path, grid: Grid) -> Maps:
     """ITK transform files: transform.h5, and inverse.h5 where there is one."""
     inverse = folder / "inverse.h5"
-    return (sitk.ReadTransform(str(folder / "transform.h5")),
-            sitk.ReadTransform(str(inverse)) if inverse.exists() else None)
+    return (
+        sitk.ReadTransform(str(folder / "transform.h5")),
+        sitk.ReadTransform(str(inverse)) if inverse.exists() else None,
+    )
 
 
 def read_itk_fields(folder: Path, grid: Grid) -> Maps:
@@ -59,14 +61,16 @@ def _itk_field(path: Path) -> sitk.Transform:
 
 def displacement_voxels(transform: sitk.Transform, grid: Grid) -> Tensor:
     """u(x) = M⁻¹ (T(p) − p) at the voxels p of a grid, M = R · diag(spacing): (1, 3, D, H, W), components (z, y, x)."""
-    field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm,
-                                              grid.spacing_mm, grid.direction)
+    field = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
+    )
     voxels = sitk.GetArrayViewFromImage(field) @ np.linalg.inv(grid.to_mm()).T
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels[..., ::-1], -1, 0)))[None]
 
 
-def measure(maps: Maps, affine: sitk.Transform, fixed_labels: sitk.Image, moving_labels: sitk.Image,
-            values: list[int]) -> Figures:
+def measure(
+    maps: Maps, affine: sitk.Transform, fixed_labels: sitk.Image, moving_labels: sitk.Image, values: list[int]
+) -> Figures:
     """Every figure of one registration; ``affine`` maps the common space of the two files to the moving labels.
 
     The labels are resampled once, through both maps. A structure that was lost counts as Dice 0.
@@ -87,7 +91,8 @@ def measure(maps: Maps, affine: sitk.Transform, fixed_labels: sitk.Image, moving
         hd95_mm=_mean_of_finite([m.hd95_mm for m in found]),
         folding_fraction=folding_fraction(jacobian),
         log_jacobian_sd=log_jacobian_std(jacobian),
-        inverse_error_mm=_inverse_error_mm(transform, inverse, fixed_labels))
+        inverse_error_mm=_inverse_error_mm(transform, inverse, fixed_labels),
+    )
 
 
 def _inverse_error_mm(transform: sitk.Transform, inverse: sitk.Transform | None, grid: sitk.Image) -> float:

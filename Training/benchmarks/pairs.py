@@ -12,12 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from CLMorphCore.alignment import align
-from CLMorphCore.atlas import build_atlas
-from CLMorphCore.data import Subject, choose, read_manifest, read_subject
+from CLMorphCore.bundles.atlas import label_values, read_structures, save_atlas
+from CLMorphCore.bundles.model import model_folder
+from CLMorphCore.bundles.template import build_atlas
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
-from CLMorphCore.itk_files import write_image
-from CLMorphCore.models import label_values, model_folder, read_structures, save_atlas
+from CLMorphCore.io.images import write_image
+from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from Training.manifest import atlas_candidates
 
 ATLASES = ("typical", "average", "random")
@@ -61,8 +62,11 @@ def pairs_of(dataset: str, data: Path, split: str, atlas: str, out: Path) -> lis
     manifest = out / f"{dataset}.csv"
     importlib.import_module(f"Training.recipes.{RECIPES[dataset]}.prepare").main(data, manifest)
     subjects = read_manifest(manifest)
-    pairs = (_hearts(choose(subjects, split, labelled=True)) if dataset == "heart"
-             else _atlas_pairs(dataset, subjects, split, atlas, out))
+    pairs = (
+        _hearts(choose(subjects, split, labelled=True))
+        if dataset == "heart"
+        else _atlas_pairs(dataset, subjects, split, atlas, out)
+    )
     if not pairs:
         raise InputError(f"{dataset} has no labelled subject with split {split}; choose another --split")
     return pairs
@@ -75,9 +79,14 @@ def prepare(pair: Pair, folder: Path) -> Prepared:
     aligned = resample(moving, Grid.of(fixed), affine)
     for image, name in ((fixed, "fixed"), (aligned, "moving")):
         write_image(scaled(image), folder / f"{name}.nii.gz")
-    return Prepared(folder / "fixed.nii.gz", folder / "moving.nii.gz", sitk.Cast(fixed_labels, sitk.sitkInt32),
-                    sitk.Cast(moving_labels, sitk.sitkInt32), affine,
-                    shared_values(pair.dataset, fixed_labels, moving_labels))
+    return Prepared(
+        folder / "fixed.nii.gz",
+        folder / "moving.nii.gz",
+        sitk.Cast(fixed_labels, sitk.sitkInt32),
+        sitk.Cast(moving_labels, sitk.sitkInt32),
+        affine,
+        shared_values(pair.dataset, fixed_labels, moving_labels),
+    )
 
 
 def scaled(image: sitk.Image) -> sitk.Image:
@@ -125,8 +134,10 @@ def _atlas(dataset: str, atlas: str, subjects: Sequence[Subject], out: Path) -> 
         folder = Path(atlas)
     image, labels = folder / "image.nii.gz", folder / "labels.nii.gz"
     if not image.exists() or not labels.exists():
-        raise InputError(f"--atlas {atlas}: {folder} holds no image.nii.gz and labels.nii.gz; expected "
-                         f"{', '.join(ATLASES)}, or the folder of an atlas as clmorph build-atlas writes it")
+        raise InputError(
+            f"--atlas {atlas}: {folder} holds no image.nii.gz and labels.nii.gz; expected "
+            f"{', '.join(ATLASES)}, or the folder of an atlas as clmorph build-atlas writes it"
+        )
     return Subject(folder.name, image, labels, "train")
 
 

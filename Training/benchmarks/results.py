@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
+from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
 
 PLANNED, OK, NOT_INSTALLED, FAILED, TIME = "planned", "ok", "not installed", "failed", "over the time limit"
 NAN = float("nan")
@@ -64,7 +64,7 @@ class Results:
     def add(self, row: Row) -> None:
         """Keeps a row, and the file with it."""
         self.rows[row.key] = row
-        with written_whole(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [f.name for f in fields(Row)])
             writer.writeheader()
             writer.writerows(asdict(r) for r in self.rows.values())
@@ -75,8 +75,9 @@ def read_rows(path: Path) -> list[Row]:
     kinds = {"str": str, "int": int, "float": float}
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [Row(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Row)})
-                    for row in csv.DictReader(file)]
+            return [
+                Row(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Row)}) for row in csv.DictReader(file)
+            ]
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is no results file of this version ({error}); choose another --out") from None
 
@@ -85,8 +86,13 @@ def read_rows(path: Path) -> list[Row]:
 def commit() -> str:
     """The commit of this folder's repository, with a + where files differ from it; empty outside of one."""
     try:
-        found = subprocess.run(("git", "describe", "--always", "--dirty=+", "--exclude=*"), capture_output=True,
-                               text=True, cwd=Path(__file__).parent, check=True)
+        found = subprocess.run(
+            ("git", "describe", "--always", "--dirty=+", "--exclude=*"),
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return found.stdout.strip()

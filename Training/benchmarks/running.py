@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from CLMorphCore.bundles.model import model_folder, models_without_weights
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid
-from CLMorphCore.models import model_folder, models_without_weights
 
 from .fields import measure
 from .pairs import Pair, Prepared
@@ -24,8 +24,13 @@ from .runners import runner
 from .systems import OWN, System
 
 RUNNERS = Path(runner.__file__).parent
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,24 @@ def planned_row(name: str, system: System, pair: Pair, threads: int) -> Row:
     A model's settings hold its weights' fingerprint, so that another training is another run.
     """
     settings = system.settings_for(pair.dataset)
-    row = Row(pair.dataset, pair.fixed.name, pair.moving.name, name, "", threads, NOT_INSTALLED, commit=commit(),
-              machine=machine())
+    row = Row(
+        pair.dataset,
+        pair.fixed.name,
+        pair.moving.name,
+        name,
+        "",
+        threads,
+        NOT_INSTALLED,
+        commit=commit(),
+        machine=machine(),
+    )
     if system.runner == OWN:
         if settings["model"] is None:
-            return replace(row, settings=_text(settings),
-                           reason=f"no model; train one and give --model {name}=FOLDER with --dataset {pair.dataset}")
+            return replace(
+                row,
+                settings=_text(settings),
+                reason=f"no model; train one and give --model {name}=FOLDER with --dataset {pair.dataset}",
+            )
         try:
             settings["weights"] = _fingerprint(settings["model"])
         except InputError as error:
@@ -61,9 +78,19 @@ def run(row: Row, system: System, prepared: Prepared, folder: Path, how: How) ->
     settings = json.loads(row.settings)
     settings.pop("weights", None)
     job = folder / "job.json"
-    job.write_text(json.dumps({"fixed": str(prepared.fixed), "moving": str(prepared.moving), "output": str(folder),
-                               "threads": how.threads, "settings": settings, "started": time.time()}),
-                   encoding="utf-8")
+    job.write_text(
+        json.dumps(
+            {
+                "fixed": str(prepared.fixed),
+                "moving": str(prepared.moving),
+                "output": str(folder),
+                "threads": how.threads,
+                "settings": settings,
+                "started": time.time(),
+            }
+        ),
+        encoding="utf-8",
+    )
     began = time.monotonic()
     status, reason = _child(system, job, how)
     row = replace(row, status=status, reason=reason, seconds_total=time.monotonic() - began)
@@ -84,8 +111,14 @@ def _child(system: System, job: Path, how: How) -> tuple[str, str]:
     log = job.with_name("log.txt")
     try:
         with log.open("w", encoding="utf-8") as file:
-            ended = subprocess.run([how.pythons[system.package], str(RUNNERS / system.runner), str(job)], stdout=file,
-                                   stderr=file, stdin=subprocess.DEVNULL, env=variables, timeout=how.limit_s)
+            ended = subprocess.run(
+                [how.pythons[system.package], str(RUNNERS / system.runner), str(job)],
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                env=variables,
+                timeout=how.limit_s,
+            )
     except subprocess.TimeoutExpired:
         return TIME, f"ended after {how.limit_s:g} s"
     except OSError as error:

@@ -9,15 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
+from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
 from Training import markdown
 
 from .results import OK, Row
 
 REFERENCE = "clmorph"  # what ratios and tests compare with
-HEADS = ("system", "pairs", "Dice", "HD95 (mm)", "folding (%)", "SD log J", "inverse (mm)", "seconds", "× clmorph",
-         "start (s)", "memory (MB)", "Dice − clmorph", "p")
+HEADS = (
+    "system",
+    "pairs",
+    "Dice",
+    "HD95 (mm)",
+    "folding (%)",
+    "SD log J",
+    "inverse (mm)",
+    "seconds",
+    "× clmorph",
+    "start (s)",
+    "memory (MB)",
+    "Dice − clmorph",
+    "p",
+)
 NOTE = """Mean ± standard deviation over pairs of the means over structures. Every system got the same two files,
 affinely aligned once beforehand; the labels were warped once, by the same function. *seconds*: the registration
 alone, without start-up, reading and writing; *start*: from the start of the process to the end of its imports;
@@ -31,13 +44,12 @@ def save_summary(rows: Sequence[Row], out: Path) -> str:
     parts = ["# CLMorph and its peers", NOTE]
     for dataset in datasets:
         own = [row for row in rows if row.dataset == dataset]
-        parts += [f"## {dataset}", _facts(own), table(own), _settings(own),
-                  *_without_figures(own)]
+        parts += [f"## {dataset}", _facts(own), table(own), _settings(own), *_without_figures(own)]
         if any(row.status == OK for row in own):
             picture(own, out / f"{dataset}.png")
             parts.append(f"![Dice against time]({dataset}.png)")
     page = "\n\n".join(parts) + "\n"
-    with written_whole(out / "summary.md") as temporary:
+    with atomic_write(out / "summary.md") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return page
 
@@ -57,8 +69,14 @@ def table(rows: Sequence[Row]) -> str:
 def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> list[str]:
     done = [row for row in rows if row.status == OK]
     cells = [name, f"{len(done)} of {len(rows)}" if len(done) < len(rows) else str(len(done))]
-    for key, digits, scale in (("dice", 3, 1), ("hd95_mm", 2, 1), ("folding_fraction", 4, 100),
-                               ("log_jacobian_sd", 3, 1), ("inverse_error_mm", 3, 1), ("seconds", 2, 1)):
+    for key, digits, scale in (
+        ("dice", 3, 1),
+        ("hd95_mm", 2, 1),
+        ("folding_fraction", 4, 100),
+        ("log_jacobian_sd", 3, 1),
+        ("inverse_error_mm", 3, 1),
+        ("seconds", 2, 1),
+    ):
         cells.append(_spread([scale * getattr(row, key) for row in done], digits))
     cells += _compared(done, reference, name)
     cells.insert(9, _spread([row.seconds_import for row in done], 1))
@@ -111,7 +129,7 @@ def picture(rows: Sequence[Row], path: Path) -> None:
         ticks(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else "")
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
 
 
@@ -121,10 +139,16 @@ def _title(rows: Sequence[Row]) -> str:
 
 def _facts(rows: Sequence[Row]) -> str:
     """Where and with what the rows were made: each difference among them is one to know of."""
-    facts = {"threads": {row.threads for row in rows}, "machine": {row.machine for row in rows},
-             "commit": {row.commit for row in rows}, "moving": {row.moving for row in rows}}
-    return "; ".join(f"{name} {', '.join(map(str, sorted(found, key=str)))}" if len(found) < 4
-                     else f"{name}: {len(found)} different" for name, found in facts.items())
+    facts = {
+        "threads": {row.threads for row in rows},
+        "machine": {row.machine for row in rows},
+        "commit": {row.commit for row in rows},
+        "moving": {row.moving for row in rows},
+    }
+    return "; ".join(
+        f"{name} {', '.join(map(str, sorted(found, key=str)))}" if len(found) < 4 else f"{name}: {len(found)} different"
+        for name, found in facts.items()
+    )
 
 
 def _settings(rows: Sequence[Row]) -> str:

@@ -39,8 +39,9 @@ class System:
 def _clmorph(*arguments: str, model: str | None = None) -> System:
     """A network of this project; without ``model`` the shipped one that has the data set's name."""
     shipped = {name: {"model": name} for name in ("hippocampus", "brain", "heart")}
-    return System(OWN, "clmorph", read_transforms, {"model": model, "arguments": list(arguments)},
-                  {} if model else shipped)
+    return System(
+        OWN, "clmorph", read_transforms, {"model": model, "arguments": list(arguments)}, {} if model else shipped
+    )
 
 
 def _greedy(options: str, heart: str) -> System:
@@ -59,18 +60,23 @@ SYSTEMS: dict[str, System] = {
     "syn": _ants("antsRegistrationSyN[so]"),
     "syn-quick": _ants("antsRegistrationSyNQuick[so]"),
     "greedy": _greedy("-m NCC 2x2x2 -n 100x50x10", "-m NCC 2x2x2 -n 100x50 -z"),
-    "greedy-oasis": _greedy("-m WNCC 2x2x2 -n 100x100x40 -s 1.5mm 0.5mm",
-                            "-m WNCC 2x2x2 -n 100x100 -s 1.5mm 0.5mm -z"),
+    "greedy-oasis": _greedy("-m WNCC 2x2x2 -n 100x100x40 -s 1.5mm 0.5mm", "-m WNCC 2x2x2 -n 100x100 -s 1.5mm 0.5mm -z"),
     "convexadam": System("run_convexadam.py", "convexadam", read_voxels, {}),
-    "fireants": System("run_fireants.py", "fireants", read_itk_fields,
-                       {"scales": [4, 2, 1], "iterations": [200, 100, 50]}),
-    "demons": System("run_demons.py", "demons", read_itk_fields,
-                     {"shrink": [4, 2, 1], "iterations": [60, 40, 20], "sigma_voxels": 1.5}),
+    "fireants": System(
+        "run_fireants.py", "fireants", read_itk_fields, {"scales": [4, 2, 1], "iterations": [200, 100, 50]}
+    ),
+    "demons": System(
+        "run_demons.py",
+        "demons",
+        read_itk_fields,
+        {"shrink": [4, 2, 1], "iterations": [60, 40, 20], "sigma_voxels": 1.5},
+    ),
 }
 
 
-def chosen_systems(names: list[str], models: Mapping[str, str], arguments: Mapping[str, list[str]]
-                   ) -> dict[str, System]:
+def chosen_systems(
+    names: list[str], models: Mapping[str, str], arguments: Mapping[str, list[str]]
+) -> dict[str, System]:
     """The systems of those names, all by default, with the models and command-line arguments given for some of them.
 
     Raises InputError for an unknown name, and for a model or arguments of a system that is not CLMorph's.
@@ -80,8 +86,10 @@ def chosen_systems(names: list[str], models: Mapping[str, str], arguments: Mappi
             raise InputError(f"unknown system {name!r}{did_you_mean(name, SYSTEMS)}")
     for name in (*models, *arguments):
         if SYSTEMS[name].runner != OWN:
-            raise InputError(f"{name} takes no model and no arguments; expected one of "
-                             f"{', '.join(n for n, s in SYSTEMS.items() if s.runner == OWN)}")
+            raise InputError(
+                f"{name} takes no model and no arguments; expected one of "
+                f"{', '.join(n for n, s in SYSTEMS.items() if s.runner == OWN)}"
+            )
     chosen = {name: SYSTEMS[name] for name in names or SYSTEMS}
     for name, folder in models.items():
         if name in chosen:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from CLMorphCore.config import Config
+from CLMorphCore.bundles.config import Config
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
@@ -33,18 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m Training.experiments", description="Tables and figures of the "
-                                     "paper, on your own copy of the data sets. Runs that are done are not run again.")
+    parser = argparse.ArgumentParser(
+        prog="python -m Training.experiments",
+        description="Tables and figures of the "
+        "paper, on your own copy of the data sets. Runs that are done are not run again.",
+    )
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help=f"{', '.join(EXPERIMENTS)} or all")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets' folders")
     parser.add_argument("--out", type=Path, required=True, help="results folder: goes on with what is there")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only these (default: all that are in --data)")
-    parser.add_argument("--systems", nargs="+", metavar="NAME", default=list(SYSTEMS),
-                        help=f"only these of {', '.join(SYSTEMS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N",
-                        help="seeds of the ablation; the first one is the comparison's (default: 0 1 2)")
-    parser.add_argument("--budget", type=float, default=10.0, metavar="MINUTES",
-                        help="training time of every system, of processor time per thread on a CPU (default: 10)")
+    parser.add_argument(
+        "--systems", nargs="+", metavar="NAME", default=list(SYSTEMS), help=f"only these of {', '.join(SYSTEMS)}"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="N",
+        help="seeds of the ablation; the first one is the comparison's (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=10.0,
+        metavar="MINUTES",
+        help="training time of every system, of processor time per thread on a CPU (default: 10)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     return parser
@@ -82,8 +97,13 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         if not missing:
             continue
         everything = plan(["table1", "table3"], [dataset], minutes=options.budget)
-        protocol = prepare_protocol(dataset, options.data, options.out / "work" / dataset / "prepared",
-                                    common_divisor(configurations(everything)), _say)
+        protocol = prepare_protocol(
+            dataset,
+            options.data,
+            options.out / "work" / dataset / "prepared",
+            common_divisor(configurations(everything)),
+            _say,
+        )
         for n, run in enumerate(missing, start=1):
             if load(options.out).has(run.name):  # another process beside this one has done it meanwhile
                 continue

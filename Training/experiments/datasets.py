@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore import checkpoint
-from CLMorphCore.alignment import align, read_affine
-from CLMorphCore.atlas import build_atlas
-from CLMorphCore.batches import Dataset, load_dataset
-from CLMorphCore.config import Config, from_dict, to_dict
-from CLMorphCore.data import Subject, Volume, choose, read_manifest, read_subject
+from CLMorphCore.alignment import align
+from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles.atlas import Atlas, Structure, read_atlas, save_atlas
+from CLMorphCore.bundles.config import Config, from_dict, to_dict
+from CLMorphCore.bundles.template import build_atlas
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import chain
-from CLMorphCore.itk_files import write_image, write_transform
-from CLMorphCore.models import Atlas, Structure, read_atlas, save_atlas
+from CLMorphCore.io.images import write_image
+from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
+from CLMorphCore.io.transforms import read_affine, write_transform
 from CLMorphCore.networks import build
+from CLMorphCore.training.batches import Dataset, Volume, load_dataset
 from Training.manifest import atlas_candidates
 from Training.regions import Region, read_regions, relabel
 
@@ -63,13 +64,16 @@ def datasets_in(data: Path) -> list[str]:
     """The data sets of the paper that lie in a folder; InputError if there is none."""
     found = [name for name, patterns in MARKERS.items() if any(next(data.glob(p), None) for p in patterns)]
     if not found:
-        raise InputError(f"{data} holds none of the data sets {', '.join(MARKERS)}; see Training/README.md for the "
-                         "folders that are expected")
+        raise InputError(
+            f"{data} holds none of the data sets {', '.join(MARKERS)}; see Training/README.md for the "
+            "folders that are expected"
+        )
     return found
 
 
-def prepare_protocol(name: str, data: Path, cache: Path, divisor: Sequence[int],
-                     say: Callable[[str], None]) -> Protocol:
+def prepare_protocol(
+    name: str, data: Path, cache: Path, divisor: Sequence[int], say: Callable[[str], None]
+) -> Protocol:
     """Reads a data set, or what an earlier call left in ``cache``.
 
     ``divisor`` (D, H, W): every system's network grid must be divisible by it.
@@ -85,8 +89,11 @@ def prepare_protocol(name: str, data: Path, cache: Path, divisor: Sequence[int],
         chosen = getattr(_recipe(name), "ATLAS", None)
         atlas = _atlas(subjects, structures, cache / "atlas", say, chosen)
         settings["data"]["reference"] = str(cache / "atlas" / "image.nii.gz")
-        cases = list(_cases_of_atlas(choose(subjects, "test", labelled=True), atlas, cache, say,
-                                     affine=settings["data"].get("affine", True)))
+        cases = list(
+            _cases_of_atlas(
+                choose(subjects, "test", labelled=True), atlas, cache, say, affine=settings["data"].get("affine", True)
+            )
+        )
     volumes = _volumes(from_dict(settings), subjects, divisor, cache / "volumes.safetensors", say)
     return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases)
 
@@ -120,12 +127,19 @@ def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Su
 
 def _structures(regions: Sequence[Region]) -> tuple[Structure, ...]:
     colours = ("#d8654f", "#4f8fd8", "#6fbf5f", "#e0b040", "#9a6fd0", "#50b8b0", "#c06090")
-    return tuple(Structure(number, name, colours[k % len(colours)])
-                 for k, (number, name) in enumerate((region.number, region.name) for region in regions))
+    return tuple(
+        Structure(number, name, colours[k % len(colours)])
+        for k, (number, name) in enumerate((region.number, region.name) for region in regions)
+    )
 
 
-def _atlas(subjects: Sequence[Subject], structures: Sequence[Structure], folder: Path,
-           say: Callable[[str], None], chosen: str | None) -> Atlas:
+def _atlas(
+    subjects: Sequence[Subject],
+    structures: Sequence[Structure],
+    folder: Path,
+    say: Callable[[str], None],
+    chosen: str | None,
+) -> Atlas:
     """The subject that the recipe names, or the train subject most like the affine average, as the paper chooses it."""
     if chosen is not None:
         subject = next(s for s in subjects if s.name == chosen)
@@ -138,8 +152,9 @@ def _atlas(subjects: Sequence[Subject], structures: Sequence[Structure], folder:
     return read_atlas(folder)
 
 
-def _cases_of_atlas(subjects: Sequence[Subject], atlas: Atlas, cache: Path, say: Callable[[str], None], *,
-                    affine: bool) -> Iterator[Case]:
+def _cases_of_atlas(
+    subjects: Sequence[Subject], atlas: Atlas, cache: Path, say: Callable[[str], None], *, affine: bool
+) -> Iterator[Case]:
     for subject in subjects:
         path = cache / "affine" / f"{subject.name}.h5"
         if affine and not path.exists():
@@ -156,19 +171,26 @@ def _cases_of_groups(subjects: Sequence[Subject]) -> Iterator[Case]:
     for group in dict.fromkeys(s.group for s in subjects):
         first, *others = [s for s in subjects if s.group == group]
         for other in others:
-            yield Case(other.name, lambda s=other: read_subject(s), lambda s=first: read_subject(s),
-                       sitk.AffineTransform(3))
+            yield Case(
+                other.name, lambda s=other: read_subject(s), lambda s=first: read_subject(s), sitk.AffineTransform(3)
+            )
 
 
-def _volumes(config: Config, subjects: Sequence[Subject], divisor: Sequence[int], path: Path,
-             say: Callable[[str], None]) -> Dataset:
+def _volumes(
+    config: Config, subjects: Sequence[Subject], divisor: Sequence[int], path: Path, say: Callable[[str], None]
+) -> Dataset:
     """The volumes of train and validation on the network's grid; prepared once, then read from ``path``."""
     if not path.exists():
         say("preparing the volumes of train and validation")
         _save_volumes(path, load_dataset(config, subjects, divisor=divisor), config)
     tensors, header = checkpoint.load(path)
-    volumes = {split: [Volume(v["name"], tensors[f"{split}.{n}.image"].float(), tensors.get(f"{split}.{n}.labels"),
-                              v["group"]) for n, v in enumerate(header[split])] for split in ("train", "validation")}
+    volumes = {
+        split: [
+            Volume(v["name"], tensors[f"{split}.{n}.image"].float(), tensors.get(f"{split}.{n}.labels"), v["group"])
+            for n, v in enumerate(header[split])
+        ]
+        for split in ("train", "validation")
+    }
     return Dataset(tensors.get("reference"), **volumes)
 
 

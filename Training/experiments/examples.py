@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
 from CLMorphCore.reports import drawing
 from CLMorphCore.reports.drawing import Frame, View
 
@@ -48,9 +48,17 @@ class Example:
     planes: tuple[Plane, ...]
 
     @classmethod
-    def cut(cls, subject: str, image: sitk.Image, expected: sitk.Image, labels: sitk.Image, *,
-            warped: sitk.Image | None = None, transform: sitk.Transform | None = None,
-            affine: sitk.Transform | None = None) -> Example:
+    def cut(
+        cls,
+        subject: str,
+        image: sitk.Image,
+        expected: sitk.Image,
+        labels: sitk.Image,
+        *,
+        warped: sitk.Image | None = None,
+        transform: sitk.Transform | None = None,
+        affine: sitk.Transform | None = None,
+    ) -> Example:
         """Slices through the fullest place of the manual labels.
 
         All images lie in the subject's space; ``warped`` is the atlas image on it; ``transform`` (subject → atlas,
@@ -63,20 +71,23 @@ class Example:
         place = drawing.fullest_position(points, min(image.GetSpacing()))
         pixel_mm = max(min(image.GetSpacing()), float((bounds[1] - bounds[0]).max()) / MOST_PIXELS)
         frames = [drawing.frame(view, bounds, place, pixel_mm) for view in drawing.VIEWS]
-        return cls(subject, tuple(_plane(where, image, expected, labels, warped, transform, affine)
-                                  for where in frames))
+        return cls(
+            subject, tuple(_plane(where, image, expected, labels, warped, transform, affine) for where in frames)
+        )
 
     def save(self, path: Path) -> None:
         """Writes one .npz, whole or not at all."""
-        arrays: dict[str, np.ndarray] = {"subject": np.array(self.subject),
-                                         "names": np.array([plane.name for plane in self.planes])}
+        arrays: dict[str, np.ndarray] = {
+            "subject": np.array(self.subject),
+            "names": np.array([plane.name for plane in self.planes]),
+        }
         for plane in self.planes:
             arrays[f"{plane.name}_pixel_mm"] = np.array(plane.pixel_mm)
             for kind in ARRAYS:
                 values = getattr(plane, kind)
                 if values is not None:
                     arrays[f"{plane.name}_{kind}"] = values
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             np.savez_compressed(temporary, **arrays)
 
     @classmethod
@@ -87,15 +98,25 @@ class Example:
                 stored = dict(file)
             return cls(str(stored["subject"]), tuple(_stored_plane(str(name), stored) for name in stored["names"]))
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot read {path} as an example of a run ({error}); delete it and its row in runs.csv "
-                             "to run it again") from None
+            raise InputError(
+                f"cannot read {path} as an example of a run ({error}); delete it and its row in runs.csv "
+                "to run it again"
+            ) from None
 
 
-def _plane(where: Frame, image: sitk.Image, expected: sitk.Image, labels: sitk.Image, warped: sitk.Image | None,
-           transform: sitk.Transform | None, affine: sitk.Transform | None) -> Plane:
+def _plane(
+    where: Frame,
+    image: sitk.Image,
+    expected: sitk.Image,
+    labels: sitk.Image,
+    warped: sitk.Image | None,
+    transform: sitk.Transform | None,
+    affine: sitk.Transform | None,
+) -> Plane:
     _, _, spacing, _ = where.grid()
     return Plane(
-        name=where.view.name, pixel_mm=(spacing[1], spacing[0]),
+        name=where.view.name,
+        pixel_mm=(spacing[1], spacing[0]),
         image=drawing.sample(image, where).astype(np.float32),
         expected=drawing.sample(expected, where, nearest=True).astype(np.int32),
         labels=drawing.sample(labels, where, nearest=True).astype(np.int32),
@@ -110,15 +131,19 @@ def _in_plane(where: Frame, transform: sitk.Transform, affine: sitk.Transform | 
     field = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, size, origin, spacing, direction)
     columns, rows, _ = size
     axes = np.array(direction).reshape(3, 3)
-    points = (np.array(origin) + np.arange(columns)[None, :, None] * spacing[0] * axes[:, 0]
-              + np.arange(rows)[:, None, None] * spacing[1] * axes[:, 1])
+    points = (
+        np.array(origin)
+        + np.arange(columns)[None, :, None] * spacing[0] * axes[:, 0]
+        + np.arange(rows)[:, None, None] * spacing[1] * axes[:, 1]
+    )
     moved = points + sitk.GetArrayFromImage(field)[0]
     if affine is not None:
         offset = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
         matrix = np.stack([affine.TransformPoint(axis) for axis in np.eye(3).tolist()], axis=1) - offset[:, None]
         moved = (moved - offset) @ np.linalg.inv(matrix).T
-    return np.stack([(moved - points) @ _axis(where.view, "down"), (moved - points) @ _axis(where.view, "right")]
-                    ).astype(np.float32)
+    return np.stack(
+        [(moved - points) @ _axis(where.view, "down"), (moved - points) @ _axis(where.view, "right")]
+    ).astype(np.float32)
 
 
 def _axis(view: View, name: str) -> np.ndarray:

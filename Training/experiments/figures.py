@@ -58,21 +58,54 @@ class Palette:
     neutral: str
 
 
-LIGHT = Palette("#ffffff", "#1d2229", "#5c6672", "#dde1e6", "#a9b3bd", "#0072b2", "#d55e00",
-                ("#b9d9ec", "#6aaed6", "#0072b2"), ("#f8d3b0", "#ee9f5c", "#c45100"), "#eef0f2")
-DARK = Palette("#14171b", "#e8ebee", "#9aa5b1", "#30363d", "#6b7681", "#56b4e9", "#e69f00",
-               ("#1f4257", "#2f7ca8", "#56b4e9"), ("#54391d", "#a8702a", "#e69f00"), "#23282e")
+LIGHT = Palette(
+    "#ffffff",
+    "#1d2229",
+    "#5c6672",
+    "#dde1e6",
+    "#a9b3bd",
+    "#0072b2",
+    "#d55e00",
+    ("#b9d9ec", "#6aaed6", "#0072b2"),
+    ("#f8d3b0", "#ee9f5c", "#c45100"),
+    "#eef0f2",
+)
+DARK = Palette(
+    "#14171b",
+    "#e8ebee",
+    "#9aa5b1",
+    "#30363d",
+    "#6b7681",
+    "#56b4e9",
+    "#e69f00",
+    ("#1f4257", "#2f7ca8", "#56b4e9"),
+    ("#54391d", "#a8702a", "#e69f00"),
+    "#23282e",
+)
 
 
 @contextmanager
 def on(palette: Palette) -> Iterator[None]:
     """Matplotlib with the colours of a page."""
-    with matplotlib.rc_context({
-            "figure.facecolor": palette.paper, "savefig.facecolor": palette.paper, "axes.facecolor": palette.paper,
-            "text.color": palette.ink, "axes.labelcolor": palette.ink, "axes.titlecolor": palette.ink,
-            "xtick.color": palette.ink, "ytick.color": palette.ink, "axes.edgecolor": palette.soft,
-            "grid.color": palette.line, "axes.spines.top": False, "axes.spines.right": False,
-            "font.size": 9, "axes.titlesize": 10, "font.family": "DejaVu Sans"}):
+    with matplotlib.rc_context(
+        {
+            "figure.facecolor": palette.paper,
+            "savefig.facecolor": palette.paper,
+            "axes.facecolor": palette.paper,
+            "text.color": palette.ink,
+            "axes.labelcolor": palette.ink,
+            "axes.titlecolor": palette.ink,
+            "xtick.color": palette.ink,
+            "ytick.color": palette.ink,
+            "axes.edgecolor": palette.soft,
+            "grid.color": palette.line,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "font.family": "DejaVu Sans",
+        }
+    ):
         yield
 
 
@@ -84,8 +117,9 @@ def boxes(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
     names = selection.region_names()
     regions = [*names, AVERAGE] if len(names) > 1 else names
     with on(palette):
-        figure = Figure(figsize=(1.9 + 1.75 * max(len(regions), 3), 1.2 + 2.55 * len(PAPER_METRICS)),
-                        layout="constrained")
+        figure = Figure(
+            figsize=(1.9 + 1.75 * max(len(regions), 3), 1.2 + 2.55 * len(PAPER_METRICS)), layout="constrained"
+        )
         grid = figure.subplots(len(PAPER_METRICS), len(regions) or 1, sharex="row", sharey=True, squeeze=False)
         for line, metric in zip(grid, PAPER_METRICS, strict=True):
             for axes, region in zip(line, regions, strict=False):
@@ -112,8 +146,15 @@ def significance(results: Results, dataset: str, palette: Palette = LIGHT) -> Fi
             _significance_panel(axes, metric, systems, tests, palette)
         titles = [SYSTEMS[system] for system in systems]
         column[-1].set_xticks(range(len(systems)), titles, rotation=45, ha="right", rotation_mode="anchor")
-        figure.legend(handles=_significance_key(palette), loc="outside lower center", ncols=4, frameon=False,
-                      fontsize=8.5, handlelength=1.2, handleheight=1.2)
+        figure.legend(
+            handles=_significance_key(palette),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=8.5,
+            handlelength=1.2,
+            handleheight=1.2,
+        )
         figure.suptitle(f"{title_of(dataset)}: median difference of the row's system from the column's", fontsize=12)
     return figure
 
@@ -145,8 +186,10 @@ def weights(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure 
 def weight_grid(results: Results, dataset: str) -> Mapping[tuple[str, str], Spread]:
     """(alpha, beta) → Dice over the test subjects; a spread without values where it was not run."""
     selection = select(results, dataset, WEIGHT_PAIRS.values())
-    return {weights: Spread.of(per_subject(selection, selection.of(*pair), DICE).values())
-            for weights, pair in WEIGHT_PAIRS.items()}
+    return {
+        weights: Spread.of(per_subject(selection, selection.of(*pair), DICE).values())
+        for weights, pair in WEIGHT_PAIRS.items()
+    }
 
 
 def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, palette: Palette) -> None:
@@ -157,11 +200,19 @@ def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, pa
         if not values:
             continue
         color = _color(system, palette)
-        axes.boxplot([values], positions=[place], orientation="horizontal", widths=0.66, patch_artist=True,
-                     manage_ticks=False, boxprops={"facecolor": color, "edgecolor": color},
-                     medianprops={"color": palette.ink, "linewidth": 1.6}, whiskerprops={"color": color},
-                     capprops={"color": color},
-                     flierprops={"marker": ".", "markersize": 4, "markerfacecolor": color, "markeredgecolor": color})
+        axes.boxplot(
+            [values],
+            positions=[place],
+            orientation="horizontal",
+            widths=0.66,
+            patch_artist=True,
+            manage_ticks=False,
+            boxprops={"facecolor": color, "edgecolor": color},
+            medianprops={"color": palette.ink, "linewidth": 1.6},
+            whiskerprops={"color": color},
+            capprops={"color": color},
+            flierprops={"marker": ".", "markersize": 4, "markerfacecolor": color, "markeredgecolor": color},
+        )
     axes.set_ylim(len(SYSTEMS) - 0.4, -0.6)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
@@ -185,10 +236,10 @@ def _color(system: str, palette: Palette) -> str:
     return palette.supervised if system == SUPERVISED else palette.other
 
 
-def _significance_panel(axes: Axes, metric: Metric, systems: Sequence[str], tests: Sequence[Comparison],
-                        palette: Palette) -> None:
-    found = {(test.first, test.second): test for test in tests
-             if test.test == WILCOXON and test.metric == metric.key}
+def _significance_panel(
+    axes: Axes, metric: Metric, systems: Sequence[str], tests: Sequence[Comparison], palette: Palette
+) -> None:
+    found = {(test.first, test.second): test for test in tests if test.test == WILCOXON and test.metric == metric.key}
     for row, first in enumerate(systems):
         for column, second in enumerate(systems):
             forward = (first, second) in found
@@ -198,8 +249,15 @@ def _significance_panel(axes: Axes, metric: Metric, systems: Sequence[str], test
             difference = test.difference if forward else -test.difference
             color, stars = _verdict(difference, test.p_corrected, metric, palette)
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor=palette.paper, lw=1.5))
-            axes.text(column, row, f"{_signed(difference, metric)}\n{stars}", ha="center", va="center", fontsize=8,
-                      color=_readable_on(color))
+            axes.text(
+                column,
+                row,
+                f"{_signed(difference, metric)}\n{stars}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_readable_on(color),
+            )
     axes.set_xlim(-0.5, max(len(systems), 1) - 0.5)
     axes.set_ylim(max(len(systems), 1) - 0.5, -0.5)
     axes.set_aspect("equal")
@@ -224,9 +282,11 @@ def _verdict(difference: float, p: float, metric: Metric, palette: Palette) -> t
 
 def _significance_key(palette: Palette) -> list[Patch]:
     names = ("p < 0.05 *", "p < 0.01 **", "p < 0.001 ***")
-    keys = [Patch(color=color, label=f"{word}, {name}")  # a legend is filled column by column
-            for name, better, worse in zip(names, palette.better, palette.worse, strict=True)
-            for word, color in (("better", better), ("worse", worse))]
+    keys = [
+        Patch(color=color, label=f"{word}, {name}")  # a legend is filled column by column
+        for name, better, worse in zip(names, palette.better, palette.worse, strict=True)
+        for word, color in (("better", better), ("worse", worse))
+    ]
     return [*keys, Patch(color=palette.neutral, label="no difference shown")]
 
 
@@ -246,8 +306,15 @@ def _weight_cell(axes: Axes, row: int, column: int, dice: np.ndarray, palette: P
     low, high = np.nanmin(dice), np.nanmax(dice)
     remarks = ["best", *remarks] if value == high else remarks
     dark = high > low and (value - low) / (high - low) < 0.5
-    axes.text(column, row, "\n".join([f"{value:.3f}", *remarks]), ha="center", va="center",
-              color="white" if dark else "black", fontweight="bold" if remarks else "normal")
+    axes.text(
+        column,
+        row,
+        "\n".join([f"{value:.3f}", *remarks]),
+        ha="center",
+        va="center",
+        color="white" if dark else "black",
+        fontweight="bold" if remarks else "normal",
+    )
 
 
 def _signed(value: float, metric: Metric) -> str:
@@ -256,5 +323,5 @@ def _signed(value: float, metric: Metric) -> str:
 
 def _readable_on(color: str) -> str:
     """Black or white, whichever stands out (ITU-R BT.601 luma)."""
-    red, green, blue = (int(color[at:at + 2], 16) for at in (1, 3, 5))
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"

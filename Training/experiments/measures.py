@@ -17,9 +17,19 @@ from .store import SEGMENTATION, DeformationRow, RegionRow, Results, Run
 CARDIAC = "acdc"
 DATASETS = {"hippocampus": "Hippocampus", "lpba40": "LPBA40", "mindboggle101": "Mindboggle101", "acdc": "ACDC"}
 SYSTEMS = {  # in the order of the paper's tables
-    "affine": "Affine only", "lddmm": "LDDMM (UtilzReg)", "syn": "SyN", "voxelmorph": "VoxelMorph", "faim": "FAIM",
-    "lapirn": "LapIRN", "vtn": "VTN", "pdd-net": "PDD-Net", "lvm-s3": "LVM-S3", "clmorph": "CLMorph",
-    "clmorph-byol": "CLMorph (BYOL)", "clmorph-pyramid": "CLMorph-Pyramid", "unet": "U-Net (supervised)",
+    "affine": "Affine only",
+    "lddmm": "LDDMM (UtilzReg)",
+    "syn": "SyN",
+    "voxelmorph": "VoxelMorph",
+    "faim": "FAIM",
+    "lapirn": "LapIRN",
+    "vtn": "VTN",
+    "pdd-net": "PDD-Net",
+    "lvm-s3": "LVM-S3",
+    "clmorph": "CLMorph",
+    "clmorph-byol": "CLMorph (BYOL)",
+    "clmorph-pyramid": "CLMorph-Pyramid",
+    "unet": "U-Net (supervised)",
 }
 OURS, SUPERVISED = "clmorph", "unet"
 UNSUPERVISED = tuple(system for system in SYSTEMS if system not in ("affine", SUPERVISED))
@@ -34,14 +44,26 @@ AS_PUBLISHED: tuple[Pair, ...] = tuple((system, PAPER) for system in SYSTEMS)
 ABLATION_PAIRS: tuple[Pair, ...] = ((SUPERVISED, PAPER), *((OURS, variant) for variant in ABLATION))
 PYRAMID_PAIRS: tuple[Pair, ...] = tuple(
     ("clmorph-pyramid", variant)
-    for variant in ("lncc", "lncc+image", "lncc+voxel", "lncc+image+voxel", "lncc+coarse", "lncc+passes", "lncc+forces",
-                    "lncc+passes+forces"))
+    for variant in (
+        "lncc",
+        "lncc+image",
+        "lncc+voxel",
+        "lncc+image+voxel",
+        "lncc+coarse",
+        "lncc+passes",
+        "lncc+forces",
+        "lncc+passes+forces",
+    )
+)
 # All terms together are the system as it is: trained once for both tables.
-SAME_RUN: Mapping[Pair, Pair] = {(OURS, WITH_CONTRAST): (OURS, PAPER),
-                                 (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER),
-                                 ("clmorph-pyramid", "lncc+image"): ("clmorph-pyramid", PAPER)}
+SAME_RUN: Mapping[Pair, Pair] = {
+    (OURS, WITH_CONTRAST): (OURS, PAPER),
+    (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER),
+    ("clmorph-pyramid", "lncc+image"): ("clmorph-pyramid", PAPER),
+}
 WEIGHT_PAIRS: Mapping[Pair, Pair] = {  # (alpha, beta) → the run's system and variant
-    (alpha, beta): (OURS, f"alpha={alpha},beta={beta}") for alpha in WEIGHTS for beta in WEIGHTS}
+    (alpha, beta): (OURS, f"alpha={alpha},beta={beta}") for alpha in WEIGHTS for beta in WEIGHTS
+}
 
 
 @dataclass(frozen=True)
@@ -111,8 +133,15 @@ def select(results: Results, dataset: str, pairs: Iterable[Pair], direction: str
     budget = max(counts, key=lambda minutes: (counts[minutes], minutes), default=math.nan)
     shown = tuple(run for run in runs if not run.train_steps or run.budget_minutes == budget)
     names = {run.run for run in shown}
-    return Selection(dataset, direction, budget, shown, tuple(run.run for run in runs if run.run not in names),
-                     _by_run(results.regions, names, direction), _by_run(results.deformations, names, direction))
+    return Selection(
+        dataset,
+        direction,
+        budget,
+        shown,
+        tuple(run.run for run in runs if run.run not in names),
+        _by_run(results.regions, names, direction),
+        _by_run(results.deformations, names, direction),
+    )
 
 
 def comparison(results: Results, dataset: str, direction: str = SEGMENTATION) -> Selection:
@@ -123,8 +152,9 @@ def comparison(results: Results, dataset: str, direction: str = SEGMENTATION) ->
     selection = select(results, dataset, AS_PUBLISHED, direction)
     trained = [run for run in selection.runs if run.train_steps]
     seeds = common_seeds([run for run in trained if run.system == system] for system in {r.system for r in trained})
-    return replace(selection, runs=tuple(run for run in selection.runs
-                                         if not run.train_steps or not seeds or run.seed in seeds))
+    return replace(
+        selection, runs=tuple(run for run in selection.runs if not run.train_steps or not seeds or run.seed in seeds)
+    )
 
 
 def common_seeds(groups: Iterable[Iterable[Run]]) -> set[int]:
@@ -141,8 +171,9 @@ def _by_run(rows: Iterable[Detail], names: set[str], direction: str) -> dict[str
     return groups
 
 
-def per_subject(selection: Selection, runs: Iterable[Run], metric: Metric, region: str | None = None, *,
-                complete: bool = False) -> dict[str, float]:
+def per_subject(
+    selection: Selection, runs: Iterable[Run], metric: Metric, region: str | None = None, *, complete: bool = False
+) -> dict[str, float]:
     """subject → mean over seeds of the mean over regions (or of one region); NaN where no figure exists.
 
     With ``complete`` a subject that lacks a region's figure has none: the mean of the others would flatter a system
@@ -162,8 +193,12 @@ def per_subject(selection: Selection, runs: Iterable[Run], metric: Metric, regio
 
 def missing(selection: Selection, runs: Iterable[Run], region: str | None = None) -> int:
     """How many regions of subjects lack a counterpart, over all seeds: they have Dice 0 or none, and no distance."""
-    return sum(row.status != OK for run in runs for row in selection.regions.get(run.run, ())
-               if region is None or row.name == region)
+    return sum(
+        row.status != OK
+        for run in runs
+        for row in selection.regions.get(run.run, ())
+        if region is None or row.name == region
+    )
 
 
 def deformation_mean(selection: Selection, runs: Iterable[Run], key: str) -> float:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from CLMorphCore.atomic import atomic_folder
 from CLMorphCore.errors import InputError, did_you_mean
-from CLMorphCore.files import folder_written_whole
 from CLMorphCore.reports import page
 
 from . import figures, report_tables, slices, statistics, summary, tables
@@ -40,26 +40,46 @@ class View:
     shows_subjects: bool = False
 
 
-_BOXES = ("Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
-          "lengths, dots lie beyond. Blue: CLMorph; orange: supervised; grey: the others.")
+_BOXES = (
+    "Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
+    "lengths, dots lie beyond. Blue: CLMorph; orange: supervised; grey: the others."
+)
 FIGURES: Mapping[str, View] = {
     "figure2": View(figures.boxes, _BOXES),
     "figure3": View(figures.boxes, _BOXES),
-    "figure4": View(slices.labels, "Labels of one test subject, the manual ones first; beside each plane the part in "
-                    "which the systems disagree most.", shows_subjects=True),
-    "figure5": View(slices.warped, "The atlas image warped onto one test subject, under the outlines of its manual "
-                    "labels; beside each plane the part in which the systems differ most.", shows_subjects=True),
-    "figure6": View(figures.significance, "Paired Wilcoxon tests over the test subjects, corrected by Bonferroni for "
-                    "the pairs within each metric. The number is the median difference of row and column."),
-    "figure7": View(slices.grids, "A regular grid of the atlas as the deformation carries it, without and with the "
-                    "contrastive term (first seed)."),
-    "figure8": View(figures.weights, "Mean Dice over the test subjects for the weights of smoothness and contrast; "
-                    "bold: the best, and the paper's choice (α = 1, β = 0.01)."),
+    "figure4": View(
+        slices.labels,
+        "Labels of one test subject, the manual ones first; beside each plane the part in "
+        "which the systems disagree most.",
+        shows_subjects=True,
+    ),
+    "figure5": View(
+        slices.warped,
+        "The atlas image warped onto one test subject, under the outlines of its manual "
+        "labels; beside each plane the part in which the systems differ most.",
+        shows_subjects=True,
+    ),
+    "figure6": View(
+        figures.significance,
+        "Paired Wilcoxon tests over the test subjects, corrected by Bonferroni for "
+        "the pairs within each metric. The number is the median difference of row and column.",
+    ),
+    "figure7": View(
+        slices.grids,
+        "A regular grid of the atlas as the deformation carries it, without and with the "
+        "contrastive term (first seed).",
+    ),
+    "figure8": View(
+        figures.weights,
+        "Mean Dice over the test subjects for the weights of smoothness and contrast; "
+        "bold: the best, and the paper's choice (α = 1, β = 0.01).",
+    ),
 }
 
 
-def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str], *,
-                 slices_of: Collection[str] | None = None) -> None:
+def write_report(
+    results_folder: Path, out_folder: Path, datasets: Sequence[str], *, slices_of: Collection[str] | None = None
+) -> None:
     """Writes report.html, tables.md, tableN.csv, figureN-DATASET.png and statistics-DATASET.csv, all or none.
 
     ``slices_of`` are the data sets whose subjects may be shown (default: all): figures 4 and 5 of others are not drawn.
@@ -69,7 +89,7 @@ def write_report(results_folder: Path, out_folder: Path, datasets: Sequence[str]
     if not results.runs:
         raise InputError(f"{results_folder} holds no finished run; run an experiment first, with this folder as output")
     found = [findings_of(results, dataset) for dataset in datasets]
-    with folder_written_whole(out_folder) as folder:
+    with atomic_folder(out_folder) as folder:
         for name in tables.TABLES:
             _write_table(folder, name, [row for of_one in found for row in of_one.tables.get(name, [])])
         body = [_header(results, datasets)]
@@ -87,10 +107,18 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
     results = load(results_folder)
     if view not in (*tables.TABLES, *FIGURES, "statistics"):
         raise InputError(f"no view {view}{did_you_mean(view, (*tables.TABLES, *FIGURES, 'statistics'))}")
-    with folder_written_whole(out_folder) as folder:
+    with atomic_folder(out_folder) as folder:
         if view in tables.TABLES:
-            _write_table(folder, view, [row for dataset in datasets if has_table(view, dataset)
-                                        for row in tables.TABLES[view](results, dataset)])
+            _write_table(
+                folder,
+                view,
+                [
+                    row
+                    for dataset in datasets
+                    if has_table(view, dataset)
+                    for row in tables.TABLES[view](results, dataset)
+                ],
+            )
         for dataset in datasets:
             if view in FIGURES:
                 _write_figure(results, view, dataset, folder)
@@ -127,16 +155,24 @@ def _png(figure: Figure | None) -> bytes | None:
 
 def _header(results: Results, datasets: Sequence[str]) -> str:
     links = "".join(f'<a href="#{escape(dataset)}">{escape(title_of(dataset))}</a>' for dataset in datasets)
-    text = ("Registration-based segmentation with CLMorph beside the systems that its paper compares with, on the same "
-            "test subjects after the same training time. Figures are mean ± sample standard deviation. The paper's own "
-            "stand beside ours where it has any; its data, training time and protocol differ, so compare the rows of "
-            "our columns with each other, not ours with the paper's.")
+    text = (
+        "Registration-based segmentation with CLMorph beside the systems that its paper compares with, on the same "
+        "test subjects after the same training time. Figures are mean ± sample standard deviation. The paper's own "
+        "stand beside ours where it has any; its data, training time and protocol differ, so compare the rows of "
+        "our columns with each other, not ours with the paper's."
+    )
     commits = {run.commit for run in results.runs}
-    facts = page.facts([("Finished runs", str(len(results.runs)), "one row each in runs.csv"),
-                        ("Data sets", str(len(datasets)), ", ".join(map(title_of, datasets))),
-                        ("Commits", str(len(commits)), ", ".join(sorted(commits)))])
-    return (f'<header><h1>The paper&#39;s experiments</h1><p class="soft">{escape(text)}</p><nav>{links}</nav>'
-            f"</header>{facts}")
+    facts = page.facts(
+        [
+            ("Finished runs", str(len(results.runs)), "one row each in runs.csv"),
+            ("Data sets", str(len(datasets)), ", ".join(map(title_of, datasets))),
+            ("Commits", str(len(commits)), ", ".join(sorted(commits))),
+        ]
+    )
+    return (
+        f'<header><h1>The paper&#39;s experiments</h1><p class="soft">{escape(text)}</p><nav>{links}</nav>'
+        f"</header>{facts}"
+    )
 
 
 def _section(results: Results, found: Findings, folder: Path, *, slices: bool) -> str:
@@ -164,9 +200,11 @@ def _plot(results: Results, name: str, dataset: str, folder: Path, *, slices: bo
         return f'{head}<p class="soft">Not drawn: not run, or too little of it.</p>'
     dark = _png(view.draw(results, dataset, DARK)) or light
     caption = escape(view.caption)
-    return (f'{head}<figure class="plot"><picture><source media="screen and (prefers-color-scheme:dark)" '
-            f'srcset="{_data(dark)}"><img alt="{caption}" src="{_data(light)}"></picture>'
-            f"<figcaption>{caption}</figcaption></figure>")
+    return (
+        f'{head}<figure class="plot"><picture><source media="screen and (prefers-color-scheme:dark)" '
+        f'srcset="{_data(dark)}"><img alt="{caption}" src="{_data(light)}"></picture>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def _data(picture: bytes) -> str:
@@ -181,17 +219,26 @@ def _notes(results: Results, dataset: str) -> str:
     trained = [run for run in runs if run.train_steps]
     subjects = {row.subject for row in results.regions if row.run in {run.run for run in runs}}
     left_out = [name for pairs in VIEWS for name in select(results, dataset, pairs).left_out]
-    warning = (f'<div class="warning">Runs of another training time than the rest of their table, left out of it: '
-               f'{escape(", ".join(left_out))}</div>' if left_out else "")
-    return warning + page.facts([
-        ("Runs", str(len(runs)), f"{len(trained)} of them trained"),
-        ("Test subjects", str(len(subjects)), ""),
-        ("Training time", _distinct(trained, lambda run: f"{run.budget_minutes:g} min") or page.NO_FIGURE,
-         "a run, the same within a table"),
-        ("Seeds", _distinct(runs, lambda run: str(run.seed)), ""),
-        ("Device", _distinct(runs, lambda run: run.device), _distinct(runs, lambda run: f"threads: {run.threads}")),
-        ("Commit", _distinct(runs, lambda run: run.commit), ""),
-    ])
+    warning = (
+        f'<div class="warning">Runs of another training time than the rest of their table, left out of it: '
+        f"{escape(', '.join(left_out))}</div>"
+        if left_out
+        else ""
+    )
+    return warning + page.facts(
+        [
+            ("Runs", str(len(runs)), f"{len(trained)} of them trained"),
+            ("Test subjects", str(len(subjects)), ""),
+            (
+                "Training time",
+                _distinct(trained, lambda run: f"{run.budget_minutes:g} min") or page.NO_FIGURE,
+                "a run, the same within a table",
+            ),
+            ("Seeds", _distinct(runs, lambda run: str(run.seed)), ""),
+            ("Device", _distinct(runs, lambda run: run.device), _distinct(runs, lambda run: f"threads: {run.threads}")),
+            ("Commit", _distinct(runs, lambda run: run.commit), ""),
+        ]
+    )
 
 
 def _distinct(runs: Sequence[Run], word: Callable[[Run], str]) -> str:

@@ -14,8 +14,7 @@ from .measures import PAPER, SUPERVISED
 from .store import NOT_TRAINED
 
 AFFINE = "affine"  # the system that does nothing after the initial alignment
-REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3",
-               "clmorph-pyramid")
+REGISTERING = ("clmorph", "clmorph-byol", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "lvm-s3", "clmorph-pyramid")
 UNTRAINED = (AFFINE, *(name for name, system in NETWORKS.items() if not system.trained))
 SYSTEMS = (*UNTRAINED, *REGISTERING, SUPERVISED)
 CARDIAC = ("syn", "voxelmorph", "lvm-s3", "clmorph")  # the rows of table IV
@@ -88,22 +87,48 @@ def ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned
 
 def pyramid_ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned]:
     """The coarse-to-fine network with each of what may be added to it, with every seed."""
-    return [Planned(dataset, PYRAMID, seed, minutes, variant if overrides else PAPER, overrides)
-            for seed in seeds for variant, overrides in PYRAMID_ABLATION.items()]
+    return [
+        Planned(dataset, PYRAMID, seed, minutes, variant if overrides else PAPER, overrides)
+        for seed in seeds
+        for variant, overrides in PYRAMID_ABLATION.items()
+    ]
 
 
 def weight_grid(dataset: str, seed: int, minutes: float) -> list[Planned]:
     """Figure 8: CLMorph for every α and β."""
-    return [Planned(dataset, "clmorph", seed, minutes, f"alpha={alpha:g},beta={beta:g}",
-                    {"loss": {"smooth": alpha, "contrast": beta}}) for alpha, beta in product(WEIGHTS, WEIGHTS)]
+    return [
+        Planned(
+            dataset,
+            "clmorph",
+            seed,
+            minutes,
+            f"alpha={alpha:g},beta={beta:g}",
+            {"loss": {"smooth": alpha, "contrast": beta}},
+        )
+        for alpha, beta in product(WEIGHTS, WEIGHTS)
+    ]
 
 
-EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure2", "figure3", "figure4", "figure5", "figure6",
-               "figure7", "figure8", "statistics", "pyramid")
+EXPERIMENTS = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "figure2",
+    "figure3",
+    "figure4",
+    "figure5",
+    "figure6",
+    "figure7",
+    "figure8",
+    "statistics",
+    "pyramid",
+)
 
 
-def planned_runs(experiment: str, dataset: str, *, systems: Sequence[str] = SYSTEMS, seeds: Sequence[int] = (0, 1, 2),
-                 minutes: float) -> list[Planned]:
+def planned_runs(
+    experiment: str, dataset: str, *, systems: Sequence[str] = SYSTEMS, seeds: Sequence[int] = (0, 1, 2), minutes: float
+) -> list[Planned]:
     """The runs behind an experiment on a data set; InputError for a name that is none of EXPERIMENTS."""
     if experiment not in EXPERIMENTS:
         raise InputError(f"unknown experiment {experiment!r}{did_you_mean(experiment, [*EXPERIMENTS, 'all'])}")
@@ -115,16 +140,29 @@ def planned_runs(experiment: str, dataset: str, *, systems: Sequence[str] = SYST
         return comparison(dataset, [s for s in systems if s in (AFFINE, *CARDIAC)], seeds[0], minutes)
     if experiment == "figure7":
         with_and_without = ("recon+smooth+contrast", "recon+smooth")
-        return [p for p in ablation(dataset, seeds[:1], minutes)
-                if p.system == "clmorph" and p.variant in (PAPER, *with_and_without)]
+        return [
+            p
+            for p in ablation(dataset, seeds[:1], minutes)
+            if p.system == "clmorph" and p.variant in (PAPER, *with_and_without)
+        ]
     if experiment == "figure8":
         return weight_grid(dataset, seeds[0], minutes)
     return comparison(dataset, systems, seeds[0], minutes)
 
 
-def plan(experiments: Sequence[str], datasets: Sequence[str], *, systems: Sequence[str] = SYSTEMS,
-         seeds: Sequence[int] = (0, 1, 2), minutes: float) -> list[Planned]:
+def plan(
+    experiments: Sequence[str],
+    datasets: Sequence[str],
+    *,
+    systems: Sequence[str] = SYSTEMS,
+    seeds: Sequence[int] = (0, 1, 2),
+    minutes: float,
+) -> list[Planned]:
     """All runs of several experiments, each once, in the order in which they are first needed."""
-    found = {run.name: run for dataset in datasets for experiment in experiments
-             for run in planned_runs(experiment, dataset, systems=systems, seeds=seeds, minutes=minutes)}
+    found = {
+        run.name: run
+        for dataset in datasets
+        for experiment in experiments
+        for run in planned_runs(experiment, dataset, systems=systems, seeds=seeds, minutes=minutes)
+    }
     return list(found.values())

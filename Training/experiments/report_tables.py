@@ -13,22 +13,35 @@ from .statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
 from .tables import ALL, RUN, SEEDS, Row, seeds_of
 
 TITLES = {
-    "table1": ("Table I: segmentation", "The atlas' labels warped to each test subject. Mean ± standard deviation over "
-               "the subjects of each one's mean over regions and seeds, the same seeds for all. Bold: best of the "
-               "unsupervised systems. Seconds are by the clock, whatever else the machine did, with the making of the "
-               "transform's inverse; folding and log J are over the whole grid."),
-    "table2": ("Table II: the by-product", "Each test subject's labels warped to the atlas, by the other direction of "
-               "the same system."),
-    "table3": ("Table III: ablation", "CLMorph with parts of its loss, under the supervised U-Net. Mean ± standard "
-               "deviation over the seeds, then the mean of each seed. Contrast: the contrastive loss at the end; the "
-               "NT-Xent of embeddings that tell nothing of the image is ln 3 = 1.099 for batches of two pairs."),
-    "table4": ("Table IV: heart", "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
-               "best of the unsupervised systems."),
-    "pyramid": ("Beyond the paper: the coarse-to-fine network",
-                "Local correlation alone; with the paper's contrast of whole images; with contrast voxel by voxel; "
-                "with both; with similarity at the coarser levels; with three looks at each level; with the forces of "
-                "local correlation as an input; with both. Mean ± standard deviation over the seeds, then the mean of "
-                "each seed."),
+    "table1": (
+        "Table I: segmentation",
+        "The atlas' labels warped to each test subject. Mean ± standard deviation over "
+        "the subjects of each one's mean over regions and seeds, the same seeds for all. Bold: best of the "
+        "unsupervised systems. Seconds are by the clock, whatever else the machine did, with the making of the "
+        "transform's inverse; folding and log J are over the whole grid.",
+    ),
+    "table2": (
+        "Table II: the by-product",
+        "Each test subject's labels warped to the atlas, by the other direction of the same system.",
+    ),
+    "table3": (
+        "Table III: ablation",
+        "CLMorph with parts of its loss, under the supervised U-Net. Mean ± standard "
+        "deviation over the seeds, then the mean of each seed. Contrast: the contrastive loss at the end; the "
+        "NT-Xent of embeddings that tell nothing of the image is ln 3 = 1.099 for batches of two pairs.",
+    ),
+    "table4": (
+        "Table IV: heart",
+        "The atlas' labels warped to each test subject, beside the paper's table IV. Bold: "
+        "best of the unsupervised systems.",
+    ),
+    "pyramid": (
+        "Beyond the paper: the coarse-to-fine network",
+        "Local correlation alone; with the paper's contrast of whole images; with contrast voxel by voxel; "
+        "with both; with similarity at the coarser levels; with three looks at each level; with the forces of "
+        "local correlation as an input; with both. Mean ± standard deviation over the seeds, then the mean of "
+        "each seed.",
+    ),
 }
 METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
@@ -47,31 +60,52 @@ def statistics_html(tests: Sequence[Comparison]) -> str:
     contrast = [test for test in tests if "recon" in test.first]
     pairs = [test for test in tests if test.test == WILCOXON and OURS in (test.first, test.second)]
     friedman = "".join(f"<li>{escape(_friedman(test))}</li>" for test in tests if test.test == FRIEDMAN)
-    text = ("The blocks are test subjects, each with its mean over regions and seeds: regions of one subject come out "
-            "of one deformation and are no independent evidence. Unsupervised systems only, all with the same seeds; "
-            "what another training of the same system would change is no part of these p values.")
-    claim = ("Over the seeds that both have: median difference over the subjects (Wilcoxon), and mean difference seed "
-             "by seed with Student's 95 % interval: only the second says whether another seed could undo it.")
-    return (f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
-            + _unfold("CLMorph against each system", _tests(pairs))
-            + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
-            + _tests([test for test in contrast if test.metric == DICE.key])
-            + _unfold("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key])))
+    text = (
+        "The blocks are test subjects, each with its mean over regions and seeds: regions of one subject come out "
+        "of one deformation and are no independent evidence. Unsupervised systems only, all with the same seeds; "
+        "what another training of the same system would change is no part of these p values."
+    )
+    claim = (
+        "Over the seeds that both have: median difference over the subjects (Wilcoxon), and mean difference seed "
+        "by seed with Student's 95 % interval: only the second says whether another seed could undo it."
+    )
+    return (
+        f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
+        + _unfold("CLMorph against each system", _tests(pairs))
+        + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
+        + _tests([test for test in contrast if test.metric == DICE.key])
+        + _unfold("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key]))
+    )
 
 
 def _systems(rows: Sequence[Row]) -> str:
     whole = [row for row in rows if row.region == ALL]
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in whole)]
-    heads = ["System", *(metric.title for metric in METRICS), "Folding (%)", "SD log J", "s per pair", "Training (min)",
-             "Steps", "Seeds", "Missing", *(f"Paper: {metric.title}" for metric in published)]
+    heads = [
+        "System",
+        *(metric.title for metric in METRICS),
+        "Folding (%)",
+        "SD log J",
+        "s per pair",
+        "Training (min)",
+        "Steps",
+        "Seeds",
+        "Missing",
+        *(f"Paper: {metric.title}" for metric in published),
+    ]
     best = {metric.key: _best(whole, metric) for metric in METRICS}
     lines = []
     for row in whole:
         if row.status == RUN:
             cells = [_spread(row.figure(metric), metric, row.system == best[metric.key]) for metric in METRICS]
-            cells += [_small(row.deformation["folding_percent"]), page.number(row.deformation["log_jacobian_sd"], 3),
-                      page.number(row.cost["seconds_per_pair"], 2),
-                      *_training(row), str(len(row.seeds)), str(row.missing)]
+            cells += [
+                _small(row.deformation["folding_percent"]),
+                page.number(row.deformation["log_jacobian_sd"], 3),
+                page.number(row.cost["seconds_per_pair"], 2),
+                *_training(row),
+                str(len(row.seeds)),
+                str(row.missing),
+            ]
         else:
             cells = [escape(row.status), *[""] * (len(METRICS) + 6)]
         cells += [_paper(row, metric) for metric in published]
@@ -94,17 +128,28 @@ def _regions(rows: Sequence[Row]) -> str:
     found = {(row.system, row.region): row for row in rows}
     parts = []
     for metric in METRICS:
-        lines = [page.row([escape(SYSTEMS[system]), *(
-                    _spread(found[system, name].figure(metric), metric) for name in names)])
-                 for system in SYSTEMS if (system, names[0]) in found]
+        lines = [
+            page.row(
+                [escape(SYSTEMS[system]), *(_spread(found[system, name].figure(metric), metric) for name in names)]
+            )
+            for system in SYSTEMS
+            if (system, names[0]) in found
+        ]
         parts.append(f'<div class="scroll">{page.table([metric.title, *names], lines)}</div>')
     return _unfold("By region", "".join(parts))
 
 
 def _ablation(rows: Sequence[Row]) -> str:
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in rows)]
-    heads = ["Loss", *(metric.title for metric in PAPER_METRICS), "Seeds", "Dice of each seed", "Steps", "Contrast",
-             *(f"Paper: {metric.title}" for metric in published)]
+    heads = [
+        "Loss",
+        *(metric.title for metric in PAPER_METRICS),
+        "Seeds",
+        "Dice of each seed",
+        "Steps",
+        "Contrast",
+        *(f"Paper: {metric.title}" for metric in published),
+    ]
     lines = []
     for row in rows:
         paper = [_paper(row, metric) for metric in published]
@@ -112,10 +157,19 @@ def _ablation(rows: Sequence[Row]) -> str:
             lines.append(page.row([escape(row.title), escape(row.status), *[""] * 6, *paper], missing=True))
         elif row.spread_over == SEEDS:
             seeds = [seed.figure(DICE).mean for seed in seeds_of(row, rows)]
-            lines.append(page.row([
-                escape(row.title), *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
-                str(len(row.seeds)), ", ".join(page.number(dice, 3) for dice in seeds), str(row.cost["train_steps"]),
-                page.number(row.cost["contrast_loss"], 3), *paper]))
+            lines.append(
+                page.row(
+                    [
+                        escape(row.title),
+                        *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
+                        str(len(row.seeds)),
+                        ", ".join(page.number(dice, 3) for dice in seeds),
+                        str(row.cost["train_steps"]),
+                        page.number(row.cost["contrast_loss"], 3),
+                        *paper,
+                    ]
+                )
+            )
     return f'<div class="scroll">{page.table(heads, lines)}</div>'
 
 
@@ -130,10 +184,23 @@ def _tests(tests: Sequence[Comparison]) -> str:
         if test.p_corrected < SIGNIFICANT:
             corrected = f'<span class="best">{corrected}</span>'
         over = f"{test.count} seeds" if test.test == STUDENT else f"{test.count} subjects"
-        lines.append(page.row([
-            escape(SYSTEMS.get(test.first, test.first)), escape(SYSTEMS.get(test.second, test.second)),
-            escape(METRIC_TITLES[test.metric]), escape(test.test), difference, interval, _p(test.p), corrected, over,
-            escape(test.note)], numbers_from=2))
+        lines.append(
+            page.row(
+                [
+                    escape(SYSTEMS.get(test.first, test.first)),
+                    escape(SYSTEMS.get(test.second, test.second)),
+                    escape(METRIC_TITLES[test.metric]),
+                    escape(test.test),
+                    difference,
+                    interval,
+                    _p(test.p),
+                    corrected,
+                    over,
+                    escape(test.note),
+                ],
+                numbers_from=2,
+            )
+        )
     return f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div>'
 
 
@@ -143,8 +210,10 @@ def _friedman(test: Comparison) -> str:
     if math.isnan(test.p):
         return f"{title}: Friedman's test was not made, it {test.note}{left_out}"
     p = "p < 0.0001" if test.p < 1e-4 else f"p = {test.p:.2g}"
-    return (f"{title}: Friedman χ²({len(test.first.split()) - 1}) = {test.statistic:.2f}, {p}, "
-            f"{test.count} subjects{left_out}")
+    return (
+        f"{title}: Friedman χ²({len(test.first.split()) - 1}) = {test.statistic:.2f}, {p}, "
+        f"{test.count} subjects{left_out}"
+    )
 
 
 def _best(rows: Sequence[Row], metric: Metric) -> str | None:

@@ -12,15 +12,15 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore import checkpoint
-from CLMorphCore.config import Config, from_dict, to_dict
+from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles.config import Config, from_dict, to_dict
+from CLMorphCore.bundles.model import Model
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
-from CLMorphCore.models import Model
 from CLMorphCore.networks import build, system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
-from CLMorphCore.training import fit
+from CLMorphCore.training.loop import fit
 
 from .datasets import Case, Protocol
 from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
@@ -45,16 +45,22 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
     network = {"name": planned.system} | {k: v for k, v in settings["network"].items() if k in names}
     if planned.system == SUPERVISED:
         network["labels"] = sorted(regions)
-    training = {"seed": planned.seed, "minutes": planned.budget_minutes, "steps": NO_LIMIT, "validate_every": NO_LIMIT,
-                "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE)}
+    training = {
+        "seed": planned.seed,
+        "minutes": planned.budget_minutes,
+        "steps": NO_LIMIT,
+        "validate_every": NO_LIMIT,
+        "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE),
+    }
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
         tree[section] = tree.get(section, {}) | values
     return from_dict(tree)
 
 
-def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.device,
-            progress: Progress = silent) -> Results:
+def perform(
+    planned: Planned, protocol: Protocol, results: Path, device: torch.device, progress: Progress = silent
+) -> Results:
     """Trains, evaluates on every test case in both directions, and adds the run to the results folder.
 
     An interrupted training goes on from its checkpoint.
@@ -74,18 +80,29 @@ def perform(planned: Planned, protocol: Protocol, results: Path, device: torch.d
             if example is None:
                 example = _example(case.subject, found, expected, answer, case.moving()[0])
     seconds = [row.seconds for row in deformations]
-    run = Run(planned.dataset, planned.system, planned.variant, planned.seed, planned.budget_minutes,
-              settings=_recorded(model.config, results) if model else "{}", commit=_commit(), started=started,
-              device=str(device), threads=torch.get_num_threads(),
-              parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
-              train_steps=int(header.get("step", 0)), train_seconds=float(header.get("seconds", 0.0)),
-              seconds_per_pair=sum(seconds) / len(seconds),
-              losses=json.dumps(final_losses(results / "work" / planned.name / "log.jsonl")))
+    run = Run(
+        planned.dataset,
+        planned.system,
+        planned.variant,
+        planned.seed,
+        planned.budget_minutes,
+        settings=_recorded(model.config, results) if model else "{}",
+        commit=_commit(),
+        started=started,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
+        train_steps=int(header.get("step", 0)),
+        train_seconds=float(header.get("seconds", 0.0)),
+        seconds_per_pair=sum(seconds) / len(seconds),
+        losses=json.dumps(final_losses(results / "work" / planned.name / "log.jsonl")),
+    )
     return add(results, run, regions, deformations, example)
 
 
-def _trained(planned: Planned, protocol: Protocol, work: Path, device: torch.device,
-             progress: Progress) -> tuple[Model | None, dict[str, Any]]:
+def _trained(
+    planned: Planned, protocol: Protocol, work: Path, device: torch.device, progress: Progress
+) -> tuple[Model | None, dict[str, Any]]:
     """The model of a run, and its training state's header; (None, {}) for the affine alignment alone."""
     if planned.system == AFFINE:
         return None, {}
@@ -95,8 +112,14 @@ def _trained(planned: Planned, protocol: Protocol, work: Path, device: torch.dev
     header: dict[str, Any] = {}
     if planned.system not in UNTRAINED:
         state = folder / "checkpoint.safetensors"
-        fit(config, protocol.volumes, folder, device=device, resume=state.exists(),
-            progress=lambda text, fraction: progress(f"{planned.name}: {text}", fraction))
+        fit(
+            config,
+            protocol.volumes,
+            folder,
+            device=device,
+            resume=state.exists(),
+            progress=lambda text, fraction: progress(f"{planned.name}: {text}", fraction),
+        )
         checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
         header = checkpoint.load(state)[1]
     return Model(planned.system, folder, config, {}, network.to(device).eval(), ()), header
@@ -114,11 +137,14 @@ def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image
     return image, expected, Answer(found.label(labels), found if deforms else None, found.duration_s["network"])
 
 
-def _region_rows(run: str, direction: str, subject: str, found: sitk.Image, expected: sitk.Image,
-                 regions: dict[int, str]) -> list[RegionRow]:
+def _region_rows(
+    run: str, direction: str, subject: str, found: sitk.Image, expected: sitk.Image, regions: dict[int, str]
+) -> list[RegionRow]:
     found, expected = (sitk.Cast(image, sitk.sitkInt32) for image in (found, expected))
-    return [RegionRow(run, direction, subject, number, regions[number], m.status, m.dice, m.hd_mm, m.hd95_mm, m.assd_mm)
-            for number, m in compare_labels(found, expected, sorted(regions)).items()]
+    return [
+        RegionRow(run, direction, subject, number, regions[number], m.status, m.dice, m.hd_mm, m.hd95_mm, m.assd_mm)
+        for number, m in compare_labels(found, expected, sorted(regions)).items()
+    ]
 
 
 def _deformation_row(run: str, direction: str, subject: str, answer: Answer, image: sitk.Image) -> DeformationRow:
@@ -128,23 +154,37 @@ def _deformation_row(run: str, direction: str, subject: str, answer: Answer, ima
     there_and_back = none
     if registration.inverse is not None:
         there_and_back = inverse_consistency(registration.transform, registration.inverse, image).mean_mm
-    return DeformationRow(run, direction, subject, registration.folding_fraction,
-                          log_jacobian_std(registration.jacobian), there_and_back, answer.seconds)
+    return DeformationRow(
+        run,
+        direction,
+        subject,
+        registration.folding_fraction,
+        log_jacobian_std(registration.jacobian),
+        there_and_back,
+        answer.seconds,
+    )
 
 
 def _example(subject: str, image: sitk.Image, expected: sitk.Image, answer: Answer, moving: sitk.Image) -> Example:
     registration = answer.registration
     if registration is None:
         return Example.cut(subject, image, expected, answer.labels)
-    return Example.cut(subject, image, expected, answer.labels, warped=registration.warp(moving),
-                       transform=registration.transform, affine=registration.affine)
+    return Example.cut(
+        subject,
+        image,
+        expected,
+        answer.labels,
+        warped=registration.warp(moving),
+        transform=registration.transform,
+        affine=registration.affine,
+    )
 
 
 def final_losses(log: Path) -> dict[str, float]:
     """Mean of each loss term over the last tenth of a training's steps; empty where nothing was trained."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     steps = [line for line in lines if "loss" in line]
-    last = steps[-max(1, len(steps) // 10):]
+    last = steps[-max(1, len(steps) // 10) :]
     names = [name for name in (last[0] if last else ()) if name not in ("step", "learning_rate", "seconds")]
     return {name: round(sum(line[name] for line in last) / len(last), 6) for name in names}
 
@@ -162,8 +202,10 @@ def _commit() -> str:
     """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
     here = Path(__file__).parent
     try:
-        asked = [subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-                 for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))]
+        asked = [
+            subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        ]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return asked[0] + "+" * bool(asked[1])

@@ -55,8 +55,11 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
     """Figure 7: deformation grids without and with the contrastive term; None where no run has one."""
     pairs = ((OURS, WITHOUT_CONTRAST), (OURS, WITH_CONTRAST))
     selection = select(results, dataset, pairs)
-    shown = {pair: found for pair, found in _examples(results, selection, pairs).items()
-             if found.planes[0].displacement_mm is not None}
+    shown = {
+        pair: found
+        for pair, found in _examples(results, selection, pairs).items()
+        if found.planes[0].displacement_mm is not None
+    }
     if not shown:
         return None
     planes = next(iter(shown.values())).planes
@@ -67,46 +70,76 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
             for place, axes in enumerate(line):
                 if pair in shown:
                     _grid(axes, shown[pair].planes[place], palette)
-                    _frame(axes, planes[place], _most_displaced([found.planes[place] for found in shown.values()]),
-                           palette.ours)
+                    _frame(
+                        axes,
+                        planes[place],
+                        _most_displaced([found.planes[place] for found in shown.values()]),
+                        palette.ours,
+                    )
                 else:
                     _empty(axes, planes[place], palette)
         for axes, plane in zip(panels[0], planes, strict=True):
             axes.set_title(plane.name)
-        figure.suptitle(f"{title_of(dataset)}: the grid that the deformation carries onto test subject "
-                        f"{next(iter(shown.values())).subject}\nfilled: folded within the plane; "
-                        "frame: where the displacement is largest", fontsize=11)
+        figure.suptitle(
+            f"{title_of(dataset)}: the grid that the deformation carries onto test subject "
+            f"{next(iter(shown.values())).subject}\nfilled: folded within the plane; "
+            "frame: where the displacement is largest",
+            fontsize=11,
+        )
     return figure
 
 
 def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) -> Figure | None:
     selection = comparison(results, dataset)
-    shown = {pair: found for pair, found in _examples(results, selection, AS_PUBLISHED).items()
-             if not warped or found.planes[0].warped is not None}
+    shown = {
+        pair: found
+        for pair, found in _examples(results, selection, AS_PUBLISHED).items()
+        if not warped or found.planes[0].warped is not None
+    }
     if not shown:
         return None
     first = next(iter(shown.values()))
-    zooms = [_where_they_differ([found.planes[place] for found in shown.values()], warped=warped)
-             for place in range(len(first.planes))]
+    zooms = [
+        _where_they_differ([found.planes[place] for found in shown.values()], warped=warped)
+        for place in range(len(first.planes))
+    ]
     aspects = [_aspect(plane) for plane in first.planes for _ in range(2)]  # the plane, and its enlarged part
     rows = [pair for pair in AS_PUBLISHED if pair in shown]
     absent = [SYSTEMS[system] for system, variant in AS_PUBLISHED if (system, variant) not in shown]
-    values = sorted({int(v) for found in shown.values() for plane in found.planes for v in np.unique(plane.expected)
-                     if v})
+    values = sorted(
+        {int(v) for found in shown.values() for plane in found.planes for v in np.unique(plane.expected) if v}
+    )
     with on(palette):
         figure, panels = _panels(aspects, len(rows) + 1, width=11.0)
-        _line(panels[0], first, "Subject" if warped else "Manual labels", zooms, values, palette, truth=True,
-              warped=warped)
+        _line(
+            panels[0],
+            first,
+            "Subject" if warped else "Manual labels",
+            zooms,
+            values,
+            palette,
+            truth=True,
+            warped=warped,
+        )
         for line, pair in zip(panels[1:], rows, strict=True):
-            _line(line, shown[pair], _score(selection, pair, shown[pair].subject), zooms, values, palette,
-                  truth=False, warped=warped)
+            _line(
+                line,
+                shown[pair],
+                _score(selection, pair, shown[pair].subject),
+                zooms,
+                values,
+                palette,
+                truth=False,
+                warped=warped,
+            )
         for axes, plane in zip(panels[0][::2], first.planes, strict=True):
             axes.set_title(plane.name)
         _legend(figure, selection, values)
         what = "the atlas image warped onto it, with its manual outlines" if warped else "labels"
         note = f"\nno picture of: {', '.join(absent)}" if absent else ""
-        figure.suptitle(f"{title_of(dataset)}, test subject {first.subject}: {what}; the frame is enlarged{note}",
-                        fontsize=11)
+        figure.suptitle(
+            f"{title_of(dataset)}, test subject {first.subject}: {what}; the frame is enlarged{note}", fontsize=11
+        )
     return figure
 
 
@@ -134,8 +167,17 @@ def _panels(aspects: Sequence[float], lines: int, *, width: float) -> tuple[Figu
     return figure, panels
 
 
-def _line(line: Sequence[Axes], example: Example, title: str, zooms: Sequence[Box], values: Sequence[int],
-          palette: Palette, *, truth: bool, warped: bool) -> None:
+def _line(
+    line: Sequence[Axes],
+    example: Example,
+    title: str,
+    zooms: Sequence[Box],
+    values: Sequence[int],
+    palette: Palette,
+    *,
+    truth: bool,
+    warped: bool,
+) -> None:
     """One system: every plane, and beside it the part that is enlarged."""
     _name(line[0], title)
     for place, (plane, box) in enumerate(zip(example.planes, zooms, strict=True)):
@@ -152,16 +194,24 @@ def _picture(axes: Axes, plane: Plane, values: Sequence[int], *, truth: bool, wa
     image = plane.warped if warped and not truth and plane.warped is not None else plane.image
     shown = plane.expected if truth or warped else plane.labels
     low, high = _window(image)
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=plane.pixel_mm[0] / plane.pixel_mm[1],
-                interpolation="nearest")
+    axes.imshow(
+        image, cmap="gray", vmin=low, vmax=high, aspect=plane.pixel_mm[0] / plane.pixel_mm[1], interpolation="nearest"
+    )
     if warped:
         _outlines(axes, shown, values)
         return
     places = np.searchsorted(values, shown)
     known = np.isin(shown, values)
     colors = ListedColormap([_label_color(place) for place in range(len(values))])
-    axes.imshow(np.ma.masked_array(places, ~known), cmap=colors, vmin=-0.5, vmax=len(values) - 0.5, alpha=OPACITY,
-                aspect=plane.pixel_mm[0] / plane.pixel_mm[1], interpolation="nearest")
+    axes.imshow(
+        np.ma.masked_array(places, ~known),
+        cmap=colors,
+        vmin=-0.5,
+        vmax=len(values) - 0.5,
+        alpha=OPACITY,
+        aspect=plane.pixel_mm[0] / plane.pixel_mm[1],
+        interpolation="nearest",
+    )
 
 
 def _outlines(axes: Axes, labels: np.ndarray, values: Sequence[int]) -> None:
@@ -222,8 +272,10 @@ def _fullest(values: np.ndarray) -> Box:
     size = tuple(max(4, round(ZOOMED_SHARE * side)) for side in values.shape)
     sums = uniform_filter(values.astype(float), size, mode="constant")
     centre = np.unravel_index(int(np.argmax(sums)), sums.shape)
-    top, left = (int(np.clip(at - extent // 2, 0, max(side - extent, 0)))
-                 for at, extent, side in zip(centre, size, values.shape, strict=True))
+    top, left = (
+        int(np.clip(at - extent // 2, 0, max(side - extent, 0)))
+        for at, extent, side in zip(centre, size, values.shape, strict=True)
+    )
     return top, left, size[0], size[1]
 
 
@@ -270,8 +322,9 @@ def _grid_title(selection: Selection, pair: Pair, drawn: bool) -> str:
 
 def _legend(figure: Figure, selection: Selection, values: Sequence[int]) -> None:
     names: Mapping[int, str] = {row.region: row.name for rows in selection.regions.values() for row in rows}
-    handles = [Patch(color=_label_color(place), label=names.get(value, str(value)))
-               for place, value in enumerate(values)]
+    handles = [
+        Patch(color=_label_color(place), label=names.get(value, str(value))) for place, value in enumerate(values)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), 7)), frameon=False)
 
 

@@ -34,8 +34,12 @@ from .measures import (
 from .store import Results
 
 FRIEDMAN, WILCOXON, STUDENT = "Friedman", "Wilcoxon", "Student, paired"
-CONTRASTS = (("recon+contrast", "recon"), ("recon+smooth+contrast", "recon+smooth"),
-             ("recon+byol", "recon"), ("recon+smooth+byol", "recon+smooth"))
+CONTRASTS = (
+    ("recon+contrast", "recon"),
+    ("recon+smooth+contrast", "recon+smooth"),
+    ("recon+byol", "recon"),
+    ("recon+smooth+byol", "recon+smooth"),
+)
 SIGNIFICANT = 0.05
 
 
@@ -79,21 +83,34 @@ def all_tests(results: Results, dataset: str) -> list[Comparison]:
 
 def blocks(selection: Selection, metric: Metric) -> tuple[dict[str, np.ndarray], int]:
     """system → one value for each subject that all systems have, in the same order; and how many subjects lack one."""
-    found = {system: per_subject(selection, selection.of(system, PAPER), metric, complete=True)
-             for system in UNSUPERVISED}
+    found = {
+        system: per_subject(selection, selection.of(system, PAPER), metric, complete=True) for system in UNSUPERVISED
+    }
     measured = {system: values for system, values in found.items() if values}
     subjects = sorted({subject for values in measured.values() for subject in values})
-    whole = [subject for subject in subjects
-             if not any(math.isnan(values.get(subject, math.nan)) for values in measured.values())]
-    return ({system: np.array([values[subject] for subject in whole]) for system, values in measured.items()},
-            len(subjects) - len(whole))
+    whole = [
+        subject
+        for subject in subjects
+        if not any(math.isnan(values.get(subject, math.nan)) for values in measured.values())
+    ]
+    return (
+        {system: np.array([values[subject] for subject in whole]) for system, values in measured.items()},
+        len(subjects) - len(whole),
+    )
 
 
 def friedman(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], left_out: int = 0) -> Comparison:
     """Friedman's χ² with k − 1 degrees of freedom: do the systems' ranks within subjects differ at all?"""
     count = _count(values)
-    test = {"dataset": dataset, "metric": metric.key, "test": FRIEDMAN, "first": " ".join(values), "second": "",
-            "count": count, "left_out": left_out}
+    test = {
+        "dataset": dataset,
+        "metric": metric.key,
+        "test": FRIEDMAN,
+        "first": " ".join(values),
+        "second": "",
+        "count": count,
+        "left_out": left_out,
+    }
     if len(values) < 3 or count < 3:
         return Comparison(**test, note=f"needs three systems and three subjects; there are {len(values)} and {count}")
     if all(np.ptp(block) == 0 for block in zip(*values.values(), strict=True)):
@@ -105,24 +122,48 @@ def friedman(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], lef
 def pairwise(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], left_out: int = 0) -> list[Comparison]:
     """Wilcoxon's signed-rank test (two-sided) of every pair of systems over the same subjects."""
     pairs = list(combinations(values, 2))
-    return [wilcoxon(dataset, metric, first, second, values[first], values[second], len(pairs), left_out)
-            for first, second in pairs]
+    return [
+        wilcoxon(dataset, metric, first, second, values[first], values[second], len(pairs), left_out)
+        for first, second in pairs
+    ]
 
 
-def wilcoxon(dataset: str, metric: Metric, first: str, second: str, a: np.ndarray, b: np.ndarray,
-             comparisons: int, left_out: int = 0) -> Comparison:
+def wilcoxon(
+    dataset: str,
+    metric: Metric,
+    first: str,
+    second: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    comparisons: int,
+    left_out: int = 0,
+) -> Comparison:
     """One pair: p by the exact distribution where there are no ties, times the number of comparisons."""
     difference = a - b
     count = len(difference)
-    fixed = {"dataset": dataset, "metric": metric.key, "test": WILCOXON, "first": first, "second": second,
-             "count": count, "left_out": left_out, "comparisons": comparisons}
+    fixed = {
+        "dataset": dataset,
+        "metric": metric.key,
+        "test": WILCOXON,
+        "first": first,
+        "second": second,
+        "count": count,
+        "left_out": left_out,
+        "comparisons": comparisons,
+    }
     if count < 2:
         return Comparison(**fixed, note=f"needs two subjects; there are {count}")
     least = min(1.0, comparisons * 2.0 ** (1 - count))
     statistic, p = (0.0, 1.0) if not difference.any() else stats.wilcoxon(difference)
-    return Comparison(**fixed, difference=float(np.median(difference)), statistic=float(statistic), p=float(p),
-                p_corrected=min(1.0, float(p) * comparisons), least_p=least,
-                note="too few subjects for any p below 0.05" if least > SIGNIFICANT else "")
+    return Comparison(
+        **fixed,
+        difference=float(np.median(difference)),
+        statistic=float(statistic),
+        p=float(p),
+        p_corrected=min(1.0, float(p) * comparisons),
+        least_p=least,
+        note="too few subjects for any p below 0.05" if least > SIGNIFICANT else "",
+    )
 
 
 def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
@@ -138,22 +179,31 @@ def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
             shared = sorted(found[0].keys() & found[1].keys())
             a, b = (np.array([values[subject] for subject in shared]) for values in found)
             known = ~np.isnan(a + b)
-            tests.append(wilcoxon(dataset, metric, first, second, a[known], b[known], len(CONTRASTS),
-                                  int((~known).sum())))
+            tests.append(
+                wilcoxon(dataset, metric, first, second, a[known], b[known], len(CONTRASTS), int((~known).sum()))
+            )
             means = [[mean(per_subject(selection, [run], metric).values()) for run in runs] for runs in both]
             tests.append(over_seeds(dataset, metric, first, second, *means))
     return tests
 
 
-def over_seeds(dataset: str, metric: Metric, first: str, second: str, a: Sequence[float],
-               b: Sequence[float]) -> Comparison:
+def over_seeds(
+    dataset: str, metric: Metric, first: str, second: str, a: Sequence[float], b: Sequence[float]
+) -> Comparison:
     """Difference of two variants' means, seed by seed (a seed is one start and one order of pairs), with Student's t.
 
     Its 95 % interval tells whether the difference exceeds what another seed would change.
     """
     difference = np.array(a) - np.array(b)
-    fixed = {"dataset": dataset, "metric": metric.key, "test": STUDENT, "first": first, "second": second,
-             "count": len(difference), "comparisons": len(CONTRASTS)}
+    fixed = {
+        "dataset": dataset,
+        "metric": metric.key,
+        "test": STUDENT,
+        "first": first,
+        "second": second,
+        "count": len(difference),
+        "comparisons": len(CONTRASTS),
+    }
     if len(difference):
         fixed["difference"] = float(difference.mean())
     if len(difference) < 2:
@@ -162,8 +212,14 @@ def over_seeds(dataset: str, metric: Metric, first: str, second: str, a: Sequenc
         return Comparison(**fixed, note="no spread over seeds")
     found = stats.ttest_rel(a, b)
     interval = found.confidence_interval(0.95)
-    return Comparison(**fixed, low=float(interval.low), high=float(interval.high), statistic=float(found.statistic),
-                      p=float(found.pvalue), p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)))
+    return Comparison(
+        **fixed,
+        low=float(interval.low),
+        high=float(interval.high),
+        statistic=float(found.statistic),
+        p=float(found.pvalue),
+        p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)),
+    )
 
 
 def lines(tests: Sequence[Comparison]) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
-from CLMorphCore.files import written_whole
 
 from .examples import Example, Plane
 
@@ -24,8 +24,21 @@ try:
 except ImportError:  # Windows has none: there one process at a time may write to a folder
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["BY_PRODUCT", "NOT_TRAINED", "SEGMENTATION", "DeformationRow", "Example", "Plane", "RegionRow", "Results",
-           "Run", "add", "example_path", "load", "run_id"]
+__all__ = [
+    "BY_PRODUCT",
+    "NOT_TRAINED",
+    "SEGMENTATION",
+    "DeformationRow",
+    "Example",
+    "Plane",
+    "RegionRow",
+    "Results",
+    "Run",
+    "add",
+    "example_path",
+    "load",
+    "run_id",
+]
 
 SEGMENTATION, BY_PRODUCT = "segmentation", "by-product"
 DIRECTIONS = (SEGMENTATION, BY_PRODUCT)
@@ -128,13 +141,20 @@ def load(folder: Path) -> Results:
     """Reads a results folder; one that does not exist has no runs. InputError for files that are none of ours."""
     runs = _read(folder / "runs.csv", Run)
     done = {run.run for run in runs}
-    regions, deformations = (tuple(row for row in _read(folder / f"{name}.csv", kind) if row.run in done)
-                             for name, kind in (("regions", RegionRow), ("deformations", DeformationRow)))
+    regions, deformations = (
+        tuple(row for row in _read(folder / f"{name}.csv", kind) if row.run in done)
+        for name, kind in (("regions", RegionRow), ("deformations", DeformationRow))
+    )
     return Results(folder, tuple(runs), regions, deformations)
 
 
-def add(folder: Path, run: Run, regions: Sequence[RegionRow], deformations: Sequence[DeformationRow],
-        example: Example | None = None) -> Results:
+def add(
+    folder: Path,
+    run: Run,
+    regions: Sequence[RegionRow],
+    deformations: Sequence[DeformationRow],
+    example: Example | None = None,
+) -> Results:
     """Adds a finished run, its row last, and returns all results; several processes may add to one folder.
 
     InputError when the run is there already, when a row names another run, or when there is no row of a region.
@@ -159,8 +179,10 @@ def _check(run: Run, regions: Sequence[RegionRow], deformations: Sequence[Deform
         raise InputError(f"the run {run.run} has no row of a region; expected one for each region of each test subject")
     for row in (*regions, *deformations):
         if row.run != run.run or row.direction not in DIRECTIONS:
-            raise InputError(f"a row of {row.run} ({row.direction}) came with the run {run.run}; "
-                             f"expected its own rows, each {SEGMENTATION} or {BY_PRODUCT}")
+            raise InputError(
+                f"a row of {row.run} ({row.direction}) came with the run {run.run}; "
+                f"expected its own rows, each {SEGMENTATION} or {BY_PRODUCT}"
+            )
 
 
 @contextlib.contextmanager
@@ -178,7 +200,7 @@ def _columns(kind: type) -> list[str]:
 
 
 def _write(path: Path, kind: type, rows: Iterable[Any]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_columns(kind))
         for row in rows:

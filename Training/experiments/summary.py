@@ -17,8 +17,11 @@ from .tables import ALL, RUN, SEEDS, Row, seeds_of
 
 def text(found: Sequence[Findings]) -> str:
     """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests."""
-    parts = ["Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
-             "## Dice of all systems, beside the paper's\n", _overview(found) + "\n"]
+    parts = [
+        "Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
+        "## Dice of all systems, beside the paper's\n",
+        _overview(found) + "\n",
+    ]
     for of_one in found:
         for name, table in of_one.tables.items():
             rows = [row for row in table if row.status == RUN and row.region == ALL]
@@ -42,16 +45,32 @@ def _overview(found: Sequence[Findings]) -> str:
         if any(row.status == RUN for row in rows.values()):
             columns[title_of(of_one.dataset)] = rows
     titles = dict.fromkeys(title for rows in columns.values() for title in rows)
-    lines = [[title, *(number(figure, 3) for rows in columns.values() for figure in (
-        rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean))] for title in titles]
+    lines = [
+        [
+            title,
+            *(
+                number(figure, 3)
+                for rows in columns.values()
+                for figure in (rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean)
+            ),
+        ]
+        for title in titles
+    ]
     return markdown.table(["system", *(head for name in columns for head in (name, "paper"))], lines)
 
 
 def _systems(rows: Sequence[Row]) -> str:
-    lines = [[row.title, *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
-              number(row.deformation["folding_percent"], 2), number(row.deformation["log_jacobian_sd"], 2),
-              str(row.cost["train_steps"] or NO_FIGURE), number(row.paper.get(DICE.key, Spread()).mean, 3)]
-             for row in rows]
+    lines = [
+        [
+            row.title,
+            *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
+            number(row.deformation["folding_percent"], 2),
+            number(row.deformation["log_jacobian_sd"], 2),
+            str(row.cost["train_steps"] or NO_FIGURE),
+            number(row.paper.get(DICE.key, Spread()).mean, 3),
+        ]
+        for row in rows
+    ]
     heads = ["system", *(metric.title for metric in PAPER_METRICS), "folding (%)", "SD log J", "steps", "paper: Dice"]
     return markdown.table(heads, lines)
 
@@ -61,8 +80,16 @@ def _ablation(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.spread_over == SEEDS:
             seeds = [number(seed.figure(DICE).mean, 3) for seed in seeds_of(row, rows)]
-            lines.append([row.title, _spread(row.figure(DICE), DICE), ", ".join(seeds), str(row.cost["train_steps"]),
-                          number(row.cost["contrast_loss"], 4), number(row.paper.get(DICE.key, Spread()).mean, 3)])
+            lines.append(
+                [
+                    row.title,
+                    _spread(row.figure(DICE), DICE),
+                    ", ".join(seeds),
+                    str(row.cost["train_steps"]),
+                    number(row.cost["contrast_loss"], 4),
+                    number(row.paper.get(DICE.key, Spread()).mean, 3),
+                ]
+            )
     heads = ["loss", "Dice", "of each seed", "steps", "contrastive loss at the end", "paper: Dice"]
     return markdown.table(heads, lines)
 
@@ -75,12 +102,26 @@ def _contrast(tests: Sequence[Comparison]) -> str:
         if kind == STUDENT and seeds.count:
             subjects = over[first, second, WILCOXON]
             interval = NO_FIGURE if math.isnan(seeds.low) else f"{seeds.low:+.4f} … {seeds.high:+.4f}"
-            lines.append([f"{first} − {second}", f"{seeds.difference:+.4f}", interval, str(seeds.count),
-                          number(seeds.p_corrected, 3), number(subjects.p_corrected, 4)])
+            lines.append(
+                [
+                    f"{first} − {second}",
+                    f"{seeds.difference:+.4f}",
+                    interval,
+                    str(seeds.count),
+                    number(seeds.p_corrected, 3),
+                    number(subjects.p_corrected, 4),
+                ]
+            )
     if not lines:
         return ""
-    heads = ["difference in Dice", "mean over seeds", "95 % interval", "seeds", "p over seeds (Student × 4)",
-             "p over subjects (Wilcoxon × 4)"]
+    heads = [
+        "difference in Dice",
+        "mean over seeds",
+        "95 % interval",
+        "seeds",
+        "p over seeds (Student × 4)",
+        "p over subjects (Wilcoxon × 4)",
+    ]
     return markdown.table(heads, lines)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from CLMorphCore.files import written_whole
+from CLMorphCore.atomic import atomic_write
 
 from .measures import (
     ABLATION_PAIRS,
@@ -110,15 +110,20 @@ def _ablation(table: str, results: Results, dataset: str, pairs: Sequence[Pair])
 
 def seeds_of(row: Row, rows: Sequence[Row]) -> list[Row]:
     """The rows of single seeds below an ablation's row over all of them."""
-    return [seed for seed in rows
-            if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS]
+    return [
+        seed for seed in rows if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS
+    ]
 
 
 def load_paper() -> Published:
     """The paper's own figures: (table, dataset, row, metric) → mean ± sd."""
     with Path(__file__).with_name("paper.csv").open(newline="", encoding="utf-8") as file:
-        return {(row["table"], row["dataset"], row["row"], row["metric"]):
-                Spread(float(row["mean"]), float(row["sd"] or math.nan)) for row in csv.DictReader(file)}
+        return {
+            (row["table"], row["dataset"], row["row"], row["metric"]): Spread(
+                float(row["mean"]), float(row["sd"] or math.nan)
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
@@ -128,7 +133,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Writes lines that have the same keys as CSV; NaN becomes an empty cell."""
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]) if lines else [])
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in line.items()} for line in lines)
@@ -137,15 +142,31 @@ def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 def flat(row: Row) -> dict[str, Any]:
     """The row's cells by column, the same columns for every row."""
     cells: dict[str, Any] = {
-        "table": row.table, "dataset": row.dataset, "system": row.system, "variant": row.variant, "region": row.region,
-        "status": row.status, "seeds": " ".join(map(str, row.seeds)), "spread_over": row.spread_over,
-        "subjects": row.subjects, "missing_regions": row.missing}
+        "table": row.table,
+        "dataset": row.dataset,
+        "system": row.system,
+        "variant": row.variant,
+        "region": row.region,
+        "status": row.status,
+        "seeds": " ".join(map(str, row.seeds)),
+        "spread_over": row.spread_over,
+        "subjects": row.subjects,
+        "missing_regions": row.missing,
+    }
     for metric in METRICS:
         cells |= {metric.key: row.figure(metric).mean, f"{metric.key}_sd": row.figure(metric).sd}
     for key in ("folding_percent", "log_jacobian_sd", "inverse_consistency_mm"):
         cells[key] = row.deformation.get(key, math.nan)
-    for key in ("seconds_per_pair", "budget_minutes", "train_minutes", "train_steps", "contrast_loss", "parameters",
-                "device", "commit"):
+    for key in (
+        "seconds_per_pair",
+        "budget_minutes",
+        "train_minutes",
+        "train_steps",
+        "contrast_loss",
+        "parameters",
+        "device",
+        "commit",
+    ):
         cells[key] = row.cost.get(key, math.nan)
     for metric in METRICS:
         paper = row.paper.get(metric.key, Spread())
@@ -168,18 +189,34 @@ def _comparison(table: str, results: Results, dataset: str, direction: str) -> l
     return rows
 
 
-def _row(table: str, selection: Selection, runs: Sequence[Run], title: str, region: str = ALL,
-         paper: Mapping[str, Spread] | None = None) -> Row:
+def _row(
+    table: str,
+    selection: Selection,
+    runs: Sequence[Run],
+    title: str,
+    region: str = ALL,
+    paper: Mapping[str, Spread] | None = None,
+) -> Row:
     """Runs that differ in their seed alone; the spread is over subjects."""
     only = None if region == ALL else region
     values = {metric.key: per_subject(selection, runs, metric, only) for metric in METRICS}
     whole = region == ALL
     return Row(
-        table, selection.dataset, runs[0].system, runs[0].variant, title, RUN, region, tuple(run.seed for run in runs),
-        subjects=len(values["dice"]), missing=missing(selection, runs, only),
+        table,
+        selection.dataset,
+        runs[0].system,
+        runs[0].variant,
+        title,
+        RUN,
+        region,
+        tuple(run.seed for run in runs),
+        subjects=len(values["dice"]),
+        missing=missing(selection, runs, only),
         figures={key: Spread.of(of.values()) for key, of in values.items()},
-        deformation=_deformation(selection, runs) if whole else {}, cost=_cost(runs) if whole else {},
-        paper=paper or {})
+        deformation=_deformation(selection, runs) if whole else {},
+        cost=_cost(runs) if whole else {},
+        paper=paper or {},
+    )
 
 
 def _over_seeds(row: Row, seeds: Sequence[Row], paper: Mapping[str, Spread]) -> Row:
@@ -189,19 +226,25 @@ def _over_seeds(row: Row, seeds: Sequence[Row], paper: Mapping[str, Spread]) -> 
 
 
 def _deformation(selection: Selection, runs: Sequence[Run]) -> dict[str, float]:
-    return {"folding_percent": 100 * deformation_mean(selection, runs, "folding_fraction"),
-            "log_jacobian_sd": deformation_mean(selection, runs, "log_jacobian_sd"),
-            "inverse_consistency_mm": deformation_mean(selection, runs, "inverse_consistency_mm")}
+    return {
+        "folding_percent": 100 * deformation_mean(selection, runs, "folding_fraction"),
+        "log_jacobian_sd": deformation_mean(selection, runs, "log_jacobian_sd"),
+        "inverse_consistency_mm": deformation_mean(selection, runs, "inverse_consistency_mm"),
+    }
 
 
 def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     """What the runs took, each mean over seeds; device and commit of all of them."""
-    return {"seconds_per_pair": mean(run.seconds_per_pair for run in runs), "budget_minutes": runs[0].budget_minutes,
-            "train_minutes": mean(run.train_seconds for run in runs) / 60,
-            "train_steps": round(mean(run.train_steps for run in runs)),
-            "contrast_loss": mean(json.loads(run.losses).get("contrast", math.nan) for run in runs),
-            "parameters": runs[0].parameters, "device": _distinct(run.device for run in runs),
-            "commit": _distinct(run.commit for run in runs)}
+    return {
+        "seconds_per_pair": mean(run.seconds_per_pair for run in runs),
+        "budget_minutes": runs[0].budget_minutes,
+        "train_minutes": mean(run.train_seconds for run in runs) / 60,
+        "train_steps": round(mean(run.train_steps for run in runs)),
+        "contrast_loss": mean(json.loads(run.losses).get("contrast", math.nan) for run in runs),
+        "parameters": runs[0].parameters,
+        "device": _distinct(run.device for run in runs),
+        "commit": _distinct(run.commit for run in runs),
+    }
 
 
 def _published(published: Published, table: str, dataset: str, row: str) -> dict[str, Spread]:
@@ -213,10 +256,15 @@ def _distinct(words: Iterable[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else \
-        f"{value:.6g}" if isinstance(value, float) else value
+    return (
+        "" if isinstance(value, float) and math.isnan(value) else f"{value:.6g}" if isinstance(value, float) else value
+    )
 
 
 TABLES: Mapping[str, Callable[[Results, str], list[Row]]] = {
-    "table1": table1, "table2": table2, "table3": table3, "table4": table4,
-    "pyramid": pyramid}
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "pyramid": pyramid,
+}

@@ -14,19 +14,28 @@ import sys
 import tomllib
 from pathlib import Path
 
-from CLMorphCore.models import write_card
+from CLMorphCore.bundles.model import write_card
 
 RECIPES = Path(__file__).parent
 MODELS = RECIPES.parents[1] / "CLMorphCore" / "models"
-FIGURES = ("subjects", "dice", "dice_sd_over_subjects", "dice_affine", "hd95_mm", "assd_mm", "folding_fraction_mean",
-           "folding_fraction_max")
+FIGURES = (
+    "subjects",
+    "dice",
+    "dice_sd_over_subjects",
+    "dice_affine",
+    "hd95_mm",
+    "assd_mm",
+    "folding_fraction_mean",
+    "folding_fraction_max",
+)
 
 
 def main(name: str, work: Path) -> None:
     recipe, target = RECIPES / name, MODELS / name
     about = tomllib.loads((recipe / "about.toml").read_text(encoding="utf-8"))
-    about["model"]["commit"] = subprocess.run(("git", "rev-parse", "--short", "HEAD"), check=True, capture_output=True,
-                                              text=True, cwd=RECIPES).stdout.strip()
+    about["model"]["commit"] = subprocess.run(
+        ("git", "rev-parse", "--short", "HEAD"), check=True, capture_output=True, text=True, cwd=RECIPES
+    ).stdout.strip()
     for split in ("validation", "test"):
         summary = json.loads((work / split / "summary.json").read_text(encoding="utf-8"))
         about[f"accuracy.{split}"] = {key: round(summary[key], 6) for key in FIGURES}

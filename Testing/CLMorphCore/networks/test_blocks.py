@@ -41,4 +41,8 @@ def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
 
 def test_shapes_of_levels_leave_thick_slices_alone():
     assert [shape_at((12, 32, 48), level, 1) for level in range(4)] == [
-        (12, 32, 48), (12, 16, 24), (6, 8, 12), (3, 4, 6)]
+        (12, 32, 48),
+        (12, 16, 24),
+        (6, 8, 12),
+        (3, 4, 6),
+    ]

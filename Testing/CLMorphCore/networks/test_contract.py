@@ -1,15 +1,14 @@
 """The contract of every network; what is one network's own is tested in the file of its name."""
 
-
 import pytest
 import torch
 
-from CLMorphCore.batches import Batch
-from CLMorphCore.config import from_dict
+from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks import NETWORKS, build, system
-from CLMorphCore.objective import loss_terms, weighted
 from CLMorphCore.spatial import compose, warp
+from CLMorphCore.training.batches import Batch
+from CLMorphCore.training.objective import loss_terms, weighted
 
 SHAPE = (24, 16, 32)
 UNET = {"channels": [4, 8]}
@@ -17,8 +16,10 @@ SMALL = {"channels": [4, 8, 8], "embedding": 16}
 # variant → (network, small settings); the first of each network's is its paper's
 VARIANTS = {
     "clmorph": ("clmorph", SMALL),
-    "clmorph for use": ("clmorph", SMALL | {"probabilistic": False, "diffeomorphic": True, "norm": "instance",
-                                            "field_level": 1}),
+    "clmorph for use": (
+        "clmorph",
+        SMALL | {"probabilistic": False, "diffeomorphic": True, "norm": "instance", "field_level": 1},
+    ),
     "clmorph for thick slices": ("clmorph", SMALL | {"flat_levels": 2}),
     "clmorph-byol": ("clmorph-byol", SMALL),
     "clmorph-pyramid": ("clmorph-pyramid", SMALL),
@@ -138,8 +139,11 @@ def test_gradients_reach_every_parameter(variant, network):
             torch.nn.init.normal_(parameter, 0.0, 0.01, generator=torch.Generator().manual_seed(len(name)))
     labels = (blobs(0) > 0).float() if network.label_values else None
     loss_of(config, network, Batch(blobs(0), blobs(1), labels)).backward()
-    untouched = [name for name, p in network.named_parameters() if p.requires_grad
-                 and (p.grad is None or not p.grad.abs().max() > 0)]
+    untouched = [
+        name
+        for name, p in network.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.abs().max() > 0)
+    ]
     # A convolution's bias in front of a normalisation is cancelled by it, its gradient is round-off or zero.
     assert [name for name in untouched if not name.endswith("bias")] == []
 

@@ -26,9 +26,15 @@ def test_starts_near_the_identity():
     assert small()(images(0), images(1)).displacement.abs().max() < 0.01
 
 
-@pytest.mark.parametrize(("changes", "limit"), [
-    ({}, 0.15), ({"field_level": 1}, 0.15), ({"flat_levels": 1}, 0.2),
-    ({"field_level": 1, "passes": 2, "force_window_voxels": (5, 5, 5)}, 0.2)])
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({}, 0.15),
+        ({"field_level": 1}, 0.15),
+        ({"flat_levels": 1}, 0.2),
+        ({"field_level": 1, "passes": 2, "force_window_voxels": (5, 5, 5)}, 0.2),
+    ],
+)
 def test_the_inverse_undoes_the_displacement(changes, limit):
     network = small(**changes)
     for name, parameter in network.named_parameters():

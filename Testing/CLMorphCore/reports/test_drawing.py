@@ -38,7 +38,7 @@ def with_marker(direction, offset_mm):
     """A volume with a cube about a point that lies `offset_mm` (LPS) from the centre."""
     image = volume(direction)
     x, y, z = image.TransformPhysicalPointToIndex((centre(image) + offset_mm).tolist())
-    image[x - 1:x + 2, y - 1:y + 2, z - 1:z + 2] = 200
+    image[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = 200
     return image
 
 

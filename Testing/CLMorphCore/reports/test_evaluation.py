@@ -8,13 +8,27 @@ import pytest
 from CLMorphCore.metrics import MISSING_IN_PREDICTION, OK
 from CLMorphCore.reports.evaluation import evaluation_page
 
-SUMMARY = {"model": "hippocampus <2>", "split": "test", "folding_fraction_mean": 0.0002, "folding_fraction_max": 0.001,
-           "seconds": 2.5}
+SUMMARY = {
+    "model": "hippocampus <2>",
+    "split": "test",
+    "folding_fraction_mean": 0.0002,
+    "folding_fraction_max": 0.001,
+    "seconds": 2.5,
+}
 
 
 def row(subject, value, name, dice, status=OK, hd95=2.0, dice_affine=0.5):
-    return {"subject": subject, "value": value, "name": name, "dice_affine": dice_affine, "dice": dice,
-            "hd95_mm": hd95, "assd_mm": 1.0, "volume_error_percent": 5.0, "status": status}
+    return {
+        "subject": subject,
+        "value": value,
+        "name": name,
+        "dice_affine": dice_affine,
+        "dice": dice,
+        "hd95_mm": hd95,
+        "assd_mm": 1.0,
+        "volume_error_percent": 5.0,
+        "status": status,
+    }
 
 
 ROWS = [

@@ -51,16 +51,40 @@ def parsed(page):
 
 
 def report(**changes):
-    entry = {"version": "0.1.0", "image": "scans/anna & bob.nii.gz",
-             "model": {"name": "hippocampus", "version": "1.0", "licence": "CC BY-SA 4.0", "commit": "abc1234"},
-             "atlas": {"name": "average"}, "device": "cpu", "threads": 2, "refinement_steps": 0,
-             "structures": [{"value": 1, "name": "Anterior <i>part</i> & more", "color": "#d8654f", "terminology": "",
-                             "volume_ml": 1.2345, "quality": 0.87, "uncertainty": 0.043},
-                            {"value": 2, "name": "Ångström's", "color": "#4f8fd8", "terminology": "",
-                             "volume_ml": 0.0, "quality": None, "uncertainty": None}],
-             "quality": {"expected_dice": 0.87, "oddness": 0.4, "note": ""},
-             "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
-             "folding_fraction": 0.00031, "duration_s": {"reading": 0.3, "affine": 3.4, "total": 105.2}, "warnings": []}
+    entry = {
+        "version": "0.1.0",
+        "image": "scans/anna & bob.nii.gz",
+        "model": {"name": "hippocampus", "version": "1.0", "licence": "CC BY-SA 4.0", "commit": "abc1234"},
+        "atlas": {"name": "average"},
+        "device": "cpu",
+        "threads": 2,
+        "refinement_steps": 0,
+        "structures": [
+            {
+                "value": 1,
+                "name": "Anterior <i>part</i> & more",
+                "color": "#d8654f",
+                "terminology": "",
+                "volume_ml": 1.2345,
+                "quality": 0.87,
+                "uncertainty": 0.043,
+            },
+            {
+                "value": 2,
+                "name": "Ångström's",
+                "color": "#4f8fd8",
+                "terminology": "",
+                "volume_ml": 0.0,
+                "quality": None,
+                "uncertainty": None,
+            },
+        ],
+        "quality": {"expected_dice": 0.87, "outlier_score": 0.4, "note": ""},
+        "similarity": {"measure": "local normalised cross-correlation", "affine": 0.41, "warped": 0.67},
+        "folding_fraction": 0.00031,
+        "duration_s": {"reading": 0.3, "affine": 3.4, "total": 105.2},
+        "warnings": [],
+    }
     return {**entry, **changes}
 
 
@@ -73,9 +97,17 @@ def scene(size=(24, 28, 20), spacing=(1.0, 1.0, 1.5), labelled=True, folded=Fals
     jacobian = sitk.GetImageFromArray(np.where((radius < 0.2) & folded, -0.1, 1.1).astype(np.float32))
     for other in (labels, jacobian):
         other.CopyInformation(image)
-    return {"image": image, "labels": labels, "labels_affine": labels, "warped": image, "warped_affine": image,
-            "jacobian": jacobian, "uncertainty": sitk.Cast(labels, sitk.sitkFloat32) * 0.5, "transform": IDENTITY,
-            "affine": IDENTITY}
+    return {
+        "image": image,
+        "labels": labels,
+        "labels_affine": labels,
+        "warped": image,
+        "warped_affine": image,
+        "jacobian": jacobian,
+        "uncertainty": sitk.Cast(labels, sitk.sitkFloat32) * 0.5,
+        "transform": IDENTITY,
+        "affine": IDENTITY,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +172,9 @@ def pictures(html, tmp_path):
 
 
 def has_fold_mark(html, tmp_path):
-    return any((picture[..., :3] == FOLD_COLOR).all(axis=-1).any()
-               for picture in pictures(html, tmp_path) if picture.ndim == 3)
+    return any(
+        (picture[..., :3] == FOLD_COLOR).all(axis=-1).any() for picture in pictures(html, tmp_path) if picture.ndim == 3
+    )
 
 
 def test_folds_are_marked_where_there_are_any(html, tmp_path):
@@ -164,9 +197,18 @@ def test_nothing_found_still_gives_a_page():
 
 
 def test_many_structures_and_figures_that_are_missing():
-    structures = [{"value": v, "name": f"Region {v}", "color": "#808080", "terminology": "", "volume_ml": 1.0,
-                   "quality": None, "uncertainty": 0.1}
-                  for v in range(1, 99)]
+    structures = [
+        {
+            "value": v,
+            "name": f"Region {v}",
+            "color": "#808080",
+            "terminology": "",
+            "volume_ml": 1.0,
+            "quality": None,
+            "uncertainty": 0.1,
+        }
+        for v in range(1, 99)
+    ]
     similarity = {"measure": "local normalised cross-correlation", "affine": float("nan"), "warped": None}
     html = segmentation_page(**scene(), report=report(structures=structures, similarity=similarity))
     assert html.count("Region ") == 98
@@ -188,14 +230,23 @@ def test_quality_and_uncertainty_are_shown(html):
 
 
 def test_without_a_score_the_page_says_why():
-    page = segmentation_page(**scene() | {"uncertainty": None}, report=report(
-        quality={"expected_dice": None, "oddness": None, "note": "no quality score: model x has no quality.toml"}))
+    page = segmentation_page(
+        **scene() | {"uncertainty": None},
+        report=report(
+            quality={
+                "expected_dice": None,
+                "outlier_score": None,
+                "note": "no quality score: model x has no quality.toml",
+            }
+        ),
+    )
     assert "model x has no quality.toml" in page and ">Uncertainty</h2>" not in page
 
 
 def test_an_odd_scan_is_told_beside_the_figure():
-    page = segmentation_page(**scene(), report=report(quality={"expected_dice": 0.5, "oddness": 3.0, "note": ""}))
-    assert "oddness of the scan 3.00, above 1: look first" in page
+    page = segmentation_page(**scene(), report=report(quality={"expected_dice": 0.5, "outlier_score": 3.0, "note": ""}))
+    assert "outlier score of the scan 3.00, above 1: look first" in page
     assert "before the refinement" not in page
-    assert "without labels and before the refinement" in segmentation_page(**scene(), report=report(
-        refinement_steps=90))
+    assert "without labels and before the refinement" in segmentation_page(
+        **scene(), report=report(refinement_steps=90)
+    )

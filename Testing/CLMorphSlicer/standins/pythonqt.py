@@ -47,10 +47,7 @@ def _qt_base(kind: type) -> type:
 
 
 def _attribute(base: type, name: str) -> property:
-    return property(
-        lambda self: base.property(self, name),
-        lambda self, value: base.setProperty(self, name, value),
-    )
+    return property(lambda self: base.property(self, name), lambda self, value: base.setProperty(self, name, value))
 
 
 def wrap(base: type) -> type:

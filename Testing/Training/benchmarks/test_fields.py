@@ -96,7 +96,8 @@ def test_one_step_along_i_is_one_step_of_the_index(tmp_path):
     transform, _ = read_voxels(tmp_path, GRID)
     for (x, y, z), point in points(GRID):
         assert transform.TransformPoint(point) == pytest.approx(
-            empty(GRID).TransformIndexToPhysicalPoint((x + 1, y, z)), abs=1e-9)
+            empty(GRID).TransformIndexToPhysicalPoint((x + 1, y, z)), abs=1e-9
+        )
 
 
 def test_voxels_of_another_grid_are_refused(tmp_path):
@@ -145,8 +146,9 @@ def test_labels_are_warped_once_through_both_maps(data):
     dice = np.mean([2 * ((a == v) & (b == v)).sum() / ((a == v).sum() + (b == v).sum()) for v in (1, 2)])
     found = measure((deformation, None), affine, fixed, moving, [1, 2])
     assert found.dice == pytest.approx(dice)
-    assert found.dice_affine == pytest.approx(np.mean(list(dice_per_label(
-        resample_labels(moving, grid, affine), fixed, [1, 2]).values())))
+    assert found.dice_affine == pytest.approx(
+        np.mean(list(dice_per_label(resample_labels(moving, grid, affine), fixed, [1, 2]).values()))
+    )
     assert np.isnan(found.inverse_error_mm) and found.structures == 2
 
 
@@ -155,7 +157,7 @@ def test_an_exact_inverse_has_no_error(data):
     shift, back = sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), sitk.TranslationTransform(3, (-1.0, -2.0, -3.0))
     identity = sitk.AffineTransform(3)
     assert measure((shift, back), identity, labels, labels, [1, 2]).inverse_error_mm == pytest.approx(0, abs=1e-9)
-    assert measure((shift, shift), identity, labels, labels, [1, 2]).inverse_error_mm == pytest.approx(2 * 14 ** 0.5)
+    assert measure((shift, shift), identity, labels, labels, [1, 2]).inverse_error_mm == pytest.approx(2 * 14**0.5)
 
 
 def test_a_field_that_is_not_finite_is_refused():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore.bundles.atlas import read_atlas
 from CLMorphCore.geometry import Grid
-from CLMorphCore.models import read_atlas
 from Training.benchmarks.pairs import INTENSITY, pairs_of, prepare, scaled
 
 

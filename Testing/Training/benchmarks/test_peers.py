@@ -67,8 +67,11 @@ def prepared(data, tmp_path_factory):
 def own_warp(name, python, files, interpolation, tmp_path):
     target = tmp_path / "own.nii.gz"
     code = "import sys\nfixed, moving, folder, target = sys.argv[1:5]\n" + OWN_WARP[name]
-    subprocess.run([python, "-c", code, *map(str, files), str(tmp_path), str(target), interpolation, str(RUNNERS)],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [python, "-c", code, *map(str, files), str(tmp_path), str(target), interpolation, str(RUNNERS)],
+        check=True,
+        capture_output=True,
+    )
     return sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
 
 

@@ -23,8 +23,18 @@ run(register)
 
 
 def measured(folder, size):
-    (folder / "job.json").write_text(json.dumps({"fixed": "", "moving": "", "output": str(folder), "threads": 1,
-                                                 "settings": {"bytes": size}, "started": time.time()}))
+    (folder / "job.json").write_text(
+        json.dumps(
+            {
+                "fixed": "",
+                "moving": "",
+                "output": str(folder),
+                "threads": 1,
+                "settings": {"bytes": size},
+                "started": time.time(),
+            }
+        )
+    )
     subprocess.run([sys.executable, "-c", SCRIPT, str(folder / "job.json")], check=True)
     return json.loads((folder / "measured.json").read_text(encoding="utf-8"))
 

@@ -10,11 +10,33 @@ from CLMorphCore.errors import InputError
 from Training.benchmarks.results import FAILED, OK, Results, Row, read_rows
 from Training.benchmarks.summary import p_value, save_summary, table
 
-CLMORPH = [Row("brain", f"s{n}", "atlas", "clmorph", "{}", 2, OK, dice_affine=0.4, dice=0.6 + 0.01 * n, seconds=2.0,
-               hd95_mm=3.0, folding_fraction=0.0, log_jacobian_sd=0.1, inverse_error_mm=0.05, seconds_import=1.0,
-               peak_mb=500.0, machine="a processor", commit="abc") for n in range(6)]
-GREEDY = [replace(row, system="greedy", dice=row.dice - 0.02 - 0.002 * n, seconds=50.0, inverse_error_mm=float("nan"))
-          for n, row in enumerate(CLMORPH)]
+CLMORPH = [
+    Row(
+        "brain",
+        f"s{n}",
+        "atlas",
+        "clmorph",
+        "{}",
+        2,
+        OK,
+        dice_affine=0.4,
+        dice=0.6 + 0.01 * n,
+        seconds=2.0,
+        hd95_mm=3.0,
+        folding_fraction=0.0,
+        log_jacobian_sd=0.1,
+        inverse_error_mm=0.05,
+        seconds_import=1.0,
+        peak_mb=500.0,
+        machine="a processor",
+        commit="abc",
+    )
+    for n in range(6)
+]
+GREEDY = [
+    replace(row, system="greedy", dice=row.dice - 0.02 - 0.002 * n, seconds=50.0, inverse_error_mm=float("nan"))
+    for n, row in enumerate(CLMORPH)
+]
 
 
 def cells(text, system):

@@ -16,15 +16,43 @@ UNTRAINED = ("affine", "syn", "lddmm")
 def run_of(system, variant="paper", *, dataset="hippocampus", seed=0, budget=5.0):
     steps = 0 if system in UNTRAINED else 100
     minutes = budget if steps else 0.0
-    return Run(dataset, system, variant, seed, minutes, "{}", "abc1234", "2025-01-02T03:04:05", "cpu", 1, 1000, steps,
-               60 * minutes, 0.5, json.dumps({"contrast": 1.0986}) if steps else "{}")
+    return Run(
+        dataset,
+        system,
+        variant,
+        seed,
+        minutes,
+        "{}",
+        "abc1234",
+        "2025-01-02T03:04:05",
+        "cpu",
+        1,
+        1000,
+        steps,
+        60 * minutes,
+        0.5,
+        json.dumps({"contrast": 1.0986}) if steps else "{}",
+    )
 
 
 def rows_of(run, dice, *, direction=SEGMENTATION, names=("Anterior", "Posterior"), hd=4.0):
     """Rows of dice[subject][region]; distances grow as Dice falls."""
-    return [RegionRow(run.run, direction, f"subject{s}", r + 1, names[r], "ok", float(value), hd + 10 * (1 - value),
-                      3 + 5 * (1 - value), 2 * (1 - value))
-            for s, values in enumerate(dice) for r, value in enumerate(values)]
+    return [
+        RegionRow(
+            run.run,
+            direction,
+            f"subject{s}",
+            r + 1,
+            names[r],
+            "ok",
+            float(value),
+            hd + 10 * (1 - value),
+            3 + 5 * (1 - value),
+            2 * (1 - value),
+        )
+        for s, values in enumerate(dice)
+        for r, value in enumerate(values)
+    ]
 
 
 def deformations_of(run, subjects, direction=SEGMENTATION):
@@ -34,8 +62,12 @@ def deformations_of(run, subjects, direction=SEGMENTATION):
 def results_of(*parts):
     """Results in memory of (run, region rows, deformation rows)."""
     runs, regions, deformations = zip(*parts, strict=True)
-    return Results(Path("nowhere"), runs, tuple(row for rows in regions for row in rows),
-                   tuple(row for rows in deformations for row in rows))
+    return Results(
+        Path("nowhere"),
+        runs,
+        tuple(row for rows in regions for row in rows),
+        tuple(row for rows in deformations for row in rows),
+    )
 
 
 def measured(system, dice, variant="paper", **where):
@@ -64,8 +96,9 @@ def whole(folder, dataset="hippocampus", *, subjects=12, names=("Anterior", "Pos
         rows += [] if system == "unet" else rows_of(run, dice - 0.02, direction=BY_PRODUCT, names=names)
         found = None
         if picture:
-            found = example(size, regions=len(names), error=(0.95 - level) * 20, deforms=system != "unet",
-                            seed=len(system))
+            found = example(
+                size, regions=len(names), error=(0.95 - level) * 20, deforms=system != "unet", seed=len(system)
+            )
         add(folder, run, rows, [] if system == "unet" else deformations_of(run, subjects), found)
 
     for place, (system, variant) in enumerate(AS_PUBLISHED):
@@ -86,9 +119,14 @@ def example(size=48, *, regions=2, error=2.0, deforms=True, seed=0):
     values = 100 * inside + 30 * np.sin(6 * y + 4 * z) + random.normal(0, 8, z.shape)
     shift = tuple(np.random.default_rng(seed).permutation([round(error), round(error / 2), 0]).tolist())
     image, labels, found, warped = (
-        sitk.GetImageFromArray(volume) for volume in (
-            values.astype(np.float32), expected.astype(np.uint8), np.roll(expected, shift, (0, 1, 2)).astype(np.uint8),
-            np.roll(values, shift, (0, 1, 2)).astype(np.float32)))
+        sitk.GetImageFromArray(volume)
+        for volume in (
+            values.astype(np.float32),
+            expected.astype(np.uint8),
+            np.roll(expected, shift, (0, 1, 2)).astype(np.uint8),
+            np.roll(values, shift, (0, 1, 2)).astype(np.float32),
+        )
+    )
     if not deforms:
         return Example.cut("subject0", image, labels, found)
     waves = np.stack([error * np.sin(3 * y + seed) * (1 - x**2), error * np.cos(4 * x) * (1 - y**2), 0 * z], axis=-1)

@@ -17,8 +17,9 @@ def results_in(folder):
     """Three systems and two parts of the ablation on the hippocampus, one system on the heart."""
     random = np.random.default_rng(0)
     for system, level in SYSTEMS.items():
-        synthetic.add_run(folder, system, random.normal(level, 0.02, (6, 2)),
-                          example=synthetic.example(24, deforms=system != "unet"))
+        synthetic.add_run(
+            folder, system, random.normal(level, 0.02, (6, 2)), example=synthetic.example(24, deforms=system != "unet")
+        )
     for variant in ("recon+smooth", "recon+smooth+contrast"):
         synthetic.add_run(folder, "clmorph", random.normal(0.7, 0.02, (6, 2)), variant, example=synthetic.example(24))
     synthetic.add_run(folder, "clmorph", [[0.8, 0.7]], dataset="acdc", example=synthetic.example(24))
@@ -28,8 +29,9 @@ def results_in(folder):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
-    write_report(results_in(folder / "results"), folder / "report", ["hippocampus", "acdc", "lpba40"],
-                 slices_of=["hippocampus"])
+    write_report(
+        results_in(folder / "results"), folder / "report", ["hippocampus", "acdc", "lpba40"], slices_of=["hippocampus"]
+    )
     return folder / "report"
 
 
@@ -38,8 +40,14 @@ def test_is_one_page_with_its_files_beside_it(report):
     outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
     assert not re.search(r"https?:|<script|<link|url\(", outside) and html.isascii()
     names = {path.name for path in report.iterdir()}
-    assert {"table1.csv", "table2.csv", "table3.csv", "table4.csv", "statistics-hippocampus.csv",
-            "statistics-acdc.csv"} <= names
+    assert {
+        "table1.csv",
+        "table2.csv",
+        "table3.csv",
+        "table4.csv",
+        "statistics-hippocampus.csv",
+        "statistics-acdc.csv",
+    } <= names
     assert {f"figure{n}-hippocampus.png" for n in (2, 4, 5, 6, 7)} <= names
     assert all((report / name).stat().st_size > 5000 for name in names if name.endswith(".png"))
 
@@ -51,8 +59,11 @@ def test_the_tables_are_there_in_short_for_a_readme(report):
     lines = [line for line in "\n".join(each).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines if "CLMorph" in line or "VoxelMorph" in line} == {9}
     with (report / "table1.csv").open(newline="", encoding="utf-8") as file:
-        row = next(r for r in csv.DictReader(file) if (r["dataset"], r["system"], r["region"]) ==
-                   ("hippocampus", "clmorph", "all"))
+        row = next(
+            r
+            for r in csv.DictReader(file)
+            if (r["dataset"], r["system"], r["region"]) == ("hippocampus", "clmorph", "all")
+        )
     start = f"| CLMorph | {float(row['dice']):.3f} ± {float(row['dice_sd']):.3f} |"
     assert any(line.startswith(start) for line in lines)
     assert "LPBA40" not in text  # nothing was run there
@@ -80,9 +91,16 @@ def test_the_best_of_the_unsupervised_is_bold(report):
     assert 'class="best"' not in rows["U-Net (supervised)"] + rows["SyN"]
 
 
-@pytest.mark.parametrize(("view", "files"), [
-    ("table1", ["table1.csv"]), ("table4", ["table4.csv"]), ("statistics", ["statistics-acdc.csv"]),
-    ("figure8", ["figure8-acdc.png"]), ("figure7", [])])
+@pytest.mark.parametrize(
+    ("view", "files"),
+    [
+        ("table1", ["table1.csv"]),
+        ("table4", ["table4.csv"]),
+        ("statistics", ["statistics-acdc.csv"]),
+        ("figure8", ["figure8-acdc.png"]),
+        ("figure7", []),
+    ],
+)
 def test_one_view_alone(view, files, tmp_path):
     for variant in ("paper", "alpha=1,beta=0.01"):
         synthetic.add_run(tmp_path / "results", "clmorph", [[0.8, 0.7]], variant, dataset="acdc")

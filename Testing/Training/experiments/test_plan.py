@@ -44,7 +44,8 @@ def test_all_terms_together_are_the_system_itself_and_not_run_twice():
     names = [run.name for run in runs]
     assert len(names) == len(set(names))
     assert [n for n in names if "/clmorph/" in n and "seed0" in n and f"/{PAPER}/" in n] == [
-        "hippocampus/clmorph/paper/seed0/3min"]
+        "hippocampus/clmorph/paper/seed0/3min"
+    ]
 
 
 def test_the_pyramids_ablation_is_every_addition_with_every_seed():

@@ -10,10 +10,10 @@ import SimpleITK as sitk
 import torch
 from made_up import ellipsoid_atlas
 
+from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.phantom import make_phantom
 from Training.experiments import __main__ as command
 from Training.experiments import datasets
 from Training.experiments.datasets import common_divisor, prepare_protocol
@@ -50,8 +50,14 @@ def protocol(data, folder):
 
 def small(planned: Planned) -> Planned:
     """The same with a network that trains in a second."""
-    return Planned(planned.dataset, planned.system, planned.seed, planned.budget_minutes, planned.variant,
-                   {"network": {"channels": [4, 8, 8], "embedding": 8}, **planned.overrides})
+    return Planned(
+        planned.dataset,
+        planned.system,
+        planned.seed,
+        planned.budget_minutes,
+        planned.variant,
+        {"network": {"channels": [4, 8, 8], "embedding": 8}, **planned.overrides},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +82,10 @@ def test_the_initial_alignment_alone_is_a_system(protocol, results):
     assert len(rows) == 2 * 2
     case = protocol.cases[0]
     (fixed, expected), (_, labels) = case.fixed(), case.moving()
-    dice = dice_per_label(sitk.Cast(resample_labels(labels, Grid.of(fixed), case.affine), sitk.sitkInt32),
-                          sitk.Cast(expected, sitk.sitkInt32))
+    dice = dice_per_label(
+        sitk.Cast(resample_labels(labels, Grid.of(fixed), case.affine), sitk.sitkInt32),
+        sitk.Cast(expected, sitk.sitkInt32),
+    )
     assert {r.region: r.dice for r in rows if r.subject == case.subject} == pytest.approx(dice)
 
 
@@ -85,7 +93,8 @@ def test_a_run_is_measured_in_both_directions_on_every_test_subject(results):
     found = load(results)
     rows = [r for r in found.regions if "/clmorph/" in r.run]
     assert {(r.direction, r.subject, r.region) for r in rows} == {
-        (d, f"hippocampus_{n:03d}", k) for d in (SEGMENTATION, BY_PRODUCT) for n in (5, 6) for k in (1, 2)}
+        (d, f"hippocampus_{n:03d}", k) for d in (SEGMENTATION, BY_PRODUCT) for n in (5, 6) for k in (1, 2)
+    }
     assert all(0 <= r.dice <= 1 for r in rows)
     assert all(0 <= d.folding_fraction <= 1 for d in found.deformations if "/clmorph/" in d.run)
 
@@ -112,8 +121,11 @@ def test_a_run_tells_what_it_was(results):
 def test_every_system_is_configured_for_every_data_set():
     for name in ("hippocampus", "acdc", "mindboggle101", "lpba40"):
         settings = datasets.shared_settings(name)
-        configs = [configuration(settings, {1: "one", 2: "two"}, run)
-                   for run in planned_runs("table1", name, minutes=1.0) if run.system != "affine"]
+        configs = [
+            configuration(settings, {1: "one", 2: "two"}, run)
+            for run in planned_runs("table1", name, minutes=1.0)
+            if run.system != "affine"
+        ]
         assert {c.training.schedule for c in configs} == {"cosine"}
         rates = {c.network.name: c.training.learning_rate for c in configs}
         assert rates.pop("lapirn") == 1e-4 and set(rates.values()) == {1e-3}
@@ -121,8 +133,19 @@ def test_every_system_is_configured_for_every_data_set():
 
 
 def test_the_command_runs_what_is_missing_and_nothing_else(data, tmp_path, capsys):
-    words = ["table1", "--data", str(data), "--out", str(tmp_path / "out"), "--systems", "affine", "--budget", "0.01",
-             "--threads", "1"]
+    words = [
+        "table1",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--systems",
+        "affine",
+        "--budget",
+        "0.01",
+        "--threads",
+        "1",
+    ]
     assert command.main(words) == 0
     assert "1 runs, 1 to do" in capsys.readouterr().out
     assert (tmp_path / "out" / "report" / "report.html").exists()
@@ -144,12 +167,15 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(data, tmp_path, capsy
     assert load(tmp_path).has("hippocampus/affine/paper/seed0/0min") and (tmp_path / "report" / "report.html").exists()
 
 
-@pytest.mark.parametrize(("words", "expected"), [
-    (["table9"], "unknown experiment 'table9'"),
-    (["table1", "--systems", "voxelmorf"], "unknown system 'voxelmorf'; did you mean voxelmorph"),
-    (["table1", "--datasets", "lpba40"], "unknown data set 'lpba40'"),
-    (["table1", "--budget", "-1"], "--budget -1: expected minutes above zero"),
-])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["table9"], "unknown experiment 'table9'"),
+        (["table1", "--systems", "voxelmorf"], "unknown system 'voxelmorf'; did you mean voxelmorph"),
+        (["table1", "--datasets", "lpba40"], "unknown data set 'lpba40'"),
+        (["table1", "--budget", "-1"], "--budget -1: expected minutes above zero"),
+    ],
+)
 def test_bad_input_is_one_line(words, expected, data, tmp_path, capsys):
     assert command.main([*words, "--data", str(data), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err

@@ -18,10 +18,13 @@ def with_hole(expected):
     return expected
 
 
-@pytest.mark.parametrize("planes", [
-    [plane(with_hole), plane(lambda expected: expected)],  # one of two is wrong there
-    [plane(with_hole), plane(with_hole)],  # both are, as nowhere else
-])
+@pytest.mark.parametrize(
+    "planes",
+    [
+        [plane(with_hole), plane(lambda expected: expected)],  # one of two is wrong there
+        [plane(with_hole), plane(with_hole)],  # both are, as nowhere else
+    ],
+)
 def test_the_enlarged_part_holds_where_systems_differ(planes):
     top, left, height, width = _where_they_differ(planes, warped=False)
     assert top <= 26 and left <= 36 and top + height >= 30 and left + width >= 40
@@ -33,7 +36,8 @@ def test_warped_images_differ_where_they_vary_near_the_labels():
     other[:5, :] = 2  # the atlas ends here, far from the labels
     other[25:28, 12:15] = 1
     top, left, height, width = _where_they_differ(
-        [plane(lambda e: e, other), plane(lambda e: e, np.zeros((40, 50)))], warped=True)
+        [plane(lambda e: e, other), plane(lambda e: e, np.zeros((40, 50)))], warped=True
+    )
     assert top <= 25 and left <= 12 and top + height >= 28 and left + width >= 15
 
 

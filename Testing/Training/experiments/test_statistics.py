@@ -58,8 +58,12 @@ def test_blocks_are_subjects_that_all_systems_have():
     run, rows, deformations = measured("syn", [[0.5, 0.5], [0.6, 0.8]])
     first = rows[0]
     lost = [type(first)(**{**vars(row), "hd_mm": math.nan}) for row in rows[:2]]
-    results = results_of((run, [*lost, *rows[2:]], deformations), measured("clmorph", [[0.7, 0.7], [0.9, 0.9]]),
-                         measured("unet", [[1.0, 1.0]]), measured("affine", [[0.1, 0.1]]))
+    results = results_of(
+        (run, [*lost, *rows[2:]], deformations),
+        measured("clmorph", [[0.7, 0.7], [0.9, 0.9]]),
+        measured("unet", [[1.0, 1.0]]),
+        measured("affine", [[0.1, 0.1]]),
+    )
     selection = select(results, "hippocampus", AS_PUBLISHED)
     values, left_out = blocks(selection, DICE)
     assert list(values) == ["syn", "clmorph"] and left_out == 0  # neither the supervised nor the affine one
@@ -82,14 +86,21 @@ def test_variants_are_compared_over_the_seeds_that_both_have():
         return measured("clmorph", np.full((6, 2), level) + 0.001 * np.arange(6)[:, None], variant, seed=seed)
 
     runs = [run("recon", 0.7, 0), run("recon", 0.6, 1), run("recon+contrast", 0.71, 0)]  # seed 1 is a bad start
-    tests = {t.test: t for t in all_tests(results_of(*runs), "hippocampus")
-             if t.metric == "dice" and t.first == "recon+contrast"}
+    tests = {
+        t.test: t
+        for t in all_tests(results_of(*runs), "hippocampus")
+        if t.metric == "dice" and t.first == "recon+contrast"
+    }
     assert tests[WILCOXON].difference == pytest.approx(0.01) and tests[STUDENT].difference == pytest.approx(0.01)
 
 
 def test_systems_are_compared_over_the_seeds_that_all_have():
-    results = results_of(measured("clmorph", [[0.7, 0.7]]), measured("clmorph", [[0.9, 0.9]], seed=1),
-                         measured("faim", [[0.6, 0.6]]), measured("syn", [[0.5, 0.5]]))
+    results = results_of(
+        measured("clmorph", [[0.7, 0.7]]),
+        measured("clmorph", [[0.9, 0.9]], seed=1),
+        measured("faim", [[0.6, 0.6]]),
+        measured("syn", [[0.5, 0.5]]),
+    )
     assert [run.seed for run in comparison(results, "hippocampus").of("clmorph")] == [0]
     alone = results_of(measured("clmorph", [[0.7, 0.7]], seed=1), measured("faim", [[0.6, 0.6]]))
     assert len(comparison(alone, "hippocampus").runs) == 2
@@ -105,8 +116,11 @@ def test_a_lost_region_does_not_flatter_its_system():
 
 def test_the_contrastive_term_is_tested_over_subjects_and_over_seeds():
     random = np.random.default_rng(0)
-    runs = [measured("clmorph", random.normal(level, 0.01, (8, 2)), variant, seed=seed)
-            for variant, level in (("recon+smooth", 0.7), ("recon+smooth+contrast", 0.75)) for seed in range(3)]
+    runs = [
+        measured("clmorph", random.normal(level, 0.01, (8, 2)), variant, seed=seed)
+        for variant, level in (("recon+smooth", 0.7), ("recon+smooth+contrast", 0.75))
+        for seed in range(3)
+    ]
     tests = [test for test in all_tests(results_of(*runs), "hippocampus") if test.metric == "dice"]
     found = {(test.test, test.first): test for test in tests}
     assert found[WILCOXON, "recon+smooth+contrast"].p == pytest.approx(2 / 2**8)

@@ -23,13 +23,30 @@ from Training.experiments.store import (
     run_id,
 )
 
-RUN = Run("acdc", "clmorph", "alpha=0.1,beta=1", 3, 2.5, '{"loss": {"smooth": 1.0}}', "abc1234", "2025-01-02T03:04:05",
-          "cpu", 1, 400_000, 120, 149.5, 0.75, '{"similarity": 0.25}')
+RUN = Run(
+    "acdc",
+    "clmorph",
+    "alpha=0.1,beta=1",
+    3,
+    2.5,
+    '{"loss": {"smooth": 1.0}}',
+    "abc1234",
+    "2025-01-02T03:04:05",
+    "cpu",
+    1,
+    400_000,
+    120,
+    149.5,
+    0.75,
+    '{"similarity": 0.25}',
+)
 
 
 def rows(run):
-    return [RegionRow(run, SEGMENTATION, "one", 1, "left, ventricle", "ok", 0.9, 5.0, 3.0, 1.0),
-            RegionRow(run, BY_PRODUCT, "one", 1, "left, ventricle", "missing in prediction", 0.0, *[math.nan] * 3)]
+    return [
+        RegionRow(run, SEGMENTATION, "one", 1, "left, ventricle", "ok", 0.9, 5.0, 3.0, 1.0),
+        RegionRow(run, BY_PRODUCT, "one", 1, "left, ventricle", "missing in prediction", 0.0, *[math.nan] * 3),
+    ]
 
 
 def deformation(run):

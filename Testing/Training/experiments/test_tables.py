@@ -41,8 +41,12 @@ def test_mean_and_deviation_over_subjects():
 
 
 def test_seeds_are_averaged_per_subject_before_the_spread():
-    rows = table1(results_of(measured("clmorph", [[0.6, 0.6], [0.8, 0.8]]),
-                             measured("clmorph", [[0.8, 0.8], [0.6, 0.6]], seed=1)), "hippocampus")
+    rows = table1(
+        results_of(
+            measured("clmorph", [[0.6, 0.6], [0.8, 0.8]]), measured("clmorph", [[0.8, 0.8], [0.6, 0.6]], seed=1)
+        ),
+        "hippocampus",
+    )
     assert of(rows, "clmorph").figures["dice"] == Spread(pytest.approx(0.7), pytest.approx(0), 2)
     assert of(rows, "clmorph").seeds == (0, 1)
 
@@ -57,8 +61,9 @@ def test_a_system_that_was_not_run_has_a_row_that_says_so():
 
 def test_missing_structures_are_counted_and_leave_no_distance():
     run, rows, deformations = measured("clmorph", [[0.0, 0.6]])
-    lost = type(rows[0])(run.run, "segmentation", "subject0", 1, "Anterior", "missing in prediction", 0.0,
-                         math.nan, math.nan, math.nan)
+    lost = type(rows[0])(
+        run.run, "segmentation", "subject0", 1, "Anterior", "missing in prediction", 0.0, math.nan, math.nan, math.nan
+    )
     found = of(table1(results_of((run, [lost, rows[1]], deformations)), "hippocampus"), "clmorph")
     assert found.missing == 1 and found.figures["dice"].mean == pytest.approx(0.3)
     assert found.figures["hd_mm"].mean == pytest.approx(rows[1].hd_mm)
@@ -66,16 +71,24 @@ def test_missing_structures_are_counted_and_leave_no_distance():
 
 def test_the_by_product_has_its_own_rows_and_the_unet_none():
     run = synthetic.run_of("clmorph")
-    both = (run, [*synthetic.rows_of(run, DICE), *synthetic.rows_of(run, np.array(DICE) - 0.1, direction="by-product")],
-            [])
+    both = (
+        run,
+        [*synthetic.rows_of(run, DICE), *synthetic.rows_of(run, np.array(DICE) - 0.1, direction="by-product")],
+        [],
+    )
     rows = table2(results_of(both, measured("unet", DICE)), "hippocampus")
     assert of(rows, "clmorph").figures["dice"].mean == pytest.approx(0.6)
     assert of(rows, "unet").status == NO_DEFORMATION and of(rows, "faim").status == NOT_RUN
 
 
 def test_the_ablation_spreads_over_seeds_and_lists_each():
-    results = results_of(*[measured("clmorph", np.array(DICE) + shift, "recon+smooth", seed=seed)
-                           for seed, shift in enumerate((-0.02, 0.0, 0.02))], measured("clmorph", DICE, "recon"))
+    results = results_of(
+        *[
+            measured("clmorph", np.array(DICE) + shift, "recon+smooth", seed=seed)
+            for seed, shift in enumerate((-0.02, 0.0, 0.02))
+        ],
+        measured("clmorph", DICE, "recon"),
+    )
     rows = [row for row in table3(results, "lpba40") if row.status != NOT_RUN]
     assert not rows
     rows = table3(results, "hippocampus")
@@ -89,8 +102,12 @@ def test_the_ablation_spreads_over_seeds_and_lists_each():
 
 
 def test_one_table_shows_one_training_time():
-    results = results_of(measured("clmorph", DICE), measured("vtn", DICE), measured("syn", DICE),
-                         measured("clmorph", np.array(DICE) + 0.1, budget=60.0))
+    results = results_of(
+        measured("clmorph", DICE),
+        measured("vtn", DICE),
+        measured("syn", DICE),
+        measured("clmorph", np.array(DICE) + 0.1, budget=60.0),
+    )
     selection = select(results, "hippocampus", AS_PUBLISHED)
     assert selection.budget_minutes == 5 and selection.left_out == ("hippocampus/clmorph/paper/seed0/60min",)
     assert of(table1(results, "hippocampus"), "clmorph").figures["dice"].mean == pytest.approx(0.7)

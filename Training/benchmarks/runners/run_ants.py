@@ -16,8 +16,13 @@ def register(job: Job) -> None:
     job.imported(ants.__version__)
     fixed, moving = ants.image_read(job.fixed), ants.image_read(job.moving)
     with job.registering():
-        found = ants.registration(fixed, moving, type_of_transform=job.settings["type_of_transform"], random_seed=1,
-                                  outprefix=str(job.output / "ants_"))
+        found = ants.registration(
+            fixed,
+            moving,
+            type_of_transform=job.settings["type_of_transform"],
+            random_seed=1,
+            outprefix=str(job.output / "ants_"),
+        )
     for name, key in (("warp", "fwdtransforms"), ("inverse_warp", "invtransforms")):
         for path in found[key]:
             if path.endswith("Warp.nii.gz"):

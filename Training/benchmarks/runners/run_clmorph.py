@@ -16,9 +16,26 @@ def register(job: Job) -> None:
     from CLMorphCore.cli import main
 
     job.imported(__version__)
-    code = main(["register", job.fixed, job.moving, "--model", job.settings["model"], "--affine", "none",
-                 "--device", "cpu", "--threads", str(job.threads), "--progress", "none", "-o", str(job.output),
-                 *job.settings["arguments"]])
+    code = main(
+        [
+            "register",
+            job.fixed,
+            job.moving,
+            "--model",
+            job.settings["model"],
+            "--affine",
+            "none",
+            "--device",
+            "cpu",
+            "--threads",
+            str(job.threads),
+            "--progress",
+            "none",
+            "-o",
+            str(job.output),
+            *job.settings["arguments"],
+        ]
+    )
     if code:
         sys.exit(code)
     report = json.loads((job.output / "report.json").read_text(encoding="utf-8"))

@@ -15,8 +15,9 @@ def register(job: Job) -> None:
 
     job.imported(version("convexadam"))
     torch.set_num_threads(job.threads)
-    fixed, moving = (sitk.GetArrayFromImage(sitk.ReadImage(path)).T.astype(np.float32)
-                     for path in (job.fixed, job.moving))
+    fixed, moving = (
+        sitk.GetArrayFromImage(sitk.ReadImage(path)).T.astype(np.float32) for path in (job.fixed, job.moving)
+    )
     with job.registering():
         # Half precision, the default, is for graphics cards.
         found = convex_adam_pt(fixed.copy(), moving.copy(), dtype=torch.float32, **job.settings)

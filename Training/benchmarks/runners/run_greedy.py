@@ -20,8 +20,9 @@ def register(job: Job) -> None:
     fixed, moving = (sitk.ReadImage(path, sitk.sitkFloat32) for path in (job.fixed, job.moving))
     greedy, common = Greedy3D(), f"-d 3 -threads {job.threads} -V 0 -wp 0"
     with job.registering():
-        greedy.execute(f"{common} {job.settings['options']} -i fixed moving -o warp", fixed=fixed, moving=moving,
-                       warp=None)
+        greedy.execute(
+            f"{common} {job.settings['options']} -i fixed moving -o warp", fixed=fixed, moving=moving, warp=None
+        )
     os.chdir(job.output)  # Greedy splits its command at spaces, which a folder's name may have
     sitk.WriteImage(greedy["warp"], "warp.nii.gz")
     greedy.execute(f"{common} -iw warp.nii.gz inverse_warp.nii.gz")

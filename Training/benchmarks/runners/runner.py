@@ -46,16 +46,24 @@ class Job:
 
     def report(self) -> None:
         """Writes measured.json."""
-        (self.output / "measured.json").write_text(json.dumps({
-            "version": self.version, "seconds": self.seconds, "seconds_import": self.seconds_import,
-            "peak_mb": peak_mb()}), encoding="utf-8")
+        (self.output / "measured.json").write_text(
+            json.dumps(
+                {
+                    "version": self.version,
+                    "seconds": self.seconds,
+                    "seconds_import": self.seconds_import,
+                    "peak_mb": peak_mb(),
+                }
+            ),
+            encoding="utf-8",
+        )
 
 
 def run(register: Callable[[Job], None]) -> None:
     """Runs one job; the exit code says whether the system is there at all."""
     job = Job(Path(sys.argv[1]))
     if hasattr(os, "sched_setaffinity"):  # some libraries heed no variable
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:job.threads])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     try:
         register(job)
     except ImportError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CLMorphCore.data import Subject
+from CLMorphCore.io.manifest import Subject
 from Training.checks import check_subjects
 from Training.manifest import command_line, folder_of, read_split, write_manifest
 from Training.regions import read_regions
@@ -54,9 +54,16 @@ def _place(folder: Path, patient: str) -> Path:
 
 def _frames(place: Path, split: str) -> list[Subject]:
     """One subject for each phase; ValueError where Info.cfg does not tell its frame."""
-    return [Subject(f"{place.name}-{phase}", place / f"{place.name}_frame{frame:02d}.nii.gz",
-                    place / f"{place.name}_frame{frame:02d}_gt.nii.gz", split, place.name)
-            for phase, frame in _phases(place / "Info.cfg").items()]
+    return [
+        Subject(
+            f"{place.name}-{phase}",
+            place / f"{place.name}_frame{frame:02d}.nii.gz",
+            place / f"{place.name}_frame{frame:02d}_gt.nii.gz",
+            split,
+            place.name,
+        )
+        for phase, frame in _phases(place / "Info.cfg").items()
+    ]
 
 
 def _phases(info: Path) -> dict[str, int]:
@@ -65,8 +72,10 @@ def _phases(info: Path) -> dict[str, int]:
         lines = dict(line.split(":", 1) for line in info.read_text(encoding="utf-8").splitlines() if ":" in line)
         return {phase: int(lines[phase]) for phase in PHASES}
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{info} does not tell the frames of end-diastole and end-systole "
-                         f"({type(error).__name__}: {error}); expected lines as ED: 1 and ES: 12") from None
+        raise ValueError(
+            f"{info} does not tell the frames of end-diastole and end-systole "
+            f"({type(error).__name__}: {error}); expected lines as ED: 1 and ES: 12"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CLMorphCore.data import Subject
-from CLMorphCore.models import read_structures
+from CLMorphCore.bundles.atlas import read_structures
+from CLMorphCore.io.manifest import Subject
 from Training.checks import check_subjects
 from Training.manifest import command_line, folder_of, read_split, write_manifest
 
@@ -24,8 +24,10 @@ SOMETIMES = DROPPED | {30, 62, 72}  # vessels and the fifth ventricle, which not
 def main(data: Path, manifest: Path) -> None:
     mindboggle = folder_of(data, "Mindboggle101")
     volumes = mindboggle / "OASIS-TRT-20_volumes"
-    subjects = [Subject(name, volumes / name / IMAGE, volumes / name / LABELS, split)
-                for name, split in read_split(mindboggle).items()]
+    subjects = [
+        Subject(name, volumes / name / IMAGE, volumes / name / LABELS, split)
+        for name, split in read_split(mindboggle).items()
+    ]
     subjects += unlabelled(data)
     known = {structure.value for structure in read_structures(Path(__file__).with_name("labels.csv"))}
     check_subjects(subjects, expected=known - SOMETIMES, sometimes=SOMETIMES)
@@ -35,8 +37,11 @@ def main(data: Path, manifest: Path) -> None:
 def unlabelled(data: Path) -> list[Subject]:
     """The images of DATA/MICCAI2012 that may be trained on; ends where there is no such folder."""
     folder = folder_of(data, "MICCAI2012")
-    return [Subject(place.name, place / IMAGE, None, "train") for place in sorted(folder.iterdir())
-            if place.is_dir() and place.name not in HELD_OUT]
+    return [
+        Subject(place.name, place / IMAGE, None, "train")
+        for place in sorted(folder.iterdir())
+        if place.is_dir() and place.name not in HELD_OUT
+    ]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CLMorphCore.data import Subject
+from CLMorphCore.io.manifest import Subject
 from Training.checks import check_subjects
 from Training.manifest import command_line, folder_of, write_manifest
 from Training.regions import read_regions
@@ -27,16 +27,19 @@ def main(data: Path, manifest: Path) -> None:
     print(f"{folder}: " + (f"pairs registered to {ATLAS}" if pairs else "subjects in the space of their delineations"))
     subjects = [(_registered if pairs else _delineated)(folder, number) for number in range(1, 41)]
     regions = read_regions(Path(__file__).with_name("regions.csv"))
-    check_subjects(subjects, expected=[value for region in regions for value in region.values],
-                   sometimes=IN_NO_REGION)
+    check_subjects(subjects, expected=[value for region in regions for value in region.values], sometimes=IN_NO_REGION)
     write_manifest(manifest, subjects)
 
 
 def _delineated(folder: Path, number: int) -> Subject:
     name = f"S{number:02d}"
     place = folder / name
-    return Subject(name, place / f"{name}.delineation.skullstripped.hdr",
-                   place / f"{name}.delineation.structure.label.hdr", _split(number))
+    return Subject(
+        name,
+        place / f"{name}.delineation.skullstripped.hdr",
+        place / f"{name}.delineation.structure.label.hdr",
+        _split(number),
+    )
 
 
 def _registered(folder: Path, number: int) -> Subject:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CLMorphCore.data import Subject
+from CLMorphCore.io.manifest import Subject
 from Training.checks import check_subjects
 from Training.manifest import command_line, folder_of, read_split, write_manifest
 from Training.recipes.brain.prepare import DROPPED, IMAGE, unlabelled
@@ -24,8 +24,10 @@ def main(data: Path, manifest: Path) -> None:
     folder = folder_of(data, "Mindboggle101")
     there = [cohort for cohort in TRAIN if (folder / f"{cohort}_volumes").is_dir()]
     if len(there) == 1:
-        raise SystemExit(f"{folder} holds {there[0]} without the other one; expected both {' and '.join(TRAIN)}, the "
-                         "paper's training cohorts, or neither")
+        raise SystemExit(
+            f"{folder} holds {there[0]} without the other one; expected both {' and '.join(TRAIN)}, the "
+            "paper's training cohorts, or neither"
+        )
     subjects = _as_in_the_paper(folder) if there else _without_nki(data)
     regions = read_regions(Path(__file__).with_name("regions.csv"))
     listed = {value for region in regions for value in region.values}
@@ -35,16 +37,21 @@ def main(data: Path, manifest: Path) -> None:
 
 def _as_in_the_paper(folder: Path) -> list[Subject]:
     cohorts = [(cohort, split) for split, names in (("train", TRAIN), ("test", TEST)) for cohort in names]
-    return [_subject(folder, cohort, f"{cohort}-{n}", split)
-            for cohort, split in cohorts for n in range(1, int(cohort.rpartition("-")[2]) + 1)]
+    return [
+        _subject(folder, cohort, f"{cohort}-{n}", split)
+        for cohort, split in cohorts
+        for n in range(1, int(cohort.rpartition("-")[2]) + 1)
+    ]
 
 
 def _without_nki(data: Path) -> list[Subject]:
     folder = data / "Mindboggle101"
     labelled = [_subject(folder, TEST[0], name, split) for name, split in read_split(folder).items()]
     more = unlabelled(data)
-    print(f"{folder} has neither {' nor '.join(TRAIN)}, the paper's training cohorts: {TEST[0]} is split by split.csv "
-          f"instead, and {len(more)} unlabelled images of MICCAI2012 join the training")
+    print(
+        f"{folder} has neither {' nor '.join(TRAIN)}, the paper's training cohorts: {TEST[0]} is split by split.csv "
+        f"instead, and {len(more)} unlabelled images of MICCAI2012 join the training"
+    )
     return labelled + more
 
 

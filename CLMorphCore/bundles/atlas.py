@@ -1,0 +1,124 @@
+"""Atlases: a moving image, its labels and what they mean, from files and into files."""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..atomic import atomic_folder
+from ..errors import InputError
+from ..geometry import check_same_grid
+from ..io.images import read_image, read_labels, write_image
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One label: its value, name, colour ``#rrggbb`` and terminology ``SCHEME^CODE^MEANING`` (may be empty)."""
+
+    value: int
+    name: str
+    color: str
+    terminology: str = ""
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A moving image with labels on its grid and the structures that they mean."""
+
+    name: str
+    image: sitk.Image
+    labels: sitk.Image
+    structures: tuple[Structure, ...]
+
+
+def read_atlases(folder: Path) -> tuple[Atlas, ...]:
+    """The atlases in the folders below ``folder``, by name; InputError where there is none."""
+    found = tuple(read_atlas(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir())
+    if not found:
+        raise InputError(
+            f"{folder} holds no atlas; expected folders with image.nii.gz, labels.nii.gz and labels.csv, "
+            "as clmorph build-atlas --each writes them"
+        )
+    return found
+
+
+def read_atlas(folder: Path) -> Atlas:
+    """The atlas in a folder: image.nii.gz, labels.nii.gz, labels.csv."""
+    return make_atlas(folder.name, folder / "image.nii.gz", folder / "labels.nii.gz", folder / "labels.csv")
+
+
+def make_atlas(name: str, image_path: Path, labels_path: Path, names_path: Path | None) -> Atlas:
+    """An atlas from files; without a table of names the structures are called by their values."""
+    image, labels = read_image(image_path), read_labels(labels_path)
+    check_same_grid(image, labels, names=("the atlas image", "atlas labels"))
+    values = label_values(labels)
+    if not values:
+        raise InputError(f"atlas labels {labels_path} are empty; expected at least one label above zero")
+    structures = read_structures(names_path) if names_path is not None else default_structures(values)
+    unnamed = set(values) - {s.value for s in structures}
+    if unnamed:
+        raise InputError(f"{names_path} does not name the labels {sorted(unnamed)[:10]}; expected a row for each label")
+    return Atlas(name, image, labels, tuple(s for s in structures if s.value in values))
+
+
+def label_values(labels: sitk.Image) -> list[int]:
+    """The values above zero, ascending; InputError for negative ones."""
+    values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
+    if values and values[0] < 0:
+        raise InputError(f"labels hold the negative value {values[0]}; expected 0 for background and values above it")
+    return [v for v in values if v]
+
+
+def read_structures(path: Path) -> tuple[Structure, ...]:
+    """Structures from a CSV with the columns value, name, color, terminology (the last two may be missing)."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        values = [int(row["value"]) for row in rows]
+        names = [row["name"] for row in rows]
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a table of labels ({type(error).__name__}: {error}); "
+            "expected a CSV with the columns value,name,color,terminology"
+        ) from None
+    defaults = {s.value: s.color for s in default_structures(values)}
+    structures = tuple(
+        Structure(value, name, row.get("color") or defaults[value], row.get("terminology") or "")
+        for value, name, row in zip(values, names, rows, strict=True)
+    )
+    for s in structures:
+        if values.count(s.value) > 1:
+            raise InputError(f"{path} names the label {s.value} twice; expected one row for each label")
+        if not s.name:
+            raise InputError(f"{path}: label {s.value} has no name; expected value,name,color,terminology")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
+            raise InputError(f"{path}: label {s.value} has colour {s.color!r}; expected #rrggbb")
+    return structures
+
+
+def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
+    """'Label N' for each value, in colours whose hues are spread by the golden ratio."""
+
+    def color(index: int) -> str:
+        rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1.0, 0.55 + 0.2 * (index % 2), 0.85)
+        return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
+
+    return tuple(Structure(value, f"Label {value}", color(n)) for n, value in enumerate(values))
+
+
+def save_atlas(folder: Path, atlas: Atlas) -> None:
+    """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        write_image(atlas.image, temporary / "image.nii.gz")
+        write_image(atlas.labels, temporary / "labels.nii.gz")
+        with (temporary / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("value", "name", "color", "terminology"))
+            writer.writerows((s.value, s.name, s.color, s.terminology) for s in atlas.structures)

@@ -1,0 +1,303 @@
+"""Every setting of a training, in one frozen tree; read from TOML, written into the weights' header.
+
+The defaults are the paper's settings where the paper states them; those of another network's paper, where
+``network.name`` is another network.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ..errors import SettingError, did_you_mean
+from ..networks import system
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How scans become volumes on the network's grid."""
+
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z; 0: as the reference's
+    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
+    affine: bool = True  # align every scan with the reference first; false where they are aligned already, as the
+    # scans of one patient are: pairs of a group lie as they are, those of different groups with their centres together
+    reference: str = ""  # image that scans are aligned with; empty: the first training subject's
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """recon + smooth · regulariser + contrast · contrastive + …: equation 9 (α is ``smooth``, β is ``contrast``).
+
+    The terms after the paper's are those of other systems; a network that has no such term leaves it out.
+    """
+
+    similarity: str = "mse"  # mse (equation 7) | ncc (correlation of the images) | lncc (local correlation)
+    sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
+    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation; x, y, z
+    regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
+    smooth: float = 1.0  # α
+    contrast: float = 0.01  # β; 0 turns the contrastive loss off
+    contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
+    temperature: float = 0.5  # τ
+    voxel_contrast: float = 0.0  # weight of the contrast voxel by voxel, between fixed and warped moving features
+    voxel_temperature: float = 0.1  # its τ
+    symmetric: bool = False  # similarity in both directions, with the inverse map
+    coarse: float = 0.0  # weight of the similarity at the network's coarser levels
+    folding: float = 0.0  # weight of max(0, −det J)
+    penalty: float = 0.0  # weight of what the network itself asks for, for instance an affine stage near a rotation
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of each training pair."""
+
+    flip: str = "y"  # axis that is mirrored in half of the pairs: x | y | z | none
+    rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
+    crop: tuple[int, int, int] = (160, 192, 160)  # voxels x, y, z; smaller grids stay whole
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation. The learning rate is multiplied by ``decay_factor`` every ``decay_every`` steps.
+
+    ``minutes`` ends the training early, after so much computing: processor time per thread on a CPU, which other
+    programs do not shorten, wall time on a GPU. The schedule then follows the minutes.
+    """
+
+    steps: int = 800  # 200 epochs of 30 subjects in batches of 8
+    minutes: float = 0.0  # 0: no limit
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
+    decay_every: int = 80
+    decay_factor: float = 0.1
+    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan) | mixed
+    seed: int = 0
+    checkpoint_every: int = 100
+    validate_every: int = 100
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """How a refinement on the pair goes on from the trained network's answer; nothing of the training."""
+
+    every_voxel: bool = False  # its finest field has every voxel of the images, not every second: for little noise
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network; its own settings stand in the same table of the file."""
+
+    name: str = "clmorph"
+    settings: Any = None  # the dataclass beside the network
+
+    def __post_init__(self) -> None:
+        if self.settings is None:
+            object.__setattr__(self, "settings", system(self.name).settings())
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a model."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+
+    @property
+    def by_centres(self) -> bool:
+        """Whether images of different groups had their centres together in training, and nothing else."""
+        return not self.data.affine and self.training.moving in ("group", "mixed")
+
+
+CHOICES = {
+    "loss.similarity": ("mse", "ncc", "lncc"),
+    "loss.regulariser": ("kl", "diffusion"),
+    "loss.contrastive": ("nt-xent", "byol"),
+    "augment.flip": ("x", "y", "z", "none"),
+    "training.schedule": ("step", "cosine"),
+    "training.moving": ("random", "reference", "group", "mixed"),
+    "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
+    "network.norm": ("batch", "instance", "none"),
+}
+ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or x, y, z
+POSITIVE = (
+    "loss.sigma",
+    "loss.window_voxels",
+    "loss.temperature",
+    "loss.voxel_temperature",
+    "training.steps",
+    "training.batch_size",
+    "training.learning_rate",
+    "training.decay_every",
+    "training.checkpoint_every",
+    "training.decay_factor",
+    "training.validate_every",
+    "network.channels",
+    "network.width",
+    "network.decoder",
+    "network.cascades",
+    "network.embedding",
+    "augment.crop",
+    "network.blocks",
+    "network.dilations",
+    "network.capture_voxels",
+    "network.iterations",
+    "network.latent",
+    "network.smoothing_voxels",
+)
+NOT_NEGATIVE = (
+    "data.spacing_mm",
+    "data.margin_voxels",
+    "loss.smooth",
+    "loss.contrast",
+    "loss.voxel_contrast",
+    "loss.coarse",
+    "loss.folding",
+    "loss.penalty",
+    "augment.rotation_degrees",
+    "training.seed",
+    "training.minutes",
+    "network.field_level",
+    "network.flat_levels",
+    "network.force_window_voxels",
+)
+TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Settings from a TOML file and ``section.key=value`` overrides; InputError for whatever does not fit."""
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(f"{path} does not exist; expected a TOML file with settings") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingError(f"{path} cannot be read as TOML: {error}") from None
+    for override in overrides:
+        _set(tree, override)
+    return from_dict(tree)
+
+
+def from_dict(tree: Mapping[str, Any]) -> Config:
+    """The inverse of ``to_dict``, checked."""
+    sections = get_type_hints(Config)
+    for name in tree:
+        if name not in sections:
+            raise SettingError(f"unknown section {name}{did_you_mean(name, sections)}")
+        if not isinstance(tree[name], Mapping):
+            raise SettingError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
+    network = dict(tree.get("network", {}))
+    name = _typed("network.name", network.pop("name", "clmorph"), str)
+    chosen = system(name)
+    config = Config(
+        NetworkConfig(name, _section(chosen.settings, network, "network")),
+        **{
+            key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
+            for key, kind in sections.items()
+            if key != "network"
+        },
+    )
+    _check_together(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain dictionaries of strings, numbers and lists, for TOML and JSON."""
+    tree = {f.name: asdict(getattr(config, f.name)) for f in fields(config) if f.name != "network"}
+    return {"network": {"name": config.network.name, **asdict(config.network.settings)}, **tree}
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    """Puts ``section.key=value`` into the tree; the value is TOML, or a bare string."""
+    path, equals, text = override.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise SettingError(f"`overrides={override}`: expected section.key=value, for instance training.steps=1000")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = tree.setdefault(section, {})
+    if isinstance(table, dict):  # what else it may be, from_dict reports
+        table[key] = value
+
+
+def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
+    """A dataclass of settings from a table, each value checked for type and range."""
+    assert is_dataclass(kind)
+    types_of = get_type_hints(kind)
+    checked = {}
+    for key, value in values.items():
+        name = f"{section}.{key}"
+        if key not in types_of:
+            raise SettingError(f"unknown setting {name}{did_you_mean(key, types_of)}")
+        checked[key] = _typed(name, value, types_of[key])
+        if name in CHOICES and value not in CHOICES[name]:
+            raise SettingError(f"{name} is {value!r}; expected one of {', '.join(CHOICES[name])}")
+        if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
+            raise SettingError(f"{name} is {value}; expected a number above zero")
+        if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
+            raise SettingError(f"{name} is {value}; expected zero or more")
+    return kind(**checked)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if name in ONE_FOR_ALL_AXES and isinstance(value, int):
+            value = (value,) * 3
+        if not isinstance(value, list | tuple) or not value or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+            count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
+            raise SettingError(f"{name} is {value!r}; expected a list of {count}numbers")
+        return tuple(_typed(name, item, kinds[0]) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise SettingError(f"{name} is {value!r}; expected {TYPES[kind]}")
+    if kind is float and not math.isfinite(value):
+        raise SettingError(f"{name} is {value}; expected a finite number")
+    return value
+
+
+def _check_together(config: Config) -> None:
+    loss, settings = config.loss, config.network.settings
+    if getattr(settings, "field_level", 0) > 0 and settings.field_level >= len(settings.channels):
+        raise SettingError(
+            f"network.field_level is {settings.field_level}, network.channels has "
+            f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}"
+        )
+    if any(n % 2 == 0 for n in loss.window_voxels):
+        raise SettingError(
+            f"loss.window_voxels is {list(loss.window_voxels)}; expected odd numbers, so that a window has a middle"
+        )
+    if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
+        raise SettingError(
+            f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
+            'use loss.regulariser = "diffusion" or network.probabilistic = true'
+        )
+    if loss.symmetric and not getattr(settings, "diffeomorphic", True):
+        raise SettingError(
+            "loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or loss.symmetric = false"
+        )
+    if loss.coarse == 0 and getattr(settings, "learns_from_coarse", False):
+        raise SettingError(
+            f"loss.coarse is 0, the coarse levels of {config.network.name} learn from nothing else; set loss.coarse = 1"
+        )
+    if loss.contrast > 0 and not hasattr(settings, "embedding"):
+        raise SettingError(
+            f"loss.contrast is {loss.contrast:g}, {config.network.name} has no projection to contrast; "
+            "set loss.contrast = 0"
+        )
+    if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
+        raise SettingError(
+            "contrastive loss needs at least 2 pairs in a batch, training.batch_size is "
+            f"{config.training.batch_size}; raise it or set loss.contrast = 0"
+        )

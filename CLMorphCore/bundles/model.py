@@ -1,0 +1,123 @@
+"""Model bundles: a folder with weights, a card and one or more atlases."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..atomic import atomic_write
+from ..errors import InputError, did_you_mean
+from ..networks import NETWORKS, Identity, build
+from . import checkpoint
+from .atlas import Atlas, read_atlas
+from .config import Config, DataConfig, from_dict
+
+BUNDLED = Path(__file__).parents[1] / "models"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a user picks: a network with its configuration, its card and its atlases.
+
+    ``folder`` is None for a system without weights.
+    """
+
+    name: str
+    folder: Path | None
+    config: Config
+    card: dict[str, Any]
+    network: nn.Module
+    atlases: tuple[Atlas, ...]
+    device: str = "cpu"
+
+    def about(self, key: str) -> str:
+        """An entry of the card's [model] table, or an empty string."""
+        return str(self.card.get("model", {}).get(key, ""))
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the project."""
+    return sorted(p.parent.name for p in BUNDLED.glob("*/card.toml"))
+
+
+def models_without_weights() -> dict[str, str]:
+    """Systems that optimise on the pair, which are models by their name alone, each with a line about it."""
+    return {
+        name: (system.network.__doc__ or "").partition("\n")[0]
+        for name, system in NETWORKS.items()
+        if not system.trained
+    }
+
+
+def model_without_weights(name: str, device: torch.device | str = "cpu") -> Model:
+    """A system that is not trained, with its default settings: no folder, no card's terms, no atlas."""
+    config = from_dict({"network": {"name": name}})
+    network = build(name, config.network.settings).to(device).eval()
+    card = {"model": {"name": name, "title": models_without_weights()[name], "version": __version__}}
+    return Model(name, None, config, card, network, (), str(device))
+
+
+def affine_model(device: torch.device | str = "cpu") -> Model:
+    """What leaves it at the affine alignment, on a grid of the moving image's spacing: a start for a refinement."""
+    config = Config(data=DataConfig(spacing_mm=(0.0, 0.0, 0.0)))
+    return Model("affine", None, config, {}, Identity().to(device).eval(), (), str(device))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model given by its name or by its folder; InputError if there is none."""
+    for folder in (BUNDLED / str(name), Path(name)):
+        if (folder / "weights.safetensors").is_file():
+            return folder
+    if Path(name).exists():
+        raise InputError(
+            f"`model={name}` holds no weights.safetensors; expected the folder of a model, "
+            "for instance RUN/model of a training"
+        )
+    raise InputError(
+        f"unknown model {str(name)!r}; expected the name or the folder of a model"
+        f"{did_you_mean(str(name), [*bundled_models(), *models_without_weights()])}"
+    )
+
+
+def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
+    """A bundled model or a system without weights by name, or any model by its folder, ready to predict."""
+    if str(name) in models_without_weights():
+        return model_without_weights(str(name), device)
+    folder = model_folder(name)
+    tensors, header = checkpoint.load(folder / "weights.safetensors")
+    config = from_dict(header["config"])
+    network = build(config.network.name, config.network.settings)
+    checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
+    atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())
+    card = read_card(folder)
+    name = str(card.get("model", {}).get("name", folder.resolve().name))
+    return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device))
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """card.toml of a model, empty where there is none."""
+    path = folder / "card.toml"
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def write_card(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """card.toml from tables of strings and numbers; JSON's strings and numbers are TOML's."""
+    text = "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+    with atomic_write(folder / "card.toml") as temporary:
+        temporary.write_text(text, encoding="utf-8")

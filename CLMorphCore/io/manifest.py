@@ -1,0 +1,112 @@
+"""Manifests of subjects, and their volumes: each one read, aligned and put on the network's grid once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import FileError, did_you_mean
+from ..geometry import check_same_grid
+from .images import read_image, read_labels
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("subject", "image", "labels", "split", "group")
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of a manifest; ``labels`` is None where there are none, ``group`` empty where it belongs to none.
+
+    A group is the scans of one patient, as they were made: pairs of them need no affine alignment.
+    """
+
+    name: str
+    image: Path
+    labels: Path | None
+    split: str
+    group: str = ""
+
+
+def read_manifest(path: str | Path) -> list[Subject]:
+    """Subjects of a CSV file (columns subject, image, labels, split, group), or of a folder (all for training).
+
+    Paths are relative to the manifest. Every fault of every row is listed in one InputError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise FileError(f"{path} does not exist; expected a CSV manifest or a folder of images")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path} cannot be read as CSV: {error}") from None
+    subjects = [_subject(row, path.parent) for row in rows]
+    faults = list(_faults(subjects, path.parent)) if subjects else ["it has no rows; expected one for each subject"]
+    if faults:
+        raise FileError(f"{path}: " + "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" * (len(faults) > 20)))
+    return subjects
+
+
+def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -> list[Subject]:
+    """The subjects of a split; with ``labelled`` only those with labels."""
+    return [s for s in subjects if s.split == split and (s.labels is not None or not labelled)]
+
+
+def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
+    """Image and labels of a subject; InputError if they lie on different grids."""
+    image = read_image(subject.image)
+    if subject.labels is None:
+        return image, None
+    labels = read_labels(subject.labels)
+    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    return image, labels
+
+
+def _folder(folder: Path) -> list[Subject]:
+    images = sorted(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+    if not images:
+        raise FileError(f"{folder} holds no images; expected files ending in {', '.join(ENDINGS)}")
+    return [Subject(p.name.split(".")[0], p, None, "train") for p in images]
+
+
+def _check_columns(path: Path, given: Sequence[str]) -> None:
+    for column in given:
+        if column not in COLUMNS:
+            raise FileError(f"{path} has an unknown column {column!r}{did_you_mean(column or '', COLUMNS)}")
+    missing = [c for c in ("subject", "image", "split") if c not in given]
+    if missing:
+        raise FileError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+
+
+def _subject(row: dict[str, str], folder: Path) -> Subject:
+    labels = (row.get("labels") or "").strip()
+    name, image, split = ((row[column] or "").strip() for column in ("subject", "image", "split"))
+    return Subject(name, folder / image, folder / labels if labels else None, split, (row.get("group") or "").strip())
+
+
+def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
+    seen = set()
+    for row, s in enumerate(subjects, start=1):
+        if not s.name:
+            yield f"row {row} has no subject"
+        elif s.name in seen:
+            yield f"subject {s.name!r} appears twice"
+        if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
+            yield f"subject {s.name!r} begins with a dot or holds / or \\, expected a name that a folder can have"
+        seen.add(s.name)
+        if s.split not in SPLITS:
+            yield f"subject {s.name!r} has split {s.split!r}, expected {', '.join(SPLITS)}"
+        if s.image == folder:
+            yield f"subject {s.name!r} has no image"
+        for kind, file in (("image", s.image), ("labels", s.labels)):
+            if file is not None and not file.exists():
+                yield f"{kind} of subject {s.name!r} not found: {file}"

@@ -1,0 +1,74 @@
+"""From an image in millimetres to what a network sees: its grid, and intensities on it, normalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+from torch import Tensor
+
+from .errors import InputError
+from .geometry import Grid, crop_padding, foreground_box, grid_over, resample, to_tensor
+
+MAX_VOXELS = 160 * 192 * 160  # of a grid whose spacing follows an image: a brain at 1 mm
+MAX_GRID_VOXELS = 512**3  # beyond it no network fits anywhere: a header's units are wrong
+
+
+def network_grid(
+    reference: sitk.Image, spacing_mm: Sequence[float], *, margin_voxels: Sequence[int], divisor: Sequence[int]
+) -> Grid:
+    """The network's grid: over the reference's foreground, anatomically aligned.
+
+    ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W). A spacing of 0 is the
+    reference's own along that axis, and coarser where the box would have more voxels than ``MAX_VOXELS``. InputError
+    for more than ``MAX_GRID_VOXELS``.
+    """
+    lower, upper = foreground_box(reference)
+    if min(spacing_mm) == 0:
+        spacing_mm = _fitting(spacing_mm, Grid.of(reference).anatomical_spacing_mm(), upper - lower)
+    grid = grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
+    if math.prod(grid.size) > MAX_GRID_VOXELS:
+        extent, spacing = (" × ".join(f"{n:.4g}" for n in numbers) for numbers in (upper - lower, grid.spacing_mm))
+        raise InputError(
+            f"the image to be warped is {extent} mm large, which is {math.prod(grid.size):.2g} voxels of "
+            f"{spacing} mm for the network; expected at most {MAX_GRID_VOXELS:.2g}; check the units "
+            "in its header, or crop it to the organ"
+        )
+    return grid
+
+
+def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], extent_mm: np.ndarray) -> tuple[float, ...]:
+    """The spacing with zeros filled from ``finest_mm``, those coarsened by one factor until the box fits."""
+    free = np.array(spacing_mm) == 0
+    spacing = np.where(free, finest_mm, spacing_mm)
+    voxels = float(np.prod(extent_mm / spacing))
+    spacing[free] *= max(1.0, voxels / MAX_VOXELS) ** (1.0 / free.sum())
+    return tuple(spacing.tolist())
+
+
+def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
+    """An image as a network sees it, normalised: (1, 1, D, H, W); ``transform`` maps the grid to the image."""
+    return normalise(to_tensor(resample(crop_padding(image), grid, transform)))
+
+
+def normalise(tensor: Tensor) -> Tensor:
+    """(x − mean) / sd over the foreground (voxels above the minimum), clipped at its 0.1 and 99.9 percentiles.
+
+    (…, D, H, W) → the same shape. Computed on the network's grid, so that padding or cropping of the input file
+    changes nothing. Zero mean and unit variance are the paper's; the clip keeps single bright voxels from deciding.
+    """
+    inside = tensor > tensor.min()
+    if not inside.any():
+        raise InputError(
+            "the image does not overlap the atlas' region; expected an affine that maps its points to the "
+            "atlas' (LPS, mm); check `affine`, or data.affine = false in a training"
+        )
+    values = np.sort(tensor[inside].cpu().numpy())
+    low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))
+    if low == high:  # one grey value has no spread: the foreground becomes 0, the background −1
+        return (tensor.clamp(max=high) - high) / (high - tensor.min())
+    clipped = tensor.clamp(low, high)
+    chosen = clipped[inside]
+    return (clipped - chosen.mean()) / chosen.std()

@@ -1,0 +1,65 @@
+"""VoxelMorph, the network of Balakrishnan, Zhao, Sabuncu, Guttag and Dalca, IEEE TMI 38(8), 2019.
+
+One U-Net sees the two images as two channels and answers with a displacement u (Fig. 3); the loss is
+L = −CC(f, m ∘ (id + u)) + λ Σ |∇u|² with the local cross-correlation of windows of 9³ voxels, or the
+squared error. The map is u itself, neither integrated nor inverted.
+
+Of the paper's two losses the correlation is the default here: it ignores gain and bias of intensities. Sums over
+voxels, axes and components are means, so that λ does not depend on the grid. The field fades out at the border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...spatial import taper
+from ..blocks import FieldUNet, divisor_of, taper_width
+from ..contract import Prediction, RegistrationNetwork, System
+
+
+@dataclass(frozen=True)
+class VoxelMorphConfig:
+    """Settings of the network; the defaults are the paper's."""
+
+    channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
+    decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; what is left over works at the finest
+    norm: str = "none"  # batch | instance | none
+    field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
+    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+
+class VoxelMorph(RegistrationNetwork):
+    """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
+
+    def __init__(self, config: VoxelMorphConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
+        self.field = FieldUNet(
+            config.channels,
+            config.decoder,
+            norm=config.norm,
+            field_level=config.field_level,
+            flat_levels=config.flat_levels,
+        )
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        return Prediction(taper(self.field(fixed, moving), taper_width(0, self.config.flat_levels)))
+
+
+SYSTEM = System(
+    VoxelMorphConfig,
+    VoxelMorph,
+    {
+        "loss": {
+            "similarity": "lncc",
+            "window_voxels": (9, 9, 9),
+            "regulariser": "diffusion",
+            "smooth": 1.0,
+            "contrast": 0.0,
+        },
+        "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
+    },
+)

@@ -1,0 +1,157 @@
+"""What a registration shows of its own quality, without any reference labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import linear_parts, resample, to_image, to_tensor
+from ..registration import Registration
+from ..similarity import local_correlation_map
+from ..spatial import box_mean, jacobian_determinant, warp
+
+WINDOW_VOXELS = 5
+FLAT = 0.01  # standard deviation in 3³ voxels, of the scan's, below which it shows nothing there
+# of a structure; each the better the greater
+FEATURES = ("agreement", "likeness", "likeness_affine", "shift", "unevenness", "growth", "kept", "covered")
+# of a case; each the better the greater
+CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size", "shape", "turn", "facing", "covered")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a network's answer shows of its own quality: (K, FEATURES) of the structures, (CHECKS,) of the case.
+
+    Before any refinement: so it can be compared with the answers that the quality score was fitted to.
+
+    values           of the structures
+
+    agreement        Dice of a structure warped by the answer and by the other alternatives, mean
+    likeness         mean local correlation of the scan and the warped atlas in it; ``likeness_affine`` before warping
+    shift            −log of the mean distance, in voxels, between the answer and the other alternatives
+    unevenness       −standard deviation of log det J in it
+    growth           −|log of its volume after warping / before|
+    kept             Dice of the structure before and after warping
+    covered          share of it, or of all structures, that lies where the scan shows something: not beyond its grid
+                     or in an empty frame, nor where it is flat, as behind a mask
+    overlap          Dice of the two foregrounds
+    size, shape      −|log volume ratio| of the affine, −log of the ratio of its largest and smallest stretch
+    turn             −angle of the affine's rotation, in radians
+    facing           correlation of the two images less that of the best mirror image of the scan
+    """
+
+    values: tuple[int, ...]
+    structures: np.ndarray
+    case: np.ndarray
+
+
+@torch.inference_mode()
+def evidence(
+    registration: Registration, labels: sitk.Image, values: Sequence[int], alternatives: Sequence[Tensor]
+) -> Evidence:
+    """The evidence about an atlas' ``labels`` warped by a registration; ``alternatives`` as in ``uncertainty``."""
+    pair, own = registration.pair, registration.unrefined
+    index = _Index(to_tensor(resample(labels, pair.grid, labels=True)).to(own.device), values)
+    before, after = index.labels, index.warped(own)
+    likeness, likeness_affine = (
+        local_correlation_map(pair.fixed, image, WINDOW_VOXELS) for image in (warp(pair.moving, own), pair.moving)
+    )
+    log_determinant = jacobian_determinant(own).clamp_min(1e-2).log()
+    distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in alternatives]).mean(dim=0)
+    agreement = torch.stack([index.dice(after, index.warped(other)) for other in alternatives]).mean(dim=0)
+    mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)
+    covered = _coverage(registration)
+    columns = {
+        "agreement": agreement,
+        "likeness": index.mean(likeness, after),
+        "likeness_affine": index.mean(likeness_affine, after),
+        "shift": -(index.mean(distance, after) + 0.01).log(),
+        "unevenness": -(square - mean**2).clamp_min(0).sqrt(),
+        "growth": -((index.count(after) + 1) / (index.count(before) + 1)).log().abs(),
+        "kept": index.dice(before, after),
+        "covered": index.mean(covered, after),
+    }
+    table = torch.stack([columns[name] for name in FEATURES], dim=1).double().cpu().numpy()
+    covered = covered[after > 0].mean().item() if (after > 0).any() else 0.0
+    return Evidence(tuple(values), table, _case(registration, likeness, likeness_affine, distance, covered, table))
+
+
+class _Index:
+    """Sums over structures by counting: labels as places 0…K in the list of values, K + 1 … nothing of them."""
+
+    def __init__(self, labels: Tensor, values: Sequence[int]) -> None:
+        self.size = len(values) + 1
+        known = torch.tensor(sorted(values), device=labels.device, dtype=labels.dtype)
+        order = torch.tensor([list(values).index(v) for v in sorted(values)], device=labels.device)
+        place = torch.searchsorted(known, labels).clamp(max=len(values) - 1)
+        self.labels = torch.where(known[place] == labels, order[place] + 1, 0).float()
+
+    def warped(self, displacement: Tensor) -> Tensor:
+        return warp(self.labels, displacement, mode="nearest")
+
+    def count(self, labels: Tensor) -> Tensor:
+        return torch.bincount(labels.long().flatten(), minlength=self.size)[1:].float()
+
+    def mean(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Mean over each structure, 0 where it is empty."""
+        total = torch.bincount(labels.long().flatten(), values.flatten().double(), minlength=self.size)[1:]
+        return (total / self.count(labels).clamp_min(1)).float()
+
+    def dice(self, first: Tensor, second: Tensor) -> Tensor:
+        """2 |A ∩ B| / (|A| + |B|) of each structure, 0 where both are empty."""
+        both = self.count(torch.where(first == second, first, 0.0))
+        return 2 * both / (self.count(first) + self.count(second)).clamp_min(1)
+
+
+def _case(
+    registration: Registration,
+    likeness: Tensor,
+    likeness_affine: Tensor,
+    distance: Tensor,
+    covered: float,
+    table: np.ndarray,
+) -> np.ndarray:
+    pair = registration.pair
+    fixed, moving = pair.fixed, warp(pair.moving, registration.unrefined)
+    foreground, atlas = fixed > fixed.min(), moving > pair.moving.min() + 0.1
+    matrix, _ = linear_parts(registration.affine)
+    left, stretch, right = np.linalg.svd(matrix)
+    turn = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
+    checks = {
+        "likeness": likeness[atlas].mean().item(),
+        "likeness_affine": likeness_affine[atlas].mean().item(),
+        "agreement": float(table[:, FEATURES.index("agreement")].mean()),
+        "shift": -float(np.log(distance[atlas].mean().item() + 0.01)),
+        "overlap": (2 * (foreground & atlas).sum() / (foreground.sum() + atlas.sum())).item(),
+        "size": -abs(float(np.log(stretch).sum())),
+        "shape": -float(np.log(stretch.max() / stretch.min())),
+        "turn": -float(turn),
+        "facing": _orientation_margin(pair.fixed, pair.moving),
+        "covered": covered,
+    }
+    return np.array([checks[name] for name in CHECKS])
+
+
+def _orientation_margin(fixed: Tensor, moving: Tensor) -> float:
+    """corr(f, m) − max corr(Rf, m) over mirrorings R, on coarse images: below 0 where a mirrored scan fits better."""
+    coarse, target = (F.avg_pool3d(image, 4, ceil_mode=True) for image in (fixed, moving))
+    mirrored = [coarse.flip(axis) for axis in (2, 3, 4)]
+    scores = [
+        torch.corrcoef(torch.stack([image.flatten(), target.flatten()]))[0, 1].item() for image in (coarse, *mirrored)
+    ]
+    return scores[0] - max(scores[1:])
+
+
+def _coverage(registration: Registration) -> Tensor:
+    """1 where the network's grid lies within what the fixed image shows and that is not flat: (1, 1, D, H, W)."""
+    fixed, shown = registration.pair.fixed, registration.shown
+    full = to_image(torch.ones(1, 1, *shown.shape), shown)
+    within = to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))
+    spread = (box_mean(fixed**2, 3) - box_mean(fixed, 3) ** 2).clamp_min(0).sqrt()
+    return within.to(fixed.device) * (spread > FLAT * fixed.std())

@@ -1,0 +1,182 @@
+"""What Dice to expect of a segmentation that has no reference: evidence, and a regression fitted on labelled subjects.
+
+For each structure a ridge regression on the logit of Dice predicts how far the structure lies from its own mean over
+the training subjects (reverse classification accuracy and its kin predict Dice without labels: Valindria et al., IEEE
+TMI 2017; Robinson et al., MICCAI 2018). Beside it, how far the case as a whole lies on the bad side of what training
+subjects look like says whether any of that can be believed.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..atomic import atomic_write
+from ..errors import InputError
+from .evidence import CHECKS, FEATURES, Evidence
+
+MIN_DICE = 0.02  # logits end here and at 1 minus this
+PENALTY = 1.0  # of the ridge, times the number of rows
+MIN_SPREAD = 0.02  # of a check: one that is all but constant among good cases must not decide alone
+FALSE_ALARMS = 0.05
+MARGIN = 2.0  # the limit's: good scans from elsewhere look less like the training's than those look like one another
+FLAGGED = 0.95  # share of the spoilt cases of the fit that stay beyond the limit whatever the margin
+DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A fit for one model with one atlas.
+
+    usual     mean logit of Dice over the training subjects, per structure
+    centres   its mean evidence there
+    scale     spread of each feature about the centres, and
+    weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
+    checks, spread, limit   mean and standard deviation of the case's checks, and the distance above which it is odd
+    """
+
+    atlas: str
+    usual: dict[int, float]
+    centres: dict[int, tuple[float, ...]]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    checks: tuple[float, ...]
+    spread: tuple[float, ...]
+    limit: float
+
+    def expected_dice(self, found: Evidence) -> dict[int, float]:
+        """1 / (1 + exp(−usual − Σ weights (x − centre) / scale)), per structure that was seen in the fit."""
+        known = [n for n, value in enumerate(found.values) if value in self.usual]
+        values = [found.values[n] for n in known]
+        change = (found.structures[known] - [self.centres[v] for v in values]) / self.scale @ np.array(self.weights)
+        return dict(zip(values, _dice([self.usual[v] for v in values] + change).tolist(), strict=True))
+
+    def usual_dice(self, value: int) -> float:
+        """What a structure reaches on the training subjects; 0 for one that was not seen."""
+        return float(_dice(self.usual[value])) if value in self.usual else 0.0
+
+    def outlier_score(self, found: Evidence) -> float:
+        """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's."""
+        return float(np.linalg.norm(self._deviations(found)) / self.limit)
+
+    def most_unusual(self, found: Evidence) -> str:
+        """The check that lies farthest on the bad side."""
+        return CHECKS[int(np.argmax(self._deviations(found)))]
+
+    def _deviations(self, found: Evidence) -> np.ndarray:
+        return np.maximum(0.0, (np.array(self.checks) - found.case) / np.hypot(self.spread, MIN_SPREAD))
+
+
+def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], spoilt: Sequence[Evidence] = ()) -> Quality:
+    """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
+
+    Cases without labels serve for the checks only. The limit is what FALSE_ALARMS of the cases exceed, each under the
+    checks of the others, times MARGIN, or times less where FLAGGED of ``spoilt`` would else not exceed it.
+    """
+    labelled = [(found, dice) for found, dice in cases if dice is not None]
+    values = labelled[0][0].values
+    logits = np.array([_logit(dice) for _, dice in labelled])
+    features = np.array([found.structures for found, _ in labelled])
+    seen = [n for n in range(len(values)) if not np.isnan(logits[:, n]).all()]
+    usual = np.full(len(values), np.nan)
+    usual[seen] = np.nanmean(logits[:, seen], axis=0)
+    centres = features.mean(axis=0)
+    rows = ~np.isnan(logits)
+    scale = np.maximum((features - centres)[rows].std(axis=0), 1e-3)
+    weights = _ridge((features - centres)[rows] / scale, (logits - usual)[rows])
+    checks = np.array([found.case for found, _ in cases])
+    quality = Quality(
+        atlas,
+        {values[n]: float(usual[n]) for n in seen},
+        {values[n]: tuple(centres[n].tolist()) for n in seen},
+        tuple(scale.tolist()),
+        tuple(weights.tolist()),
+        tuple(checks.mean(axis=0).tolist()),
+        tuple(checks.std(axis=0).tolist()),
+        1.0,
+    )
+    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks, spoilt))
+
+
+def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, spoilt: Sequence[Evidence]) -> float:
+    others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
+    odd = [
+        replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).outlier_score(one)
+        for one, rest in zip(found, others, strict=True)
+    ]
+    least = float(np.quantile(odd, 1 - FALSE_ALARMS, method="higher"))
+    if not spoilt:
+        return least
+    bad = float(np.quantile([quality.outlier_score(one) for one in spoilt], 1 - FLAGGED, method="lower"))
+    return min(max(least, 0.99 * bad), MARGIN * least)  # just below it, so that it lies beyond
+
+
+def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """argmin over w ≥ 0 of |xw − y|² / N + PENALTY |w|² / F, by coordinate descent: x (N, F), y (N,) → (F,)."""
+    gram = x.T @ x / len(x) + PENALTY / x.shape[1] * np.eye(x.shape[1])
+    target, weights = x.T @ y / len(x), np.zeros(x.shape[1])
+    for _ in range(200):
+        for n in range(len(weights)):
+            weights[n] = max(0.0, weights[n] + (target[n] - gram[n] @ weights) / gram[n, n])
+    return weights
+
+
+def _logit(dice: np.ndarray) -> np.ndarray:
+    bounded = np.clip(dice, MIN_DICE, 1 - MIN_DICE)
+    return np.log(bounded / (1 - bounded))
+
+
+def _dice(logit: np.ndarray | float) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(logit, float)))
+
+
+def write_quality(path: Path, quality: Quality) -> None:
+    """quality.toml, as ``read_quality`` reads it; numbers with four digits."""
+
+    def numbers(values: Sequence[float]) -> str:
+        return f"[{', '.join(format(v, '.4g') for v in values)}]"
+
+    lines = [
+        "# Expected Dice without labels: python -m Training.quality fit",
+        f"atlas = {json.dumps(quality.atlas)}",
+        f"features = {json.dumps(FEATURES)}",
+        f"scale = {numbers(quality.scale)}",
+        f"weights = {numbers(quality.weights)}",
+        f"checks = {json.dumps(CHECKS)}",
+        f"mean = {numbers(quality.checks)}",
+        f"spread = {numbers(quality.spread)}",
+        f"limit = {quality.limit:.4g}",
+    ]
+    for value, usual in quality.usual.items():
+        lines += ["", f"[structures.{value}]", f"logit = {usual:.4g}", f"centre = {numbers(quality.centres[value])}"]
+    with atomic_write(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_quality(folder: Path | None) -> Quality | None:
+    """The fit in a model's folder, or None where there is none; InputError for one of another version."""
+    path = folder / "quality.toml" if folder is not None else None
+    if path is None or not path.exists():
+        return None
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        if (tuple(tree["features"]), tuple(tree["checks"])) != (FEATURES, CHECKS):
+            raise InputError(f"{path} was fitted to other evidence; make it again with python -m Training.quality fit")
+        structures = {int(value): entry for value, entry in tree["structures"].items()}
+        return Quality(
+            tree["atlas"],
+            {v: float(entry["logit"]) for v, entry in structures.items()},
+            {v: tuple(entry["centre"]) for v, entry in structures.items()},
+            *(tuple(tree[name]) for name in ("scale", "weights", "mean", "spread")),
+            float(tree["limit"]),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a quality fit ({type(error).__name__}: {error}); make it again "
+            "with python -m Training.quality fit"
+        ) from None

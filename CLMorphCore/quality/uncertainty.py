@@ -1,0 +1,76 @@
+"""Where a segmentation is uncertain: displacements that are as likely, and how often they give another label."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..bundles.model import Model
+from ..geometry import resample, to_image, to_tensor
+from ..registration import Registration
+from ..spatial import warp
+
+SAMPLES = 4  # of the posterior
+# Places on the line through the two directions' maps, the answer at 0 and the other direction's at 1.
+LINE = (-1.0, -0.5, 0.5, 1.0)
+
+
+@torch.inference_mode()
+def alternative_displacements(model: Model, registration: Registration) -> list[Tensor]:
+    """Displacements (1, 3, D, H, W), in voxels, that are as likely as the network's own, before any refinement.
+
+    Samples from the posterior q(z | y; x) where the network has one. Otherwise, where it gives an inverse, the images
+    change their roles: the inverse of the map from the atlas to the scan is another estimate u' of the map u from the
+    scan to the atlas, and u + t(u' − u) for t in LINE are taken. Otherwise none; nor for a system without weights,
+    which would take as long again, or a supervised network, whose labels are not warped.
+    """
+    if model.folder is None or registration.classes is not None:
+        return []
+    of_fixed, of_moving = registration.pair.features
+    swapped = model.network.match(of_moving, of_fixed)
+    if swapped.log_variance is not None:
+        return _sampled(model, registration)
+    if swapped.inverse is None:
+        return []
+    own = registration.unrefined
+    return [own + t * (swapped.inverse - own) for t in LINE]
+
+
+def _sampled(model: Model, registration: Registration) -> list[Tensor]:
+    network, pair = model.network, registration.pair
+    network.sampling = True
+    try:
+        return [network(pair.fixed, pair.moving).displacement for _ in range(SAMPLES)]
+    finally:
+        network.sampling = False
+
+
+def label_disagreement(labels: Tensor, displacement: Tensor, alternatives: list[Tensor]) -> Tensor:
+    """Share of the alternatives, 0…1, whose label at a voxel is another than the displacement's: (1, 1, D, H, W)."""
+    own = warp(labels, displacement, mode="nearest")
+    return torch.stack([(warp(labels, other, mode="nearest") != own).float() for other in alternatives]).mean(dim=0)
+
+
+def disagreement_on_fixed(labels: sitk.Image, registration: Registration, alternatives: list[Tensor]) -> sitk.Image:
+    """``label_disagreement`` about warped atlas labels on the fixed image's grid; 0 outside of the network's grid.
+
+    After a refinement the alternatives, which are about the network's answer, lie around the refined one.
+    """
+    grid = registration.pair.grid
+    on_grid = to_tensor(resample(labels, grid, labels=True)).to(registration.displacement.device)
+    moved = registration.displacement - registration.unrefined
+    found = label_disagreement(
+        on_grid, registration.displacement, [alternative + moved for alternative in alternatives]
+    )
+    return resample(to_image(found, grid), registration.grid, registration.affine, outside=0.0)
+
+
+def mean_per_label(values: sitk.Image, labels: sitk.Image) -> dict[int, float]:
+    """Mean of an image over the voxels of each label above 0, both on one grid."""
+    where, amount = (sitk.GetArrayFromImage(image).ravel() for image in (labels, values))
+    inside = where > 0
+    found, index, count = np.unique(where[inside], return_inverse=True, return_counts=True)
+    total = np.bincount(index, weights=amount[inside], minlength=len(found))
+    return {int(value): float(t / n) for value, t, n in zip(found, total, count, strict=True)}

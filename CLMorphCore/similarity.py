@@ -1,0 +1,96 @@
+"""Similarities with their gradients written out: automatic differentiation takes several times as long.
+
+They say where a map should go on, to the refinement on a pair and to a network. The derivative of
+S(f, m ∘ φ ∘ (id + d)) to d is S′ · ∇(m ∘ φ), so that nothing but the warped image is differentiated.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .spatial import box_mean, derivative
+
+
+class LocalCorrelation:
+    """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient to w.
+
+    As ``losses.local_correlation_map``. What depends on the fixed image alone is computed once. The mean over windows
+    is its own adjoint but at the faces, where fields are still.
+    """
+
+    def __init__(self, fixed: Tensor, window_voxels: int | tuple[int, ...]) -> None:
+        self.fixed, self.window = fixed, window_voxels
+        self.mean = self._mean(fixed)
+        self.variance = (self._mean(fixed * fixed) - self.mean**2).clamp_min(0)
+
+    def __call__(self, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, ∂S/∂w): a scalar, and (B, 1, D, H, W) for images of that shape."""
+        mean = self._mean(warped)
+        variance = (self._mean(warped * warped) - mean**2).clamp_min(0)
+        covariance = self._mean(warped * self.fixed) - mean * self.mean
+        below = self.variance * variance + 1e-3 * (self.variance + variance) + 1e-6
+        by_covariance = 2 * covariance / below
+        value = 0.5 * by_covariance * covariance
+        by_variance = -value * (self.variance + 1e-3) / below
+        gradient = (
+            self.fixed * self._mean(by_covariance)
+            + 2 * warped * self._mean(by_variance)
+            - self._mean(by_covariance * self.mean + 2 * by_variance * mean)
+        )
+        return value.mean(), gradient / value.numel()
+
+    def _mean(self, image: Tensor) -> Tensor:
+        return box_mean(image, self.window)
+
+
+class Mind:
+    """S(w) = −½ mean (f − w)² of MIND features, with its gradient to w."""
+
+    def __init__(self, fixed: Tensor) -> None:
+        self.fixed = fixed
+
+    def __call__(self, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, ∂S/∂w): a scalar, and (B, C, D, H, W) for features of that shape."""
+        difference = self.fixed - warped
+        return -0.5 * difference.square().mean(), difference / difference.numel()
+
+
+def forces(gradient: Tensor, warped: Tensor) -> Tensor:
+    """Σ_c ∂S/∂w_c · ∂w_c/∂x: how S grows with a displacement of each voxel, (B, C, D, H, W) twice → (B, 3, D, H, W)."""
+    return torch.cat([(gradient * derivative(warped, axis)).sum(1, keepdim=True) for axis in range(3)], dim=1)
+
+
+def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
+    """cov²(f, w) / (var f · var w) in the window (D, H, W) around every voxel: (B, C, D, H, W), values in [0, 1]."""
+    f, w = fixed.float(), warped.float()
+    mean_f, mean_w = box_mean(f, window_voxels), box_mean(w, window_voxels)
+    cov = box_mean(f * w, window_voxels) - mean_f * mean_w
+    var_f = box_mean(f * f, window_voxels) - mean_f**2
+    var_w = box_mean(w * w, window_voxels) - mean_w**2
+    # Images have unit variance, so 1e-3 is noise; it also swallows round-off of the differences above.
+    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
+
+
+def mind(image: Tensor, window_voxels: int = 3) -> Tensor:
+    """exp(−D(x, x + r) / V(x)), D = mean over windows of (I(x) − I(x + r))², V = mean of D over r: MIND.
+
+    Modality independent neighbourhood descriptor (Heinrich et al., Medical Image Analysis 2012, equations 3 to 6) for
+    the six neighbours r, divided by its largest: (1, 1, D, H, W) → (1, 6, D, H, W), values in (0, 1]. The same for
+    a · I + b, a of either sign. V has a thousandth of its mean as its least: flat background is no pattern.
+    """
+    sides = image.shape[2:]
+    padded = F.pad(image, (1,) * 6, mode="replicate")
+    distance = torch.cat(
+        [
+            box_mean(
+                (image - padded[:, :, z : z + sides[0], y : y + sides[1], x : x + sides[2]]).square(), window_voxels
+            )
+            for z, y, x in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2))
+        ],
+        dim=1,
+    )
+    variance = distance.mean(dim=1, keepdim=True)
+    exponent = distance / variance.clamp_min(1e-3 * variance.mean()).clamp_min(torch.finfo(image.dtype).tiny)
+    return (exponent.amin(dim=1, keepdim=True) - exponent).exp()

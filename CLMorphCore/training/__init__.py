@@ -1,0 +1,1 @@
+"""Training without labels: the loop, its batches and what it minimises."""

@@ -1,0 +1,175 @@
+"""The volumes of a training in memory, and the random pairs that a step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..alignment import align
+from ..bundles.config import Config
+from ..errors import InputError
+from ..geometry import Grid, resample, to_tensor
+from ..io.images import read_image
+from ..io.manifest import Subject, choose, read_subject
+from ..network_input import network_grid, network_input
+from ..networks import RegistrationNetwork
+from ..progress import Progress, silent
+from .augmentation import augment
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The reference on the network's grid (1, 1, D, H, W), or None for groups, and the volumes of two splits."""
+
+    reference: Tensor | None
+    train: list[Volume]
+    validation: list[Volume]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """fixed and moving (B, 1, D, H, W); labels of fixed, of the same shape, where the network learns from labels."""
+
+    fixed: Tensor
+    moving: Tensor
+    labels: Tensor | None = None
+
+
+def load_dataset(
+    config: Config, subjects: Sequence[Subject], *, divisor: Sequence[int], progress: Progress = silent
+) -> Dataset:
+    """Reads, aligns and resamples the subjects of the train and validation splits; InputError if there are too few."""
+    chosen = choose(subjects, "train"), choose(subjects, "validation", labelled=True)
+    if len(chosen[0]) < 2:
+        raise InputError(
+            f"the manifest has {len(chosen[0])} subjects with split train; expected at least 2 to make a pair"
+        )
+    if config.training.moving in ("group", "mixed"):
+        return _grouped(config, chosen, divisor, progress)
+    reference = read_image(config.data.reference or chosen[0][0].image)
+    grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
+    return Dataset(network_input(reference, grid), *_prepared(config, chosen, lambda _: (reference, grid), progress))
+
+
+def _grouped(
+    config: Config, chosen: Sequence[Sequence[Subject]], divisor: Sequence[int], progress: Progress
+) -> Dataset:
+    """Each group on the grid of its first image; all grids have one size, so that groups fit into one batch."""
+    _check_groups([subject for of_split in chosen for subject in of_split])
+    first = {s.group: s for of_split in chosen for s in reversed(of_split)}
+    references = {group: read_image(s.image) for group, s in first.items()}
+    grids = {
+        group: network_grid(image, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
+        for group, image in references.items()
+    }
+    size = tuple(max(lengths) for lengths in zip(*(grid.size for grid in grids.values()), strict=True))
+    place = {group: (references[group], grid.about_its_centre(size)) for group, grid in grids.items()}
+    return Dataset(None, *_prepared(config, chosen, lambda subject: place[subject.group], progress))
+
+
+def _prepared(
+    config: Config,
+    chosen: Sequence[Sequence[Subject]],
+    place: Callable[[Subject], tuple[sitk.Image, Grid]],
+    progress: Progress,
+) -> list[list[Volume]]:
+    """The volumes of each split; ``place`` gives the reference that a subject is aligned with, and its grid."""
+    total = sum(len(of_split) for of_split in chosen)
+    volumes: list[list[Volume]] = [[] for _ in chosen]
+    for kept, of_split in zip(volumes, chosen, strict=True):
+        for subject in of_split:
+            done = sum(len(of_one) for of_one in volumes)
+            progress(f"preparing {done + 1}/{total}", done / total)
+            kept.append(prepare(subject, *place(subject), affine=config.data.affine))
+    return volumes
+
+
+def _check_groups(subjects: Sequence[Subject]) -> None:
+    groups = [s.group for s in subjects]
+    alone = sorted({s.name for s in subjects if not s.group or groups.count(s.group) < 2})
+    if alone:
+        raise InputError(
+            f"pairs of one group are wanted, {len(alone)} subjects have no other image in their group: "
+            f"{', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}; "
+            'fill the manifest\'s column group, or set training.moving = "random"'
+        )
+
+
+def draw_batch(
+    data: Dataset, config: Config, network: RegistrationNetwork, step: int, device: torch.device = CPU
+) -> Batch:
+    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them.
+
+    A supervised network is shown labelled subjects alone; InputError where there is none.
+    """
+    rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
+    shown = _labelled(data.train) if network.label_values else range(len(data.train))
+    order = torch.randperm(len(shown), generator=rng).tolist()
+    pairs = []
+    for index in range(config.training.batch_size):
+        at = shown[order[index % len(order)]]
+        fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
+        shown_images = [fixed.image, moving, *([fixed.labels] if network.label_values else [])]
+        first, second, *labels = (image.to(device) for image in shown_images)  # turned there: a GPU need not wait
+        pairs.append(
+            augment(
+                first, second, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm, labels=labels
+            )
+        )
+    stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
+    return Batch(*stacked)
+
+
+def partner(volumes: Sequence[Volume], at: int) -> Volume:
+    """Another volume of the same group; the next one where there are no groups."""
+    others = [v for v in [*volumes[at + 1 :], *volumes[:at]] if v.group == volumes[at].group]
+    return others[0]
+
+
+def mixed(seed: int, step: int) -> int:
+    """One seed for each pair of seed and step."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
+    if which == "reference":
+        assert data.reference is not None
+        return data.reference
+    if which == "group" or (which == "mixed" and torch.rand((), generator=rng) < 0.5):
+        return partner(data.train, at).image
+    other = int(torch.randint(len(data.train) - 1, (), generator=rng))
+    return data.train[(at + 1 + other) % len(data.train)].image
+
+
+def _labelled(volumes: Sequence[Volume]) -> list[int]:
+    found = [at for at, volume in enumerate(volumes) if volume.labels is not None]
+    if not found:
+        raise InputError("no subject with split train has labels; a supervised network needs some")
+    return found
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A subject on the network's grid: image (1, 1, D, H, W) normalised, labels of the same shape or None."""
+
+    name: str
+    image: Tensor
+    labels: Tensor | None
+    group: str = ""
+
+
+def prepare(
+    subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool, step: Callable[[], None] = lambda: None
+) -> Volume:
+    """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
+    image, labels = read_subject(subject)
+    # The map from the reference to the subject is what resampling onto the reference's grid needs.
+    to_subject = align(reference, image, step=step) if affine else None
+    on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
+    return Volume(subject.name, network_input(image, grid, to_subject), on_grid, subject.group)

@@ -1,0 +1,299 @@
+"""Training without labels: one flat loop, read from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..atomic import atomic_write, cannot_write, check_writable
+from ..bundles import checkpoint
+from ..bundles.config import Config, RefinementConfig, TrainingConfig, from_dict, to_dict
+from ..bundles.model import write_card
+from ..devices import has_bfloat16
+from ..errors import Diverged, InputError
+from ..io.manifest import Subject
+from ..networks import build
+from ..progress import Progress, part, silent
+from ..spatial import folding_fraction, jacobian_determinant, warp
+from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
+from .byol import Byol
+from .objective import loss_terms, weighted
+
+PREPARING = 0.1  # share of the progress bar for reading and aligning
+
+
+def train(
+    config: Config,
+    subjects: Sequence[Subject],
+    output: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    initial: Path | None = None,
+    tensorboard: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
+    _state_path(output, resume)  # early: errors come before the long reading
+    divisor = build(config.network.name, config.network.settings).divisor
+    data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
+    return fit(
+        config,
+        data,
+        output,
+        device=device,
+        resume=resume,
+        initial=initial,
+        tensorboard=tensorboard,
+        progress=part(progress, PREPARING, 1.0),
+    )
+
+
+def fit(
+    config: Config,
+    data: Dataset,
+    output: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    initial: Path | None = None,
+    tensorboard: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Trains a network on volumes and returns the folder of the model: weights with their configuration.
+
+    ``output`` receives ``checkpoint.safetensors`` (to go on from), ``log.jsonl`` and ``model/``. Every random choice is
+    a function of the seed and the step, so a resumed training ends in the same weights as an uninterrupted one (but
+    for ``training.minutes``, which end it where the clock says). ``initial`` names weights to start from. Raises
+    InputError for what cannot be trained.
+    """
+    state_path = _state_path(output, resume)
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    network = build(config.network.name, config.network.settings).to(device)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise InputError(
+            f"{config.network.name} has no weights to train; use it as it is: `model={config.network.name}`"
+        )
+    if initial is not None:
+        checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
+    contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
+    parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
+    optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
+    start, spent = _restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
+    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
+
+    network.train()
+    clock = _clock(device)
+    began = clock() - spent
+    for step in range(start, settings.steps):
+        fraction = done_fraction(settings, step, clock() - began)
+        if fraction >= 1.0:
+            break
+        torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
+        batch = draw_batch(data, config, network, step, device)
+        network.begin_step(fraction)
+        rate = learning_rate(settings, step, network.schedule_fraction(fraction))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with _precision(device):
+            prediction = network(batch.fixed, batch.moving)
+        terms = loss_terms(config.loss, batch, prediction, contrast, label_values=network.label_values)
+        total = weighted(config.loss, terms)
+        if not torch.isfinite(total):
+            raise Diverged(
+                f"training diverged at step {step}: loss {total.item()}; lower training.learning_rate, "
+                f"{settings.learning_rate:g}, and resume from the last checkpoint"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        if contrast is not None:
+            contrast.update(network)
+
+        done = step + 1
+        seconds = clock() - began
+        reached = done_fraction(settings, done, seconds)
+        log.write(
+            step=done,
+            loss=total.item(),
+            **{name: value.item() for name, value in terms.items()},
+            learning_rate=rate,
+            seconds=round(seconds, 2),
+        )
+        if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
+            log.write(step=done, **validate(config, network, data.validation, device))
+            began += clock() - began - seconds  # looking is not training
+        if done % settings.checkpoint_every == 0 or reached >= 1.0:
+            # The weights first: a run killed between the two does these steps again, and has its model at the end.
+            save_weights(output / "model" / "weights.safetensors", network, config, step=done)
+            tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
+            checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done, "seconds": seconds})
+        speed = (done - start) / max(seconds - spent, 1e-9)
+        progress(f"training {done}/{settings.steps}, {speed:.2f} steps/s", reached)
+    log.close()
+    if not (output / "model" / "card.toml").exists():
+        write_card(
+            output / "model",
+            {
+                "model": {
+                    "name": output.resolve().name,
+                    "version": __version__,
+                    "training_data": f"{len(data.train)} images, {settings.steps} steps",
+                }
+            },
+        )
+    return output / "model"
+
+
+def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
+    """How much of a training is done, 0 to 1, by its steps or by its minutes, whichever is more."""
+    by_steps = step / settings.steps
+    return min(1.0, max(by_steps, seconds / (60 * settings.minutes))) if settings.minutes else by_steps
+
+
+def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:
+    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · share of the schedule))."""
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
+    return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
+
+
+@torch.no_grad()
+def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], device: torch.device) -> dict[str, float]:
+    """Mean Dice over labels and pairs, and folding: each subject as fixed, the next one (of its group) as moving.
+
+    With a single subject there is no pair: an empty answer.
+    """
+    if len(volumes) < 2:
+        return {}
+    network.eval()
+    scores, folds = [], []
+    for at, fixed in enumerate(volumes):
+        moving = partner(volumes, at)
+        prediction = network(fixed.image.to(device), moving.image.to(device))
+        if prediction.logits is not None:
+            found = prediction.classes(network.label_values)
+        else:
+            found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
+        scores.append(_mean_dice(found, fixed.labels))
+        folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
+    network.train()
+    return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
+
+
+def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:
+    """The network's weights with the configuration that made them in the header, but for the reference's path."""
+    config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
+    checkpoint.save(path, network.state_dict(), {"config": to_dict(config), "step": step})
+
+
+class Log:
+    """JSON lines, one object a record, and optionally TensorBoard's scalars."""
+
+    def __init__(self, path: Path, *, keep_below: int, tensorboard: bool = False) -> None:
+        kept = []
+        if keep_below and path.exists():  # what came after the checkpoint is done again
+            kept = [
+                line
+                for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+                if line.endswith("\n") and json.loads(line)["step"] <= keep_below
+            ]
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+        self.path, self.file = path, path.open("a", encoding="utf-8")
+        self.board = _tensorboard(path.parent) if tensorboard else None
+
+    def write(self, *, step: int, **values: float) -> None:
+        try:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("`tensorboard` needs the package tensorboard; install it, or omit the option") from None
+    return SummaryWriter(folder)
+
+
+def _state_path(output: Path, resume: bool) -> Path:
+    """Where the checkpoint lies; InputError if the folder does not fit what was asked for."""
+    check_writable(output)
+    path = output / "checkpoint.safetensors"
+    if path.exists() and not resume:
+        raise InputError(f"{output} holds a training already; pass `resume` to go on with it, or another folder")
+    if resume and not path.exists():
+        raise InputError(f"{output} holds no checkpoint to resume from; omit `resume` to start one")
+    return path
+
+
+def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far."""
+    tensors, header = checkpoint.load(path)
+    if _that_decides(from_dict(header["config"])) != _that_decides(config):
+        raise InputError(
+            f"{path} was trained with other settings; resume with the same configuration "
+            "(only training.steps and the intervals may change)"
+        )
+    weights = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
+    checkpoint.load_into(parts, weights, source=path)
+    checkpoint.restore_optimizer(optimizer, tensors)
+    return int(header["step"]), float(header.get("seconds", 0.0))
+
+
+def _that_decides(config: Config) -> Config:
+    """The configuration without what may change on the way."""
+    free = TrainingConfig()
+    kept = replace(
+        config.training,
+        steps=free.steps,
+        minutes=free.minutes,
+        checkpoint_every=free.checkpoint_every,
+        validate_every=free.validate_every,
+    )
+    return replace(config, training=kept, refinement=RefinementConfig())
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of computing: processor time per thread on a CPU, so that other programs take nothing away."""
+    if device.type == "cpu":
+        return lambda: time.process_time() / torch.get_num_threads()
+    return time.monotonic
+
+
+def _precision(device: torch.device) -> Any:
+    """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
+    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
+    return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
+
+
+def _mean_dice(first: Tensor, second: Tensor) -> float:
+    """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
+    labels = second.unique().int().tolist()
+    return sum(
+        2 * float(((first == k) & (second == k)).sum()) / float((first == k).sum() + (second == k).sum())
+        for k in labels
+        if k
+    ) / max(1, sum(1 for k in labels if k))

@@ -1,0 +1,67 @@
+"""The report says how good the labels are expected to be, why it does not know, and when not to trust them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.quality.evidence import evidence
+from CLMorphCore.quality.score import fit, write_quality
+from CLMorphCore.quality.uncertainty import alternative_displacements
+from CLMorphCore.registration import register
+from CLMorphCore.segmentation import segment
+
+
+@pytest.fixture(scope="module")
+def trusted(model, atlas, tmp_path_factory):
+    """The model with a fit to six made-up subjects of which all have a Dice of 0.9."""
+    folder = tmp_path_factory.mktemp("trusted")
+    cases = []
+    for seed in range(6):
+        found = register(make_phantom(atlas, seed=seed, deformation_mm=1.0).image, atlas.image, model)
+        seen = evidence(found, atlas.labels, (1, 2, 3), alternative_displacements(model, found))
+        cases.append((seen, np.full(3, 0.9) - 0.01 * seed))
+    write_quality(folder / "quality.toml", fit(atlas.name, cases))
+    return replace(model, folder=folder)
+
+
+def test_a_good_case_has_numbers_a_map_and_no_warning(trusted, atlas, tmp_path):
+    found = segment(make_phantom(atlas, seed=9, deformation_mm=1.0).image, trusted)
+    for entry in found.report["structures"]:
+        assert 0.7 < entry["quality"] < 0.95 and 0 <= entry["uncertainty"] < 0.5
+    assert found.report["quality"]["outlier_score"] < 2 and found.report["quality"]["note"] == ""
+    found.save(tmp_path)
+    image = sitk.ReadImage(str(tmp_path / "uncertainty.nii.gz"))
+    values = sitk.GetArrayViewFromImage(image)
+    assert image.GetSize() == found.image.GetSize() and values.min() >= 0 and values.max() <= 1
+
+
+def test_a_failed_affine_is_warned_of(trusted, phantom):
+    wrong = sitk.AffineTransform(3)
+    wrong.SetCenter(phantom.image.TransformContinuousIndexToPhysicalPoint([n / 2 for n in phantom.image.GetSize()]))
+    wrong.Rotate(0, 1, 1.2)
+    wrong.Translate((12.0, 0.0, 0.0))
+    found = segment(phantom.image, trusted, affine=wrong)
+    assert found.report["quality"]["outlier_score"] > 1
+    assert found.report["warnings"][0].startswith("this scan is unlike those that the model was checked on: ")
+
+
+def test_without_a_fit_there_is_no_score_and_the_report_says_so(model, phantom):
+    found = segment(phantom.image, model, affine=sitk.AffineTransform(3))
+    assert found.report["quality"] == {
+        "expected_dice": None,
+        "outlier_score": None,
+        "note": "no quality score: model tiny has no quality.toml",
+    }
+    assert all(entry["quality"] is None and entry["uncertainty"] is not None for entry in found.report["structures"])
+
+
+def test_a_fit_for_another_atlas_is_not_used(trusted, phantom, atlas):
+    several = [replace(atlas, name="one"), replace(atlas, name="two")]
+    found = segment(phantom.image, trusted, atlases=several, affine=sitk.AffineTransform(3))
+    assert found.report["quality"]["note"] == (
+        "no quality score: it was fitted for the atlas ellipsoids alone, not for one, two"
+    )
+    assert found.uncertainty is not None, "the atlases' disagreement"

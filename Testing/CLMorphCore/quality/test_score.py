@@ -1,0 +1,102 @@
+"""A fit predicts Dice from evidence, never praises worse evidence, marks odd cases, and comes back from its file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.quality.score import fit, read_quality, write_quality
+
+VALUES = (4, 17, 1035)
+
+
+def made_up(seed, count=40):
+    """Cases whose logit of Dice is a structure's own level plus 0.5 times the first feature, and noise."""
+    random = np.random.default_rng(seed)
+    cases = []
+    for _ in range(count):
+        features = random.normal(0.0, 1.0, (3, len(FEATURES)))
+        logit = np.array([2.0, 1.0, -0.5]) + 0.5 * features[:, 0] + random.normal(0, 0.05, 3)
+        cases.append((Evidence(VALUES, features, random.normal(0.5, 0.1, len(CHECKS))), 1 / (1 + np.exp(-logit))))
+    return cases
+
+
+@pytest.fixture(scope="module")
+def quality():
+    return fit("average", made_up(0))
+
+
+def test_expected_dice_follows_the_true_one(quality):
+    expected, true = [], []
+    for found, dice in made_up(1):
+        expected += quality.expected_dice(found).values()
+        true += dice.tolist()
+    assert np.corrcoef(expected, true)[0, 1] > 0.95
+    assert np.abs(np.subtract(expected, true)).mean() < 0.06
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.floats(0.1, 3.0))
+def test_worse_evidence_is_never_praised(seed, step):
+    random = np.random.default_rng(seed)
+    cases = [(found, random.uniform(0.2, 0.95, 3)) for found, _ in made_up(seed, 12)]
+    quality, found = fit("average", cases), cases[0][0]
+    worse = replace(found, structures=found.structures - step, case=found.case - step)
+    assert all(quality.expected_dice(worse)[v] <= quality.expected_dice(found)[v] for v in VALUES)
+    assert quality.outlier_score(worse) >= quality.outlier_score(found)
+
+
+def test_one_in_twenty_good_cases_and_every_bad_one_is_odd(quality):
+    odd = [quality.outlier_score(found) > 1 for found, _ in made_up(2, 400)]
+    assert np.mean(odd) < 0.15
+    bad = made_up(3, 20)
+    place = CHECKS.index("overlap")
+    for found, _ in bad:
+        found.case[place] = -1.0
+        assert quality.outlier_score(found) > 1 and quality.most_unusual(found) == "overlap"
+
+
+def test_the_limit_leaves_room_for_other_scanners_but_spoilt_cases_beyond_it():
+    cases, far, near = made_up(6), [c for c, _ in made_up(7, 40)], [c for c, _ in made_up(8, 40)]
+    for one in far:
+        one.case[0] -= 3.0
+    for one in near:
+        one.case[0] -= 0.75
+    strict = fit("average", cases)
+    assert fit("average", cases, far).limit == pytest.approx(2 * strict.limit)
+    between = fit("average", cases, near)
+    assert strict.limit < between.limit < 2 * strict.limit
+    assert np.mean([between.outlier_score(one) > 1 for one in near]) >= 0.95
+    assert fit("average", cases, [found for found, _ in cases]).limit == strict.limit  # no better than good ones
+
+
+def test_missing_structures_and_cases_without_labels_are_no_obstacle():
+    cases = made_up(4)
+    for _, dice in cases:
+        dice[2] = np.nan
+    quality = fit("average", [*cases, (cases[0][0], None)])
+    assert set(quality.expected_dice(cases[0][0])) == {4, 17}
+
+
+def test_a_written_fit_reads_the_same(quality, tmp_path):
+    write_quality(tmp_path / "quality.toml", quality)
+    read, (found, _) = read_quality(tmp_path), made_up(5)[0]
+    assert read.atlas == "average"
+    assert read.expected_dice(found) == pytest.approx(quality.expected_dice(found), abs=1e-3)
+    assert read.outlier_score(found) == pytest.approx(quality.outlier_score(found), rel=1e-2)
+
+
+def test_no_file_is_no_fit_and_a_wrong_one_is_said(tmp_path, quality):
+    assert read_quality(tmp_path) is None and read_quality(None) is None
+    write_quality(tmp_path / "quality.toml", quality)
+    text = (tmp_path / "quality.toml").read_text(encoding="utf-8")
+    (tmp_path / "quality.toml").write_text(text.replace('"growth"', '"luck"'), encoding="utf-8")
+    with pytest.raises(InputError, match=r"fitted to other evidence; make it again"):
+        read_quality(tmp_path)
+    (tmp_path / "quality.toml").write_text("limit = [", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be read as a quality fit"):
+        read_quality(tmp_path)

@@ -1,0 +1,134 @@
+"""Instance optimization: it finds known maps, never spoils a start, stops, can be stopped, and does not fold."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from CLMorphCore import losses
+from CLMorphCore.errors import Cancelled
+from CLMorphCore.instance_optimization import InstanceOptimization, levels_of, optimize
+from CLMorphCore.spatial import gaussian, integrate, jacobian_determinant, resize_field, taper, warp
+
+SHAPE = (37, 45, 41)
+
+
+def texture(seed=0):
+    noise = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    image = sum(layer / layer.std() for layer in (gaussian(noise, (sd,) * 3) for sd in (1.5, 4.0)))
+    return image / image.std()
+
+
+def known_map(size=1.5, seed=1):
+    noise = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return integrate(taper(size * F.interpolate(noise, size=SHAPE, mode="trilinear", align_corners=True), 8))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """(fixed, moving, u) with fixed = moving ∘ (id + u)."""
+    moving, true = texture(), known_map()
+    return warp(moving, true, padding="border"), moving, true
+
+
+def still(shape=SHAPE):
+    return torch.zeros(1, 3, *shape)
+
+
+def error(found, true):
+    inside = (slice(None), slice(None), slice(6, -6), slice(6, -6), slice(6, -6))
+    return (resize_field(found, SHAPE) - true)[inside].square().sum(1).sqrt().mean().item()
+
+
+@pytest.mark.parametrize(("similarity", "left"), [("lncc", 0.15), ("mind", 0.4)])
+def test_a_known_map_is_found_from_zero(pair, similarity, left):
+    fixed, moving, true = pair
+    found = optimize(fixed, moving, still(), InstanceOptimization(40, similarity))
+    assert error(found.displacement, true) < left * error(still(), true)
+    assert jacobian_determinant(found.displacement).min() > 0
+
+
+def test_mind_finds_the_map_between_images_of_another_contrast(pair):
+    fixed, moving, true = pair
+    found = optimize(-(fixed.abs() ** 1.5) * fixed.sign(), moving, still(), InstanceOptimization(40, "mind"))
+    assert error(found.displacement, true) < 0.45 * error(still(), true)
+
+
+@pytest.mark.parametrize("quality", [1.0, 0.9, 0.3, -1.0])
+def test_from_any_start_the_images_never_become_less_alike(pair, quality):
+    fixed, moving, true = pair
+    start = quality * true
+    found = optimize(fixed, moving, start, InstanceOptimization(2))
+    # On the answer's grid, where the start is compared too: going there costs a little of a perfect start.
+    before, after = (
+        losses.local_correlation(fixed, warp(moving, resize_field(u, SHAPE), padding="border"), 5).item()
+        for u in (resize_field(start, found.displacement.shape[2:]), found.displacement)
+    )
+    assert after <= before + 1e-6
+
+
+def test_it_stops_by_itself_where_nothing_improves(pair):
+    _, moving, _ = pair
+    found = optimize(moving, moving, still(), InstanceOptimization(200))
+    assert found.steps <= 40 and not found.displacement.any()
+
+
+def test_it_stops_by_itself_when_it_is_done(pair):
+    fixed, moving, _ = pair
+    assert optimize(fixed, moving, still(), InstanceOptimization(2000)).steps < 600
+
+
+def test_progress_grows_from_zero_to_one_and_may_stop_it(pair):
+    fixed, moving, _ = pair
+    told = []
+    optimize(
+        fixed, moving, still(), InstanceOptimization(5), progress=lambda step, fraction: told.append((step, fraction))
+    )
+    fractions = [fraction for _, fraction in told]
+    assert {step for step, _ in told} == {"refinement"} and fractions == sorted(fractions)
+    assert fractions[0] == 0 and fractions[-1] == pytest.approx(1)
+
+    def cancel(step, fraction):
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        optimize(fixed, moving, still(), InstanceOptimization(5), progress=cancel)
+
+
+def test_the_map_is_the_identity_on_the_faces(pair):
+    fixed, moving, _ = pair
+    found = optimize(fixed, moving, still(), InstanceOptimization(5)).displacement
+    assert found.abs().max() > 0.5
+    for axis in (2, 3, 4):
+        assert not found.select(axis, 0).any() and not found.select(axis, -1).any()
+
+
+def test_a_start_on_another_grid_is_taken_as_the_same_map(pair):
+    fixed, moving, true = pair
+    coarse = resize_field(true, (19, 23, 21))
+    assert error(optimize(fixed, moving, coarse, InstanceOptimization(1)).displacement, true) < 0.3
+
+
+def test_levels_halve_what_is_long_and_leave_slices_alone():
+    brain = levels_of((159, 191, 159), (1.0, 1.0, 1.0))
+    assert [(level.image, level.field) for level in brain] == [
+        ((40, 48, 40), (40, 48, 40)),
+        ((80, 96, 80), (80, 96, 80)),
+        ((159, 191, 159), (80, 96, 80)),
+    ]
+    assert levels_of((159, 191, 159), (1.0, 1.0, 1.0), every_voxel=True)[-1].field == (159, 191, 159)
+    assert brain[-1].spacing_mm == (2.0, 2.0, 2.0) and brain[-1].voxels_along(1.5) == (1.5, 1.5, 1.5)
+    heart = levels_of((13, 129, 121), (10.0, 1.5, 1.5))
+    assert [level.field for level in heart] == [(13, 33, 31), (13, 65, 61), (13, 65, 61)]
+    assert heart[-1].voxels_along(1.0) == pytest.approx((0.3, 1.0, 1.0))
+    assert [level.image for level in levels_of((20, 20, 20), (1.0, 1.0, 1.0))] == [(20, 20, 20)]
+    assert levels_of((48, 48, 48), (1.0, 1.0, 1.0))[-1].field == (48, 48, 48), "only odd sides have every second voxel"
+
+
+def test_thick_slices_move_in_mm_not_in_voxels(pair):
+    fixed, moving, _ = pair
+    ratio = {}
+    for thickness in (1.0, 6.0):
+        u = optimize(fixed, moving, still(), InstanceOptimization(3), spacing_mm=(thickness, 1.0, 1.0)).displacement
+        ratio[thickness] = (u[:, 0].abs().mean() / u[:, 1:].abs().mean()).item()
+    assert ratio[6.0] < 0.5 * ratio[1.0]

@@ -1,0 +1,145 @@
+"""Imports point down only, every module has its place, files stay small, and importing costs nothing unasked."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[2] / "CLMorphCore"
+# Bottom up; a module imports from lower layers only. Every module of the engine stands here.
+LAYERS = (
+    ("errors", "networks.contract", "reports.page"),
+    ("atomic", "devices", "geometry", "progress", "spatial", "io.itk"),
+    (
+        "alignment",
+        "metrics",
+        "network_input",
+        "similarity",
+        "bundles.checkpoint",
+        "io.dicom",
+        "io.transforms",
+        "networks.blocks",
+        "reports.drawing",
+    ),
+    (
+        "instance_optimization",
+        "losses",
+        "io.images",
+        "networks.clmorph",
+        "networks.pyramid",
+        "reports.evaluation",
+        "reports.segmentation",
+        "networks.baselines.faim",
+        "networks.baselines.lapirn",
+        "networks.baselines.lvm",
+        "networks.baselines.pdd_net",
+        "networks.baselines.syn",
+        "networks.baselines.unet",
+        "networks.baselines.voxelmorph",
+        "networks.baselines.vtn",
+    ),
+    ("bundles.atlas", "io.manifest", "networks.clmorph_byol", "networks.baselines.lddmm", "training.byol"),
+    ("networks", "bundles.phantom"),
+    ("bundles.config",),
+    ("bundles.model", "training.augmentation"),
+    ("registration", "training.batches"),
+    ("fusion", "bundles.template", "quality.evidence", "quality.uncertainty", "training.objective"),
+    ("quality.score", "training.loop"),
+    ("quality.judgement",),
+    ("segmentation",),
+    ("evaluation",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+ROOMS = {"bundles", "io", "networks.baselines", "quality", "reports", "training"}  # their __init__ holds a docstring
+LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
+# What a module may import of other packages, where that is less than everything of KNOWN.
+THIRD_PARTY = {
+    "errors": set(),
+    "atomic": set(),
+    "cli": set(),
+    "bundles.config": set(),
+    "reports.page": set(),
+    "alignment": {"SimpleITK", "numpy"},
+    "metrics": {"SimpleITK", "numpy"},
+    "geometry": {"torch", "SimpleITK", "numpy"},
+    "network_input": {"torch", "SimpleITK", "numpy"},
+    "spatial": {"torch"},
+    "losses": {"torch"},
+    "similarity": {"torch"},
+    "instance_optimization": {"torch"},
+}
+ROOM_THIRD_PARTY = {
+    "io": {"SimpleITK", "numpy"},
+    "networks": {"torch"},
+    "reports": {"SimpleITK", "numpy"},
+    "training": {"torch", "SimpleITK"},
+}
+KNOWN = {"torch", "numpy", "SimpleITK", "safetensors", "tqdm", "tensorboard", "scipy", "slicer", "vtk", "qt"}
+SOURCES = sorted(CORE.rglob("*.py"))
+MAX_ROOT_MODULES = 20
+by_path = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CORE)))
+
+
+def name_of(path: Path) -> str:
+    """The dotted name below the package; a room's __init__ is the room, the package's own is empty."""
+    parts = path.relative_to(CORE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, file_scope: bool = False) -> tuple[set[str], set[str]]:
+    """(modules of this package, other packages) that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = path.relative_to(CORE).parts[:-1]
+    own, others = set(), set()
+    for node in tree.body if file_scope else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            base = [part for part in base if part]
+            for alias in node.names:
+                whole = ".".join([*base, alias.name])
+                own.add(whole if whole in LAYER else ".".join(base))
+        elif isinstance(node, ast.ImportFrom):
+            others.add((node.module or "").split(".")[0])
+    return own - {""}, others
+
+
+@by_path
+def test_imports_point_down(path):
+    own, others = imports(path)
+    name = name_of(path)
+    assert "CLMorphCore" not in others, "imports inside of the package are relative"
+    assert not others & {"slicer", "vtk", "qt"}, "the engine knows nothing of Slicer"
+    allowed = THIRD_PARTY.get(name, ROOM_THIRD_PARTY.get(name.split(".")[0]))
+    if allowed is not None:
+        assert others & KNOWN <= allowed
+    if name in LAYER:
+        assert [module for module in own if LAYER[module] >= LAYER[name]] == []
+    else:
+        assert name in ROOMS | {""}, f"{name} has no layer"
+        assert not own or name == "", "a room's __init__ imports nothing"
+
+
+def test_every_layer_names_modules_that_exist():
+    assert LAYER.keys() <= {name_of(path) for path in SOURCES}
+
+
+def test_the_engines_root_stays_a_short_list():
+    assert len([path for path in CORE.glob("*.py") if not path.name.startswith("__")]) <= MAX_ROOT_MODULES
+
+
+def test_the_command_lines_help_needs_the_standard_library_only():
+    own, others = imports(CORE / "cli.py", file_scope=True)
+    assert own <= {"errors"} and not others & KNOWN
+
+
+@by_path
+def test_files_and_functions_stay_readable(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name != "fit":  # the one flat loop
+            assert node.end_lineno - node.lineno < 60, node.name

@@ -1,0 +1,98 @@
+"""The pairs that a training sees: two subjects, the reference, or two scans of one patient."""
+
+from dataclasses import replace
+
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.errors import InputError
+from CLMorphCore.io.manifest import Subject
+from CLMorphCore.networks import build
+from CLMorphCore.training.batches import draw_batch, load_dataset, partner
+
+TREE = {
+    "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
+    "data": {"spacing_mm": [2.0, 2.0, 2.0], "affine": False},
+    "augment": {"flip": "none", "rotation_degrees": 0.0},
+    "training": {"batch_size": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def subjects(atlas, tmp_path_factory):
+    """Two patients with two scans each, the second one's grid smaller and elsewhere."""
+    folder = tmp_path_factory.mktemp("subjects")
+    made = []
+    for seed in range(4):
+        phantom = make_phantom(atlas, seed=seed)
+        files = [folder / f"{seed}-{kind}.nii.gz" for kind in ("image", "labels")]
+        for image, file in zip((phantom.image, phantom.labels), files, strict=True):
+            if seed >= 2:
+                image = sitk.RegionOfInterest(image, [n - 8 for n in image.GetSize()], [4, 4, 4])
+                image.SetOrigin((100.0, -50.0, 7.0))
+            sitk.WriteImage(image, str(file))
+        made.append(Subject(f"s{seed}", *files, "train", f"patient{seed // 2}"))
+    return made
+
+
+def network_of(config):
+    return build(config.network.name, config.network.settings)
+
+
+def test_a_pair_is_two_subjects_and_every_step_another_draw(subjects):
+    config = from_dict(TREE)
+    data = load_dataset(config, subjects[:2], divisor=(4, 4, 4))
+    for step in range(5):
+        batch, again = (draw_batch(data, config, network_of(config), step) for _ in range(2))
+        assert batch.fixed.shape[0] == 2 and not torch.equal(batch.fixed[0], batch.moving[0])
+        assert torch.equal(batch.fixed, again.fixed) and torch.equal(batch.moving, again.moving)
+        assert batch.labels is None
+
+
+def test_a_pair_of_a_group_is_one_patients_two_scans_on_the_grid_of_the_first(subjects):
+    config = from_dict(TREE | {"training": {"batch_size": 2, "moving": "group"}})
+    data = load_dataset(config, subjects, divisor=(4, 4, 4))
+    assert len({v.image.shape for v in data.train}) == 1 and data.reference is None
+    images = {id(v.image): v for v in data.train}
+    for at, volume in enumerate(data.train):
+        other = partner(data.train, at)
+        assert other.group == volume.group and other.name != volume.name and id(other.image) in images
+    batch = draw_batch(data, config, network_of(config), 0)
+    for fixed, moving in zip(batch.fixed, batch.moving, strict=True):
+        found = [next(v for v in data.train if torch.equal(v.image[0], x)) for x in (fixed, moving)]
+        assert found[0].group == found[1].group and found[0].name != found[1].name
+
+
+def test_mixed_pairs_are_of_one_patient_or_of_two(subjects):
+    config = from_dict(TREE | {"training": {"batch_size": 2, "moving": "mixed"}})
+    data = load_dataset(config, subjects, divisor=(4, 4, 4))
+    same = 0
+    for step in range(20):
+        batch = draw_batch(data, config, network_of(config), step)
+        for fixed, moving in zip(batch.fixed, batch.moving, strict=True):
+            first, second = (next(v for v in data.train if torch.equal(v.image[0], x)) for x in (fixed, moving))
+            assert first.name != second.name
+            same += first.group == second.group
+    assert 20 < same < 40  # half of the pairs, and a third of the others
+
+
+def test_a_scan_alone_in_its_group_is_named(subjects):
+    config = from_dict(TREE | {"training": {"moving": "group"}})
+    alone = [*subjects[:3], replace(subjects[3], group="")]
+    with pytest.raises(InputError, match=r"2 subjects have no other image in their group: s2, s3; fill the manifest"):
+        load_dataset(config, alone, divisor=(4, 4, 4))
+
+
+def test_a_supervised_network_is_shown_labelled_subjects_alone(subjects):
+    config = from_dict(TREE | {"network": {"name": "unet", "labels": [1, 2, 3], "channels": [4, 8]}})
+    data = load_dataset(config, subjects[:2], divisor=(4, 4, 4))
+    unlabelled = replace(data, train=[replace(data.train[0], labels=None), data.train[1]])
+    for step in range(5):
+        batch = draw_batch(unlabelled, config, network_of(config), step)
+        assert all(torch.equal(fixed, data.train[1].image[0]) for fixed in batch.fixed) and batch.labels is not None
+    nothing = replace(data, train=[replace(volume, labels=None) for volume in data.train])
+    with pytest.raises(InputError, match="no subject with split train has labels"):
+        draw_batch(nothing, config, network_of(config), 0)
