@@ -5,34 +5,60 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..atomic import cannot_write
+from ..atomic import cannot_write, check_utf8
 from ..errors import FileError
-from .itk import CHUNK_BYTES, quiet, reason
+from . import itk
+from .files import check_file
+
+EXPECTED = "an ITK transform file (.h5, .tfm, .mat)"
+CHUNK_BYTES = 1 << 20
+MAX_NUMBER = 1e9  # of a matrix and an offset in mm: beyond it nothing lies in a room
+MIN_DETERMINANT = 1e-6
 
 
 def read_transform(path: Path) -> sitk.Transform:
-    """The transform of a file; InputError if there is none."""
+    """The transform of a file; FileError if there is none. A linear one comes as an affine transform."""
+    about = _about(path, str(path))
+    linear = _linear(about)
+    if linear is not None:
+        return linear
     try:
-        with quiet():
-            return sitk.ReadTransform(str(path))
-    except RuntimeError:
-        raise FileError(
-            f"{path} cannot be read as a transform; expected an ITK transform file (.h5, .tfm, .mat)"
-        ) from None
+        return sitk.ReadTransform(str(path))  # a process of its own has survived it
+    except RuntimeError as error:
+        raise _not_read(str(path), itk.reason(str(error))) from None
+
+
+def _about(path: Path, name: str, expected: str = EXPECTED) -> dict:
+    check_utf8(path)
+    check_file(path, expected, name=name)
+    try:
+        return itk.read("transform", path)[0]
+    except itk.CannotRead as error:
+        raise _not_read(str(path), str(error)) from None
+
+
+def _not_read(name: str, reason: str) -> FileError:
+    return FileError(f"{name} cannot be read as a transform ({reason}); expected {EXPECTED}; check the file")
+
+
+def _linear(about: dict) -> sitk.AffineTransform | None:
+    if not about["linear"] or about["dimension"] != 3:
+        return None
+    return sitk.AffineTransform(np.ravel(about["matrix"]).tolist(), about["offset"])
 
 
 def write_transform(transform: sitk.CompositeTransform, path: Path) -> None:
     """Writes a transform file; InputError when it cannot be."""
     try:
         _make_room(path, _bytes_of(transform))
-        with quiet():
-            sitk.WriteTransform(transform, str(path))
+        sitk.WriteTransform(transform, str(path))
     except OSError as error:
         raise cannot_write(path, error) from None
     except RuntimeError as error:
-        raise cannot_write(path, reason(error)) from None
+        raise cannot_write(path, itk.reason(str(error))) from None
 
 
 def _bytes_of(transform: sitk.CompositeTransform) -> int:
@@ -51,18 +77,19 @@ def _make_room(path: Path, size: int) -> None:
 
 def read_affine(path: str | Path) -> sitk.Transform:
     """A linear transform fixed → moving from a file that ITK reads; InputError otherwise."""
-    if not Path(path).exists():
-        raise FileError(f"`affine={path}` does not exist; expected none, or a transform file (.h5, .tfm, .mat)")
-    transform = read_transform(Path(path))
-    if transform.GetDimension() != 3 or not transform.IsLinear():
+    name = f"`affine={path}`"
+    about = _about(Path(path), name, "none, or a transform file (.h5, .tfm, .mat)")
+    transform = _linear(about)
+    if transform is None:
         raise FileError(
-            f"`affine={path}` holds a {transform.GetDimension()}D {transform.GetName()}; expected a "
+            f"{name} holds a {about['dimension']}D {about['name']}; expected a "
             "linear 3D transform from the image to the atlas"
         )
-    try:
-        transform.GetInverse()
-    except RuntimeError:
+    numbers = np.array([*transform.GetMatrix(), *transform.GetTranslation()])
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > MAX_NUMBER:
         raise FileError(
-            f"`affine={path}` has no inverse; expected a matrix with a determinant that is not zero"
-        ) from None
+            f"{name} holds numbers that are not finite or above {MAX_NUMBER:g}; expected a matrix and an offset in mm"
+        )
+    if abs(np.linalg.det(np.reshape(transform.GetMatrix(), (3, 3)))) < MIN_DETERMINANT:
+        raise FileError(f"{name} has no inverse; expected a matrix with a determinant that is not zero")
     return transform
