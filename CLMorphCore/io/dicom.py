@@ -229,7 +229,7 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes * [spacings[0, 1], spacings[0, 0], step]
     to_mm[:3, 3] = positions[order[0]]
-    check_geometry(Path(name), to_mm, KIND)
+    check_geometry(Path(name), to_mm)
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
     voxels = _values(sources, shape, place)

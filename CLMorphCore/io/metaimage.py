@@ -25,6 +25,7 @@ from .volume import (
     size_warnings,
     unreadable,
     whole_numbers,
+    wrong_header,
 )
 
 KIND = "MetaImage"
@@ -99,28 +100,28 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
     """Sides (x, y, z), the placement, and what is doubtful about it."""
     if "NDims" not in keys or "DimSize" not in keys:
         raise unreadable(path, "its header lacks NDims or DimSize", KIND)
-    count = whole_numbers(path, "NDims", keys["NDims"], KIND, 1)[0]
+    count = whole_numbers(path, "NDims", keys["NDims"], 1)[0]
     if not 1 <= count <= 10:
         raise unreadable(path, f"its NDims is {count}", KIND)
-    sides = whole_numbers(path, "DimSize", keys["DimSize"], KIND, count)
-    check_sides(path, sides, KIND)
+    sides = whole_numbers(path, "DimSize", keys["DimSize"], count)
+    check_sides(path, sides)
     spacing = np.array(_spacing(path, keys, count))
     if spacing.min() <= 0:
-        raise unreadable(
-            path, f"its ElementSpacing is {keys.get('ElementSpacing', '')[:60]}, expected above zero", KIND
-        )
+        raise wrong_header(path, f"its ElementSpacing is {keys.get('ElementSpacing', '')[:60]}", "sizes above zero")
     axes = np.eye(count)
     if "TransformMatrix" in keys:
-        axes = np.reshape(numbers(path, "TransformMatrix", keys["TransformMatrix"], KIND, count**2), (count, count)).T
-    origin = np.array(numbers(path, "Offset", keys["Offset"], KIND, count) if "Offset" in keys else [0.0] * count)
+        axes = np.reshape(numbers(path, "TransformMatrix", keys["TransformMatrix"], count**2), (count, count)).T
+    origin = np.array(numbers(path, "Offset", keys["Offset"], count) if "Offset" in keys else [0.0] * count)
     keep, rows = _spatial(path, sides, axes)
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes[np.ix_(rows, keep)] * spacing[keep]
     to_mm[:3, 3] = origin[rows]
     lengths = np.linalg.norm(axes[np.ix_(rows, keep)], axis=0)
     if np.abs(lengths - 1).max() > 1e-2:
-        raise unreadable(path, f"its TransformMatrix has axes of length {', '.join(f'{n:.4g}' for n in lengths)}", KIND)
-    check_geometry(path, to_mm, KIND)
+        raise wrong_header(
+            path, f"its TransformMatrix has axes of length {', '.join(f'{n:.4g}' for n in lengths)}", "length 1"
+        )
+    check_geometry(path, to_mm)
     warnings = size_warnings([sides[n] for n in keep], to_mm)
     if "TransformMatrix" not in keys:
         warnings.append(
@@ -132,7 +133,7 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
 def _spacing(path: Path, keys: dict[str, str], count: int) -> list[float]:
     for key in ("ElementSpacing", "ElementSize"):
         if key in keys:
-            return numbers(path, key, keys[key], KIND, count)
+            return numbers(path, key, keys[key], count)
     return [1.0] * count
 
 
@@ -151,14 +152,14 @@ def _spatial(path: Path, sides: list[int], axes: np.ndarray) -> tuple[list[int],
 
 def _type(path: Path, keys: dict[str, str], sides: tuple[int, ...]) -> np.dtype:
     name = keys.get("ElementType", "")
-    channels = whole_numbers(path, "ElementNumberOfChannels", keys.get("ElementNumberOfChannels", "1"), KIND, 1)[0]
+    channels = whole_numbers(path, "ElementNumberOfChannels", keys.get("ElementNumberOfChannels", "1"), 1)[0]
     if channels != 1 or name.endswith("_ARRAY"):
         raise several_components(path, f"{name} vector", channels)
     if name not in TYPES:
         raise unreadable(path, f"its ElementType is {name[:40]!r}, which is none that is read", KIND)
     for key, usual in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
-        if key in keys and numbers(path, key, keys[key], KIND, 1)[0] != usual:
-            raise unreadable(path, f"its {key} is not {usual:g}, which other programs ignore", KIND)
+        if key in keys and numbers(path, key, keys[key], 1)[0] != usual:
+            raise wrong_header(path, f"its {key} is {keys[key]}, which other programs ignore", f"{usual:g}")
     return np.dtype((">" if _is_true(keys, "BinaryDataByteOrderMSB") else "<") + TYPES[name])
 
 
@@ -189,7 +190,7 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
 
 
 def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes, str]:
-    skip = whole_numbers(path, "HeaderSize", keys.get("HeaderSize", "0"), KIND, 1)[0]
+    skip = whole_numbers(path, "HeaderSize", keys.get("HeaderSize", "0"), 1)[0]
     packed = _is_true(keys, "CompressedData")
     start = file.tell()
     if skip == -1 and not packed:  # the voxels are the end of the file
@@ -199,7 +200,7 @@ def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[
     file.seek(start)
     end = None
     if packed and "CompressedDataSize" in keys:
-        end = whole_numbers(path, "CompressedDataSize", keys["CompressedDataSize"], KIND, 1)[0]
+        end = whole_numbers(path, "CompressedDataSize", keys["CompressedDataSize"], 1)[0]
         end = start + end if end > 0 else None
     stream = Stream(file, "zlib" if packed else "", end)
     return stream.read(size), stream.finish()
@@ -213,7 +214,7 @@ def _files(path: Path, name: str, file: BinaryIO) -> Iterator[Path]:
             if line.strip():
                 yield _beside(path, line.strip())
     elif len(words) >= 3 and re.fullmatch(r"[^%]*%\d*d[^%]*", words[0]):
-        first, last, *step = whole_numbers(path, "ElementDataFile", " ".join(words[1:]), KIND)
+        first, last, *step = whole_numbers(path, "ElementDataFile", " ".join(words[1:]))
         if not 0 <= last - first < 100_000 or len(step) > 1 or (step and step[0] < 1):
             raise unreadable(path, f"its ElementDataFile is {name[:60]!r}", KIND)
         yield from (_beside(path, words[0] % n) for n in range(first, last + 1, step[0] if step else 1))

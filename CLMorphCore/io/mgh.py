@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .compression import Damaged, Stream, packed_kind
-from .volume import Volume, check_geometry, check_sides, not_3d, size_warnings, unreadable
+from .volume import Volume, check_geometry, check_sides, not_3d, size_warnings, unreadable, wrong_header
 
 KIND = "MGH"
 HEADER_BYTES = 284
@@ -32,7 +32,7 @@ def read(path: Path) -> Volume:
             version, *sides, code, _ = struct.unpack_from(">7i", header)
             if version & 0xFF != 1:
                 raise unreadable(path, f"its version is {version}, expected 1", KIND)
-            check_sides(path, sides, KIND)
+            check_sides(path, sides)
             if sides[3] != 1:
                 raise not_3d(path, sides)
             if code not in TYPES:
@@ -61,6 +61,6 @@ def _placement(path: Path, header: bytes, sides: list[int]) -> tuple[np.ndarray,
         to_mm[:3, :3] = LPS @ (axes * spacing)
         to_mm[:3, 3] = LPS @ centre - to_mm[:3, :3] @ (np.array(sides) / 2)
     if not spacing.min() > 0:
-        raise unreadable(path, f"its voxels are {' × '.join(f'{n:g}' for n in spacing)} large", KIND)
-    check_geometry(path, to_mm, KIND)
+        raise wrong_header(path, f"its voxels are {' × '.join(f'{n:g}' for n in spacing)} large", "sizes above zero")
+    check_geometry(path, to_mm)
     return to_mm, warnings + size_warnings(sides, to_mm)

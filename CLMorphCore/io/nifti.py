@@ -31,6 +31,7 @@ from .volume import (
     shift_voxels,
     size_warnings,
     unreadable,
+    wrong_header,
 )
 
 KIND = "NIfTI"
@@ -77,6 +78,7 @@ MAX_OFFSET = 1 << 30  # of the voxels in the file: header extensions are small
 class Header:
     """The fields of a header as they stand there; ``order`` is the byte order, ``paired`` an .hdr beside an .img."""
 
+    size: int
     order: str
     paired: bool
     analyze: bool
@@ -130,7 +132,7 @@ def read(path: Path) -> Volume:
                 with _of_pair(header_path, ".img").open("rb") as voxels_file:
                     stream.finish(more=True)
                     return _volume(header_path, header, _stream(voxels_file), 0)
-            return _volume(path, header, stream, 540 if header.srow.dtype == np.float64 else 348)
+            return _volume(path, header, stream, header.size)
         except Damaged as error:
             raise unreadable(path, f"{path.name} {error}", KIND) from None
 
@@ -174,6 +176,7 @@ def parse(path: Path, start: bytes, rest: Stream) -> Header:
     analyze = size == 348 and magic not in (b"n+1", b"ni1")
     number = np.float64 if size == 540 else np.float32
     return Header(
+        size=size,
         order=order,
         paired=analyze or magic in (b"ni1", b"ni2"),
         analyze=analyze,
@@ -194,7 +197,7 @@ def parse(path: Path, start: bytes, rest: Stream) -> Header:
 
 def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume:
     """The voxels behind a header, where they lie, and what there is to say; the stream stands at ``position``."""
-    check_sides(path, header.sides, KIND)
+    check_sides(path, header.sides)
     if header.datatype in COMPLEX:
         raise several_components(path, COMPLEX[header.datatype], 2)
     spatial, others = header.sides[:3], header.sides[3:]
@@ -207,7 +210,8 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
         raise unreadable(path, f"its voxels are of type {header.datatype}, which is none that is read", KIND)
     to_mm, warnings = placement(path, header)
     warnings += size_warnings(spatial, to_mm)
-    skip = max(header.vox_offset, position) - position
+    # In one file the four bytes behind the header tell of extensions, whatever vox_offset says.
+    skip = max(header.vox_offset, position + 4) - position if position else header.vox_offset
     kind = np.dtype(header.order + TYPES[header.datatype])
     count = math.prod(spatial)
     stream.check_room(skip + count * kind.itemsize)
@@ -237,10 +241,8 @@ def placement(path: Path, header: Header) -> tuple[np.ndarray, list[str]]:
     """4×4 from voxel to LPS in mm, and what is doubtful about it; FileError where nothing can be taken."""
     sides, pixdim = header.sides[:3], header.pixdim[1:4]
     if not np.isfinite(pixdim).all() or pixdim.min() <= 0:
-        raise unreadable(
-            path,
-            f"its voxels are {' × '.join(f'{n:g}' for n in pixdim)} large (pixdim), expected sizes above zero",
-            KIND,
+        raise wrong_header(
+            path, f"its voxels are {' × '.join(f'{n:g}' for n in pixdim)} large (pixdim)", "sizes above zero"
         )
     forms, warnings = _forms(path, header)
     if not forms:
@@ -266,7 +268,7 @@ def placement(path: Path, header: Header) -> tuple[np.ndarray, list[str]]:
             )
     scale, said = _unit(header, np.linalg.norm(matrix[:3, :3], axis=0) * sides)
     matrix = np.diag([scale, scale, scale, 1.0]) @ LPS @ matrix
-    check_geometry(path, matrix, KIND)
+    check_geometry(path, matrix)
     return matrix, [w.replace(" units ", " mm ") for w in warnings] + said
 
 
@@ -292,7 +294,9 @@ def _forms(path: Path, header: Header) -> tuple[dict[str, np.ndarray], list[str]
             forms["qform"] = header.qform()
     sound = {name: matrix for name, matrix in forms.items() if name not in faults}
     if faults and not sound:
-        raise unreadable(path, "; ".join(f"its {name} {fault}" for name, fault in faults.items()), KIND)
+        raise wrong_header(
+            path, "; ".join(f"its {name} {fault}" for name, fault in faults.items()), "a place in a room"
+        )
     taken = next(iter(sound), "")
     return sound, [f"its {name} {fault}; the {taken} was taken" for name, fault in faults.items()]
 

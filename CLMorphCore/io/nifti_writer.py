@@ -127,6 +127,7 @@ def header_of(scan: Mapping[str, str], sides: tuple[int, ...]) -> Header:
     if len(rows) != 12:
         raise ValueError("srow has 12 numbers")
     return Header(
+        size=348,
         order="<",
         paired=False,
         analyze=False,

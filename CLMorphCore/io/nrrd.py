@@ -25,6 +25,7 @@ from .volume import (
     size_warnings,
     unreadable,
     whole_numbers,
+    wrong_header,
 )
 
 KIND = "NRRD"
@@ -64,8 +65,8 @@ def read(path: Path) -> Volume:
     """The volume of a header with its voxels; FileError where it cannot be read."""
     with path.open("rb") as file:
         fields = _header(path, file)
-        sides = whole_numbers(path, "sizes", _needed(path, fields, "sizes"), KIND, _dimension(path, fields))
-        check_sides(path, sides, KIND)
+        sides = whole_numbers(path, "sizes", _needed(path, fields, "sizes"), _dimension(path, fields))
+        check_sides(path, sides)
         kind = _type(path, fields)
         keep, to_mm, warnings = _grid(path, fields, sides)
         encoding = _needed(path, fields, "encoding").lower()
@@ -118,7 +119,7 @@ def _needed(path: Path, fields: dict[str, str], name: str) -> str:
 
 
 def _dimension(path: Path, fields: dict[str, str]) -> int:
-    count = whole_numbers(path, "dimension", _needed(path, fields, "dimension"), KIND, 1)[0]
+    count = whole_numbers(path, "dimension", _needed(path, fields, "dimension"), 1)[0]
     if not 1 <= count <= 16:
         raise unreadable(path, f"its dimension is {count}", KIND)
     return count
@@ -164,7 +165,7 @@ def _grid(path: Path, fields: dict[str, str], sides: list[int]) -> tuple[list[in
     if len(keep) != 3:
         raise not_3d(path, sides)
     to_mm, warnings = _placement(path, fields, [directions[n] for n in keep], keep)
-    check_geometry(path, to_mm, KIND)
+    check_geometry(path, to_mm)
     return keep, to_mm, warnings + size_warnings([sides[n] for n in keep], to_mm)
 
 
@@ -188,7 +189,7 @@ def _directions(path: Path, fields: dict[str, str], count: int) -> list[np.ndarr
 def _vector(path: Path, name: str, text: str) -> list[float]:
     if not re.fullmatch(r"\([^()]*\)", text):
         raise unreadable(path, f"its {name} holds {text[:40]!r}, which is no vector (x,y,z)", KIND)
-    values = numbers(path, name, text[1:-1], KIND)
+    values = numbers(path, name, text[1:-1])
     if len(values) != 3:
         raise unreadable(path, f"its {name} holds {text[:40]!r}, which is no vector (x,y,z)", KIND)
     return values
@@ -211,9 +212,9 @@ def _placement(
         words = fields["spacings"].split()
         if len(words) <= max(keep):
             raise unreadable(path, f"its spacings are {len(words)} numbers", KIND)
-        to_mm[:3, :3] = np.diag(numbers(path, "spacings", " ".join(words[n] for n in keep), KIND, 3))
+        to_mm[:3, :3] = np.diag(numbers(path, "spacings", " ".join(words[n] for n in keep), 3))
         if to_mm.diagonal()[:3].min() <= 0:
-            raise unreadable(path, f"its spacings are {fields['spacings'][:60]}, expected above zero", KIND)
+            raise wrong_header(path, f"its spacings are {fields['spacings'][:60]}", "sizes above zero")
     else:
         warnings.append("its header has no voxel size; voxels of 1 mm were taken")
     if "spaceorigin" in fields:
@@ -242,7 +243,7 @@ def _content(path: Path, fields: dict[str, str], file: BinaryIO, size: int, pack
 
 def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes, str]:
     _skip_lines(path, fields, file)
-    skip = whole_numbers(path, "byte skip", fields.get("byteskip", "0"), KIND, 1)[0]
+    skip = whole_numbers(path, "byte skip", fields.get("byteskip", "0"), 1)[0]
     if skip == -1 and not packing:  # the voxels are the end of the file
         file.seek(max(file.seek(0, 2) - size, 0))
     elif skip > 0 and not packing:
@@ -254,7 +255,7 @@ def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing
 
 
 def _skip_lines(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
-    lines = whole_numbers(path, "line skip", fields.get("lineskip", "0"), KIND, 1)[0]
+    lines = whole_numbers(path, "line skip", fields.get("lineskip", "0"), 1)[0]
     if not 0 <= lines <= 1_000_000:
         raise unreadable(path, f"its line skip is {lines}", KIND)
     for _ in range(lines):
@@ -291,7 +292,7 @@ def _files(path: Path, text: str) -> Iterator[Path]:
     if words[:1] == ["LIST"]:
         names = [line.strip() for line in rest if line.strip()]
     elif len(words) >= 4 and re.fullmatch(r"[^%]*%\d*d[^%]*", words[0]):
-        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:]), KIND)
+        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:]))
         if step < 1 or not 0 <= stop - start < 100_000:
             raise unreadable(path, f"its data file is {first[:60]!r}", KIND)
         names = [words[0] % n for n in range(start, stop + 1, step)]

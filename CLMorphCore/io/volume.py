@@ -59,16 +59,21 @@ def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
     )
 
 
-def check_geometry(path: Path, to_mm: np.ndarray, kind: str) -> None:
+def wrong_header(path: Path, reason: str, expected: str) -> FileError:
+    """The error of a file whose header makes no sense, though it may be whole."""
+    return FileError(f"{path} cannot be read: {reason}; expected {expected}; mend its header, or export it again")
+
+
+def check_geometry(path: Path, to_mm: np.ndarray) -> None:
     """FileError unless a 4×4 matrix places a lattice: finite, no axis of length zero, no two in one plane."""
     if not np.isfinite(to_mm).all():
-        raise unreadable(path, "its header places it at numbers that are not finite", kind)
+        raise wrong_header(path, "its header places it at numbers that are not finite", "a place in a room")
     lengths = np.linalg.norm(to_mm[:3, :3], axis=0)
     if not (lengths.min() > 1e-12 and lengths.max() < 1e12 and np.abs(to_mm[:3, 3]).max() < 1e12):
         raise FileError(
             f"{path} has voxels of {' × '.join(f'{n:.4g}' for n in lengths)} mm at "
             f"({', '.join(f'{n:.4g}' for n in to_mm[:3, 3])}); expected a size above zero and a place in a room; "
-            "mend its header"
+            "mend its header, or export it again"
         )
     if abs(np.linalg.det(to_mm[:3, :3] / lengths)) < 1e-3:
         raise FileError(
@@ -84,18 +89,18 @@ def size_warnings(sides: Sequence[int], to_mm: np.ndarray) -> list[str]:
     return [f"the scan is {in_mm(extent)} large by its header; check the unit of its voxel size"]
 
 
-def check_sides(path: Path, sides: Sequence[int], kind: str) -> int:
+def check_sides(path: Path, sides: Sequence[int]) -> int:
     """The number of voxels; FileError for sides that no file has."""
     if not sides or min(sides) < 1 or max(sides) > MAX_SIDE:
-        raise unreadable(path, f"its size is {' × '.join(map(str, sides)) or 'not given'}", kind)
+        raise wrong_header(path, f"its size is {' × '.join(map(str, sides)) or 'not given'}", "sides above zero")
     return math.prod(sides)
 
 
-def numbers(path: Path, key: str, text: str, kind: str, count: int | None = None) -> list[float]:
+def numbers(path: Path, key: str, text: str, count: int | None = None) -> list[float]:
     """The finite numbers of a line of a text header; FileError that says which is none."""
     words = text.replace(",", " ").split()
     if count is not None and len(words) != count:
-        raise unreadable(path, f"its {key} has {len(words)} numbers instead of {count}", kind)
+        raise wrong_header(path, f"its {key} has {len(words)} numbers", f"{count}")
     values = []
     for n, word in enumerate(words, start=1):
         try:
@@ -103,17 +108,17 @@ def numbers(path: Path, key: str, text: str, kind: str, count: int | None = None
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise unreadable(path, f"number {n} of its {key} is {word[:40]!r}, which is not a finite number", kind)
+            raise wrong_header(path, f"number {n} of its {key} is {word[:40]!r}", "a finite number")
         values.append(value)
     return values
 
 
-def whole_numbers(path: Path, key: str, text: str, kind: str, count: int | None = None) -> list[int]:
+def whole_numbers(path: Path, key: str, text: str, count: int | None = None) -> list[int]:
     """As ``numbers``, of whole ones."""
-    values = numbers(path, key, text, kind, count)
+    values = numbers(path, key, text, count)
     for value in values:
         if value != round(value) or abs(value) > 2**53:
-            raise unreadable(path, f"its {key} holds {value:g}, which is not a whole number", kind)
+            raise wrong_header(path, f"its {key} holds {value:g}", "a whole number")
     return [int(value) for value in values]
 
 
