@@ -6,8 +6,7 @@ from argparse import Namespace
 
 import SimpleITK as sitk
 
-from ..devices import is_out_of_memory, use_threads
-from ..errors import OutOfMemory
+from ..devices import is_out_of_memory, out_of_memory, use_threads
 from ..progress import Reporter
 from . import build_atlas, demo, evaluate, models, register, segment, train
 
@@ -32,8 +31,4 @@ def run(options: Namespace, reporter: Reporter) -> None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(
-            f"out of memory with `device={options.device}` ({str(error).partition(chr(10))[0]:.200}); expected enough "
-            "for the images and the network",
-            "use `device=cpu`, or crop the images to the organ",
-        ) from None
+        raise out_of_memory(error, options.device) from None

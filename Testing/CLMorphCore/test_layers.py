@@ -12,7 +12,7 @@ LAYERS = (
     ("atomic", "devices", "geometry", "progress", "spatial", "io.compression", "io.files", "io.itk_child"),
     ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing"),
-    ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.transforms"),
+    ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
     ("io.nifti_writer",),
     ("io.images",),
     (
