@@ -18,6 +18,7 @@ from .bundles.model import Model
 from .errors import InputError
 from .instance_optimization import InstanceOptimization
 from .io.manifest import Subject, choose, read_subject
+from .io.tables import escaped
 from .metrics import compare_labels, dice_per_label
 from .progress import Progress, part, silent
 from .reports.evaluation import Agreement, Summary, evaluation_page
@@ -38,7 +39,9 @@ class Evaluation:
             with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows(
+                    {key: escaped(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows
+                )
             (temporary / "summary.json").write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
             (temporary / "report.html").write_text(evaluation_page(self.rows, self.summary), encoding="utf-8")
 

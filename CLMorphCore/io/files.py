@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from ..errors import FileError
 
@@ -73,15 +76,44 @@ def read_bytes(path: Path, expected: str, *, limit: int = MAX_TEXT_BYTES, name: 
     return content
 
 
-def read_text(path: Path, expected: str, *, name: str = "") -> str:
+def read_text(path: Path, expected: str, *, kind: str = "text", name: str = "") -> str:
     """The text of a UTF-8 file, without its byte order mark; FileError where it is no such file."""
     try:
         return read_bytes(path, expected, name=name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
-            f"{name or path} cannot be read as text: byte {error.start} is not UTF-8; expected {expected}; "
+            f"{name or path} cannot be read as {kind}: byte {error.start} is not UTF-8; expected {expected}; "
             "save it as UTF-8"
         ) from None
+
+
+def read_toml(path: Path, expected: str, *, kind: str = "TOML") -> dict[str, Any]:
+    """The tables of a TOML file; FileError where it is none, whatever is wrong with it."""
+    text = read_text(path, expected, kind=kind)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, OverflowError, RecursionError) as error:  # numbers of 5,000 digits, brackets in brackets
+        raise FileError(f"{path} cannot be read as {kind}: {short(error)}; expected {expected}; mend it") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; ValueError where it is none, whatever is wrong with it."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets in too many brackets") from None
+
+
+def short(value: object, most: int = 120) -> str:
+    """What a message shows of an error or a value: one line of at most so many characters."""
+    if isinstance(value, RecursionError):
+        return "brackets in too many brackets"
+    try:
+        text = str(value) if isinstance(value, Exception) else repr(value)
+    except (ValueError, RecursionError):  # Python writes no numbers of more than 4,300 digits
+        return "a value too long to be shown"
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 2]} …"
 
 
 def pointer(path: Path) -> FileError:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ..errors import FileError, did_you_mean
 from ..geometry import check_same_grid
+from .files import check_file, read_text, short
 from .images import read_image, read_labels
 
+EXPECTED = "a CSV manifest or a folder of images"
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
@@ -38,17 +41,16 @@ def read_manifest(path: str | Path) -> list[Subject]:
     Paths are relative to the manifest. Every fault of every row is listed in one InputError.
     """
     path = Path(path)
+    check_file(path, EXPECTED, folder=True)
     if path.is_dir():
         return _folder(path)
-    if not path.exists():
-        raise FileError(f"{path} does not exist; expected a CSV manifest or a folder of images")
+    text = read_text(path, EXPECTED, kind="CSV")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FileError(f"{path} cannot be read as CSV: {error}") from None
+        reader = csv.DictReader(StringIO(text, newline=""))
+        _check_columns(path, reader.fieldnames or ())
+        rows = list(reader)
+    except csv.Error as error:
+        raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
     faults = list(_faults(subjects, path.parent)) if subjects else ["it has no rows; expected one for each subject"]
     if faults:
@@ -108,5 +110,15 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
         if s.image == folder:
             yield f"subject {s.name!r} has no image"
         for kind, file in (("image", s.image), ("labels", s.labels)):
-            if file is not None and not file.exists():
-                yield f"{kind} of subject {s.name!r} not found: {file}"
+            if file is not None and (fault := _fault(file)):
+                yield f"{kind} of subject {s.name!r} {fault}"
+
+
+def _fault(file: Path) -> str:
+    """Why a file of a subject cannot be read, or nothing; a DICOM series is a folder."""
+    try:
+        check_file(file, "a file of a subject", folder=True, name="it")
+    except FileError as error:
+        reason = error.problem.partition(";")[0].removeprefix("it ")
+        return f"not found: {file}" if reason == "does not exist" else f"{reason}: {file}"
+    return ""
