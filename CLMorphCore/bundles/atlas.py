@@ -124,7 +124,7 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, certificate="labels.csv") as temporary:
         write_image(atlas.image, temporary / "image.nii.gz")
         write_image(atlas.labels, temporary / "labels.nii.gz")
         with (temporary / "labels.csv").open("w", newline="", encoding="utf-8") as file:

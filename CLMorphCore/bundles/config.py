@@ -170,8 +170,8 @@ NOT_NEGATIVE = (
     "network.flat_levels",
     "network.force_window_voxels",
 )
-MAX_SIZE = 1_000_000  # of a number that a network or an image is made of; steps, seeds and the like may be larger
-MAX_COUNT = 2**53
+MAX_SIZE = 1_000_000  # of a whole number, but for those of a network, and of steps, seeds and the like
+MAX_WHOLE = {"network.": 10_000, "training.": 2**53}
 MAX_NUMBERS = 64  # of a list
 MAX_SHOWN = 80  # characters of what was given
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -262,7 +262,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if len(value) > MAX_NUMBERS:
             raise SettingError(f"{name} has {len(value)} numbers; expected at most {MAX_NUMBERS}")
         return tuple(_typed(name, item, kinds[0]) for item in value)
-    most = MAX_COUNT if name.startswith("training.") else MAX_SIZE
+    most = next((most for section, most in MAX_WHOLE.items() if name.startswith(section)), MAX_SIZE)
     if isinstance(value, int) and not isinstance(value, bool) and kind in (int, float) and abs(value) > most:
         raise SettingError(f"{name} is {short(value)}; expected at most {most}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

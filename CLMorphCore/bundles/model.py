@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..atomic import atomic_write
-from ..errors import InputError, did_you_mean
+from ..errors import FileError, InputError, SettingError, did_you_mean
 from ..io.files import read_toml, short
 from ..networks import NETWORKS, Identity, RegistrationNetwork, build
 from . import checkpoint
@@ -92,7 +92,12 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
         return model_without_weights(str(name), device)
     folder = model_folder(name)
     tensors, header = checkpoint.load(folder / "weights.safetensors")
-    config = from_dict(header["config"])
+    try:
+        config = from_dict(header["config"])
+    except SettingError as error:
+        raise FileError(
+            f"the configuration in {folder / 'weights.safetensors'}: {error.problem}", error.remedy
+        ) from None
     network = build(config.network.name, config.network.settings)
     checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
     atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())

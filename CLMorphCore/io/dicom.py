@@ -339,7 +339,7 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
             delattr(group, name)
     with tempfile.TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "frames.dcm"
-        whole.save_as(copy, enforce_file_format=True)
+        whole.save_as(copy)
         try:
             about, content = itk.read("image", copy)
         except itk.CannotRead as error:

@@ -7,6 +7,7 @@ no checksum, and of two placements it takes one without a word.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .volume import Volume, several_components, to_image, unreadable, warnings_o
 
 __all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
+LOG = logging.getLogger(__name__)
 EXPECTED = "an image file or a folder with a DICOM series"
 LABEL_TYPES = (
     sitk.sitkUInt8,
@@ -64,14 +66,17 @@ NOT_READ = {
 def read_file(path: Path) -> sitk.Image:
     """The image of a file, or of a folder that holds one DICOM series; FileError if it is not there in full.
 
-    ``warnings_of`` it tells what was doubtful.
+    What is doubtful about it is logged, and ``warnings_of`` the image tells it, for reports.
     """
     check_utf8(path)
     check_file(path, EXPECTED, folder=True)
     try:
-        return to_image(dicom.read_folder(path) if path.is_dir() else _volume(path))
+        volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
     except OSError as error:
         raise cannot_read(path, error, EXPECTED) from None
+    for warning in volume.warnings:
+        LOG.warning(warning)
+    return to_image(volume)
 
 
 def _volume(path: Path) -> Volume:

@@ -69,6 +69,8 @@ def interpreter() -> str | None:
 
 def reason(message: str) -> str:
     """The line of ITK's message that holds the reason, without source file, address and errno of another call."""
+    if "codec can't decode" in message:  # ITK quotes what it found
+        return "it holds words that are none"
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
     telling = [line for line in lines if not re.match(r"(Exception thrown|Code/|/\S+:\d+:?$)", line)] or lines
     line = re.sub(

@@ -19,12 +19,14 @@ from .compression import Damaged, Stream, packed_kind
 from .files import check_file
 from .volume import (
     MAX_EXTENT_MM,
+    MAX_NUMBER,
     MAX_SHIFT_VOXELS,
     MIN_EXTENT_MM,
     Volume,
     check_geometry,
     check_sides,
     in_mm,
+    is_flat,
     not_3d,
     several_components,
     shear_voxels,
@@ -278,10 +280,9 @@ def _forms(path: Path, header: Header) -> tuple[dict[str, np.ndarray], list[str]
     faults: dict[str, str] = {}
     if header.sform_code > 0:
         forms["sform"] = header.sform()
-        columns = np.linalg.norm(forms["sform"][:3, :3], axis=0)
-        if not np.isfinite(forms["sform"]).all():
-            faults["sform"] = "holds numbers that are not finite"
-        elif columns.min() <= 0 or abs(np.linalg.det(forms["sform"][:3, :3] / columns)) < 1e-3:
+        if not (np.abs(forms["sform"]) < MAX_NUMBER).all():
+            faults["sform"] = "holds numbers that are not finite, or huge"
+        elif is_flat(forms["sform"]):
             faults["sform"] = "has axes of no length or in one plane"
         elif (shear := shear_voxels(header.sides[:3], forms["sform"])) > MAX_SHIFT_VOXELS and header.qform_code > 0:
             faults["sform"] = f"is sheared, by {shear:.3g} voxels at its corners"

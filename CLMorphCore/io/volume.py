@@ -14,6 +14,7 @@ from ..errors import FileError
 
 MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embryo's organ, a body
 MAX_SIDE = 2**31 - 1
+MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
 MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
 WARNING = "clmorph_warning_"  # keys of an image's metadata that hold what was said when it was read
 
@@ -66,7 +67,7 @@ def wrong_header(path: Path, reason: str, expected: str) -> FileError:
 
 def check_geometry(path: Path, to_mm: np.ndarray) -> None:
     """FileError unless a 4×4 matrix places a lattice: finite, no axis of length zero, no two in one plane."""
-    if not np.isfinite(to_mm).all():
+    if not (np.abs(to_mm) < MAX_NUMBER).all():
         raise wrong_header(path, "its header places it at numbers that are not finite", "a place in a room")
     lengths = np.linalg.norm(to_mm[:3, :3], axis=0)
     if not (lengths.min() > 1e-12 and lengths.max() < 1e12 and np.abs(to_mm[:3, 3]).max() < 1e12):
@@ -75,10 +76,16 @@ def check_geometry(path: Path, to_mm: np.ndarray) -> None:
             f"({', '.join(f'{n:.4g}' for n in to_mm[:3, 3])}); expected a size above zero and a place in a room; "
             "mend its header, or export it again"
         )
-    if abs(np.linalg.det(to_mm[:3, :3] / lengths)) < 1e-3:
+    if is_flat(to_mm):
         raise FileError(
             f"{path} has axes that lie in one plane; expected three directions at right angles; mend its header"
         )
+
+
+def is_flat(matrix: np.ndarray) -> bool:
+    """Whether an axis of a 4×4 placement has no length, or all three lie in one plane."""
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    return bool(lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3)
 
 
 def size_warnings(sides: Sequence[int], to_mm: np.ndarray) -> list[str]:
@@ -107,8 +114,8 @@ def numbers(path: Path, key: str, text: str, count: int | None = None) -> list[f
             value = float(word) if len(word) <= 64 and "_" not in word else math.nan
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise wrong_header(path, f"number {n} of its {key} is {word[:40]!r}", "a finite number")
+        if not abs(value) <= MAX_NUMBER:
+            raise wrong_header(path, f"number {n} of its {key} is {word[:40]!r}", f"a number up to {MAX_NUMBER:g}")
         values.append(value)
     return values
 

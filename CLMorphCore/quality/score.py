@@ -17,6 +17,7 @@ import numpy as np
 
 from ..atomic import atomic_write
 from ..errors import InputError
+from ..io.files import read_toml, short
 from .evidence import CHECKS, FEATURES, Evidence
 
 MIN_DICE = 0.02  # logits end here and at 1 minus this

@@ -17,7 +17,7 @@ import slicer
 
 TORCH_VERSION = ">=2.4"
 TORCH = f"torch{TORCH_VERSION}"
-PACKAGES = ("safetensors>=0.4", "tqdm>=4.60")  # neither depends on another package that Slicer already has
+PACKAGES = ("pydicom>=2.3", "safetensors>=0.4", "tqdm>=4.60")  # none depends on a package that Slicer has
 
 
 class InstallationError(RuntimeError):
