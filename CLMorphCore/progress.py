@@ -141,5 +141,5 @@ class Reporter:
             self.bar = tqdm(
                 total=100, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
             )
-        self.bar.set_description_str(step, refresh=False)
+        self.bar.set_description_str(step, refresh=self.bar.desc != step)  # every step is seen, however short
         self.bar.update(round(100 * fraction, 1) - self.bar.n)
