@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, conv_block, field_head, initialise, taper_width
+from .blocks import Siamese, conv_block, field_head, initialise
 from .contract import Prediction, System
+from .halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class CLMorph(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: CLMorphConfig) -> None:
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
         width = config.channels[-1]
         self.bottom = conv_block(2 * width, width, norm=config.norm)
@@ -66,7 +68,7 @@ class CLMorph(Siamese):
         return Prediction(displacement, inverse, mean, log_variance, embeddings)
 
     def _transformation(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        z = taper(z, taper_width(0, self.config.flat_levels))
+        z = taper(z, self.halvings.taper_width())
         if not self.config.diffeomorphic:
             return z, None
         return integrate(z), integrate(-z)

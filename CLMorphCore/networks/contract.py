@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .halvings import Halvings
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -49,9 +51,14 @@ class Prediction:
 class RegistrationNetwork(nn.Module):
     """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``."""
 
-    divisor: tuple[int, int, int] = (1, 1, 1)  # (D, H, W)
+    halvings = Halvings(1)  # of the images
     sampling: bool = False  # draw from the posterior at test time too, where the network has one
     label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What the sides (D, H, W) of images must be multiples of."""
+        return self.halvings.divisor
 
     def begin_step(self, fraction: float) -> None:
         """Called before each training step with the share of the training that is done: for training in stages."""

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
+from .blocks import Siamese, conv_block, field_head, full_precision, initialise
 from .contract import Prediction, System
+from .halvings import Halvings
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
 FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
@@ -69,7 +70,8 @@ class Pyramid(Siamese):
                 f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
                 "numbers, so that a window has a middle, or 0 for no forces"
             )
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
@@ -110,7 +112,7 @@ class Pyramid(Siamese):
             for _ in range(self.config.passes):
                 warped = warp(moving.levels[index], forward, padding="border")
                 velocity = self.levels[index - finest](fixed.levels[index], warped, force and force(forward))
-                velocity = taper(velocity, taper_width(index, self.config.flat_levels))
+                velocity = taper(velocity, self.halvings.taper_width(index))
                 forward = compose(integrate(velocity, self.integration_steps), forward)
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)

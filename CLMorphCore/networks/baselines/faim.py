@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...spatial import taper
-from ..blocks import divisor_of, field_head, halving, initialise, taper_width
+from ..blocks import field_head, initialise
 from ..contract import Prediction, RegistrationNetwork, System
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,11 @@ class Faim(RegistrationNetwork):
                 f"network.kernel_sizes is {list(config.kernel_sizes)}; expected odd numbers, so that a "
                 "kernel has a middle"
             )
-        self.config = config
+        self.halvings = Halvings(len(config.channels), config.flat_levels)
         levels = [
-            (halving(level, config.flat_levels), fine, coarse)
-            for level, (fine, coarse) in enumerate(pairwise(config.channels), start=1)
+            (stride, fine, coarse)
+            for stride, (fine, coarse) in zip(self.halvings.strides, pairwise(config.channels), strict=True)
         ]
-        self.divisor = divisor_of(len(config.channels), config.flat_levels)
         self.first = _Inception(2, config.channels[0], config.kernel_sizes)
         self.down = nn.ModuleList(_conv(fine, coarse, stride=stride) for stride, fine, coarse in levels)
         self.up = nn.ModuleList(_Up(coarse, fine, stride) for stride, fine, coarse in reversed(levels))
@@ -63,7 +63,7 @@ class Faim(RegistrationNetwork):
         decoded = features[-1]
         for up, skip in zip(self.up, reversed(features[:-1]), strict=True):
             decoded = up(decoded, skip)
-        return Prediction(taper(self.head(decoded).float(), taper_width(0, self.config.flat_levels)))
+        return Prediction(taper(self.head(decoded).float(), self.halvings.taper_width()))
 
 
 class _Inception(nn.Module):
