@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import SettingError, did_you_mean
-from ..networks import system
+from ..networks import Capabilities, system
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class NetworkConfig:
         if self.settings is None:
             object.__setattr__(self, "settings", system(self.name).settings())
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the network can do with these settings."""
+        return system(self.name).capabilities(self.settings)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -173,7 +178,7 @@ TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Settings from a TOML file and ``section.key=value`` overrides; InputError for whatever does not fit."""
+    """Settings of a training from a TOML file and ``section.key=value`` overrides; InputError for what does not fit."""
     try:
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -182,11 +187,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from None
     for override in overrides:
         _set(tree, override)
-    return from_dict(tree)
+    config = from_dict(tree)
+    check_trainable(config)
+    return config
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
-    """The inverse of ``to_dict``, checked."""
+    """The inverse of ``to_dict``; SettingError for an unknown setting, and for a value of another type or range."""
     sections = get_type_hints(Config)
     for name in tree:
         if name not in sections:
@@ -196,7 +203,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     network = dict(tree.get("network", {}))
     name = _typed("network.name", network.pop("name", "clmorph"), str)
     chosen = system(name)
-    config = Config(
+    return Config(
         NetworkConfig(name, _section(chosen.settings, network, "network")),
         **{
             key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
@@ -204,8 +211,6 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
             if key != "network"
         },
     )
-    _check_together(config)
-    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -267,37 +272,41 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _check_together(config: Config) -> None:
-    loss, settings = config.loss, config.network.settings
-    if getattr(settings, "field_level", 0) > 0 and settings.field_level >= len(settings.channels):
-        raise SettingError(
-            f"network.field_level is {settings.field_level}, network.channels has "
-            f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}"
-        )
+def check_trainable(config: Config) -> None:
+    """SettingError for settings that do not fit together in a training: losses that the network has nothing for, say.
+
+    A trained model that is only used may have them, from a time when they were let pass.
+    """
+    name, loss, network = config.network.name, config.loss, config.network.capabilities
     if any(n % 2 == 0 for n in loss.window_voxels):
         raise SettingError(
             f"loss.window_voxels is {list(loss.window_voxels)}; expected odd numbers, so that a window has a middle"
         )
-    if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
+    if loss.regulariser == "kl" and not network.posterior:
         raise SettingError(
-            f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
-            'use loss.regulariser = "diffusion" or network.probabilistic = true'
+            f"loss.regulariser kl needs a probabilistic network, {name} is not set so",
+            f'use loss.regulariser = "diffusion"{_or_set(config, "probabilistic")}',
         )
-    if loss.symmetric and not getattr(settings, "diffeomorphic", True):
+    if loss.symmetric and not network.inverse:
         raise SettingError(
-            "loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or loss.symmetric = false"
+            f"loss.symmetric needs a network with an inverse, {name} is not set so",
+            f"use loss.symmetric = false{_or_set(config, 'diffeomorphic')}",
         )
-    if loss.coarse == 0 and getattr(settings, "learns_from_coarse", False):
+    if loss.coarse == 0 and network.coarse_stages:
         raise SettingError(
-            f"loss.coarse is 0, the coarse levels of {config.network.name} learn from nothing else; set loss.coarse = 1"
+            f"loss.coarse is 0, the coarse levels of {name} learn from nothing else", "set loss.coarse = 1"
         )
-    if loss.contrast > 0 and not hasattr(settings, "embedding"):
+    if loss.contrast > 0 and not network.projection:
         raise SettingError(
-            f"loss.contrast is {loss.contrast:g}, {config.network.name} has no projection to contrast; "
-            "set loss.contrast = 0"
+            f"loss.contrast is {loss.contrast:g}, {name} has no projection to contrast", "set loss.contrast = 0"
         )
     if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
         raise SettingError(
-            "contrastive loss needs at least 2 pairs in a batch, training.batch_size is "
-            f"{config.training.batch_size}; raise it or set loss.contrast = 0"
+            f"contrastive loss needs at least 2 pairs in a batch, training.batch_size is {config.training.batch_size}",
+            "raise it or set loss.contrast = 0",
         )
+
+
+def _or_set(config: Config, name: str) -> str:
+    """' or network.NAME = true' where the network has that setting."""
+    return f" or network.{name} = true" if name in get_type_hints(type(config.network.settings)) else ""

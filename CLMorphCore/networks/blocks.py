@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from ..spatial import resize_field
 from .contract import RegistrationNetwork
 from .halvings import Halvings
@@ -28,6 +28,15 @@ def conv_block(
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1), NORMS[norm](outputs), nn.LeakyReLU(0.2, inplace=True)
     )
+
+
+def check_field_level(field_level: int, channels: Sequence[int]) -> None:
+    """SettingError unless the level at which a field is predicted is one of those that ``channels`` are given for."""
+    if field_level >= len(channels):
+        raise SettingError(
+            f"network.field_level is {field_level}, network.channels has {len(channels)} levels; "
+            f"expected at most {len(channels) - 1}"
+        )
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -62,13 +71,13 @@ class Decoder(nn.Module):
 
     A convolution at each level, coarsest first; its answer is enlarged and concatenated with the next finer features.
     ``features`` are their channels, ``channels`` those of the convolutions: one per level, those that are left follow
-    at the finest level. Raises InputError for fewer convolutions than levels.
+    at the finest level. Raises SettingError for fewer convolutions than levels.
     """
 
     def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
         super().__init__()
         if len(channels) < len(features):
-            raise InputError(
+            raise SettingError(
                 f"network.decoder is {list(channels)}; expected a width for each of the "
                 f"{len(features)} levels, coarsest first"
             )

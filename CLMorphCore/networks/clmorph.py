@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, conv_block, field_head, initialise
-from .contract import Prediction, System
+from .blocks import Siamese, check_field_level, conv_block, field_head, initialise
+from .contract import Capabilities, Prediction, System
 from .halvings import Halvings
 
 
@@ -32,6 +32,9 @@ class CLMorphConfig:
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class CLMorph(Siamese):
@@ -74,4 +77,9 @@ class CLMorph(Siamese):
         return integrate(z), integrate(-z)
 
 
-SYSTEM = System(CLMorphConfig, CLMorph)
+def capabilities(settings: CLMorphConfig) -> Capabilities:
+    """An inverse where the field is integrated, a posterior where it is sampled."""
+    return Capabilities(inverse=settings.diffeomorphic, posterior=settings.probabilistic, projection=True)
+
+
+SYSTEM = System(CLMorphConfig, CLMorph, capabilities=capabilities)

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, conv_block, field_head, full_precision, initialise
-from .contract import Prediction, System
+from .blocks import Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .contract import Capabilities, Prediction, System
 from .halvings import Halvings
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
@@ -42,6 +42,16 @@ class PyramidConfig:
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
     # x, y, z, of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
     force_window_voxels: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
+        if self.passes < 1:
+            raise SettingError(f"network.passes is {self.passes}; expected 1 or more: each level looks at least once")
+        if self.forces and any(n % 2 == 0 for n in self.force_window_voxels):
+            raise SettingError(
+                f"network.force_window_voxels is {list(self.force_window_voxels)}; expected odd "
+                "numbers, so that a window has a middle, or 0 for no forces"
+            )
 
     @property
     def forces(self) -> bool:
@@ -63,13 +73,6 @@ class Pyramid(Siamese):
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
-        if config.passes < 1:
-            raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
-        if config.forces and any(n % 2 == 0 for n in config.force_window_voxels):
-            raise InputError(
-                f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
-                "numbers, so that a window has a middle, or 0 for no forces"
-            )
         halvings = Halvings(len(config.channels), config.flat_levels)
         super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
@@ -184,6 +187,7 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
         "training": {"learning_rate": 1e-3, "schedule": "cosine"},
     },
+    capabilities=lambda _: Capabilities(inverse=True, projection=True),
 )
 
 

@@ -28,10 +28,10 @@ def alternative_displacements(model: Model, registration: Registration) -> list[
     """
     if model.folder is None or registration.classes is not None:
         return []
+    if model.config.network.capabilities.posterior:
+        return _sampled(model, registration)
     of_fixed, of_moving = registration.pair.features
     swapped = model.network.match(of_moving, of_fixed)
-    if swapped.log_variance is not None:
-        return _sampled(model, registration)
     if swapped.inverse is None:
         return []
     own = registration.unrefined

@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import SettingError
 from ...spatial import taper
 from ..blocks import field_head, initialise
 from ..contract import Prediction, RegistrationNetwork, System
@@ -34,17 +34,19 @@ class FaimConfig:
     kernel_sizes: tuple[int, ...] = (3, 5, 7)  # side by side in the first module, odd
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
+    def __post_init__(self) -> None:
+        if any(size % 2 == 0 for size in self.kernel_sizes):
+            raise SettingError(
+                f"network.kernel_sizes is {list(self.kernel_sizes)}; expected odd numbers, so that a "
+                "kernel has a middle"
+            )
+
 
 class Faim(RegistrationNetwork):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: FaimConfig) -> None:
         super().__init__()
-        if any(size % 2 == 0 for size in config.kernel_sizes):
-            raise InputError(
-                f"network.kernel_sizes is {list(config.kernel_sizes)}; expected odd numbers, so that a "
-                "kernel has a middle"
-            )
         self.halvings = Halvings(len(config.channels), config.flat_levels)
         levels = [
             (stride, fine, coarse)

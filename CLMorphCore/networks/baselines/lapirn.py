@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ...spatial import integrate, resize_field, resize_image, taper, warp
 from ..blocks import initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 from ..halvings import Halvings
 
 LEVELS = 3
@@ -46,7 +46,6 @@ class LapIRNConfig:
     channels: int = 28  # of every convolution
     blocks: int = 5  # residual blocks of a level
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    learns_from_coarse = True  # no setting: coarse stages have no other loss than loss.coarse
 
 
 class LapIRN(RegistrationNetwork):
@@ -178,4 +177,5 @@ SYSTEM = System(
         },
         "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
     },
+    capabilities=lambda _: Capabilities(inverse=True, coarse_stages=True),
 )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...spatial import gaussian, integrate, resize_image, taper
 from ..blocks import conv_block, field_head, initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 from ..halvings import Halvings
 
 SCALES = 3
@@ -39,7 +39,6 @@ class LVMConfig:
     smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian along x, y, z of the image
     norm: str = "none"  # batch | instance | none
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    probabilistic = True  # no setting: z is sampled in training, its mean is taken at test time
 
 
 class LVM(RegistrationNetwork):
@@ -135,4 +134,5 @@ SYSTEM = System(
         },
         "training": {"learning_rate": 1e-3, "schedule": "cosine"},
     },
+    capabilities=lambda _: Capabilities(inverse=True, posterior=True),
 )

@@ -45,7 +45,6 @@ class PDDNetConfig:
     iterations: int = 2  # of the mean-field inference
     norm: str = "instance"  # batch | instance | none
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    diffeomorphic = False  # no setting: there is no inverse
 
 
 class PDDNet(RegistrationNetwork):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 from ..halvings import Halvings
 
 SEED = 1
@@ -92,4 +92,5 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "contrast": 0.0},  # nothing is trained
     },
     trained=False,
+    capabilities=lambda _: Capabilities(inverse=True),
 )

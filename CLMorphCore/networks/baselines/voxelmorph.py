@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...spatial import taper
-from ..blocks import FieldUNet
+from ..blocks import FieldUNet, check_field_level
 from ..contract import Prediction, RegistrationNetwork, System
 from ..halvings import Halvings
 
@@ -29,6 +29,9 @@ class VoxelMorphConfig:
     norm: str = "none"  # batch | instance | none
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class VoxelMorph(RegistrationNetwork):

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import compose, identity_grid, taper, warp
-from ..blocks import FieldUNet, StridedEncoder, full_precision, initialise
+from ..blocks import FieldUNet, StridedEncoder, check_field_level, full_precision, initialise
 from ..contract import Prediction, RegistrationNetwork, System
 from ..halvings import Halvings
 
@@ -43,6 +43,9 @@ class VtnConfig:
     norm: str = "none"  # batch | instance | none
     field_level: int = 1  # level at which the dense stages predict; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class Vtn(RegistrationNetwork):

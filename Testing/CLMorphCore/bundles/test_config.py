@@ -103,6 +103,30 @@ def test_what_does_not_fit_is_named(override, settings_file):
         load_config(settings_file(""), [override])
 
 
+REFUSED = {
+    "loss.symmetric=true": r"an inverse, voxelmorph is not set so; use loss\.symmetric = false$",
+    "loss.regulariser=kl": r'voxelmorph is not set so; use loss\.regulariser = "diffusion"$',
+    "loss.contrast=0.1": "loss.contrast is 0.1, voxelmorph has no projection to contrast; set loss.contrast = 0",
+    "network.field_level=4": "network.field_level is 4, network.channels has 4 levels",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_a_network_has_nothing_for_is_not_trained(override, settings_file):
+    with pytest.raises(InputError, match=REFUSED[override]):
+        load_config(settings_file('[network]\nname = "voxelmorph"'), [override])
+
+
+def test_a_hint_names_a_setting_that_the_network_has(settings_file):
+    with pytest.raises(InputError, match=r"loss\.symmetric = false or network\.diffeomorphic = true"):
+        load_config(settings_file(""), ["loss.symmetric=true"])
+
+
+def test_losses_of_a_trained_model_are_nothing_to_refuse():
+    tree = {"network": {"name": "voxelmorph"}, "loss": {"symmetric": True, "contrast": 0.1}}
+    assert from_dict(tree).loss.symmetric
+
+
 @pytest.mark.parametrize("text", ["training = 5", "[[training]]\nsteps = 1", "training = 'steps'"])
 def test_a_section_must_be_a_table(text, settings_file):
     with pytest.raises(InputError, match=r"training is .*; expected a table \[training\]"):

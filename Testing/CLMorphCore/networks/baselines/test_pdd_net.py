@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.config import check_trainable, from_dict
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.baselines.pdd_net import MeanField, PDDNet, PDDNetConfig, dissimilarity, lower_envelope
 
@@ -89,4 +89,4 @@ def test_displacements_stay_within_the_capture_range():
 
 def test_there_is_no_inverse_to_compare_with():
     with pytest.raises(InputError, match=r"loss\.symmetric needs a network with an inverse"):
-        from_dict({"network": {"name": "pdd-net"}, "loss": {"symmetric": True}})
+        check_trainable(from_dict({"network": {"name": "pdd-net"}, "loss": {"symmetric": True}}))
