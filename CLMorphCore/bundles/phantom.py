@@ -34,7 +34,7 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
     """Warps an atlas by a random diffeomorphism of about ``deformation_mm`` and a small random affine map.
 
     ``noise`` is the noise's standard deviation as a share of the image's range. The subject's grid is the atlas', moved
-    and turned by a few degrees: an oblique scan. The same seed makes the same subject.
+    and rotated by a few degrees: an oblique scan. The same seed makes the same subject.
     """
     rng = torch.Generator().manual_seed(seed)
     grid = Grid.of(atlas.image)
