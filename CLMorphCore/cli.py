@@ -314,7 +314,12 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    verbs.add_parser("models", parents=[common], help="what ships", description="Lists the bundled models and the systems that need no weights.")
+    verbs.add_parser(
+        "models",
+        parents=[common],
+        help="what ships",
+        description="Lists the bundled models, and systems without weights.",
+    )
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

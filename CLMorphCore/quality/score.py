@@ -49,7 +49,7 @@ class Quality:
     centres   its mean evidence there
     scale     spread of each feature about the centres, and
     weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
-    checks, spread, limit   mean and standard deviation of the case's checks, and the distance above which it is an outlier
+    checks, spread, limit   mean and SD of the case's checks, and the distance above which it is an outlier
     """
 
     atlas: str
