@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import InputError, did_you_mean
 from . import clmorph, clmorph_byol, pyramid
 from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, unet, voxelmorph, vtn
-from .contract import Identity, Prediction, RegistrationNetwork, System
+from .contract import Capabilities, Identity, Prediction, RegistrationNetwork, System
 
 NETWORKS: dict[str, System] = {
     "clmorph": clmorph.SYSTEM,
@@ -37,4 +37,4 @@ def build(name: str, settings: Any) -> RegistrationNetwork:
     return system(name).network(settings)
 
 
-__all__ = ["NETWORKS", "Identity", "Prediction", "RegistrationNetwork", "System", "build", "system"]
+__all__ = ["NETWORKS", "Capabilities", "Identity", "Prediction", "RegistrationNetwork", "System", "build", "system"]

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, conv_block, field_head, initialise, taper_width
-from .contract import Prediction, System
+from .blocks import Siamese, check_field_level, conv_block, field_head, initialise
+from .contract import Capabilities, Prediction, System
+from .halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ class CLMorphConfig:
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
+
 
 class CLMorph(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: CLMorphConfig) -> None:
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
         width = config.channels[-1]
         self.bottom = conv_block(2 * width, width, norm=config.norm)
@@ -66,10 +71,15 @@ class CLMorph(Siamese):
         return Prediction(displacement, inverse, mean, log_variance, embeddings)
 
     def _transformation(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        z = taper(z, taper_width(0, self.config.flat_levels))
+        z = taper(z, self.halvings.taper_width())
         if not self.config.diffeomorphic:
             return z, None
         return integrate(z), integrate(-z)
 
 
-SYSTEM = System(CLMorphConfig, CLMorph)
+def capabilities(settings: CLMorphConfig) -> Capabilities:
+    """An inverse where the field is integrated, a posterior where it is sampled."""
+    return Capabilities(inverse=settings.diffeomorphic, posterior=settings.probabilistic, projection=True)
+
+
+SYSTEM = System(CLMorphConfig, CLMorph, capabilities=capabilities)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,14 @@ class Prediction:
 class RegistrationNetwork(nn.Module):
     """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``."""
 
-    divisor: tuple[int, int, int] = (1, 1, 1)  # (D, H, W)
+    halvings = Halvings(1)  # of the images
     sampling: bool = False  # draw from the posterior at test time too, where the network has one
     label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What the sides (D, H, W) of images must be multiples of."""
+        return self.halvings.divisor
 
     def begin_step(self, fraction: float) -> None:
         """Called before each training step with the share of the training that is done: for training in stages."""
@@ -78,17 +85,39 @@ class Identity(RegistrationNetwork):
 
 
 @dataclass(frozen=True)
+class Capabilities:
+    """What a network can do, as it is set.
+
+    inverse        it answers with the inverse map too
+    posterior      its field has a distribution: sampled in training, and at test time where ``sampling`` is set
+    projection     it embeds images, for a contrastive loss to compare
+    coarse_stages  its coarse levels are trained first, when only the similarity at their resolution reaches them
+    """
+
+    inverse: bool = False
+    posterior: bool = False
+    projection: bool = False
+    coarse_stages: bool = False
+
+
+def _no_capabilities(settings: Any) -> Capabilities:
+    return Capabilities()
+
+
+@dataclass(frozen=True)
 class System:
     """A network that the configuration takes by name.
 
-    settings  the dataclass of its settings, whose instance its constructor takes
-    network   the class
-    paper     the settings of data, loss, augmentation and training that its paper states, a tree of sections; they take
-              the place of the defaults where a configuration is silent
-    trained   false for what has no weights, an optimiser on the pair: it is a model by its name alone
+    settings      the dataclass of its settings, whose instance its constructor takes
+    network       the class
+    paper         the settings of data, loss, augmentation and training that its paper states, a tree of sections; they
+                  take the place of the defaults where a configuration is silent
+    trained       false for what has no weights, an optimiser on the pair: it is a model by its name alone
+    capabilities  what it can do with given settings
     """
 
     settings: type
     network: type[RegistrationNetwork]
     paper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trained: bool = True
+    capabilities: Callable[[Any], Capabilities] = _no_capabilities

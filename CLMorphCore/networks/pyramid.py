@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
-from .contract import Prediction, System
+from .blocks import Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .contract import Capabilities, Prediction, System
+from .halvings import Halvings
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
 FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
@@ -39,8 +40,18 @@ class PyramidConfig:
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
-    # x, y, z, of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
+    # of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
     force_window_voxels: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
+        if self.passes < 1:
+            raise SettingError(f"network.passes is {self.passes}; expected 1 or more: each level looks at least once")
+        if self.forces and any(n % 2 == 0 for n in self.force_window_voxels):
+            raise SettingError(
+                f"network.force_window_voxels is {list(self.force_window_voxels[::-1])}; expected odd "
+                "numbers, so that a window has a middle, or 0 for no forces"
+            )
 
     @property
     def forces(self) -> bool:
@@ -62,14 +73,8 @@ class Pyramid(Siamese):
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
-        if config.passes < 1:
-            raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
-        if config.forces and any(n % 2 == 0 for n in config.force_window_voxels):
-            raise InputError(
-                f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
-                "numbers, so that a window has a middle, or 0 for no forces"
-            )
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
         levels = config.channels[config.field_level :]
         self.levels = nn.ModuleList(
@@ -103,14 +108,14 @@ class Pyramid(Siamese):
     def match(self, fixed: Seen, moving: Seen) -> Prediction:
         shapes = [level.shape[2:] for level in fixed.levels]
         forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
-        finest, window, coarse = self.config.field_level, self.config.force_window_voxels[::-1], []
+        finest, window, coarse = self.config.field_level, self.config.force_window_voxels, []
         for index in range(len(shapes) - 1, finest - 1, -1):
             forward, backward = resize_field(forward, shapes[index]), resize_field(backward, shapes[index])
             force = _Force(fixed.image, moving.image, shapes, index, window) if self.config.forces else None
             for _ in range(self.config.passes):
                 warped = warp(moving.levels[index], forward, padding="border")
                 velocity = self.levels[index - finest](fixed.levels[index], warped, force and force(forward))
-                velocity = taper(velocity, taper_width(index, self.config.flat_levels))
+                velocity = taper(velocity, self.halvings.taper_width(index))
                 forward = compose(integrate(velocity, self.integration_steps), forward)
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
@@ -182,6 +187,7 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
         "training": {"learning_rate": 1e-3, "schedule": "cosine"},
     },
+    capabilities=lambda _: Capabilities(inverse=True, projection=True),
 )
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from .. import __version__
 from ..atomic import atomic_write, cannot_write, check_writable
 from ..bundles import checkpoint
-from ..bundles.config import Config, RefinementConfig, TrainingConfig, from_dict, to_dict
+from ..bundles.config import Config, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.files import parse_json
 from ..io.manifest import Subject
-from ..networks import build
+from ..networks import RegistrationNetwork, build, system
 from ..progress import Progress, part, silent
 from ..spatial import folding_fraction, jacobian_determinant, warp
 from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
@@ -45,8 +45,8 @@ def train(
     progress: Progress = silent,
 ) -> Path:
     """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
-    _state_path(output, resume)  # early: errors come before the long reading
-    divisor = build(config.network.name, config.network.settings).divisor
+    divisor = _fresh_network(config).divisor  # early: errors come before the long reading
+    _state_path(output, resume)
     data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
     return fit(
         config,
@@ -78,14 +78,9 @@ def fit(
     for ``training.minutes``, which end it where the clock says). ``initial`` names weights to start from. Raises
     InputError for what cannot be trained.
     """
-    state_path = _state_path(output, resume)
     settings = config.training
-    torch.manual_seed(settings.seed)
-    network = build(config.network.name, config.network.settings).to(device)
-    if not any(p.requires_grad for p in network.parameters()):
-        raise InputError(
-            f"{config.network.name} has no weights to train; use it as it is: `model={config.network.name}`"
-        )
+    network = _fresh_network(config).to(device)
+    state_path = _state_path(output, resume)
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
     contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
@@ -155,6 +150,17 @@ def fit(
             },
         )
     return output / "model"
+
+
+def _fresh_network(config: Config) -> RegistrationNetwork:
+    """The network with its first weights, which follow from the seed; InputError for what cannot be trained."""
+    check_trainable(config)
+    if not system(config.network.name).trained:
+        raise InputError(
+            f"{config.network.name} has no weights to train", f"use it as it is: `model={config.network.name}`"
+        )
+    torch.manual_seed(config.training.seed)
+    return build(config.network.name, config.network.settings)
 
 
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...losses import local_correlation
 from ...spatial import compose, integrate, resize_image, taper, warp
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 
 SQUARINGS = 2  # of a time step, which is a fraction of the map already
 MIN_SIDE = 16  # voxels: what would become shorter is not halved
@@ -134,4 +134,5 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "contrast": 0.0},
     },
     trained=False,
+    capabilities=lambda _: Capabilities(inverse=True),
 )

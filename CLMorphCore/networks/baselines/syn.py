@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
+from ..halvings import Halvings
 
 SEED = 1
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # parameters of an affine transform
@@ -40,7 +41,7 @@ class Syn(RegistrationNetwork):
     The same answer each time on one thread; ITK takes its number of threads from torch when ANTs is first imported.
     """
 
-    divisor = (8, 8, 8)  # ANTs' coarsest grid must keep a few voxels
+    halvings = Halvings(4)  # ANTs' coarsest grid must keep a few voxels
 
     def __init__(self, config: SynConfig) -> None:
         super().__init__()
@@ -91,4 +92,5 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "contrast": 0.0},  # nothing is trained
     },
     trained=False,
+    capabilities=lambda _: Capabilities(inverse=True),
 )

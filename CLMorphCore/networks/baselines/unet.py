@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..blocks import Decoder, Encoder, divisor_of, initialise
+from ..blocks import Decoder, Encoder, initialise
 from ..contract import Prediction, RegistrationNetwork, System
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class UNet(RegistrationNetwork):
                 "each above zero and once, for instance network.labels = [1, 2]"
             )
         self.label_values = (0, *config.labels)
-        self.divisor = divisor_of(len(config.channels), config.flat_levels)
-        self.encoder = Encoder(config.channels, norm=config.norm, flat_levels=config.flat_levels)
+        self.halvings = Halvings(len(config.channels), config.flat_levels)
+        self.encoder = Encoder(config.channels, self.halvings, norm=config.norm)
         self.decoder = Decoder(config.channels, [*reversed(config.channels), config.channels[0]], norm=config.norm)
         self.head = nn.Conv3d(config.channels[0], len(self.label_values), 1)
         initialise(self)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...spatial import taper
-from ..blocks import FieldUNet, divisor_of, taper_width
+from ..blocks import FieldUNet, check_field_level
 from ..contract import Prediction, RegistrationNetwork, System
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,22 @@ class VoxelMorphConfig:
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
+
 
 class VoxelMorph(RegistrationNetwork):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: VoxelMorphConfig) -> None:
         super().__init__()
-        self.config = config
-        self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
+        self.halvings = Halvings(len(config.channels) + 1, config.flat_levels)
         self.field = FieldUNet(
-            config.channels,
-            config.decoder,
-            norm=config.norm,
-            field_level=config.field_level,
-            flat_levels=config.flat_levels,
+            config.channels, config.decoder, self.halvings, norm=config.norm, field_level=config.field_level
         )
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        return Prediction(taper(self.field(fixed, moving), taper_width(0, self.config.flat_levels)))
+        return Prediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
 
 
 SYSTEM = System(

@@ -119,6 +119,22 @@ def test_shapes_of_the_prediction(network):
     assert prediction.penalty is None or prediction.penalty.shape == ()
 
 
+def test_it_can_do_what_is_declared_of_it(variant, network):
+    if network.label_values:
+        pytest.skip("it registers nothing")
+    can = settings_of(variant).network.capabilities
+    images = blobs(0), blobs(1)
+    prediction = network.train()(*images)
+    assert can.inverse == (prediction.inverse is not None)
+    assert can.posterior == (prediction.log_variance is not None)
+    assert can.projection == (prediction.embeddings is not None)
+    network.begin_step(0.0)
+    trains_the_displacement = network(*images).displacement.requires_grad or not list(network.parameters())
+    assert can.coarse_stages != trains_the_displacement
+    network.eval().sampling = True
+    assert can.posterior != torch.equal(network(*images).displacement, network(*images).displacement)
+
+
 def test_a_small_grid_is_enough(network):
     shape = tuple(max(2 * d, 4) for d in network.divisor)
     assert network.eval()(blobs(0, shape), blobs(1, shape)).displacement.shape == (2, 3, *shape)
