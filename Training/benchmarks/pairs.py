@@ -19,7 +19,7 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
-from Training.manifest import atlas_candidates
+from Training.recipes.manifest import atlas_candidates
 
 ATLASES = ("typical", "average", "random")
 RECIPES = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}

@@ -66,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, reporter: Reporter) -> None:
-    from Training.regions import read_regions
+    from Training.recipes.regions import read_regions
 
     from .datasets import RECIPES, common_divisor, datasets_in, prepare_protocol, shared_settings
-    from .page import write_report
     from .runs import configuration, perform
     from .store import load
+    from .views.page import write_report
 
     def configurations(runs: Sequence[Planned]) -> list[Config]:
         recipe = shared_settings(runs[0].dataset)

@@ -26,8 +26,8 @@ from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.io.transforms import read_affine, write_transform
 from CLMorphCore.networks import build
 from CLMorphCore.training.batches import Dataset, Volume, load_dataset
-from Training.manifest import atlas_candidates
-from Training.regions import Region, read_regions, relabel
+from Training.recipes.manifest import atlas_candidates
+from Training.recipes.regions import Region, read_regions, relabel
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 MARKERS = {  # data set → what in the data folder tells that it is there

@@ -15,11 +15,12 @@ from CLMorphCore.atomic import atomic_folder
 from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.reports import page
 
-from . import figures, report_tables, slices, statistics, summary, tables
+from .. import statistics, tables
+from ..findings import Findings, findings_of, has_table
+from ..measures import ABLATION_PAIRS, AS_PUBLISHED, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
+from ..store import Results, Run, load
+from . import figures, html_tables, short_tables, slices
 from .figures import DARK, LIGHT, Palette
-from .findings import Findings, findings_of, has_table
-from .measures import ABLATION_PAIRS, AS_PUBLISHED, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
-from .store import Results, Run, load
 
 DPI = 110
 VIEWS = (AS_PUBLISHED, ABLATION_PAIRS, PYRAMID_PAIRS, tuple(WEIGHT_PAIRS.values()))  # each has one training time
@@ -97,7 +98,7 @@ def write_report(
             _write_statistics(folder, of_one.dataset, of_one.tests)
             shown = slices_of is None or of_one.dataset in slices_of
             body.append(_section(results, of_one, folder, slices=shown))
-        (folder / "tables.md").write_text(summary.text(found), encoding="utf-8")
+        (folder / "tables.md").write_text(short_tables.text(found), encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 
@@ -178,8 +179,8 @@ def _header(results: Results, datasets: Sequence[str]) -> str:
 def _section(results: Results, found: Findings, folder: Path, *, slices: bool) -> str:
     dataset = found.dataset
     parts = [f'<section id="{escape(dataset)}"><h2>{escape(title_of(dataset))}</h2>', _notes(results, dataset)]
-    parts += [report_tables.html(name, rows) for name, rows in found.tables.items()]
-    parts.append(report_tables.statistics_html(found.tests))
+    parts += [html_tables.html(name, rows) for name, rows in found.tables.items()]
+    parts.append(html_tables.statistics_html(found.tests))
     parts += [_plot(results, name, dataset, folder, slices=slices) for name in FIGURES if _has_figure(name, dataset)]
     return "\n".join(parts) + "</section>"
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import binary_dilation, uniform_filter
 
-from .examples import Example, Plane
-from .figures import LIGHT, Palette, on
-from .measures import (
+from ..examples import Example, Plane
+from ..measures import (
     AS_PUBLISHED,
     DICE,
     OURS,
@@ -28,7 +27,8 @@ from .measures import (
     select,
     title_of,
 )
-from .store import Results
+from ..store import Results
+from .figures import LIGHT, Palette, on
 
 # Okabe and Ito's colours (2008) without black: neighbours in the list differ most.
 LABEL_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 
-from .findings import Findings
-from .measures import DICE, PAPER_METRICS, Metric, Spread, title_of
-from .report_tables import TITLES
-from .statistics import STUDENT, WILCOXON, Comparison
-from .tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..findings import Findings
+from ..measures import DICE, PAPER_METRICS, Metric, Spread, title_of
+from ..statistics import STUDENT, WILCOXON, Comparison
+from ..tables import ALL, RUN, SEEDS, Row, seeds_of
+from .html_tables import TITLES
 
 
 def text(found: Sequence[Findings]) -> str:

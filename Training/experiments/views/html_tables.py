@@ -8,9 +8,9 @@ from html import escape
 
 from CLMorphCore.reports import page
 
-from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
-from .statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
-from .tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
+from ..statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
+from ..tables import ALL, RUN, SEEDS, Row, seeds_of
 
 TITLES = {
     "table1": (

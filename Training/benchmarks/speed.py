@@ -1,4 +1,4 @@
-"""``python -m Training.speed --device cuda``: seconds and memory of a model's network, refinement and training step.
+"""``python -m Training.benchmarks.speed``: seconds and memory of a model's network, refinement and training step.
 
 On made-up images of one size, each in a process of its own; the first call, which chooses kernels, is told apart.
 """
@@ -28,7 +28,8 @@ from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.spatial import gaussian
 from CLMorphCore.training.batches import Dataset, Volume
 from CLMorphCore.training.loop import fit
-from Training.benchmarks.runners.runner import peak_mb
+
+from .runners.runner import peak_mb
 
 Measured = dict[str, float]
 
@@ -151,7 +152,7 @@ def _seconds(call: Callable[[], None], device: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m Training.speed",
+        prog="python -m Training.benchmarks.speed",
         description="Seconds and peak memory of a model's network, refinement and training step.",
     )
     add = parser.add_argument

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from .measures import (
+from ..measures import (
     DICE,
     OURS,
     PAPER_METRICS,
@@ -34,8 +34,8 @@ from .measures import (
     select,
     title_of,
 )
-from .statistics import FRIEDMAN, SIGNIFICANT, WILCOXON, Comparison, all_tests
-from .store import Results
+from ..statistics import FRIEDMAN, SIGNIFICANT, WILCOXON, Comparison, all_tests
+from ..store import Results
 
 AVERAGE = "Average"
 LEVELS = ((0.001, "***"), (0.01, "**"), (SIGNIFICANT, "*"))
