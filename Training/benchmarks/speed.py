@@ -28,6 +28,7 @@ from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.spatial import gaussian
 from CLMorphCore.training.batches import Dataset, Volume
 from CLMorphCore.training.loop import fit
+from Training.provenance import provenance
 
 from .runners.runner import peak_mb
 
@@ -56,6 +57,7 @@ def _run(options: argparse.Namespace) -> None:
         check_writable(options.out.parent)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     found: dict[str, object] = {
+        **provenance(),
         "device": name,
         "torch": torch.__version__,
         "model": options.model,

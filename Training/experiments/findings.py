@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .measures import CARDIAC
 from .statistics import Comparison, all_tests
 from .store import Results
-from .tables import TABLES, Row
+from .tables import TABLES, TableRow
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Findings:
     """A data set's tables by name, those that cover it, and its tests."""
 
     dataset: str
-    tables: Mapping[str, Sequence[Row]]
+    tables: Mapping[str, Sequence[TableRow]]
     tests: Sequence[Comparison]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from CLMorphCore.networks import build, system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
+from Training.provenance import commit, now
 
 from .datasets import Case, Protocol
 from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
@@ -65,7 +64,7 @@ def perform(
 
     An interrupted training goes on from its checkpoint.
     """
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    started = now()
     model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
     regions: list[RegionRow] = []
     deformations: list[DeformationRow] = []
@@ -87,7 +86,7 @@ def perform(
         planned.seed,
         planned.budget_minutes,
         settings=_recorded(model.config, results) if model else "{}",
-        commit=_commit(),
+        commit=commit(),
         started=started,
         device=str(device),
         threads=torch.get_num_threads(),
@@ -196,16 +195,3 @@ def _recorded(config: Config, results: Path) -> str:
     if reference.is_relative_to(results):
         tree["data"]["reference"] = reference.relative_to(results).as_posix()
     return json.dumps(tree)
-
-
-def _commit() -> str:
-    """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        asked = [
-            subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked[0] + "+" * bool(asked[1])

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -220,11 +219,6 @@ def over_seeds(
         p=float(found.pvalue),
         p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)),
     )
-
-
-def lines(tests: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The tests as lines of a CSV file."""
-    return [asdict(test) for test in tests]
 
 
 def _count(values: Mapping[str, np.ndarray]) -> int:

@@ -7,15 +7,12 @@ belongs to no run, is not read, and goes with the next run that is added.
 from __future__ import annotations
 
 import contextlib
-import csv
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
+from Training.csv_rows import read_rows, write_rows
 
 from .examples import Example, Plane
 
@@ -40,6 +37,7 @@ __all__ = [
     "run_id",
 ]
 
+RUNS, REGIONS, DEFORMATIONS = "runs.csv", "regions.csv", "deformations.csv"
 SEGMENTATION, BY_PRODUCT = "segmentation", "by-product"
 DIRECTIONS = (SEGMENTATION, BY_PRODUCT)
 NOT_TRAINED = 0.0  # budget of a system that has nothing to train
@@ -139,13 +137,18 @@ def example_path(folder: Path, run: str) -> Path:
 
 def load(folder: Path) -> Results:
     """Reads a results folder; one that does not exist has no runs. InputError for files that are none of ours."""
-    runs = _read(folder / "runs.csv", Run)
+    if not (folder / RUNS).exists():
+        return Results(folder)
+    runs = read_rows(folder / RUNS, Run, derived=("run",))
     done = {run.run for run in runs}
-    regions, deformations = (
-        tuple(row for row in _read(folder / f"{name}.csv", kind) if row.run in done)
-        for name, kind in (("regions", RegionRow), ("deformations", DeformationRow))
+    regions = read_rows(folder / REGIONS, RegionRow)
+    deformations = read_rows(folder / DEFORMATIONS, DeformationRow) if (folder / DEFORMATIONS).exists() else []
+    return Results(
+        folder,
+        tuple(runs),
+        tuple(row for row in regions if row.run in done),
+        tuple(row for row in deformations if row.run in done),
     )
-    return Results(folder, tuple(runs), regions, deformations)
 
 
 def add(
@@ -168,9 +171,9 @@ def add(
         results = Results(folder, (*known.runs, run), (*known.regions, *regions), (*known.deformations, *deformations))
         if example is not None:
             example.save(example_path(folder, run.run))
-        _write(folder / "regions.csv", RegionRow, results.regions)
-        _write(folder / "deformations.csv", DeformationRow, results.deformations)
-        _write(folder / "runs.csv", Run, results.runs)
+        write_rows(folder / REGIONS, RegionRow, results.regions)
+        write_rows(folder / DEFORMATIONS, DeformationRow, results.deformations)
+        write_rows(folder / RUNS, Run, results.runs, derived=("run",))
     return results
 
 
@@ -192,36 +195,3 @@ def _locked(folder: Path) -> Iterator[None]:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _columns(kind: type) -> list[str]:
-    names = [field.name for field in fields(kind)]
-    return ["run", *names] if kind is Run else names
-
-
-def _write(path: Path, kind: type, rows: Iterable[Any]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_columns(kind))
-        for row in rows:
-            cells = (row.run, *astuple(row)) if kind is Run else astuple(row)
-            writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells])
-
-
-def _read(path: Path, kind: type) -> list[Any]:
-    if not path.exists():
-        return []
-    types = get_type_hints(kind)
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != _columns(kind):
-            raise InputError(f"{path} has the columns {reader.fieldnames}; expected {_columns(kind)}")
-        return [kind(**{name: _value(path, row[name], types[name]) for name in types}) for row in reader]
-
-
-def _value(path: Path, text: str, kind: type) -> Any:
-    """The cell's value; an empty cell of a number is NaN."""
-    try:
-        return math.nan if kind is float and not text else kind(text)
-    except (TypeError, ValueError):
-        raise InputError(f"{path} has {text!r} where a number of kind {kind.__name__} was expected") from None

@@ -21,6 +21,7 @@ from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import CLMorphError, InputError
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.quality.score import read_quality, write_quality
+from Training.provenance import provenance
 
 from .fit import fit, leave_one_out
 from .measure import figures
@@ -53,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
         if quality is None:
             raise InputError(f"model {model.name} has no quality.toml; make it with python -m Training.quality fit")
         scored = [(quality, one) for one in observations]
-    text = json.dumps(figures(scored), indent=1)
+    text = json.dumps(figures(scored) | provenance(), indent=1)
     print(text)
     if options.figures is not None:
         with atomic_write(options.figures) as temporary:

@@ -76,14 +76,14 @@ def test_columns_are_the_contract(tmp_path):
 def test_rows_of_a_run_that_was_killed_are_dropped_and_then_removed(tmp_path, monkeypatch):
     add(tmp_path, RUN, rows(RUN.run), deformation(RUN.run))
     second = replace(RUN, seed=4)
-    write = store._write
+    write = store.write_rows
 
-    def killed_before_the_last(path, kind, rows):
+    def killed_before_the_last(path, kind, rows, **options):
         if path.name == "runs.csv":
             raise KeyboardInterrupt
-        write(path, kind, rows)
+        write(path, kind, rows, **options)
 
-    monkeypatch.setattr(store, "_write", killed_before_the_last)
+    monkeypatch.setattr(store, "write_rows", killed_before_the_last)
     with pytest.raises(KeyboardInterrupt):
         add(tmp_path, second, rows(second.run), deformation(second.run))
     monkeypatch.undo()

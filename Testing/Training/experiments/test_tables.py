@@ -9,19 +9,8 @@ import synthetic
 from synthetic import measured, results_of
 
 from Training.experiments.measures import AS_PUBLISHED, Spread, select
-from Training.experiments.tables import (
-    ALL,
-    NO_DEFORMATION,
-    NOT_RUN,
-    SEEDS,
-    flat,
-    load_paper,
-    table1,
-    table2,
-    table3,
-    table4,
-    write_table,
-)
+from Training.experiments.tables import ALL, NO_DEFORMATION, NOT_RUN, SEEDS, load_paper, table1, table2, table3, table4
+from Training.experiments.views.csv_tables import flat, write_table
 
 DICE = [[0.8, 0.6], [0.9, 0.7], [0.7, 0.5]]  # means over regions: 0.7, 0.8, 0.6
 

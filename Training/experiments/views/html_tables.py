@@ -10,7 +10,7 @@ from CLMorphCore.reports import page
 
 from ..measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
 from ..statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
-from ..tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 
 TITLES = {
     "table1": (
@@ -46,7 +46,7 @@ TITLES = {
 METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
 
-def html(table: str, rows: Sequence[Row]) -> str:
+def html(table: str, rows: Sequence[TableRow]) -> str:
     """A table with its title, its notes and, for systems, its regions to unfold."""
     title, text = TITLES[table]
     body = _ablation(rows) if table in ("table3", "pyramid") else _systems(rows) + _regions(rows)
@@ -78,7 +78,7 @@ def statistics_html(tests: Sequence[Comparison]) -> str:
     )
 
 
-def _systems(rows: Sequence[Row]) -> str:
+def _systems(rows: Sequence[TableRow]) -> str:
     whole = [row for row in rows if row.region == ALL]
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in whole)]
     heads = [
@@ -113,14 +113,14 @@ def _systems(rows: Sequence[Row]) -> str:
     return f'<div class="scroll">{page.table(heads, lines)}</div>'
 
 
-def _training(row: Row) -> tuple[str, str]:
+def _training(row: TableRow) -> tuple[str, str]:
     """Minutes and steps of a row's training."""
     if not row.cost["train_steps"]:
         return page.NO_FIGURE, page.NO_FIGURE
     return page.number(row.cost["train_minutes"], 1), str(row.cost["train_steps"])
 
 
-def _regions(rows: Sequence[Row]) -> str:
+def _regions(rows: Sequence[TableRow]) -> str:
     """Each metric's figures per region, one table a metric."""
     names = list(dict.fromkeys(row.region for row in rows if row.region != ALL))
     if not names:
@@ -139,7 +139,7 @@ def _regions(rows: Sequence[Row]) -> str:
     return _unfold("By region", "".join(parts))
 
 
-def _ablation(rows: Sequence[Row]) -> str:
+def _ablation(rows: Sequence[TableRow]) -> str:
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in rows)]
     heads = [
         "Loss",
@@ -216,7 +216,7 @@ def _friedman(test: Comparison) -> str:
     )
 
 
-def _best(rows: Sequence[Row], metric: Metric) -> str | None:
+def _best(rows: Sequence[TableRow], metric: Metric) -> str | None:
     """The unsupervised system with the best mean; none where fewer than two were run."""
     known = [row for row in rows if row.system in UNSUPERVISED and not math.isnan(row.figure(metric).mean)]
     if len(known) < 2:
@@ -233,7 +233,7 @@ def _spread(spread: Spread, metric: Metric, best: bool = False) -> str:
     return (f'<span class="best">{mean}</span>' if best else mean) + sd
 
 
-def _paper(row: Row, metric: Metric) -> str:
+def _paper(row: TableRow, metric: Metric) -> str:
     spread = row.paper.get(metric.key, Spread())
     if math.isnan(spread.mean):
         return page.NO_FIGURE

@@ -19,7 +19,7 @@ from .. import statistics, tables
 from ..findings import Findings, findings_of, has_table
 from ..measures import ABLATION_PAIRS, AS_PUBLISHED, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
 from ..store import Results, Run, load
-from . import figures, html_tables, short_tables, slices
+from . import csv_tables, figures, html_tables, short_tables, slices
 from .figures import DARK, LIGHT, Palette
 
 DPI = 110
@@ -129,13 +129,13 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
     return [out_folder / name for name in made]
 
 
-def _write_table(folder: Path, name: str, rows: Sequence[tables.Row]) -> None:
+def _write_table(folder: Path, name: str, rows: Sequence[tables.TableRow]) -> None:
     if rows:
-        tables.write_table(folder / f"{name}.csv", rows)
+        csv_tables.write_table(folder / f"{name}.csv", rows)
 
 
 def _write_statistics(folder: Path, dataset: str, tests: Sequence[statistics.Comparison]) -> None:
-    tables.write_csv(folder / f"statistics-{dataset}.csv", statistics.lines(tests))
+    csv_tables.write_tests(folder / f"statistics-{dataset}.csv", tests)
 
 
 def _write_figure(results: Results, name: str, dataset: str, folder: Path) -> bytes | None:

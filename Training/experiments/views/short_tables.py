@@ -11,7 +11,7 @@ from Training import markdown
 from ..findings import Findings
 from ..measures import DICE, PAPER_METRICS, Metric, Spread, title_of
 from ..statistics import STUDENT, WILCOXON, Comparison
-from ..tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 from .html_tables import TITLES
 
 
@@ -38,7 +38,7 @@ def text(found: Sequence[Findings]) -> str:
 
 def _overview(found: Sequence[Findings]) -> str:
     """Mean Dice of each system on each data set where anything was run: measured, and published."""
-    columns: dict[str, dict[str, Row]] = {}
+    columns: dict[str, dict[str, TableRow]] = {}
     for of_one in found:
         table = of_one.tables.get("table1", of_one.tables.get("table4", ()))
         rows = {row.title: row for row in table if row.region == ALL}
@@ -59,7 +59,7 @@ def _overview(found: Sequence[Findings]) -> str:
     return markdown.table(["system", *(head for name in columns for head in (name, "paper"))], lines)
 
 
-def _systems(rows: Sequence[Row]) -> str:
+def _systems(rows: Sequence[TableRow]) -> str:
     lines = [
         [
             row.title,
@@ -75,7 +75,7 @@ def _systems(rows: Sequence[Row]) -> str:
     return markdown.table(heads, lines)
 
 
-def _ablation(rows: Sequence[Row]) -> str:
+def _ablation(rows: Sequence[TableRow]) -> str:
     lines = []
     for row in rows:
         if row.spread_over == SEEDS:
