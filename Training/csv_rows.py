@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound="DataclassInstance")
 KINDS = {str: "text", int: "a whole number", float: "a number or nothing"}
 
 
-def read_rows(path: Path, kind: type[Row], *, derived: Sequence[str] = (), others: bool = False) -> list[Row]:
+def read_rows(path: Path, kind: type[Row], *, derived: Collection[str] = (), others: bool = False) -> list[Row]:
     """The rows of a CSV file as dataclasses of strings, ints and floats.
 
     ``derived`` are columns that follow from the others: they have to be there and are not read. With ``others`` the
@@ -53,13 +53,14 @@ def write_rows(
     kind: type[Row],
     rows: Iterable[Row],
     *,
-    derived: Sequence[str] = (),
+    derived: Mapping[str, str] | None = None,
     digits: int | None = None,
     nan: str = "",
 ) -> None:
-    """Writes rows under the columns ``derived`` (properties) and the fields of ``kind``, as ``write_lines`` does."""
-    names = [*derived, *(field.name for field in fields(kind))]
-    write_lines(path, names, ([getattr(row, name) for name in names] for row in rows), digits=digits, nan=nan)
+    """Writes rows under the fields of ``kind``, after the columns ``derived`` from properties; see ``write_lines``."""
+    columns = {**(derived or {}), **{field.name: field.name for field in fields(kind)}}
+    lines = ([getattr(row, name) for name in columns.values()] for row in rows)
+    write_lines(path, list(columns), lines, digits=digits, nan=nan)
 
 
 def write_lines(

@@ -37,10 +37,10 @@ def test_rows_are_read_as_they_were_written(tmp_path_factory, rows):
 
 def test_derived_columns_stand_first_and_are_not_read(tmp_path):
     path = tmp_path / "rows.csv"
-    write_rows(path, Fruit, [Fruit("apple", 3, math.nan)], derived=("total",))
-    assert path.read_bytes() == b"total,name,count,weight\r\n3 apple,apple,3,\r\n"
-    assert read_rows(path, Fruit, derived=("total",))[0].count == 3
-    with pytest.raises(FileError, match="the column total besides"):
+    write_rows(path, Fruit, [Fruit("apple", 3, math.nan)], derived={"sum": "total"})
+    assert path.read_bytes() == b"sum,name,count,weight\r\n3 apple,apple,3,\r\n"
+    assert read_rows(path, Fruit, derived=("sum",))[0].count == 3
+    with pytest.raises(FileError, match="the column sum besides"):
         read_rows(path, Fruit)
     assert len(read_rows(path, Fruit, others=True)) == 1
 

@@ -12,7 +12,8 @@ from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
 
-from .plan import AFFINE, EXPERIMENTS, SYSTEMS, Planned, plan
+from .catalogue import AFFINE, SYSTEMS
+from .plan import EXPERIMENTS, Planned, plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +81,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
 
     use_threads(options.threads)
     device = choose_device(options.device)
-    _check_names("system", options.systems, SYSTEMS)
+    _check_names("system", options.systems, list(SYSTEMS))
     there = datasets_in(options.data)
     datasets = options.datasets or there
     _check_names("data set", datasets, there)

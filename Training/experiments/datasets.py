@@ -29,14 +29,9 @@ from CLMorphCore.training.batches import Dataset, Volume, load_dataset
 from Training.recipes.manifest import atlas_candidates
 from Training.recipes.regions import Region, read_regions, relabel
 
+from .catalogue import DATASETS
+
 RECIPES = Path(__file__).parents[1] / "recipes"
-MARKERS = {  # data set → what in the data folder tells that it is there
-    "lpba40": ("LPBA40*", "*/S01.delineation.skullstripped.hdr", "S01/*.hdr"),
-    "mindboggle101": ("Mindboggle101",),
-    "acdc": ("ACDC",),
-    "hippocampus": ("Task04_Hippocampus",),
-}
-FLAT_LEVELS = {"acdc": 2}  # slices are three times as far apart as voxels in the plane: halved in the plane alone
 
 
 @dataclass(frozen=True)
@@ -62,10 +57,10 @@ class Protocol:
 
 def datasets_in(data: Path) -> list[str]:
     """The data sets of the paper that lie in a folder; InputError if there is none."""
-    found = [name for name, patterns in MARKERS.items() if any(next(data.glob(p), None) for p in patterns)]
+    found = [name for name, one in DATASETS.items() if any(next(data.glob(marker), None) for marker in one.markers)]
     if not found:
         raise InputError(
-            f"{data} holds none of the data sets {', '.join(MARKERS)}; see Training/README.md for the "
+            f"{data} holds none of the data sets {', '.join(DATASETS)}; see Training/README.md for the "
             "folders that are expected"
         )
     return found
@@ -102,7 +97,7 @@ def shared_settings(name: str) -> dict[str, Any]:
     """What all systems share on a data set, as a tree: the recipe's sections but for the network's and its losses'."""
     tree = tomllib.loads((RECIPES / name / "config.toml").read_text(encoding="utf-8"))
     shared = {section: tree[section] for section in ("data", "augment", "training")}
-    return shared | {"network": {"flat_levels": FLAT_LEVELS.get(name, 0)}}
+    return shared | {"network": {"flat_levels": DATASETS[name].flat_levels}}
 
 
 def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .measures import CARDIAC
+from .catalogue import covers
 from .statistics import Comparison, all_tests
 from .store import Results
 from .tables import TABLES, TableRow
@@ -22,10 +22,5 @@ class Findings:
 
 def findings_of(results: Results, dataset: str) -> Findings:
     """Every table that covers a data set, and all its tests."""
-    made = {name: table(results, dataset) for name, table in TABLES.items() if has_table(name, dataset)}
+    made = {name: table(results, dataset) for name, table in TABLES.items() if covers(name, dataset)}
     return Findings(dataset, made, all_tests(results, dataset))
-
-
-def has_table(table: str, dataset: str) -> bool:
-    """Whether a table covers a data set: I all but the heart, IV the heart alone, II and III all."""
-    return {"table1": dataset != CARDIAC, "table4": dataset == CARDIAC}.get(table, True)

@@ -21,8 +21,9 @@ from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
 from Training.provenance import commit, now
 
+from .catalogue import AFFINE, SUPERVISED, SYSTEMS
 from .datasets import Case, Protocol
-from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
+from .plan import Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
@@ -49,7 +50,7 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
         "minutes": planned.budget_minutes,
         "steps": NO_LIMIT,
         "validate_every": NO_LIMIT,
-        "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE),
+        "learning_rate": SYSTEMS[planned.system].learning_rate,
     }
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
@@ -109,7 +110,7 @@ def _trained(
     folder = work / planned.name
     network = build(config.network.name, config.network.settings)
     header: dict[str, Any] = {}
-    if planned.system not in UNTRAINED:
+    if SYSTEMS[planned.system].trained:
         state = folder / "checkpoint.safetensors"
         fit(
             config,

@@ -17,19 +17,8 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from .measures import (
-    OURS,
-    PAPER,
-    PAPER_METRICS,
-    UNSUPERVISED,
-    Metric,
-    Selection,
-    common_seeds,
-    comparison,
-    mean,
-    per_subject,
-    select,
-)
+from .catalogue import OURS, UNSUPERVISED, Variant
+from .measures import PAPER_METRICS, Metric, Selection, common_seeds, comparison, mean, per_subject, select
 from .store import Results
 
 FRIEDMAN, WILCOXON, STUDENT = "Friedman", "Wilcoxon", "Student, paired"
@@ -82,9 +71,7 @@ def all_tests(results: Results, dataset: str) -> list[Comparison]:
 
 def blocks(selection: Selection, metric: Metric) -> tuple[dict[str, np.ndarray], int]:
     """system → one value for each subject that all systems have, in the same order; and how many subjects lack one."""
-    found = {
-        system: per_subject(selection, selection.of(system, PAPER), metric, complete=True) for system in UNSUPERVISED
-    }
+    found = {system: per_subject(selection, selection.of(system), metric, complete=True) for system in UNSUPERVISED}
     measured = {system: values for system, values in found.items() if values}
     subjects = sorted({subject for values in measured.values() for subject in values})
     whole = [
@@ -168,7 +155,7 @@ def wilcoxon(
 def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
     """With against without the contrastive term, with the seeds that both have: over subjects, and over the seeds."""
     tests = []
-    selection = select(results, dataset, {(OURS, variant) for pair in CONTRASTS for variant in pair})
+    selection = select(results, dataset, {Variant(OURS, name) for names in CONTRASTS for name in names})
     for metric in PAPER_METRICS:
         for first, second in CONTRASTS:
             both = [selection.of(OURS, variant) for variant in (first, second)]

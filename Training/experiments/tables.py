@@ -11,15 +11,10 @@ from typing import Any
 
 from Training.csv_rows import read_rows
 
+from .catalogue import AS_PUBLISHED, PYRAMID_ABLATION, SUPERVISED, SYSTEMS, TABLE3, Variant
 from .measures import (
-    ABLATION_PAIRS,
-    AS_PUBLISHED,
     METRICS,
-    PYRAMID_PAIRS,
-    SUPERVISED,
-    SYSTEMS,
     Metric,
-    Pair,
     Selection,
     Spread,
     comparison,
@@ -95,20 +90,20 @@ def table4(results: Results, dataset: str) -> list[TableRow]:
 
 def table3(results: Results, dataset: str) -> list[TableRow]:
     """The ablation: each combination of losses over its seeds, then each seed alone, under the supervised U-Net."""
-    return _ablation("table3", results, dataset, ABLATION_PAIRS)
+    return _ablation("table3", results, dataset, TABLE3)
 
 
 def pyramid(results: Results, dataset: str) -> list[TableRow]:
     """Beyond the paper: the coarse-to-fine network with each contrast, over its seeds, then each seed alone."""
-    return _ablation("pyramid", results, dataset, PYRAMID_PAIRS)
+    return _ablation("pyramid", results, dataset, tuple(PYRAMID_ABLATION))
 
 
-def _ablation(table: str, results: Results, dataset: str, pairs: Sequence[Pair]) -> list[TableRow]:
-    selection, published = select(results, dataset, pairs), load_paper()
+def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:
+    selection, published = select(results, dataset, variants), load_paper()
     rows = []
-    for system, variant in pairs:
+    for system, variant in variants:
         runs = selection.of(system, variant)
-        title = SYSTEMS[system] if system == SUPERVISED else variant
+        title = SYSTEMS[system].title if system == SUPERVISED else variant
         row_of_paper = system if system == SUPERVISED else variant
         paper = _published(published, table, dataset, row_of_paper)
         if not runs:
@@ -136,14 +131,15 @@ def _comparison(table: str, results: Results, dataset: str, direction: str) -> l
     selection, published = comparison(results, dataset, direction), load_paper()
     rows = []
     for system, variant in AS_PUBLISHED:
-        runs, paper = selection.of(system, variant), _published(published, table, dataset, system)
-        measured = [run for run in runs if selection.regions.get(run.run)]
+        title, paper = SYSTEMS[system].title, _published(published, table, dataset, system)
+        runs = selection.of(system, variant)
+        measured = [run for run in runs if selection.regions.get(run.name)]
         if measured:
-            rows.append(_row(table, selection, measured, SYSTEMS[system], paper=paper))
-            rows += [_row(table, selection, measured, SYSTEMS[system], region) for region in selection.region_names()]
+            rows.append(_row(table, selection, measured, title, paper=paper))
+            rows += [_row(table, selection, measured, title, region) for region in selection.region_names()]
         else:
             status = NO_DEFORMATION if runs or (system, direction) == (SUPERVISED, BY_PRODUCT) else NOT_RUN
-            rows.append(TableRow(table, dataset, system, variant, SYSTEMS[system], status, paper=paper))
+            rows.append(TableRow(table, dataset, system, variant, title, status, paper=paper))
     return rows
 
 

@@ -8,7 +8,8 @@ from html import escape
 
 from CLMorphCore.reports import page
 
-from ..measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
+from ..catalogue import OURS, SYSTEMS, UNSUPERVISED
+from ..measures import DICE, METRICS, PAPER_METRICS, Metric, Spread
 from ..statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
 from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 
@@ -125,16 +126,14 @@ def _regions(rows: Sequence[TableRow]) -> str:
     names = list(dict.fromkeys(row.region for row in rows if row.region != ALL))
     if not names:
         return ""
-    found = {(row.system, row.region): row for row in rows}
+    of = {(row.system, row.region): row for row in rows}
+    measured = [system for system in SYSTEMS if (system, names[0]) in of]
     parts = []
     for metric in METRICS:
-        lines = [
-            page.row(
-                [escape(SYSTEMS[system]), *(_spread(found[system, name].figure(metric), metric) for name in names)]
-            )
-            for system in SYSTEMS
-            if (system, names[0]) in found
-        ]
+        lines = []
+        for system in measured:
+            figures = [_spread(of[system, name].figure(metric), metric) for name in names]
+            lines.append(page.row([escape(SYSTEMS[system].title), *figures]))
         parts.append(f'<div class="scroll">{page.table([metric.title, *names], lines)}</div>')
     return _unfold("By region", "".join(parts))
 
@@ -187,8 +186,8 @@ def _tests(tests: Sequence[Comparison]) -> str:
         lines.append(
             page.row(
                 [
-                    escape(SYSTEMS.get(test.first, test.first)),
-                    escape(SYSTEMS.get(test.second, test.second)),
+                    escape(_title(test.first)),
+                    escape(_title(test.second)),
                     escape(METRIC_TITLES[test.metric]),
                     escape(test.test),
                     difference,
@@ -202,6 +201,11 @@ def _tests(tests: Sequence[Comparison]) -> str:
             )
         )
     return f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div>'
+
+
+def _title(name: str) -> str:
+    """Of a system, or of a variant, which has none but its name."""
+    return SYSTEMS[name].title if name in SYSTEMS else name
 
 
 def _friedman(test: Comparison) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 
+from ..catalogue import title_of
 from ..findings import Findings
-from ..measures import DICE, PAPER_METRICS, Metric, Spread, title_of
+from ..measures import DICE, PAPER_METRICS, Metric, Spread
 from ..statistics import STUDENT, WILCOXON, Comparison
 from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 from .html_tables import TITLES
