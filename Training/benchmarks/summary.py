@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,8 @@ def p_value(differences: Sequence[float]) -> str:
 
     if not np.any(differences):
         return ""
-    return f"{wilcoxon(differences).pvalue:.2g}"
+    test: Any = wilcoxon(differences)
+    return f"{test.pvalue:.2g}"
 
 
 def picture(rows: Sequence[BenchmarkRow], path: Path) -> None:
@@ -145,10 +147,11 @@ def _facts(rows: Sequence[BenchmarkRow]) -> str:
         "commit": {row.commit for row in rows},
         "moving": {row.moving for row in rows},
     }
-    return "; ".join(
-        f"{name} {', '.join(map(str, sorted(found, key=str)))}" if len(found) < 4 else f"{name}: {len(found)} different"
-        for name, found in facts.items()
-    )
+    told = []
+    for name, values in facts.items():
+        listed = ", ".join(sorted(map(str, values)))
+        told.append(f"{name} {listed}" if len(values) < 4 else f"{name}: {len(values)} different")
+    return "; ".join(told)
 
 
 def _settings(rows: Sequence[BenchmarkRow]) -> str:
@@ -177,11 +180,11 @@ def _grouped(rows: Sequence[BenchmarkRow]) -> dict[str, list[BenchmarkRow]]:
 
 def _spread(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation (n − 1) of the values that exist."""
-    found = [value for value in values if not math.isnan(value)]
-    if not found:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
         return ""
-    deviation = f" ± {_deviation(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{np.mean(found):.{digits}f}{deviation}"
+    deviation = f" ± {_deviation(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.{digits}f}{deviation}"
 
 
 def _deviation(values: Sequence[float]) -> float:

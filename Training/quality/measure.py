@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -42,7 +43,8 @@ def correlation(scored: Scored) -> float:
             if value in expected_dice and not np.isnan(dice):
                 expected.append(expected_dice[value])
                 true.append(dice)
-    return float(spearmanr(expected, true)[0])  # statistic, p
+    test: Any = spearmanr(expected, true)
+    return float(test.statistic)
 
 
 def _labelled(scored: Scored) -> Iterator[tuple[Quality, Evidence, np.ndarray]]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from CLMorphCore.errors import InputError
-from CLMorphCore.io.manifest import COLUMNS, SPLITS, Subject, choose
+from CLMorphCore.io.manifest import COLUMNS, SPLITS, Subject, choose, read_subject
 from Training.csv_rows import read_rows, write_lines
 
 ATLAS_CANDIDATES = 40  # their average does not change with more
@@ -45,6 +47,14 @@ def read_split(folder: Path) -> dict[str, str]:
             f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); {wanted}"
         )
     return {row.subject: row.split for row in rows}
+
+
+def read_labelled(subject: Subject) -> tuple[sitk.Image, sitk.Image]:
+    """(image, labels) of a subject; InputError for one that has no labels."""
+    image, labels = read_subject(subject)
+    if labels is None:
+        raise InputError(f"subject {subject.name} has no labels", "expected a labelled subject")
+    return image, labels
 
 
 def write_manifest(path: Path, subjects: Sequence[Subject]) -> None:

@@ -225,11 +225,11 @@ def _color(system: str, palette: Palette) -> str:
 def _significance_panel(
     axes: Axes, metric: Metric, systems: Sequence[str], tests: Sequence[Comparison], palette: Palette
 ) -> None:
-    found = {(test.first, test.second): test for test in tests if test.test == WILCOXON and test.metric == metric.key}
+    of = {(test.first, test.second): test for test in tests if test.test == WILCOXON and test.metric == metric.key}
     for row, first in enumerate(systems):
         for column, second in enumerate(systems):
-            forward = (first, second) in found
-            test = found.get((first, second) if forward else (second, first))
+            forward = (first, second) in of
+            test = of.get((first, second) if forward else (second, first))
             if test is None or first == second:
                 continue
             difference = test.difference if forward else -test.difference
@@ -252,7 +252,7 @@ def _significance_panel(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     overall = next((test for test in tests if (test.test, test.metric) == (FRIEDMAN, metric.key)), None)
-    hopeless = any(test.least_p > SIGNIFICANT for test in found.values())
+    hopeless = any(test.least_p > SIGNIFICANT for test in of.values())
     warning = "\ntoo few subjects for any pair to differ significantly" if hopeless else ""
     axes.set_title(f"{metric.title}: {_friedman(overall)}{warning}")
 

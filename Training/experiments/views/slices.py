@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import binary_dilation, uniform_filter
 
@@ -29,7 +30,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def labels(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | None:
-    """Figure 4: labels found by each system on one test subject beside the manual ones; None without an example."""
+    """Figure 4: labels by each system on one test subject beside the manual ones; None without an example."""
     return _systems(results, dataset, palette, warped=False)
 
 
@@ -43,9 +44,9 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
     variants = (WITHOUT_CONTRAST, WITH_CONTRAST)
     selection = select(results, dataset, variants)
     shown = {
-        variant: found
-        for variant, found in _examples(results, selection, variants).items()
-        if found.planes[0].displacement_mm is not None
+        variant: example
+        for variant, example in _examples(results, selection, variants).items()
+        if example.planes[0].displacement_mm is not None
     }
     if not shown:
         return None
@@ -60,7 +61,7 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
                     _frame(
                         axes,
                         planes[place],
-                        _most_displaced([found.planes[place] for found in shown.values()]),
+                        _most_displaced([example.planes[place] for example in shown.values()]),
                         palette.ours,
                     )
                 else:
@@ -79,22 +80,22 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
 def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) -> Figure | None:
     selection = comparison(results, dataset)
     shown = {
-        variant: found
-        for variant, found in _examples(results, selection, AS_PUBLISHED).items()
-        if not warped or found.planes[0].warped is not None
+        variant: example
+        for variant, example in _examples(results, selection, AS_PUBLISHED).items()
+        if not warped or example.planes[0].warped is not None
     }
     if not shown:
         return None
     first = next(iter(shown.values()))
     zooms = [
-        _where_they_differ([found.planes[place] for found in shown.values()], warped=warped)
+        _where_they_differ([example.planes[place] for example in shown.values()], warped=warped)
         for place in range(len(first.planes))
     ]
     aspects = [_aspect(plane) for plane in first.planes for _ in range(2)]  # the plane, and its enlarged part
     rows = [variant for variant in AS_PUBLISHED if variant in shown]
     absent = [SYSTEMS[variant.system].title for variant in AS_PUBLISHED if variant not in shown]
     values = sorted(
-        {int(v) for found in shown.values() for plane in found.planes for v in np.unique(plane.expected) if v}
+        {int(v) for example in shown.values() for plane in example.planes for v in np.unique(plane.expected) if v}
     )
     with on(palette):
         figure, panels = _panels(aspects, len(rows) + 1, width=11.0)
@@ -132,21 +133,21 @@ def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) 
 
 def _examples(results: Results, selection: Selection, variants: Sequence[Variant]) -> dict[Variant, Example]:
     """The example of each variant's first seed that has one; all show the same subject, the first one's."""
-    found: dict[Variant, Example] = {}
+    shown: dict[Variant, Example] = {}
     for variant in variants:
         examples = (results.example(run.name) for run in selection.of(*variant))
         example = next((example for example in examples if example is not None), None)
-        if example is not None and example.subject == next(iter(found.values()), example).subject:
-            found[variant] = example
-    return found
+        if example is not None and example.subject == next(iter(shown.values()), example).subject:
+            shown[variant] = example
+    return shown
 
 
 def _panels(aspects: Sequence[float], lines: int, *, width: float) -> tuple[Figure, np.ndarray]:
     """A figure of ``lines`` rows of equally high panels whose widths follow their aspects (width : height)."""
     height = (width - NAMES_INCHES) / sum(aspects) * lines
-    figure = Figure(figsize=(width, height + TITLES_INCHES), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(width, height + TITLES_INCHES), layout=layout)
     panels = figure.subplots(lines, len(aspects), width_ratios=list(aspects), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     for axes in panels.ravel():
         axes.set_xticks([])
         axes.set_yticks([])
@@ -251,13 +252,14 @@ def _where_they_differ(planes: Sequence[Plane], *, warped: bool) -> Box:
 
 
 def _most_displaced(planes: Sequence[Plane]) -> Box:
-    return _fullest(np.sum([np.hypot(*plane.displacement_mm) for plane in planes], axis=0))
+    fields = [plane.displacement_mm for plane in planes if plane.displacement_mm is not None]
+    return _fullest(np.sum([np.hypot(*field) for field in fields], axis=0))
 
 
 def _fullest(values: np.ndarray) -> Box:
     """The box of a fixed share of the picture, inside of it, whose sum is largest."""
     size = tuple(max(4, round(ZOOMED_SHARE * side)) for side in values.shape)
-    sums = uniform_filter(values.astype(float), size, mode="constant")
+    sums = uniform_filter(values.astype(float), size, mode="constant")  # pyright: ignore[reportArgumentType]
     centre = np.unravel_index(int(np.argmax(sums)), sums.shape)
     top, left = (
         int(np.clip(at - extent // 2, 0, max(side - extent, 0)))
