@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
 from CLMorphCore.quality.score import fit, read_quality
 from Training.quality import __main__ as command
+from Training.quality import table
 from Training.quality.fit import leave_one_out
 from Training.quality.measure import correlation, figures
 from Training.quality.observations import GENUINE, Observation
@@ -102,3 +104,16 @@ def test_bad_input_is_one_line(atlas_model, tmp_path, capsys):
         assert command.main(["measure", "--model", str(model), "--data", str(manifest)]) == 2
         said = capsys.readouterr().err
         assert said.startswith("quality: ") and told in said and said.count("\n") == 1
+
+
+def test_the_results_show_the_table_of_the_recipes_files():
+    shown = (Path(table.__file__).parents[1] / "results" / "quality.md").read_text(encoding="utf-8")
+    assert table.table() in shown
+
+
+def test_the_table_names_the_corruptions_that_were_missed(tmp_path):
+    figures = {"spearman": 0.81234, "false alarms": 0.0125, "flagged": 0.95, "flagged: a": 0.9, "flagged: b": 1.0}
+    (tmp_path / "liver").mkdir()
+    for split in ("validation", "test"):
+        (tmp_path / "liver" / f"quality-{split}.json").write_text(json.dumps(figures), encoding="utf-8")
+    assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 95 % (a 90 %) | 1.25 % |"

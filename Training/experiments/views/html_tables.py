@@ -39,7 +39,7 @@ TITLES = {
     "pyramid": (
         "Beyond the paper: the coarse-to-fine network",
         "Local correlation alone; with the paper's contrast of whole images; with contrast voxel by voxel; "
-        "with both; with similarity at the coarser levels; with three looks at each level; with the forces of "
+        "with both; with similarity at the coarser levels; with three passes at each level; with the forces of "
         "local correlation as an input; with both. Mean ± standard deviation over the seeds, then the mean of "
         "each seed.",
     ),
@@ -48,7 +48,7 @@ METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
 
 def html(table: str, rows: Sequence[TableRow]) -> str:
-    """A table with its title, its notes and, for systems, its regions to unfold."""
+    """A table with its title, its notes and, for systems, its regions behind a click."""
     title, text = TITLES[table]
     body = _ablation(rows) if table in ("table3", "pyramid") else _systems(rows) + _regions(rows)
     absent = [row.title for row in rows if row.status != RUN]
@@ -72,10 +72,10 @@ def statistics_html(tests: Sequence[Comparison]) -> str:
     )
     return (
         f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
-        + _unfold("CLMorph against each system", _tests(pairs))
+        + _details("CLMorph against each system", _tests(pairs))
         + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
         + _tests([test for test in contrast if test.metric == DICE.key])
-        + _unfold("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key]))
+        + _details("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key]))
     )
 
 
@@ -135,7 +135,7 @@ def _regions(rows: Sequence[TableRow]) -> str:
             figures = [_spread(of[system, name].figure(metric), metric) for name in names]
             lines.append(page.row([escape(SYSTEMS[system].title), *figures]))
         parts.append(f'<div class="scroll">{page.table([metric.title, *names], lines)}</div>')
-    return _unfold("By region", "".join(parts))
+    return _details("By region", "".join(parts))
 
 
 def _ablation(rows: Sequence[TableRow]) -> str:
@@ -254,5 +254,5 @@ def _p(value: float) -> str:
     return page.NO_FIGURE if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _unfold(title: str, body: str) -> str:
+def _details(title: str, body: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{body}</details>"
