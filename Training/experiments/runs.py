@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,11 @@ from CLMorphCore.networks import build, system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
+from Training.provenance import commit, now
 
+from .catalogue import AFFINE, SUPERVISED, SYSTEMS
 from .datasets import Case, Protocol
-from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
+from .plan import Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
@@ -50,7 +50,7 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
         "minutes": planned.budget_minutes,
         "steps": NO_LIMIT,
         "validate_every": NO_LIMIT,
-        "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE),
+        "learning_rate": SYSTEMS[planned.system].learning_rate,
     }
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
@@ -65,7 +65,7 @@ def perform(
 
     An interrupted training goes on from its checkpoint.
     """
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    started = now()
     model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
     regions: list[RegionRow] = []
     deformations: list[DeformationRow] = []
@@ -87,7 +87,7 @@ def perform(
         planned.seed,
         planned.budget_minutes,
         settings=_recorded(model.config, results) if model else "{}",
-        commit=_commit(),
+        commit=commit(),
         started=started,
         device=str(device),
         threads=torch.get_num_threads(),
@@ -110,7 +110,7 @@ def _trained(
     folder = work / planned.name
     network = build(config.network.name, config.network.settings)
     header: dict[str, Any] = {}
-    if planned.system not in UNTRAINED:
+    if SYSTEMS[planned.system].trained:
         state = folder / "checkpoint.safetensors"
         fit(
             config,
@@ -133,8 +133,7 @@ def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image
     if model is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
     found = register(image, moving, model, affine=affine)
-    deforms = found.classes is None  # the identity of a network that labels by itself is no deformation without folds
-    return image, expected, Answer(found.label(labels), found if deforms else None, found.duration_s["network"])
+    return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])
 
 
 def _region_rows(
@@ -196,16 +195,3 @@ def _recorded(config: Config, results: Path) -> str:
     if reference.is_relative_to(results):
         tree["data"]["reference"] = reference.relative_to(results).as_posix()
     return json.dumps(tree)
-
-
-def _commit() -> str:
-    """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        asked = [
-            subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked[0] + "+" * bool(asked[1])

@@ -8,27 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import binary_dilation, uniform_filter
 
-from .examples import Example, Plane
+from ..catalogue import AS_PUBLISHED, SYSTEMS, WITH_CONTRAST, WITHOUT_CONTRAST, Variant, title_of
+from ..examples import Example, Plane
+from ..measures import DICE, Selection, comparison, deformation_mean, per_subject, select
+from ..store import Results
 from .figures import LIGHT, Palette, on
-from .measures import (
-    AS_PUBLISHED,
-    DICE,
-    OURS,
-    SYSTEMS,
-    WITH_CONTRAST,
-    WITHOUT_CONTRAST,
-    Pair,
-    Selection,
-    comparison,
-    deformation_mean,
-    per_subject,
-    select,
-    title_of,
-)
-from .store import Results
 
 # Okabe and Ito's colours (2008) without black: neighbours in the list differ most.
 LABEL_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")
@@ -42,7 +30,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def labels(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | None:
-    """Figure 4: labels found by each system on one test subject beside the manual ones; None without an example."""
+    """Figure 4: labels by each system on one test subject beside the manual ones; None without an example."""
     return _systems(results, dataset, palette, warped=False)
 
 
@@ -53,27 +41,27 @@ def warped(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure |
 
 def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | None:
     """Figure 7: deformation grids without and with the contrastive term; None where no run has one."""
-    pairs = ((OURS, WITHOUT_CONTRAST), (OURS, WITH_CONTRAST))
-    selection = select(results, dataset, pairs)
+    variants = (WITHOUT_CONTRAST, WITH_CONTRAST)
+    selection = select(results, dataset, variants)
     shown = {
-        pair: found
-        for pair, found in _examples(results, selection, pairs).items()
-        if found.planes[0].displacement_mm is not None
+        variant: example
+        for variant, example in _examples(results, selection, variants).items()
+        if example.planes[0].displacement_mm is not None
     }
     if not shown:
         return None
     planes = next(iter(shown.values())).planes
     with on(palette):
-        figure, panels = _panels([_aspect(plane) for plane in planes], len(pairs), width=9.0)
-        for line, pair in zip(panels, pairs, strict=True):
-            _name(line[0], _grid_title(selection, pair, pair in shown))
+        figure, panels = _panels([_aspect(plane) for plane in planes], len(variants), width=9.0)
+        for line, variant in zip(panels, variants, strict=True):
+            _name(line[0], _grid_title(selection, variant, variant in shown))
             for place, axes in enumerate(line):
-                if pair in shown:
-                    _grid(axes, shown[pair].planes[place], palette)
+                if variant in shown:
+                    _grid(axes, shown[variant].planes[place], palette)
                     _frame(
                         axes,
                         planes[place],
-                        _most_displaced([found.planes[place] for found in shown.values()]),
+                        _most_displaced([example.planes[place] for example in shown.values()]),
                         palette.ours,
                     )
                 else:
@@ -92,22 +80,22 @@ def grids(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
 def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) -> Figure | None:
     selection = comparison(results, dataset)
     shown = {
-        pair: found
-        for pair, found in _examples(results, selection, AS_PUBLISHED).items()
-        if not warped or found.planes[0].warped is not None
+        variant: example
+        for variant, example in _examples(results, selection, AS_PUBLISHED).items()
+        if not warped or example.planes[0].warped is not None
     }
     if not shown:
         return None
     first = next(iter(shown.values()))
     zooms = [
-        _where_they_differ([found.planes[place] for found in shown.values()], warped=warped)
+        _where_they_differ([example.planes[place] for example in shown.values()], warped=warped)
         for place in range(len(first.planes))
     ]
     aspects = [_aspect(plane) for plane in first.planes for _ in range(2)]  # the plane, and its enlarged part
-    rows = [pair for pair in AS_PUBLISHED if pair in shown]
-    absent = [SYSTEMS[system] for system, variant in AS_PUBLISHED if (system, variant) not in shown]
+    rows = [variant for variant in AS_PUBLISHED if variant in shown]
+    absent = [SYSTEMS[variant.system].title for variant in AS_PUBLISHED if variant not in shown]
     values = sorted(
-        {int(v) for found in shown.values() for plane in found.planes for v in np.unique(plane.expected) if v}
+        {int(v) for example in shown.values() for plane in example.planes for v in np.unique(plane.expected) if v}
     )
     with on(palette):
         figure, panels = _panels(aspects, len(rows) + 1, width=11.0)
@@ -121,11 +109,11 @@ def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) 
             truth=True,
             warped=warped,
         )
-        for line, pair in zip(panels[1:], rows, strict=True):
+        for line, variant in zip(panels[1:], rows, strict=True):
             _line(
                 line,
-                shown[pair],
-                _score(selection, pair, shown[pair].subject),
+                shown[variant],
+                _score(selection, variant, shown[variant].subject),
                 zooms,
                 values,
                 palette,
@@ -143,23 +131,23 @@ def _systems(results: Results, dataset: str, palette: Palette, *, warped: bool) 
     return figure
 
 
-def _examples(results: Results, selection: Selection, pairs: Sequence[Pair]) -> dict[Pair, Example]:
-    """The example of each pair's first seed that has one; all show the same subject, the first one's."""
-    found: dict[Pair, Example] = {}
-    for pair in pairs:
-        examples = (results.example(run.run) for run in selection.of(*pair))
+def _examples(results: Results, selection: Selection, variants: Sequence[Variant]) -> dict[Variant, Example]:
+    """The example of each variant's first seed that has one; all show the same subject, the first one's."""
+    shown: dict[Variant, Example] = {}
+    for variant in variants:
+        examples = (results.example(run.name) for run in selection.of(*variant))
         example = next((example for example in examples if example is not None), None)
-        if example is not None and example.subject == next(iter(found.values()), example).subject:
-            found[pair] = example
-    return found
+        if example is not None and example.subject == next(iter(shown.values()), example).subject:
+            shown[variant] = example
+    return shown
 
 
 def _panels(aspects: Sequence[float], lines: int, *, width: float) -> tuple[Figure, np.ndarray]:
     """A figure of ``lines`` rows of equally high panels whose widths follow their aspects (width : height)."""
     height = (width - NAMES_INCHES) / sum(aspects) * lines
-    figure = Figure(figsize=(width, height + TITLES_INCHES), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(width, height + TITLES_INCHES), layout=layout)
     panels = figure.subplots(lines, len(aspects), width_ratios=list(aspects), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     for axes in panels.ravel():
         axes.set_xticks([])
         axes.set_yticks([])
@@ -264,13 +252,14 @@ def _where_they_differ(planes: Sequence[Plane], *, warped: bool) -> Box:
 
 
 def _most_displaced(planes: Sequence[Plane]) -> Box:
-    return _fullest(np.sum([np.hypot(*plane.displacement_mm) for plane in planes], axis=0))
+    fields = [plane.displacement_mm for plane in planes if plane.displacement_mm is not None]
+    return _fullest(np.sum([np.hypot(*field) for field in fields], axis=0))
 
 
 def _fullest(values: np.ndarray) -> Box:
     """The box of a fixed share of the picture, inside of it, whose sum is largest."""
     size = tuple(max(4, round(ZOOMED_SHARE * side)) for side in values.shape)
-    sums = uniform_filter(values.astype(float), size, mode="constant")
+    sums = uniform_filter(values.astype(float), size, mode="constant")  # pyright: ignore[reportArgumentType]
     centre = np.unravel_index(int(np.argmax(sums)), sums.shape)
     top, left = (
         int(np.clip(at - extent // 2, 0, max(side - extent, 0)))
@@ -302,19 +291,19 @@ def _name(axes: Axes, title: str) -> None:
     axes.set_ylabel(title, rotation=0, ha="right", va="center", labelpad=6, fontsize=8.5)
 
 
-def _score(selection: Selection, pair: Pair, subject: str) -> str:
+def _score(selection: Selection, variant: Variant, subject: str) -> str:
     """The system's name and its mean Dice on the subject that is shown."""
-    dice = per_subject(selection, selection.of(*pair), DICE).get(subject, float("nan"))
-    name = SYSTEMS[pair[0]].replace(" (", "\n(")
+    dice = per_subject(selection, selection.of(*variant), DICE).get(subject, float("nan"))
+    name = SYSTEMS[variant.system].title.replace(" (", "\n(")
     return f"{name}\nDice {dice:.3f}"
 
 
-def _grid_title(selection: Selection, pair: Pair, drawn: bool) -> str:
-    title = "with contrast" if pair[1] == WITH_CONTRAST else "without contrast"
+def _grid_title(selection: Selection, variant: Variant, drawn: bool) -> str:
+    title = "with contrast" if variant == WITH_CONTRAST else "without contrast"
     if not drawn:
         return title
-    runs = selection.of(*pair)
-    if not any(selection.deformations.get(run.run) for run in runs):
+    runs = selection.of(*variant)
+    if not any(selection.deformations.get(run.name) for run in runs):
         return title
     folding, spread = (deformation_mean(selection, runs, key) for key in ("folding_fraction", "log_jacobian_sd"))
     return f"{title}\nall subjects:\n{100 * folding:.2g} % folded\nSD log J {spread:.3f}"

@@ -8,9 +8,10 @@ from html import escape
 
 from CLMorphCore.reports import page
 
-from .measures import DICE, METRICS, OURS, PAPER_METRICS, SYSTEMS, UNSUPERVISED, Metric, Spread
-from .statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
-from .tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..catalogue import OURS, SYSTEMS, UNSUPERVISED
+from ..measures import DICE, METRICS, PAPER_METRICS, Metric, Spread
+from ..statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
+from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 
 TITLES = {
     "table1": (
@@ -38,7 +39,7 @@ TITLES = {
     "pyramid": (
         "Beyond the paper: the coarse-to-fine network",
         "Local correlation alone; with the paper's contrast of whole images; with contrast voxel by voxel; "
-        "with both; with similarity at the coarser levels; with three looks at each level; with the forces of "
+        "with both; with similarity at the coarser levels; with three passes at each level; with the forces of "
         "local correlation as an input; with both. Mean ± standard deviation over the seeds, then the mean of "
         "each seed.",
     ),
@@ -46,8 +47,8 @@ TITLES = {
 METRIC_TITLES = {metric.key: metric.title for metric in METRICS}
 
 
-def html(table: str, rows: Sequence[Row]) -> str:
-    """A table with its title, its notes and, for systems, its regions to unfold."""
+def html(table: str, rows: Sequence[TableRow]) -> str:
+    """A table with its title, its notes and, for systems, its regions behind a click."""
     title, text = TITLES[table]
     body = _ablation(rows) if table in ("table3", "pyramid") else _systems(rows) + _regions(rows)
     absent = [row.title for row in rows if row.status != RUN]
@@ -71,14 +72,14 @@ def statistics_html(tests: Sequence[Comparison]) -> str:
     )
     return (
         f'<h3>Statistics</h3><p class="soft">{escape(text)}</p><ul>{friedman}</ul>'
-        + _unfold("CLMorph against each system", _tests(pairs))
+        + _details("CLMorph against each system", _tests(pairs))
         + f'<h3>What the contrastive term does</h3><p class="soft">{escape(claim)}</p>'
         + _tests([test for test in contrast if test.metric == DICE.key])
-        + _unfold("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key]))
+        + _details("HD and ASSD", _tests([test for test in contrast if test.metric != DICE.key]))
     )
 
 
-def _systems(rows: Sequence[Row]) -> str:
+def _systems(rows: Sequence[TableRow]) -> str:
     whole = [row for row in rows if row.region == ALL]
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in whole)]
     heads = [
@@ -113,33 +114,31 @@ def _systems(rows: Sequence[Row]) -> str:
     return f'<div class="scroll">{page.table(heads, lines)}</div>'
 
 
-def _training(row: Row) -> tuple[str, str]:
+def _training(row: TableRow) -> tuple[str, str]:
     """Minutes and steps of a row's training."""
     if not row.cost["train_steps"]:
         return page.NO_FIGURE, page.NO_FIGURE
     return page.number(row.cost["train_minutes"], 1), str(row.cost["train_steps"])
 
 
-def _regions(rows: Sequence[Row]) -> str:
+def _regions(rows: Sequence[TableRow]) -> str:
     """Each metric's figures per region, one table a metric."""
     names = list(dict.fromkeys(row.region for row in rows if row.region != ALL))
     if not names:
         return ""
-    found = {(row.system, row.region): row for row in rows}
+    of = {(row.system, row.region): row for row in rows}
+    measured = [system for system in SYSTEMS if (system, names[0]) in of]
     parts = []
     for metric in METRICS:
-        lines = [
-            page.row(
-                [escape(SYSTEMS[system]), *(_spread(found[system, name].figure(metric), metric) for name in names)]
-            )
-            for system in SYSTEMS
-            if (system, names[0]) in found
-        ]
+        lines = []
+        for system in measured:
+            figures = [_spread(of[system, name].figure(metric), metric) for name in names]
+            lines.append(page.row([escape(SYSTEMS[system].title), *figures]))
         parts.append(f'<div class="scroll">{page.table([metric.title, *names], lines)}</div>')
-    return _unfold("By region", "".join(parts))
+    return _details("By region", "".join(parts))
 
 
-def _ablation(rows: Sequence[Row]) -> str:
+def _ablation(rows: Sequence[TableRow]) -> str:
     published = [metric for metric in PAPER_METRICS if any(metric.key in row.paper for row in rows)]
     heads = [
         "Loss",
@@ -187,8 +186,8 @@ def _tests(tests: Sequence[Comparison]) -> str:
         lines.append(
             page.row(
                 [
-                    escape(SYSTEMS.get(test.first, test.first)),
-                    escape(SYSTEMS.get(test.second, test.second)),
+                    escape(_title(test.first)),
+                    escape(_title(test.second)),
                     escape(METRIC_TITLES[test.metric]),
                     escape(test.test),
                     difference,
@@ -204,6 +203,11 @@ def _tests(tests: Sequence[Comparison]) -> str:
     return f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div>'
 
 
+def _title(name: str) -> str:
+    """Of a system, or of a variant, which has none but its name."""
+    return SYSTEMS[name].title if name in SYSTEMS else name
+
+
 def _friedman(test: Comparison) -> str:
     title = METRIC_TITLES[test.metric]
     left_out = f"; {test.left_out} subjects lack a figure and are left out" if test.left_out else ""
@@ -216,7 +220,7 @@ def _friedman(test: Comparison) -> str:
     )
 
 
-def _best(rows: Sequence[Row], metric: Metric) -> str | None:
+def _best(rows: Sequence[TableRow], metric: Metric) -> str | None:
     """The unsupervised system with the best mean; none where fewer than two were run."""
     known = [row for row in rows if row.system in UNSUPERVISED and not math.isnan(row.figure(metric).mean)]
     if len(known) < 2:
@@ -233,7 +237,7 @@ def _spread(spread: Spread, metric: Metric, best: bool = False) -> str:
     return (f'<span class="best">{mean}</span>' if best else mean) + sd
 
 
-def _paper(row: Row, metric: Metric) -> str:
+def _paper(row: TableRow, metric: Metric) -> str:
     spread = row.paper.get(metric.key, Spread())
     if math.isnan(spread.mean):
         return page.NO_FIGURE
@@ -250,5 +254,5 @@ def _p(value: float) -> str:
     return page.NO_FIGURE if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _unfold(title: str, body: str) -> str:
+def _details(title: str, body: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{body}</details>"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from CLMorphCore.atomic import atomic_write
+import SimpleITK as sitk
+
 from CLMorphCore.errors import InputError
-from CLMorphCore.io.manifest import COLUMNS, SPLITS, Subject, choose
+from CLMorphCore.io.manifest import COLUMNS, SPLITS, Subject, choose, read_subject
+from Training.csv_rows import read_rows, write_lines
 
 ATLAS_CANDIDATES = 40  # their average does not change with more
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """A line of split.csv."""
+
+    subject: str
+    split: str
 
 
 def folder_of(data: Path, name: str) -> Path:
@@ -26,25 +36,34 @@ def read_split(folder: Path) -> dict[str, str]:
     path = folder / "split.csv"
     if not path.exists():
         raise SystemExit(f"{path} does not exist; expected a data set with a CSV of the columns subject, split")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [(row.get("subject"), row.get("split")) for row in csv.DictReader(file)]
-    wrong = [f"{name}: {split}" for name, split in rows if not name or split not in SPLITS]
+    wanted = f"expected the columns subject, split with one of {', '.join(SPLITS)}"
+    try:
+        rows = read_rows(path, SplitRow, others=True)
+    except InputError as error:
+        raise SystemExit(f"{error.problem}; {wanted}") from None
+    wrong = [f"{row.subject}: {row.split}" for row in rows if not row.subject or row.split not in SPLITS]
     if wrong or not rows:
         raise SystemExit(
-            f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); "
-            f"expected the columns subject, split with one of {', '.join(SPLITS)}"
+            f"{path} has rows that are no subject with a split ({', '.join(wrong) or 'none at all'}); {wanted}"
         )
-    return dict(rows)
+    return {row.subject: row.split for row in rows}
+
+
+def read_labelled(subject: Subject) -> tuple[sitk.Image, sitk.Image]:
+    """(image, labels) of a subject; InputError for one that has no labels."""
+    image, labels = read_subject(subject)
+    if labels is None:
+        raise InputError(f"subject {subject.name} has no labels", "expected a labelled subject")
+    return image, labels
 
 
 def write_manifest(path: Path, subjects: Sequence[Subject]) -> None:
     """Writes a manifest with absolute paths, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group) for s in subjects
-        )
+    write_lines(
+        path,
+        COLUMNS,
+        ((s.name, s.image.resolve(), s.labels.resolve() if s.labels else "", s.split, s.group) for s in subjects),
+    )
 
 
 def atlas_candidates(subjects: Sequence[Subject]) -> list[Subject]:

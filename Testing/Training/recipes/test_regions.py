@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from CLMorphCore.errors import InputError
-from Training.regions import Region, read_regions, relabel
+from Training.recipes.regions import Region, read_regions, relabel
 
 HEAD = "value,region,name\n"
 

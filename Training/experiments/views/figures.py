@@ -17,29 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from .measures import (
-    DICE,
-    OURS,
-    PAPER_METRICS,
-    SUPERVISED,
-    SYSTEMS,
-    UNSUPERVISED,
-    WEIGHT_PAIRS,
-    WEIGHTS,
-    Metric,
-    Selection,
-    Spread,
-    comparison,
-    per_subject,
-    select,
-    title_of,
-)
-from .statistics import FRIEDMAN, SIGNIFICANT, WILCOXON, Comparison, all_tests
-from .store import Results
+from ..catalogue import OURS, SUPERVISED, SYSTEMS, UNSUPERVISED, WEIGHT_GRID, WEIGHTS, title_of
+from ..measures import DICE, PAPER_METRICS, Metric, Selection, Spread, comparison, per_subject, select
+from ..statistics import FRIEDMAN, SIGNIFICANT, WILCOXON, Comparison, all_tests
+from ..store import Results
 
 AVERAGE = "Average"
 LEVELS = ((0.001, "***"), (0.01, "**"), (SIGNIFICANT, "*"))
-PAPERS_WEIGHTS = ("1", "0.01")  # alpha, beta
+PAPERS_WEIGHTS = (1.0, 0.01)  # alpha, beta
 
 
 @dataclass(frozen=True)
@@ -144,7 +129,7 @@ def significance(results: Results, dataset: str, palette: Palette = LIGHT) -> Fi
         column = figure.subplots(len(PAPER_METRICS), 1, squeeze=False)[:, 0]
         for axes, metric in zip(column, PAPER_METRICS, strict=True):
             _significance_panel(axes, metric, systems, tests, palette)
-        titles = [SYSTEMS[system] for system in systems]
+        titles = [SYSTEMS[system].title for system in systems]
         column[-1].set_xticks(range(len(systems)), titles, rotation=45, ha="right", rotation_mode="anchor")
         figure.legend(
             handles=_significance_key(palette),
@@ -173,8 +158,9 @@ def weights(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure 
         drawn = axes.imshow(np.ma.masked_invalid(dice), cmap="cividis", aspect="auto")
         for row, column in np.ndindex(dice.shape):
             _weight_cell(axes, row, column, dice, palette)
-        axes.set_xticks(range(len(WEIGHTS)), WEIGHTS)
-        axes.set_yticks(range(len(WEIGHTS)), WEIGHTS)
+        ticks = [f"{weight:g}" for weight in WEIGHTS]
+        axes.set_xticks(range(len(WEIGHTS)), ticks)
+        axes.set_yticks(range(len(WEIGHTS)), ticks)
         axes.set_xlabel("β, weight of the contrastive term")
         axes.set_ylabel("α, weight of the smoothness")
         axes.tick_params(length=0)
@@ -183,12 +169,12 @@ def weights(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure 
     return figure
 
 
-def weight_grid(results: Results, dataset: str) -> Mapping[tuple[str, str], Spread]:
+def weight_grid(results: Results, dataset: str) -> Mapping[tuple[float, float], Spread]:
     """(alpha, beta) → Dice over the test subjects; a spread without values where it was not run."""
-    selection = select(results, dataset, WEIGHT_PAIRS.values())
+    selection = select(results, dataset, WEIGHT_GRID.values())
     return {
-        weights: Spread.of(per_subject(selection, selection.of(*pair), DICE).values())
-        for weights, pair in WEIGHT_PAIRS.items()
+        weights: Spread.of(per_subject(selection, selection.of(*variant), DICE).values())
+        for weights, variant in WEIGHT_GRID.items()
     }
 
 
@@ -223,7 +209,7 @@ def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, pa
 
 
 def _name_systems(axes: Axes, selection: Selection, palette: Palette) -> None:
-    titles = [SYSTEMS[system] if selection.of(system) else f"{SYSTEMS[system]}: not run" for system in SYSTEMS]
+    titles = [entry.title if selection.of(system) else f"{entry.title}: not run" for system, entry in SYSTEMS.items()]
     axes.set_yticks(range(len(titles)), titles)
     for label, system in zip(axes.get_yticklabels(), SYSTEMS, strict=True):
         label.set_color(palette.ink if selection.of(system) else palette.soft)
@@ -239,11 +225,11 @@ def _color(system: str, palette: Palette) -> str:
 def _significance_panel(
     axes: Axes, metric: Metric, systems: Sequence[str], tests: Sequence[Comparison], palette: Palette
 ) -> None:
-    found = {(test.first, test.second): test for test in tests if test.test == WILCOXON and test.metric == metric.key}
+    of = {(test.first, test.second): test for test in tests if test.test == WILCOXON and test.metric == metric.key}
     for row, first in enumerate(systems):
         for column, second in enumerate(systems):
-            forward = (first, second) in found
-            test = found.get((first, second) if forward else (second, first))
+            forward = (first, second) in of
+            test = of.get((first, second) if forward else (second, first))
             if test is None or first == second:
                 continue
             difference = test.difference if forward else -test.difference
@@ -262,11 +248,11 @@ def _significance_panel(
     axes.set_ylim(max(len(systems), 1) - 0.5, -0.5)
     axes.set_aspect("equal")
     axes.set_xticks([])
-    axes.set_yticks(range(len(systems)), [SYSTEMS[system] for system in systems])
+    axes.set_yticks(range(len(systems)), [SYSTEMS[system].title for system in systems])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     overall = next((test for test in tests if (test.test, test.metric) == (FRIEDMAN, metric.key)), None)
-    hopeless = any(test.least_p > SIGNIFICANT for test in found.values())
+    hopeless = any(test.least_p > SIGNIFICANT for test in of.values())
     warning = "\ntoo few subjects for any pair to differ significantly" if hopeless else ""
     axes.set_title(f"{metric.title}: {_friedman(overall)}{warning}")
 

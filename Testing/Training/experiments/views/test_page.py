@@ -8,7 +8,7 @@ import pytest
 import synthetic
 
 from CLMorphCore.errors import InputError
-from Training.experiments.page import write_report, write_view
+from Training.experiments.views.page import write_report, write_view
 
 SYSTEMS = {"syn": 0.6, "clmorph": 0.75, "unet": 0.85}
 

@@ -1,11 +1,11 @@
-"""The figures of ``python -m Training.speed``, on a small model."""
+"""The figures of ``python -m Training.benchmarks.speed``, on a small model."""
 
 import json
 
 import pytest
 from made_up import fresh_model
 
-from Training import speed
+from Training.benchmarks import speed
 
 
 @pytest.fixture(autouse=True)

@@ -15,14 +15,17 @@ from CLMorphCore.atomic import atomic_folder
 from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.reports import page
 
-from . import figures, report_tables, slices, statistics, summary, tables
+from .. import statistics, tables
+from ..catalogue import AS_PUBLISHED, PYRAMID_ABLATION, TABLE3, WEIGHT_GRID, covers, title_of
+from ..findings import Findings, findings_of
+from ..measures import select
+from ..store import Results, Run, load
+from . import csv_tables, figures, html_tables, short_tables, slices
 from .figures import DARK, LIGHT, Palette
-from .findings import Findings, findings_of, has_table
-from .measures import ABLATION_PAIRS, AS_PUBLISHED, PYRAMID_PAIRS, WEIGHT_PAIRS, select, title_of
-from .store import Results, Run, load
 
 DPI = 110
-VIEWS = (AS_PUBLISHED, ABLATION_PAIRS, PYRAMID_PAIRS, tuple(WEIGHT_PAIRS.values()))  # each has one training time
+# what is compared with each other, and so has one training time
+COMPARED = (AS_PUBLISHED, TABLE3, tuple(PYRAMID_ABLATION), tuple(WEIGHT_GRID.values()))
 STYLE = """
 .plot{margin:14px 0 22px}.plot img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto}
 .best{font-weight:700}.sd,.paper{color:var(--soft)}td.number{white-space:nowrap}
@@ -32,7 +35,7 @@ Draw = Callable[[Results, str, Palette], Figure | None]
 
 
 @dataclass(frozen=True)
-class View:
+class Drawing:
     """A figure: how it is drawn, what it is called, and whether it shows a subject's slices."""
 
     draw: Draw
@@ -44,32 +47,32 @@ _BOXES = (
     "Each box holds the middle half of the test subjects, its line the median; whiskers reach up to 1.5 box "
     "lengths, dots lie beyond. Blue: CLMorph; orange: supervised; grey: the others."
 )
-FIGURES: Mapping[str, View] = {
-    "figure2": View(figures.boxes, _BOXES),
-    "figure3": View(figures.boxes, _BOXES),
-    "figure4": View(
+FIGURES: Mapping[str, Drawing] = {
+    "figure2": Drawing(figures.boxes, _BOXES),
+    "figure3": Drawing(figures.boxes, _BOXES),
+    "figure4": Drawing(
         slices.labels,
         "Labels of one test subject, the manual ones first; beside each plane the part in "
         "which the systems disagree most.",
         shows_subjects=True,
     ),
-    "figure5": View(
+    "figure5": Drawing(
         slices.warped,
         "The atlas image warped onto one test subject, under the outlines of its manual "
         "labels; beside each plane the part in which the systems differ most.",
         shows_subjects=True,
     ),
-    "figure6": View(
+    "figure6": Drawing(
         figures.significance,
         "Paired Wilcoxon tests over the test subjects, corrected by Bonferroni for "
         "the pairs within each metric. The number is the median difference of row and column.",
     ),
-    "figure7": View(
+    "figure7": Drawing(
         slices.grids,
         "A regular grid of the atlas as the deformation carries it, without and with the "
         "contrastive term (first seed).",
     ),
-    "figure8": View(
+    "figure8": Drawing(
         figures.weights,
         "Mean Dice over the test subjects for the weights of smoothness and contrast; "
         "bold: the best, and the paper's choice (α = 1, β = 0.01).",
@@ -88,16 +91,16 @@ def write_report(
     results = load(results_folder)
     if not results.runs:
         raise InputError(f"{results_folder} holds no finished run; run an experiment first, with this folder as output")
-    found = [findings_of(results, dataset) for dataset in datasets]
+    findings = [findings_of(results, dataset) for dataset in datasets]
     with atomic_folder(out_folder) as folder:
         for name in tables.TABLES:
-            _write_table(folder, name, [row for of_one in found for row in of_one.tables.get(name, [])])
+            _write_table(folder, name, [row for of_one in findings for row in of_one.tables.get(name, [])])
         body = [_header(results, datasets)]
-        for of_one in found:
+        for of_one in findings:
             _write_statistics(folder, of_one.dataset, of_one.tests)
             shown = slices_of is None or of_one.dataset in slices_of
             body.append(_section(results, of_one, folder, slices=shown))
-        (folder / "tables.md").write_text(summary.text(found), encoding="utf-8")
+        (folder / "tables.md").write_text(short_tables.text(findings), encoding="utf-8")
         html = page.page("The paper's experiments", "\n".join(body), STYLE)
         (folder / "report.html").write_text(html, encoding="utf-8")
 
@@ -112,12 +115,7 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
             _write_table(
                 folder,
                 view,
-                [
-                    row
-                    for dataset in datasets
-                    if has_table(view, dataset)
-                    for row in tables.TABLES[view](results, dataset)
-                ],
+                [row for dataset in datasets if covers(view, dataset) for row in tables.TABLES[view](results, dataset)],
             )
         for dataset in datasets:
             if view in FIGURES:
@@ -128,13 +126,13 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
     return [out_folder / name for name in made]
 
 
-def _write_table(folder: Path, name: str, rows: Sequence[tables.Row]) -> None:
+def _write_table(folder: Path, name: str, rows: Sequence[tables.TableRow]) -> None:
     if rows:
-        tables.write_table(folder / f"{name}.csv", rows)
+        csv_tables.write_table(folder / f"{name}.csv", rows)
 
 
 def _write_statistics(folder: Path, dataset: str, tests: Sequence[statistics.Comparison]) -> None:
-    tables.write_csv(folder / f"statistics-{dataset}.csv", statistics.lines(tests))
+    csv_tables.write_tests(folder / f"statistics-{dataset}.csv", tests)
 
 
 def _write_figure(results: Results, name: str, dataset: str, folder: Path) -> bytes | None:
@@ -175,31 +173,26 @@ def _header(results: Results, datasets: Sequence[str]) -> str:
     )
 
 
-def _section(results: Results, found: Findings, folder: Path, *, slices: bool) -> str:
-    dataset = found.dataset
+def _section(results: Results, findings: Findings, folder: Path, *, slices: bool) -> str:
+    dataset = findings.dataset
     parts = [f'<section id="{escape(dataset)}"><h2>{escape(title_of(dataset))}</h2>', _notes(results, dataset)]
-    parts += [report_tables.html(name, rows) for name, rows in found.tables.items()]
-    parts.append(report_tables.statistics_html(found.tests))
-    parts += [_plot(results, name, dataset, folder, slices=slices) for name in FIGURES if _has_figure(name, dataset)]
+    parts += [html_tables.html(name, rows) for name, rows in findings.tables.items()]
+    parts.append(html_tables.statistics_html(findings.tests))
+    parts += [_plot(results, name, dataset, folder, slices=slices) for name in FIGURES if covers(name, dataset)]
     return "\n".join(parts) + "</section>"
-
-
-def _has_figure(name: str, dataset: str) -> bool:
-    """Figures 2 and 3 are one kind: 3 for Mindboggle101, as in the paper, 2 for all others."""
-    return {"figure2": dataset != "mindboggle101", "figure3": dataset == "mindboggle101"}.get(name, True)
 
 
 def _plot(results: Results, name: str, dataset: str, folder: Path, *, slices: bool) -> str:
     """A figure in both colours of the page, with its number and caption; a sentence where there is none."""
-    view = FIGURES[name]
+    drawing = FIGURES[name]
     head = f"<h3>Figure {name.removeprefix('figure')}</h3>"
-    if view.shows_subjects and not slices:
+    if drawing.shows_subjects and not slices:
         return f'{head}<p class="soft">Not shown: the data set\'s licence does not allow its images here.</p>'
     light = _write_figure(results, name, dataset, folder)
     if light is None:
         return f'{head}<p class="soft">Not drawn: not run, or too little of it.</p>'
-    dark = _png(view.draw(results, dataset, DARK)) or light
-    caption = escape(view.caption)
+    dark = _png(drawing.draw(results, dataset, DARK)) or light
+    caption = escape(drawing.caption)
     return (
         f'{head}<figure class="plot"><picture><source media="screen and (prefers-color-scheme:dark)" '
         f'srcset="{_data(dark)}"><img alt="{caption}" src="{_data(light)}"></picture>'
@@ -217,8 +210,8 @@ def _notes(results: Results, dataset: str) -> str:
     if not runs:
         return '<div class="warning">Nothing was run on this data set.</div>'
     trained = [run for run in runs if run.train_steps]
-    subjects = {row.subject for row in results.regions if row.run in {run.run for run in runs}}
-    left_out = [name for pairs in VIEWS for name in select(results, dataset, pairs).left_out]
+    subjects = {row.subject for row in results.regions if row.run in {run.name for run in runs}}
+    left_out = [name for variants in COMPARED for name in select(results, dataset, variants).left_out]
     warning = (
         f'<div class="warning">Runs of another training time than the rest of their table, left out of it: '
         f"{escape(', '.join(left_out))}</div>"

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from CLMorphCore.io.manifest import choose, read_manifest, read_subject
-from Training.manifest import command_line
+from Training.recipes.manifest import command_line
 
 LAYOUTS = {
     "hippocampus": layouts.hippocampus,
@@ -26,7 +26,7 @@ LAYOUTS = {
 def data_folder():
     """Real data, from CLMORPH_DATA; None where there is none."""
     given = os.environ.get("CLMORPH_DATA")
-    beside = Path(__file__).parents[3] / "shared" / "data"
+    beside = Path(__file__).parents[4] / "shared" / "data"
     return Path(given) if given else beside if beside.exists() else None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from Training.experiments.examples import Plane
-from Training.experiments.slices import _folded, _where_they_differ
+from Training.experiments.views.slices import _folded, _where_they_differ
 
 
 def plane(labels, warped=None):

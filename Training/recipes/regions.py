@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,16 @@ import SimpleITK as sitk
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.images import LABEL_TYPES
+from Training.csv_rows import read_rows
 
-COLUMNS = ("value", "region", "name")
+
+@dataclass(frozen=True)
+class RegionValue:
+    """A line of regions.csv: a label value, the number and the name of the region that it belongs to."""
+
+    value: int
+    region: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ def read_regions(path: Path) -> tuple[Region, ...]:
 
     InputError for a file that cannot be read so, a value listed twice, numbers with gaps, and names that do not fit.
     """
-    rows = _rows(path)
+    rows = [(row.value, row.region, row.name.strip()) for row in read_rows(path, RegionValue, others=True)]
     values = [value for value, _, _ in rows]
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
@@ -70,14 +77,3 @@ def relabel(image: sitk.Image, regions: Sequence[Region]) -> sitk.Image:
     present = np.unique(sitk.GetArrayViewFromImage(image)).tolist()
     wide = sitk.Cast(image, sitk.sitkInt32)  # region numbers fit, whatever type the labels have
     return sitk.Cast(sitk.ChangeLabel(wide, {value: number_of.get(value, 0) for value in present}), sitk.sitkUInt8)
-
-
-def _rows(path: Path) -> list[tuple[int, int, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [(int(row["value"]), int(row["region"]), row["name"].strip()) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read as a table of regions ({type(error).__name__}: {error}); "
-            f"expected a CSV with the columns {','.join(COLUMNS)}"
-        ) from None

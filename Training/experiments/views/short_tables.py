@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 
-from .findings import Findings
-from .measures import DICE, PAPER_METRICS, Metric, Spread, title_of
-from .report_tables import TITLES
-from .statistics import STUDENT, WILCOXON, Comparison
-from .tables import ALL, RUN, SEEDS, Row, seeds_of
+from ..catalogue import title_of
+from ..findings import Findings
+from ..measures import DICE, PAPER_METRICS, Metric, Spread
+from ..statistics import STUDENT, WILCOXON, Comparison
+from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
+from .html_tables import TITLES
 
 
-def text(found: Sequence[Findings]) -> str:
+def text(findings: Sequence[Findings]) -> str:
     """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests."""
     parts = [
         "Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
         "## Dice of all systems, beside the paper's\n",
-        _overview(found) + "\n",
+        _overview(findings) + "\n",
     ]
-    for of_one in found:
+    for of_one in findings:
         for name, table in of_one.tables.items():
             rows = [row for row in table if row.status == RUN and row.region == ALL]
             if not rows:
@@ -36,10 +37,10 @@ def text(found: Sequence[Findings]) -> str:
     return "\n".join(parts)
 
 
-def _overview(found: Sequence[Findings]) -> str:
+def _overview(findings: Sequence[Findings]) -> str:
     """Mean Dice of each system on each data set where anything was run: measured, and published."""
-    columns: dict[str, dict[str, Row]] = {}
-    for of_one in found:
+    columns: dict[str, dict[str, TableRow]] = {}
+    for of_one in findings:
         table = of_one.tables.get("table1", of_one.tables.get("table4", ()))
         rows = {row.title: row for row in table if row.region == ALL}
         if any(row.status == RUN for row in rows.values()):
@@ -59,7 +60,7 @@ def _overview(found: Sequence[Findings]) -> str:
     return markdown.table(["system", *(head for name in columns for head in (name, "paper"))], lines)
 
 
-def _systems(rows: Sequence[Row]) -> str:
+def _systems(rows: Sequence[TableRow]) -> str:
     lines = [
         [
             row.title,
@@ -75,7 +76,7 @@ def _systems(rows: Sequence[Row]) -> str:
     return markdown.table(heads, lines)
 
 
-def _ablation(rows: Sequence[Row]) -> str:
+def _ablation(rows: Sequence[TableRow]) -> str:
     lines = []
     for row in rows:
         if row.spread_over == SEEDS:

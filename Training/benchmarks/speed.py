@@ -1,4 +1,4 @@
-"""``python -m Training.speed --device cuda``: seconds and memory of a model's network, refinement and training step.
+"""``python -m Training.benchmarks.speed``: seconds and memory of a model's network, refinement and training step.
 
 On made-up images of one size, each in a process of its own; the first call, which chooses kernels, is told apart.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.spatial import gaussian
 from CLMorphCore.training.batches import Dataset, Volume
 from CLMorphCore.training.loop import fit
-from Training.benchmarks.runners.runner import peak_mb
+from Training.provenance import provenance
+
+from .runners.runner import peak_mb
 
 Measured = dict[str, float]
 
@@ -54,7 +57,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.out:
         check_writable(options.out.parent)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    found: dict[str, object] = {
+    figures: dict[str, Any] = {
+        **provenance(),
         "device": name,
         "torch": torch.__version__,
         "model": options.model,
@@ -63,11 +67,11 @@ def _run(options: argparse.Namespace) -> None:
     }
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
         for what in MEASUREMENTS:
-            found[what] = alone.submit(_measured, what, options, str(device)).result()
-            print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[what].items()), flush=True)
+            figures[what] = alone.submit(_measured, what, options, str(device)).result()
+            print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures[what].items()), flush=True)
     if options.out:
         with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def network(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:
@@ -136,9 +140,9 @@ def _measured(what: str, options: argparse.Namespace, device: str) -> Measured:
     use_threads(options.threads)
     model = load_model(options.model, device=device)
     images = [made_up(options.size, seed) for seed in range(2)]
-    found = MEASUREMENTS[what](model, images, options.repeats)
+    measured = MEASUREMENTS[what](model, images, options.repeats)
     on_gpu = device.startswith("cuda")
-    return found | {"peak_mb": torch.cuda.max_memory_reserved(device) / 1e6 if on_gpu else peak_mb()}
+    return measured | {"peak_mb": torch.cuda.max_memory_reserved(device) / 1e6 if on_gpu else peak_mb()}
 
 
 def _seconds(call: Callable[[], None], device: str) -> float:
@@ -151,7 +155,7 @@ def _seconds(call: Callable[[], None], device: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m Training.speed",
+        prog="python -m Training.benchmarks.speed",
         description="Seconds and peak memory of a model's network, refinement and training step.",
     )
     add = parser.add_argument

@@ -24,12 +24,12 @@ def check_subjects(
     """Ends with the list of everything that is wrong with the files of a data set, if anything is.
 
     Each labelled subject must have all the label values ``expected``, may have those of ``sometimes``, and no other.
-    ``faults`` are those that were found on the way to the subjects.
+    ``faults`` are those that turned up on the way to the subjects.
     """
-    found = [*faults, *(fault for s in subjects for fault in _faults(s, set(expected), set(sometimes)))]
-    if found:
+    everything = [*faults, *(fault for s in subjects for fault in _faults(s, set(expected), set(sometimes)))]
+    if everything:
         raise SystemExit(
-            f"{len(found)} things are wrong with the data set; no manifest was written:\n" + "\n".join(found)
+            f"{len(everything)} things are wrong with the data set; no manifest was written:\n" + "\n".join(everything)
         )
 
 

@@ -9,9 +9,9 @@ from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.bundles.config import load_config, to_dict
 from CLMorphCore.bundles.model import BUNDLED, bundled_models, load_model, read_card, write_card
 from CLMorphCore.networks import NETWORKS
-from Training.regions import read_regions
+from Training.recipes.regions import read_regions
 
-RECIPES = Path(__file__).parents[2] / "Training" / "recipes"
+RECIPES = Path(__file__).parents[3] / "Training" / "recipes"
 SHIPPED = sorted(p.parent.name for p in RECIPES.glob("*/about.toml"))  # recipes of models that come along
 COMPARED = sorted(p.parent.name for p in RECIPES.glob("*/regions.csv"))  # recipes of the paper's comparisons
 
