@@ -1,6 +1,6 @@
 """`python -m Training.robustness [--files N] [--only KIND] [--out FILE]`: a table of what becomes of damaged files.
 
-N files of every kind are damaged at random, with a seed each, and read in a process of their own. The files that end in
+N files of every kind are damaged at random, with a seed each, and read in processes of their own. The files that end in
 anything but an answer or one line are kept in the folder --keep.
 """
 
@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from CLMorphCore.io.images import read_file
 
 from .mutations import flipped, mutated
-from .processes import CRASH, HANG, READ, REFUSED, TRACEBACK, Outcome, check_platform, outcome
+from .processes import CRASH, HANG, READ, REFUSED, TRACEBACK, Outcome, check_platform, outcomes
 from .samples import Sample, samples
 
 PACKED = {
@@ -55,9 +55,10 @@ def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> di
     found, peak, examples = Counter[str](), 0, []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / sample.name
-        for seed in range(files):
-            path.write_bytes(mutated(sample.content, random.Random(f"{kind} {seed}"), is_text=sample.is_text))
-            result = outcome(sample.read, path)
+        contents = [
+            mutated(sample.content, random.Random(f"{kind} {seed}"), is_text=sample.is_text) for seed in range(files)
+        ]
+        for seed, result in enumerate(outcomes(sample.read, path, contents)):
             what = result.what if is_one_line(result) else TRACEBACK
             found[what] += 1
             peak = max(peak, result.memory)
@@ -65,7 +66,7 @@ def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> di
                 examples.append(f"{seed}: {what}: {' '.join(result.text.split())[-160:]}")
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{seed}-{kind.replace(' ', '_')}-{sample.name}").write_bytes(path.read_bytes())
+                    (keep / f"{seed}-{kind.replace(' ', '_')}-{sample.name}").write_bytes(contents[seed])
         told = {what: found[what] for what in (READ, REFUSED, TRACEBACK, CRASH, HANG)} | {"peak_mb": round(peak / 1e6)}
         if kind in PACKED:
             told["flipped_bits"] = FLIPS
@@ -86,11 +87,8 @@ def flips(sample: Sample, path: Path, start: int) -> int:
     def other(at: Path) -> None:
         assert sitk.GetArrayFromImage(read_file(at)).tobytes() == sound
 
-    wrong = 0
-    for seed in range(FLIPS):
-        path.write_bytes(flipped(sample.content, random.Random(seed), start))
-        wrong += outcome(other, path).what not in (READ, REFUSED)
-    return wrong
+    contents = [flipped(sample.content, random.Random(seed), start) for seed in range(FLIPS)]
+    return sum(result.what not in (READ, REFUSED) for result in outcomes(other, path, contents))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Each file in a process of its own, forked from one that has everything loaded: thousands take minutes."""
+"""Damaged files in processes forked from one that has everything loaded, so that thousands take minutes."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from CLMorphCore.io import itk, itk_child
 
 READ, REFUSED, TRACEBACK, CRASH, HANG = "read", "refused", "traceback", "crash", "hang"
 SECONDS = 30
+BATCH = 40  # files that a process reads, unless one of them ends it
 MEMORY = 6 << 30  # address space, of which the libraries themselves reserve 3
 
 
@@ -30,41 +32,51 @@ class Outcome:
     memory: int
 
 
-def outcome(read: Callable[[Path], object], path: Path) -> Outcome:
-    """What becomes of a file when ``read`` reads it in a process of its own."""
-    receive, send = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(receive)
-        _child(read, path, send)
-    os.close(send)
-    with os.fdopen(receive, "rb") as answers:
-        text = answers.read().decode("utf-8", "replace")
-    _, status, usage = os.wait4(process, 0)
-    what = text.partition("\n")[0]
-    if os.WIFSIGNALED(status):
-        what = HANG if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGXCPU) else CRASH
-        text += f"\nsignal {os.WTERMSIG(status)}"
-    return Outcome(what, text.partition("\n")[2], usage.ru_maxrss * 1024)
+def outcomes(read: Callable[[Path], object], path: Path, contents: Sequence[bytes]) -> Iterator[Outcome]:
+    """What becomes of each content when ``read`` reads it at ``path``, in processes of BATCH files.
+
+    A process that is ended by a file is followed by another, which goes on with the next file.
+    """
+    at = 0
+    while at < len(contents):
+        batch = contents[at : at + BATCH]
+        receive, send = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.close(receive)
+            _child(read, path, batch, send)
+        os.close(send)
+        with os.fdopen(receive, "rb") as answers:
+            told = [json.loads(line) for line in answers.read().splitlines()]
+        _, status, usage = os.wait4(process, 0)
+        memory = usage.ru_maxrss * 1024
+        yield from (Outcome(what, text, memory) for what, text in told)
+        at += len(told)
+        if len(told) < len(batch):
+            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            what = HANG if number in (signal.SIGALRM, signal.SIGXCPU) else CRASH
+            yield Outcome(what, f"status {status}, signal {number}", memory)
+            at += 1
 
 
-def _child(read: Callable[[Path], object], path: Path, send: int) -> None:
-    """Reads, tells, and ends at once."""
+def _child(read: Callable[[Path], object], path: Path, contents: Sequence[bytes], send: int) -> None:
+    """Reads each, tells, and ends at once."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
     itk.subprocess = _Forked  # type: ignore[assignment]
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 2)
-    try:
-        read(path)
-        said = READ
-    except CLMorphError as error:
-        said = f"{REFUSED}\n{error}"
-    except BaseException:
-        said = f"{TRACEBACK}\n{traceback.format_exc()}"
-    os.write(send, said[-60_000:].encode("utf-8", "replace") if said.startswith(TRACEBACK) else said[:60_000].encode())
+    os.dup2(os.open(os.devnull, os.O_RDWR), 2)
+    for content in contents:
+        path.write_bytes(content)
+        signal.alarm(SECONDS)
+        try:
+            read(path)
+            told = (READ, "")
+        except CLMorphError as error:
+            told = (REFUSED, str(error)[:3000])
+        except BaseException:
+            told = (TRACEBACK, traceback.format_exc()[-3000:])
+        os.write(send, json.dumps(told).encode() + b"\n")
     os._exit(0)
 
 
