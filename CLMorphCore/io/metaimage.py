@@ -203,7 +203,9 @@ def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[
         end = whole_numbers(path, "CompressedDataSize", keys["CompressedDataSize"], 1)[0]
         end = start + end if end > 0 else None
     stream = Stream(file, "zlib" if packed else "", end)
-    return stream.read(size), stream.finish()
+    content, behind = stream.read(size), stream.finish()
+    surplus = file.seek(0, 2) - end if end is not None else 0
+    return content, behind or (f"{surplus} bytes after its packed data" if surplus > 0 else "")
 
 
 def _files(path: Path, name: str, file: BinaryIO) -> Iterator[Path]:

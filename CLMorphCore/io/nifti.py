@@ -130,6 +130,8 @@ def read(path: Path) -> Volume:
         stream = _stream(file)
         try:
             header = parse(header_path, stream.read(4), stream)
+            if header.paired and re.search(r"\.nii(\.gz)?$", path.name.lower()):
+                raise unreadable(path, "its header's magic is not that of NIfTI in one file", KIND)
             if header.paired:
                 with _of_pair(header_path, ".img").open("rb") as voxels_file:
                     stream.finish(more=True)
