@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import FileError
 
 MAX_TEXT_BYTES = 1 << 26  # of a table or settings; beyond it a file is something else
+MAX_NAME = 400  # characters of a path in a message
 KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -46,6 +47,7 @@ def check_file(path: Path, expected: str, *, folder: bool = False, name: str = "
 def cannot_read(path: Path, error: OSError | ValueError, expected: str, *, name: str = "") -> FileError:
     """The error of a failed reading as one line, with the place that is the reason where it is not the file itself."""
     name = name or str(path)
+    name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]} …"
     if isinstance(error, FileNotFoundError):
         if dangling := _dangling_link(path):
             return FileError(f"{name} cannot be read: {dangling} points to what does not exist; expected {expected}")

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from CLMorphCore.bundles.atlas import Structure, read_structures
 from CLMorphCore.errors import FileError, InputError
 from CLMorphCore.io import itk
 from CLMorphCore.io.compression import Damaged, Stream
-from CLMorphCore.io.files import parse_json, read_text, read_toml, short
+from CLMorphCore.io.files import cannot_read, parse_json, read_text, read_toml, short
 from CLMorphCore.io.images import check_image, read_file, read_image, read_labels, warnings_of, write_image
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.io.tables import escaped, unescaped
@@ -169,10 +170,9 @@ def test_a_file_without_permission_is_said_to_be_so(read, nii, tmp_path):
         (tmp_path / "closed").chmod(0o700)
 
 
-def test_a_refused_permission_is_no_missing_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "stat", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    with pytest.raises(FileError, match=r"a cannot be read: no permission; expected text that you may read; change"):
-        read_text(tmp_path / "a", "text")
+def test_a_refused_permission_is_no_missing_file(tmp_path):
+    said = str(cannot_read(tmp_path / "a", PermissionError(13, "Permission denied"), "text"))
+    assert re.search(r"a cannot be read: no permission; expected text that you may read; change its", said)
 
 
 @pytest.mark.parametrize("read", READERS)
