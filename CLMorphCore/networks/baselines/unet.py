@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..blocks import Decoder, Encoder, initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -48,10 +48,10 @@ class UNet(RegistrationNetwork):
         self.head = nn.Conv3d(config.channels[0], len(self.label_values), 1)
         initialise(self)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         logits = self.head(self.decoder(self.encoder(fixed))).float()
         still = logits.new_zeros(len(fixed), 3, *fixed.shape[2:])
-        return Prediction(still, logits=logits)
+        return TrainingPrediction(still, logits=logits)
 
 
 SYSTEM = System(

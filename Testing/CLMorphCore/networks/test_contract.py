@@ -5,7 +5,7 @@ import torch
 
 from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.errors import InputError
-from CLMorphCore.networks import NETWORKS, build, system
+from CLMorphCore.networks import NETWORKS, TrainingPrediction, build, system
 from CLMorphCore.spatial import compose, warp
 from CLMorphCore.training.batches import Batch
 from CLMorphCore.training.objective import loss_terms, weighted
@@ -109,11 +109,14 @@ def test_its_papers_settings_are_the_defaults(variant):
             assert all(getattr(getattr(config, section), key) == value for key, value in values.items())
 
 
-def test_shapes_of_the_prediction(network):
+def test_shapes_of_the_prediction(variant, network):
     prediction = network(blobs(0), blobs(1))
     assert prediction.displacement.shape == (2, 3, *SHAPE)
     assert prediction.displacement.dtype == torch.float32
     assert prediction.inverse is None or prediction.inverse.shape == (2, 3, *SHAPE)
+    assert isinstance(prediction, TrainingPrediction) == system(VARIANTS[variant][0]).trained
+    if not isinstance(prediction, TrainingPrediction):
+        return
     assert all(e.shape == (2, 16) for e in prediction.embeddings or ())
     assert all(field.shape[:2] == (2, 3) for field in prediction.coarse)
     assert prediction.penalty is None or prediction.penalty.shape == ()
@@ -126,8 +129,9 @@ def test_it_can_do_what_is_declared_of_it(variant, network):
     images = blobs(0), blobs(1)
     prediction = network.train()(*images)
     assert can.inverse == (prediction.inverse is not None)
-    assert can.posterior == (prediction.log_variance is not None)
-    assert can.projection == (prediction.embeddings is not None)
+    if isinstance(prediction, TrainingPrediction):
+        assert can.posterior == (prediction.log_variance is not None)
+        assert can.projection == (prediction.embeddings is not None)
     network.begin_step(0.0)
     trains_the_displacement = network(*images).displacement.requires_grad or not list(network.parameters())
     assert can.coarse_stages != trains_the_displacement
@@ -177,6 +181,13 @@ def test_features_of_each_image_answer_as_the_images_do(network):
     torch.testing.assert_close(matched.displacement, network(fixed, moving).displacement, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("variant", ["clmorph", "clmorph-byol", "clmorph-pyramid"])
+def test_a_match_projects_nothing(variant):
+    network = fresh(variant).eval()
+    network.projection.register_forward_hook(lambda *_: pytest.fail("projected"))
+    assert network.match(network.features_of(blobs(0)), network.features_of(blobs(1))).displacement.isfinite().all()
+
+
 def test_an_answer_at_test_time_is_always_the_same(network):
     network.eval()
     assert torch.equal(network(blobs(0), blobs(1)).displacement, network(blobs(0), blobs(1)).displacement)
@@ -189,6 +200,8 @@ def test_in_mixed_precision_it_trains_and_its_field_keeps_its_digits(variant, ne
     with torch.autocast("cpu", torch.bfloat16):
         prediction = network(batch.fixed, batch.moving)
     assert prediction.displacement.dtype == torch.float32
+    if not system(config.network.name).trained:
+        return
     loss = weighted(config.loss, loss_terms(config.loss, batch, prediction, label_values=network.label_values))
     assert torch.isfinite(loss)
     if loss.requires_grad:
