@@ -91,11 +91,6 @@ def choose_atlases(
     _check_count(most_similar, len(pool))
     if len(pool) == 1 or (atlases is None and most_similar is None):
         return pool[0]
-    if model.network.label_values:
-        raise InputError(
-            f"model {model.name} labels scans without an atlas; expected one atlas to align with, given "
-            f"are {len(pool)}; omit `most_similar` and `atlases`"
-        )
     return prepare(model, pool)
 
 

@@ -219,13 +219,8 @@ def refined(
 
     The images are looked at as finely as the moving one is stored, at most twice as finely as the network does. The
     inverse, where there is one, comes on that finer grid, the displacement on its own or the network's, whichever is
-    finer. Raises InputError for a supervised network.
+    finer.
     """
-    if prediction.logits is not None:
-        raise InputError(
-            "a refinement needs a network that deforms, this model labels scans by itself; omit "
-            "`optimization`, or choose another model"
-        )
     grid = pair.grid.between_its_corners(fine_size(pair.grid, moving))
     images = [network_input(*image).to(pair.fixed.device) for image in ((fixed, grid, to_fixed), (moving, grid))]
     found = optimize(
@@ -311,12 +306,8 @@ def registration_of(
         inverse = _exact_inverse(prediction.displacement, prediction.inverse)
         size = inverse.shape[:1:-1]
         backward = chain(to_fixed, displacement_transform(inverse, pair.grid.between_its_corners(size)))
-    transform, classes = chain(deformation(prediction, pair.grid), affine), None
-    if prediction.logits is not None:
-        transform, backward = chain(affine), chain(to_fixed)
-        classes = to_image(prediction.classes(model.network.label_values), pair.grid)
     return Registration(
-        transform=transform,
+        transform=chain(deformation(prediction, pair.grid), affine),
         inverse=backward,
         affine=affine,
         grid=Grid.of(fixed),
@@ -328,7 +319,6 @@ def registration_of(
         similarity=(pair.similarity(), pair.similarity(on_grid)),
         displacement=on_grid,
         unrefined=on_grid,
-        classes=classes,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from . import clmorph, clmorph_byol, pyramid
-from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, unet, voxelmorph, vtn
+from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, voxelmorph, vtn
 from .contract import Capabilities, Identity, Prediction, RegistrationNetwork, System, TrainingPrediction
 
 NETWORKS: dict[str, System] = {
@@ -19,7 +19,6 @@ NETWORKS: dict[str, System] = {
     "lvm-s3": lvm.SYSTEM,
     "pdd-net": pdd_net.SYSTEM,
     "syn": syn.SYSTEM,
-    "unet": unet.SYSTEM,
     "voxelmorph": voxelmorph.SYSTEM,
     "vtn": vtn.SYSTEM,
 }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .halvings import Halvings
@@ -18,17 +17,10 @@ class Prediction:
 
     displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x))
     inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none
-    logits         (B, K, D, H, W), class scores of the fixed image's voxels, or None: only where a network saw labels
     """
 
     displacement: Tensor
     inverse: Tensor | None = None
-    logits: Tensor | None = None
-
-    def classes(self, label_values: Sequence[int]) -> Tensor:
-        """label_values[argmaxₖ logitsₖ]: (B, 1, D, H, W), int32, on the CPU; only where there are logits."""
-        assert self.logits is not None
-        return torch.tensor(label_values, dtype=torch.int32)[self.logits.argmax(dim=1, keepdim=True).cpu()]
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,6 @@ class RegistrationNetwork(nn.Module):
 
     halvings = Halvings(1)  # of the images
     sampling: bool = False  # draw from the posterior at test time too, where the network has one
-    label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
 
     @property
     def divisor(self) -> tuple[int, int, int]:

@@ -18,19 +18,9 @@ CONTRASTED_VOXELS = 256  # of each pair: 512 anchors with 511 negatives in a bat
 
 
 def loss_terms(
-    config: LossConfig,
-    batch: Batch,
-    prediction: TrainingPrediction,
-    contrast: Byol | None = None,
-    *,
-    label_values: tuple[int, ...] = (),
+    config: LossConfig, batch: Batch, prediction: TrainingPrediction, contrast: Byol | None = None
 ) -> dict[str, Tensor]:
-    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others.
-
-    A supervised network has one term only: the agreement of its classes with the labels.
-    """
-    if prediction.logits is not None and batch.labels is not None:
-        return {"labels": losses.label_agreement(prediction.logits, batch.labels, label_values)}
+    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others."""
     terms = {"similarity": _similarity(config, batch, prediction)}
     if config.regulariser == "kl":
         assert prediction.mean is not None and prediction.log_variance is not None, "see check_trainable"
@@ -61,7 +51,6 @@ def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
     """L = recon + α · smooth + β · contrast + …: equation 9, the only place where weights are applied."""
     weights = {
         "similarity": 1.0,
-        "labels": 1.0,
         "regulariser": config.smooth,
         "contrast": config.contrast,
         "voxel_contrast": config.voxel_contrast,

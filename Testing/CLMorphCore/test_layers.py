@@ -34,7 +34,6 @@ LAYERS = (
         "networks.baselines.lvm",
         "networks.baselines.pdd_net",
         "networks.baselines.syn",
-        "networks.baselines.unet",
         "networks.baselines.voxelmorph",
         "networks.baselines.vtn",
     ),

@@ -11,7 +11,7 @@ from CLMorphCore import registration
 from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.bundles.model import affine_model, load_model
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.errors import Cancelled, InputError
+from CLMorphCore.errors import Cancelled
 from CLMorphCore.geometry import Grid
 from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
@@ -231,21 +231,6 @@ def test_refinement_can_be_cancelled(atlas, phantom):
             affine=sitk.AffineTransform(3),
             optimization=InstanceOptimization(5),
             progress=cancel,
-        )
-
-
-def test_a_network_that_deforms_nothing_has_nothing_to_refine(model, atlas, phantom):
-    class Classes(KnownField):
-        def forward(self, fixed, moving):
-            return replace(super().forward(fixed, moving), logits=torch.zeros(1, 2, *fixed.shape[2:]))
-
-    with pytest.raises(InputError, match="a refinement needs a network that deforms"):
-        register(
-            phantom.image,
-            atlas.image,
-            replace(model, network=Classes()),
-            affine=sitk.AffineTransform(3),
-            optimization=InstanceOptimization(1),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from CLMorphCore.bundles.config import Config, from_dict, to_dict
 from CLMorphCore.bundles.model import Model
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
-from CLMorphCore.networks import build, system
+from CLMorphCore.networks import system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
 
+from . import supervised
 from .datasets import Case, Protocol
 from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
@@ -41,9 +42,10 @@ class Answer:
 
 def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Planned) -> Config:
     """The settings of a run: the recipe's, the losses of the system's own paper, the variant's, seed and budget."""
-    names = system(planned.system).settings.__dataclass_fields__
+    labelling = planned.system == SUPERVISED
+    names = {f.name for f in fields(supervised.UNetConfig if labelling else system(planned.system).settings)}
     network = {"name": planned.system} | {k: v for k, v in settings["network"].items() if k in names}
-    if planned.system == SUPERVISED:
+    if labelling:
         network["labels"] = sorted(regions)
     training = {
         "seed": planned.seed,
@@ -55,7 +57,7 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
         tree[section] = tree.get(section, {}) | values
-    return from_dict(tree)
+    return supervised.from_dict(tree) if labelling else from_dict(tree)
 
 
 def perform(
@@ -108,11 +110,12 @@ def _trained(
         return None, {}
     config = configuration(protocol.settings, protocol.regions, planned)
     folder = work / planned.name
-    network = build(config.network.name, config.network.settings)
+    network = supervised.network_of(config)
     header: dict[str, Any] = {}
     if planned.system not in UNTRAINED:
         state = folder / "checkpoint.safetensors"
-        fit(
+        train = supervised.fit if planned.system == SUPERVISED else fit
+        train(
             config,
             protocol.volumes,
             folder,
@@ -122,7 +125,7 @@ def _trained(
         )
         checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
         header = checkpoint.load(state)[1]
-    return Model(planned.system, folder, config, {}, network.to(device).eval(), ()), header
+    return Model(planned.system, folder, config, {}, network.to(device).eval(), (), str(device)), header
 
 
 def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image, sitk.Image, Answer]:
@@ -132,9 +135,12 @@ def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
     if model is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
+    if isinstance(model.network, supervised.UNet):
+        device = torch.device(model.device)
+        own = supervised.segment(image, moving, model.network, model.config, affine=affine, device=device)
+        return image, expected, Answer(own[0], None, own[1])
     found = register(image, moving, model, affine=affine)
-    deforms = found.classes is None  # the identity of a network that labels by itself is no deformation without folds
-    return image, expected, Answer(found.label(labels), found if deforms else None, found.duration_s["network"])
+    return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])
 
 
 def _region_rows(

@@ -38,8 +38,6 @@ VARIANTS = {
     "lvm-s3 for thick slices": ("lvm-s3", {"channels": [4, 8, 8, 8], "flat_levels": 2}),
     "pdd-net": ("pdd-net", {"channels": 4, "capture_voxels": [4, 4, 4]}),
     "pdd-net for thick slices": ("pdd-net", {"channels": 4, "capture_voxels": [4, 6, 1], "flat_levels": 1}),
-    "unet": ("unet", {"channels": [4, 8, 8], "labels": [1]}),
-    "unet for thick slices": ("unet", {"channels": [4, 8, 8], "labels": [1], "flat_levels": 1}),
     "syn": ("syn", {"transform": "antsRegistrationSyNQuick[so]"}),
     "lddmm": ("lddmm", {"iterations": [4, 2]}),
 }
@@ -94,7 +92,7 @@ def fresh(variant):
 
 def loss_of(config, network, batch):
     network.begin_step(1.0)
-    terms = loss_terms(config.loss, batch, network(batch.fixed, batch.moving), label_values=network.label_values)
+    terms = loss_terms(config.loss, batch, network(batch.fixed, batch.moving))
     return weighted(config.loss, terms)
 
 
@@ -123,8 +121,6 @@ def test_shapes_of_the_prediction(variant, network):
 
 
 def test_it_can_do_what_is_declared_of_it(variant, network):
-    if network.label_values:
-        pytest.skip("it registers nothing")
     can = settings_of(variant).network.capabilities
     images = blobs(0), blobs(1)
     prediction = network.train()(*images)
@@ -157,8 +153,7 @@ def test_gradients_reach_every_parameter(variant, network):
     for name, parameter in network.named_parameters():
         if parameter.abs().max() < 1e-3:
             torch.nn.init.normal_(parameter, 0.0, 0.01, generator=torch.Generator().manual_seed(len(name)))
-    labels = (blobs(0) > 0).float() if network.label_values else None
-    loss_of(config, network, Batch(blobs(0), blobs(1), labels)).backward()
+    loss_of(config, network, Batch(blobs(0), blobs(1))).backward()
     untouched = [
         name
         for name, p in network.named_parameters()
@@ -195,14 +190,13 @@ def test_an_answer_at_test_time_is_always_the_same(network):
 
 def test_in_mixed_precision_it_trains_and_its_field_keeps_its_digits(variant, network):
     config = settings_of(variant)
-    labels = (blobs(0) > 0).float() if network.label_values else None
-    batch = Batch(blobs(0), blobs(1), labels)
+    batch = Batch(blobs(0), blobs(1))
     with torch.autocast("cpu", torch.bfloat16):
         prediction = network(batch.fixed, batch.moving)
     assert prediction.displacement.dtype == torch.float32
     if not system(config.network.name).trained:
         return
-    loss = weighted(config.loss, loss_terms(config.loss, batch, prediction, label_values=network.label_values))
+    loss = weighted(config.loss, loss_terms(config.loss, batch, prediction))
     assert torch.isfinite(loss)
     if loss.requires_grad:
         loss.backward()

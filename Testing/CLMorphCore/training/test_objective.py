@@ -64,17 +64,6 @@ def test_the_images_correlation_ignores_gain_and_offset():
     assert terms["similarity"].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_supervised_network_is_compared_with_labels_alone():
-    labels = torch.zeros(1, 1, 4, 4, 4)
-    labels[..., 2:] = 7
-    sure = torch.stack([labels[:, 0] == 0, labels[:, 0] == 7], dim=1) * 40.0
-    image, zero = torch.rand(1, 1, 4, 4, 4), torch.zeros(1, 3, 4, 4, 4)
-    for logits, expected in ((sure, 0.0), (torch.zeros_like(sure), np.log(2) + 0.5 - 0.25 / 33)):
-        prediction = TrainingPrediction(zero, logits=logits)
-        terms = loss_terms(LossConfig(), Batch(image, image, labels), prediction, label_values=(0, 7))
-        assert set(terms) == {"labels"} and terms["labels"].item() == pytest.approx(expected, abs=0.01)
-
-
 def test_contrast_by_voxel_is_least_where_the_same_place_agrees_most():
     features = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     alike, mixed = voxel_contrast(features, features, 0.1), voxel_contrast(features, features.roll(1, 0), 0.1)
