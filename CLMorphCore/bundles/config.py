@@ -212,9 +212,9 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     name = _typed("network.name", network.pop("name", "clmorph"), str)
     chosen = system(name)
     return Config(
-        NetworkConfig(name, _section(chosen.settings, network, "network")),
+        NetworkConfig(name, read_section(chosen.settings, network, "network")),
         **{
-            key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
+            key: read_section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
             for key, kind in sections.items()
             if key != "network"
         },
@@ -260,7 +260,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         table[key] = value
 
 
-def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
+def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
     """A dataclass of settings from a table, each value checked for type and range."""
     assert is_dataclass(kind)
     types_of = get_type_hints(kind)

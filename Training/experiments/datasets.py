@@ -25,12 +25,12 @@ from CLMorphCore.geometry import chain
 from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.io.transforms import read_affine, write_transform
-from CLMorphCore.networks import build
 from CLMorphCore.training.batches import Dataset, Volume, load_dataset
 from Training.recipes.manifest import atlas_candidates, read_labelled
 from Training.recipes.regions import Region, read_regions, relabel
 
 from .catalogue import DATASETS
+from .supervised import network_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -210,5 +210,5 @@ def _save_volumes(path: Path, data: Dataset, config: Config) -> None:
 
 def common_divisor(configs: Sequence[Config]) -> tuple[int, ...]:
     """The least (D, H, W) that every network's divisor divides."""
-    divisors = [build(c.network.name, c.network.settings).divisor for c in configs]
+    divisors = [network_of(c).divisor for c in configs]
     return tuple(reduce(lambda a, b: int(np.lcm(a, b)), axis) for axis in zip(*divisors, strict=True))

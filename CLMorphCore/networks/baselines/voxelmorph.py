@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...spatial import taper
 from ..blocks import FieldUNet, check_field_level
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -44,8 +44,8 @@ class VoxelMorph(RegistrationNetwork):
             config.channels, config.decoder, self.halvings, norm=config.norm, field_level=config.field_level
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        return Prediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
+        return TrainingPrediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
 
 
 SYSTEM = System(

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ...spatial import compose, identity_grid, taper, warp
 from ..blocks import FieldUNet, StridedEncoder, check_field_level, full_precision, initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -60,14 +60,14 @@ class Vtn(RegistrationNetwork):
             for _ in range(config.cascades)
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         matrix, shift = self.affine(fixed, moving)
         steps = [self._fade(affine_field(matrix, shift, fixed.shape[2:]))]
         maps = list(steps)
         for stage in self.dense:
             steps.append(self._fade(stage(fixed, warp(moving, maps[-1], padding="border"))))
             maps.append(compose(steps[-1], maps[-1]))
-        return Prediction(
+        return TrainingPrediction(
             maps[-1], coarse=tuple(maps[-2::-1]), regularised=torch.cat(steps[1:]), penalty=affine_penalty(matrix)
         )
 
