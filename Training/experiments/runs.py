@@ -30,6 +30,8 @@ from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow,
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
 TRAINING = 0.8  # share of a run's progress
 
+Trained = Model | supervised.Labeller | None  # None: the affine alignment alone
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -104,7 +106,7 @@ def perform(
 
 def _trained(
     planned: Planned, protocol: Protocol, work: Path, device: torch.device, progress: Progress
-) -> tuple[Model | None, dict[str, Any]]:
+) -> tuple[Trained, dict[str, Any]]:
     """The model of a run, and its training state's header; (None, {}) for the affine alignment alone."""
     if planned.system == AFFINE:
         return None, {}
@@ -125,22 +127,25 @@ def _trained(
         )
         checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
         header = checkpoint.load(state)[1]
-    return Model(planned.system, folder, config, {}, network.to(device).eval(), (), str(device)), header
+    network.to(device).eval()
+    if isinstance(network, supervised.UNet):
+        return supervised.Labeller(config, network, device), header
+    return Model(planned.system, folder, config, {}, network, (), str(device)), header
 
 
-def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image, sitk.Image, Answer]:
+def _solved(case: Case, direction: str, model: Trained) -> tuple[sitk.Image, sitk.Image, Answer]:
     """(image, its manual labels, what was found) of a case; the by-product is the same with the roles swapped."""
     (image, expected), (moving, labels), affine = case.fixed(), case.moving(), case.affine
     if direction == BY_PRODUCT:
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
     if model is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
-    if isinstance(model.network, supervised.UNet):
-        device = torch.device(model.device)
-        own = supervised.segment(image, moving, model.network, model.config, affine=affine, device=device)
-        return image, expected, Answer(own[0], None, own[1])
-    found = register(image, moving, model, affine=affine)
-    return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])
+    if isinstance(model, supervised.Labeller):
+        found, seconds = model.segment(image, moving, affine)
+        return image, expected, Answer(found, None, seconds)
+    registration = register(image, moving, model, affine=affine)
+    warped = registration.warp(labels, labels=True)
+    return image, expected, Answer(warped, registration, registration.duration_s["network"])
 
 
 def _region_rows(
