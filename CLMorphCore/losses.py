@@ -82,7 +82,8 @@ def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[
 
 def diffusion(field: Tensor) -> Tensor:
     """mean |∇v|²: forward differences of a field (B, 3, D, H, W), averaged over axes, components and voxels."""
-    return sum(field.diff(dim=axis).pow(2).mean() for axis in (2, 3, 4)) / 3.0
+    along_z, along_y, along_x = (field.diff(dim=axis).pow(2).mean() for axis in (2, 3, 4))
+    return (along_z + along_y + along_x) / 3.0
 
 
 def folding(determinant: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, check_field_level, conv_block, field_head, initialise
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, initialise
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
@@ -28,7 +28,7 @@ class CLMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, image resolution first, each next level half of it
     embedding: int = 128  # length of the projection
-    norm: str = "batch"  # batch | instance | none
+    norm: Norm = "batch"
     probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution

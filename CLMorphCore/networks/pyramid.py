@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, full_precision, initialise
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
@@ -36,7 +36,7 @@ class PyramidConfig:
     channels: tuple[int, ...] = (8, 16, 32, 32, 32)  # of the encoder, image resolution first
     width: int = 32  # channels inside a decoder level
     embedding: int = 128  # length of the projection
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
@@ -76,18 +76,18 @@ class Pyramid(Siamese):
         halvings = Halvings(len(config.channels), config.flat_levels)
         super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
-        levels = config.channels[config.field_level :]
-        self.levels = nn.ModuleList(
+        levels = [
             _Level(
                 channels,
                 min(config.width, 2 * channels),
                 correlate=index > 0 or config.field_level > 0,
                 forces=config.forces,
             )
-            for index, channels in enumerate(levels)
-        )
+            for index, channels in enumerate(config.channels[config.field_level :])
+        ]
+        self.levels = nn.ModuleList(levels)
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             level.head = field_head(level.head.in_channels)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..bundles.config import AugmentConfig
-from ..spatial import identity_grid, sample
+from ..spatial import Interpolation, identity_grid, sample
 
 AXES = {"z": 2, "y": 3, "x": 4}
 
@@ -43,7 +43,7 @@ def flip(images: Sequence[Tensor], axis: str, rng: torch.Generator) -> list[Tens
     return list(images)
 
 
-def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode: str = "bilinear") -> Tensor:
+def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode: Interpolation = "bilinear") -> Tensor:
     """image(c + S⁻¹ R S (x − c)) about the centre c of the grid; rotation R (3, 3) acts on (z, y, x) in mm.
 
     S = diag(spacing), so that what is rigid in the body stays so on voxels that are no cubes. ``spacing_mm`` is

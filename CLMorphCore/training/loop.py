@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from .. import __version__
 from ..atomic import atomic_write, cannot_write, check_writable
 from ..bundles import checkpoint
-from ..bundles.config import Config, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
+from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.manifest import Subject
 from ..networks import RegistrationNetwork, build, system
+from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
 from ..spatial import folding_fraction, jacobian_determinant, warp
 from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
@@ -82,7 +83,7 @@ def fit(
     state_path = checkpoint_path(output, resume)
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
-    contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
+    contrast = _byol_beside(network, config.loss, device)
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
     start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
@@ -114,7 +115,7 @@ def fit(
         total.backward()
         optimizer.step()
         if contrast is not None:
-            contrast.update(network)
+            contrast.update()
 
         done = step + 1
         seconds = clock() - began
@@ -161,6 +162,14 @@ def _fresh_network(config: Config) -> RegistrationNetwork:
     return build(config.network.name, config.network.settings)
 
 
+def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:
+    """What BYOL trains beside the network, where that is the contrastive loss."""
+    if loss.contrast == 0 or loss.contrastive != "byol":
+        return None
+    assert isinstance(network, Siamese), "only its kind has a projection: see check_trainable"
+    return Byol(network).to(device)
+
+
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
     """How much of a training is done, 0 to 1, by its steps or by its minutes, whichever is more."""
     by_steps = step / settings.steps
@@ -186,6 +195,7 @@ def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], devi
     scores, folds = [], []
     for at, fixed in enumerate(volumes):
         moving = partner(volumes, at)
+        assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
         prediction = network(fixed.image.to(device), moving.image.to(device))
         found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
         scores.append(mean_dice(found, fixed.labels))

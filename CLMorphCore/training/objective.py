@@ -84,10 +84,10 @@ def _similarity(config: LossConfig, batch: Batch, prediction: TrainingPrediction
 
 def _coarse_similarity(config: LossConfig, batch: Batch, prediction: TrainingPrediction) -> Tensor:
     """Mean over the coarser levels of the dissimilarity of the images at that resolution."""
-    levels = [
-        _dissimilarity(config, *(resize_image(x, field.shape[2:]) for x in (batch.fixed, batch.moving)), field)
-        for field in prediction.coarse
-    ]
+    levels = []
+    for field in prediction.coarse:
+        fixed, moving = (resize_image(image, field.shape[2:]) for image in (batch.fixed, batch.moving))
+        levels.append(_dissimilarity(config, fixed, moving, field))
     return torch.stack(levels).mean()
 
 

@@ -150,8 +150,8 @@ def _solved(case: Case, direction: str, trained: Trained | None) -> tuple[sitk.I
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
     network, config = trained.network, trained.config
     if isinstance(network, supervised.UNet):
-        own = supervised.segment(image, moving, network, config, affine=affine, device=trained.device)
-        return image, expected, Answer(own[0], None, own[1])
+        labelled, seconds = supervised.Labeller(config, network, trained.device).segment(image, moving, affine)
+        return image, expected, Answer(labelled, None, seconds)
     model = Model(trained.system, trained.folder, config, {}, network, (), str(trained.device))
     found = register(image, moving, model, affine=affine)
     return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])

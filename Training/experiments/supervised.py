@@ -28,7 +28,7 @@ from CLMorphCore.errors import Diverged, InputError, SettingError
 from CLMorphCore.geometry import Grid, resample_labels, to_image
 from CLMorphCore.network_input import network_grid, network_input
 from CLMorphCore.networks import RegistrationNetwork, build
-from CLMorphCore.networks.blocks import Decoder, Encoder, initialise
+from CLMorphCore.networks.blocks import Decoder, Encoder, Norm, initialise
 from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.progress import Progress, silent
 from CLMorphCore.training.augmentation import crop, flip, random_rotation, rotate
@@ -60,7 +60,7 @@ class UNetConfig:
 
     labels: tuple[int, ...] = (1,)  # values of the classes, above 0, which is the background and always a class
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of the encoder, image resolution first
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
     def __post_init__(self) -> None:
@@ -222,22 +222,23 @@ def validate(network: UNet, volumes: Sequence[Volume], device: torch.device) -> 
     return {"validation_dice": sum(scores) / len(scores)} if scores else {}
 
 
-def segment(
-    image: sitk.Image,
-    reference: sitk.Image,
-    network: UNet,
-    config: Config,
-    *,
-    affine: sitk.Transform,
-    device: torch.device,
-) -> tuple[sitk.Image, float]:
-    """Labels of ``image`` on its own grid, resampled once, and the network's seconds.
+@dataclass(frozen=True)
+class Labeller:
+    """A trained U-Net, its configuration and the device that it is on."""
 
-    ``affine`` (image → reference, LPS, mm) brings it to where the network saw its training's volumes: onto a grid over
-    the ``reference``.
-    """
-    began, data = time.monotonic(), config.data
-    grid = network_grid(reference, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=network.divisor)
-    labels = network.label(network_input(image, grid, affine.GetInverse()).to(device))
-    seconds = time.monotonic() - began
-    return resample_labels(to_image(labels, grid), Grid.of(image), affine), seconds
+    config: Config
+    network: UNet
+    device: torch.device
+
+    def segment(self, image: sitk.Image, reference: sitk.Image, affine: sitk.Transform) -> tuple[sitk.Image, float]:
+        """Labels of ``image`` on its own grid, resampled once, and the network's seconds.
+
+        ``affine`` (image → reference, LPS, mm) brings it to where the network saw its training's volumes: onto a grid
+        over the ``reference``.
+        """
+        began, data = time.monotonic(), self.config.data
+        divisor = self.network.divisor
+        grid = network_grid(reference, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=divisor)
+        labels = self.network.label(network_input(image, grid, affine.GetInverse()).to(self.device))
+        seconds = time.monotonic() - began
+        return resample_labels(to_image(labels, grid), Grid.of(image), affine), seconds

@@ -56,11 +56,12 @@ class LapIRN(RegistrationNetwork):
     def __init__(self, config: LapIRNConfig) -> None:
         super().__init__()
         self.halvings = Halvings(LEVELS + 1, config.flat_levels)  # each level halves once more inside
-        self.levels = nn.ModuleList(  # coarsest first
-            _Level(5 if level else 2, config, stride) for level, stride in enumerate(reversed(self.halvings.strides))
-        )
+        levels = [
+            _Level(5 if index else 2, config, stride) for index, stride in enumerate(reversed(self.halvings.strides))
+        ]
+        self.levels = nn.ModuleList(levels)  # coarsest first
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             nn.init.normal_(level.head.weight, 0.0, 1e-5)
         self.register_buffer("active", torch.tensor(LEVELS))
         self.held = False

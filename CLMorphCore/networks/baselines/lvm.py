@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import gaussian, integrate, resize_image, taper
-from ..blocks import conv_block, field_head, initialise
+from ..blocks import Norm, conv_block, field_head, initialise
 from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -37,7 +37,7 @@ class LVMConfig:
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the decoder, image resolution first; the encoder's from 1/2 on
     latent: int = 32  # d, how many numbers z has
     smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...spatial import box_mean, taper
-from ..blocks import NORMS, conv_block, full_precision, initialise
+from ..blocks import NORMS, Norm, conv_block, full_precision, initialise
 from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -43,7 +43,7 @@ class PDDNetConfig:
     dilations: tuple[int, ...] = (1, 2, 4)  # of the convolutions at half resolution
     capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement
     iterations: int = 2  # of the mean-field inference
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...spatial import taper
-from ..blocks import FieldUNet, check_field_level
+from ..blocks import FieldUNet, Norm, check_field_level
 from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -26,7 +26,7 @@ class VoxelMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
     decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; what is left over works at the finest
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 

@@ -18,6 +18,7 @@ from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.network_input import network_grid, network_input
 from CLMorphCore.training.batches import Dataset, Volume
 from Training.experiments.supervised import (
+    Labeller,
     UNet,
     UNetConfig,
     draw_batch,
@@ -25,7 +26,6 @@ from Training.experiments.supervised import (
     from_dict,
     label_agreement,
     network_of,
-    segment,
     validate,
 )
 
@@ -59,7 +59,7 @@ def trained(atlas):
         optimizer.zero_grad()
         label_agreement(network(noisy), labels, network.label_values).backward()
         optimizer.step()
-    return network.eval(), config
+    return Labeller(config, network.eval(), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def on_an_oblique_grid(image, labels):
 
 
 def test_it_learns_to_label_an_image(trained, atlas):
-    found, seconds = segment(atlas.image, atlas.image, *trained, affine=sitk.AffineTransform(3), device=CPU)
+    found, seconds = trained.segment(atlas.image, atlas.image, sitk.AffineTransform(3))
     scores = dice_per_label(found, sitk.Cast(atlas.labels, sitk.sitkInt32))
     assert min(scores.values()) > 0.7 and seconds > 0  # voxels of 3 mm, structures of 14
 
@@ -95,12 +95,12 @@ def test_its_classes_reach_an_oblique_anisotropic_grid_through_the_affine(traine
     away = sitk.TranslationTransform(3, (30.0, -20.0, 5.0))  # image → reference
     for moved in (image, labels):
         moved.SetOrigin(np.subtract(moved.GetOrigin(), away.GetOffset()).tolist())
-    network, config = trained
-    found, _ = segment(image, atlas.image, network, config, affine=away, device=CPU)
+    found, _ = trained.segment(image, atlas.image, away)
     assert Grid.of(found) == Grid.of(image)
     assert min(dice_per_label(found, sitk.Cast(labels, sitk.sitkInt32)).values()) > 0.6
-    grid = network_grid(atlas.image, config.data.spacing_mm, margin_voxels=(4, 4, 4), divisor=network.divisor)
-    classes = to_image(network.label(network_input(image, grid, away.GetInverse())), grid)
+    spacing, divisor = trained.config.data.spacing_mm, trained.network.divisor
+    grid = network_grid(atlas.image, spacing, margin_voxels=(4, 4, 4), divisor=divisor)
+    classes = to_image(trained.network.label(network_input(image, grid, away.GetInverse())), grid)
     expected = sitk.Resample(classes, image, away, sitk.sitkLabelLinear, 0)
     differ = sitk.GetArrayViewFromImage(expected) != sitk.GetArrayViewFromImage(found)
     assert differ.mean() < 1e-4  # a point midway between two voxels may fall to either
