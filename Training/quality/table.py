@@ -1,4 +1,4 @@
-"""``python -m Training.quality.table``: how the shipped models' quality scores do, from the recipes' files, as Markdown."""
+"""``python -m Training.quality.table``: how the shipped models' quality scores do, from the recipes' files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from Training import markdown
+from Training.recipes import RECIPES
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 HEADS = (
     "model",
     "Spearman, subjects left out",
