@@ -1,4 +1,4 @@
-"""``python -m Training.quality.table``: how the shipped models' quality scores do, from the recipes' files."""
+"""``python -m Training.quality.table``: how the shipped quality scores do, from the recipes' files, in Markdown."""
 
 from __future__ import annotations
 
