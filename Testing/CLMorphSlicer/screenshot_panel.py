@@ -36,9 +36,9 @@ def draw(headless, folder: Path) -> None:
         headless.load_volume(folder / "Patient.nii.gz")
     widget = application.make_widget(module)
     if not shipped:
-        widget.logic.startProcess = fake_engine("works")
-    widget.ui.segmentButton.click()
-    wait_until(lambda: not widget.logic.running and not widget.logic._timer.isActive())
+        widget.logic.runner.start_process = fake_engine("works")
+    widget.ui.runButton.click()
+    wait_until(lambda: not widget.logic.running and not widget.logic.runner.timer.isActive())
     widget.ui.showDeformationCheckBox.checked = True
     widget.ui.advancedSection.collapsed = False
     panel = widget.parent
