@@ -50,7 +50,12 @@ def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], extent_mm:
 
 def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
     """An image as a network sees it, normalised: (1, 1, D, H, W); ``transform`` maps the grid to the image."""
-    return normalise(to_tensor(resample(crop_padding(image), grid, transform)))
+    return normalised_on(crop_padding(image), grid, transform)
+
+
+def normalised_on(visible: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
+    """The same of an image whose padding is cropped already."""
+    return normalise(to_tensor(resample(visible, grid, transform)))
 
 
 def normalise(tensor: Tensor) -> Tensor:

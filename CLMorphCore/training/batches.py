@@ -68,8 +68,8 @@ def _grouped(
         group: network_grid(image, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
         for group, image in references.items()
     }
-    size = tuple(max(lengths) for lengths in zip(*(grid.size for grid in grids.values()), strict=True))
-    place = {group: (references[group], grid.about_its_centre(size)) for group, grid in grids.items()}
+    shape = tuple(max(sides) for sides in zip(*(grid.shape for grid in grids.values()), strict=True))
+    place = {group: (references[group], grid.about_its_centre(shape)) for group, grid in grids.items()}
     return Dataset(None, *_prepared(config, chosen, lambda subject: place[subject.group], progress))
 
 
