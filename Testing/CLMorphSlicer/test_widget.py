@@ -111,13 +111,13 @@ def test_number_of_atlases_can_be_chosen_where_the_model_has_several(patient, wi
     assert not shown("atlasesSpinBox") and window.ui.oneAtlasLabel.text == "the one from the scene"
 
 
-def test_atlases_of_another_model_are_not_asked_of_this_one(patient, window, module, models_folder):
+def test_atlases_of_another_model_are_not_asked_of_this_one(patient, window, choices, models_folder):
     window._parameterNode.atlases = 5
-    assert window.ui.runButton.enabled and module.options_of(window._parameterNode).atlases == 0
+    assert window.ui.runButton.enabled and choices.options_of(window._parameterNode).atlases == 0
     add_atlases(models_folder / "phantom", "second", "third")
     window._refresh()
     assert window._parameterNode.atlases == window.ui.atlasesSpinBox.value == 3
-    assert module.options_of(window._parameterNode).atlases == 3
+    assert choices.options_of(window._parameterNode).atlases == 3
 
 
 # -- parameters
@@ -169,7 +169,7 @@ def test_engine_gets_what_the_window_shows(patient, window, choices, models_fold
     parameters = window._parameterNode
     window.ui.refineSpinBox.value, window.ui.atlasesSpinBox.value, window.ui.fusionSelector.currentIndex = 30, 2, 1
     parameters.device, parameters.threads, parameters.alignment = choices.Device.CPU, 2, choices.Alignment.NONE
-    arguments = list(map(str, begin(window, "works")._inputs.arguments))
+    arguments = list(map(str, begin(window, "works").arguments))
     for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json"),
                           ("--refine", "30"), ("--atlases", "2"), ("--fusion", "majority")):  # fmt: skip
         assert arguments[arguments.index(option) + 1] == value
