@@ -275,3 +275,52 @@ def test_suggested_spacing_fits_the_patient(shown):
 def test_wrong_styles_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         display.DeformationStyle(**wrong)
+
+
+# -- the map above the atlas, and its legend
+
+
+@pytest.mark.parametrize("opacities", [[0.3], [0.0, 0.5], [0.25, 0.5, 0.4], [1.0, 0.5, 0.0], [0.2, 1.0, 0.3]])
+def test_opacities_come_back_from_the_parts_of_the_picture(opacities):
+    weights = display.layer_weights(opacities)
+    assert sum(weights) <= 1.0 + 1e-12
+    assert display.layer_weights(display.stacked_opacities(weights)) == pytest.approx(weights)
+
+
+def test_layers_in_another_order_make_the_same_picture():
+    layers, opacities = np.array([0.2, 0.9, 0.5]), [0.25, 0.5, 0.4]
+    weights = display.layer_weights(opacities)
+    expected = 0.1 * (1.0 - sum(weights)) + np.dot(weights, layers)
+    turned = display.stacked_opacities([weights[2], weights[0], weights[1]])
+    picture = 0.1
+    for value, opacity in zip(layers[[2, 0, 1]], turned, strict=True):
+        picture = opacity * value + (1.0 - opacity) * picture
+    assert picture == pytest.approx(expected)
+
+
+def test_legend_of_the_map_stays_when_the_atlas_is_shown_too(shown, headless):
+    results, view = shown
+    display.show_slices(results.transform, blend=1.0)
+    atlas = view.grab()
+    display.show_slices(results.transform, blend=1.0, jacobian_opacity=0.5)
+    composite = view.logic.GetSliceCompositeNode()
+    assert composite.GetForegroundVolumeID() == results.jacobian.GetID()
+    layers = [composite.GetNthLayerVolumeID(index) for index in (3, 4)]
+    assert layers == [results.affine_warped.GetID(), results.warped.GetID()]
+    both = view.grab()
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian)
+    legend.SetVisibility(False)
+    assert changed_pixels(both, view.grab()) > 300  # it was drawn
+    assert changed_pixels(both, atlas) > 300
+
+
+def test_map_over_the_atlas_looks_as_if_it_lay_on_top(shown):
+    results, view = shown
+    display.show_slices(results.transform, blend=1.0)
+    atlas = view.grab().astype(float)
+    display.show_slices(results.transform, jacobian_opacity=1.0)
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian).SetVisibility(False)
+    jacobian = view.grab().astype(float)
+    display.show_slices(results.transform, blend=1.0, jacobian_opacity=0.5)
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian).SetVisibility(False)
+    assert np.abs(view.grab() - (atlas + jacobian) / 2.0).max() < 3.0
