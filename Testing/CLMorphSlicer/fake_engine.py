@@ -54,7 +54,7 @@ def two_then_waits(image: str, output: str, cancel: Path) -> int:
     """Works for the first two images of a series, and takes its time for the others: their brightness tells them."""
     import SimpleITK as sitk
 
-    brightness = sitk.GetArrayViewFromImage(sitk.ReadImage(image)).max()
+    brightness = sitk.GetArrayFromImage(sitk.ReadImage(image)).max()
     return (works if brightness < 2000 else waits)(image, output, cancel)
 
 
