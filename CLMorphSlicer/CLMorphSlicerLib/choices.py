@@ -1,5 +1,7 @@
 """The upper part of the window: what is to be done, with which model and how thoroughly, and where results go."""
 
+import textwrap
+
 import qt
 import slicer
 
@@ -17,6 +19,8 @@ from .parameters import (
     why_one_atlas,
 )
 from .words import _
+
+LINE_LETTERS = 48  # of a model's description: the panel can be as narrow as Slicer makes it at first
 
 
 class ChoicesPanel:
@@ -137,7 +141,9 @@ class ChoicesPanel:
             self.ui.modelFolderEdit.currentPath = parameters.modelFolder
         card = self.card()
         for label in (self.ui.modelDescriptionLabel, self.ui.registerDescriptionLabel):
-            label.text = card.description if card else ""
+            # A label that wraps by itself makes a tab as high as if it were as narrow as it can be.
+            lines = card.description.splitlines() if card else []
+            label.text = "\n".join(textwrap.fill(line, LINE_LETTERS) for line in lines)
             label.setVisible(bool(card and card.description))
         self.ui.sampleButton.setEnabled(card is not None)
 

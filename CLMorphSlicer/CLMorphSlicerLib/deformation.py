@@ -113,6 +113,7 @@ class DeformationPanel:
             view.verticalHeader().setVisible(False)
             view.resizeColumnsToContents()
             view.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
+            view.resizeRowsToContents()
 
     def _draw(self, parameters) -> None:
         style = display.DeformationStyle(

@@ -41,8 +41,9 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
         found.append((_("{measure} after the deformation").format(measure=measure), similarity["warped"], ""))
     if report.get("folding_fraction") is not None:
         found.append((_("folding fraction"), report["folding_fraction"], ""))
-    total = (report.get("duration_s") or {}).get("total")
-    return found + ([(_("duration"), total, "s")] if total is not None else [])
+    seconds = report.get("duration_s") or {}
+    total = seconds.get("total", sum(seconds.values()))
+    return found + ([(_("duration"), total, "s")] if seconds else [])
 
 
 def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[str, dict]]) -> None:

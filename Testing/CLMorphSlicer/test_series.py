@@ -16,7 +16,6 @@ from CLMorphSlicerLib.job import Progress
 from CLMorphSlicerLib.results import is_result, results_of
 
 
-
 @pytest.fixture
 def beating(patient, window):
     """(sequence, browser, proxy) of four frames at 0, 40, 80, 120 ms: the phantom, the last two brighter."""
