@@ -140,11 +140,13 @@ class ChoicesPanel:
             self._folder_shown = parameters.modelFolder
             self.ui.modelFolderEdit.currentPath = parameters.modelFolder
         card = self.card()
-        for label in (self.ui.modelDescriptionLabel, self.ui.registerDescriptionLabel):
+        segments = parameters.task is Task.SEGMENT
+        shown = ((self.ui.modelDescriptionLabel, segments), (self.ui.registerDescriptionLabel, not segments))
+        for label, current in shown:
             # A label that wraps by itself makes a tab as high as if it were as narrow as it can be.
             lines = card.description.splitlines() if card else []
             label.text = "\n".join(textwrap.fill(line, LINE_LETTERS) for line in lines)
-            label.setVisible(bool(card and card.description))
+            label.setVisible(current and bool(lines))  # the hidden tab makes the shown one no higher
         self.ui.sampleButton.setEnabled(card is not None)
 
     @staticmethod
