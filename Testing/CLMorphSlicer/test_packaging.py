@@ -148,8 +148,7 @@ def test_module_uses_nothing_that_one_of_the_versions_lacks(path):
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_module_is_imported_by_each_version(version, tmp_path):
-    own = sys.executable if version == f"{sys.version_info.major}.{sys.version_info.minor}" else None
-    python = own or shutil.which(f"python{version}")
+    python = find_python(version)
     if python is None:
         pytest.skip(f"Python {version} is not installed here")
     code = (
@@ -173,6 +172,16 @@ def test_module_is_imported_by_each_version(version, tmp_path):
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([python, "-c", code], capture_output=True, encoding="utf-8", env=environment, timeout=120)
     assert done.returncode == 0 and done.stdout == "CLMorphSlicerWidget\n", done.stderr
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of a version: this one, one on the PATH, or one that pyenv keeps; None where none runs."""
+    own = [sys.executable] if version == f"{sys.version_info.major}.{sys.version_info.minor}" else []
+    kept = (Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python{version}")
+    for python in (*own, shutil.which(f"python{version}"), *kept):
+        if python and subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(python)
+    return None
 
 
 def all_imports(tree: ast.Module) -> set[str]:
