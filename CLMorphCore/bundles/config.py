@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import SettingError, did_you_mean
 from ..io.files import read_toml, short
@@ -27,7 +27,7 @@ class DataConfig:
     margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out
     # affine: every scan is aligned with the reference | centres: by centres and axes alone, for stacks of slices, scans
     # of one group among themselves not at all | given: they lie aligned already; a new scan is aligned affinely
-    alignment: str = "affine"
+    alignment: Literal["affine", "centres", "given"] = "affine"
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 
@@ -38,13 +38,13 @@ class LossConfig:
     The terms after the paper's are those of other systems; a network that has no such term leaves it out.
     """
 
-    similarity: str = "mse"  # mse (equation 7) | ncc (correlation of the images) | lncc (local correlation)
+    similarity: Literal["mse", "ncc", "lncc"] = "mse"  # equation 7, correlation of the images, local correlation
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
     window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation
-    regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
+    regulariser: Literal["kl", "diffusion"] = "kl"  # equation 6, for a probabilistic network; of the displacement
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
-    contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
+    contrastive: Literal["nt-xent", "byol"] = "nt-xent"  # nt-xent is equation 8
     temperature: float = 0.5  # τ
     voxel_contrast: float = 0.0  # weight of the contrast voxel by voxel, between fixed and warped moving features
     voxel_temperature: float = 0.1  # its τ
@@ -58,7 +58,7 @@ class LossConfig:
 class AugmentConfig:
     """Random changes of each training pair."""
 
-    flip: str = "y"  # axis that is mirrored in half of the pairs: x | y | z | none
+    flip: Literal["x", "y", "z", "none"] = "y"  # axis that is mirrored in half of the pairs
     rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
     crop: tuple[int, int, int] = (160, 192, 160)  # voxels; smaller grids stay whole
 
@@ -75,10 +75,11 @@ class TrainingConfig:
     minutes: float = 0.0  # 0: no limit
     batch_size: int = 8
     learning_rate: float = 3e-3
-    schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
+    schedule: Literal["step", "cosine"] = "step"  # the paper's; to zero at the last step
     decay_every: int = 80
     decay_factor: float = 0.1
-    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan) | mixed
+    # moving image of a pair: any, the reference, of the same group (a patient's other scan), or half of each
+    moving: Literal["random", "reference", "group", "mixed"] = "random"
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 100
@@ -120,17 +121,6 @@ class Config:
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
 
 
-CHOICES = {
-    "data.alignment": ("affine", "centres", "given"),
-    "loss.similarity": ("mse", "ncc", "lncc"),
-    "loss.regulariser": ("kl", "diffusion"),
-    "loss.contrastive": ("nt-xent", "byol"),
-    "augment.flip": ("x", "y", "z", "none"),
-    "training.schedule": ("step", "cosine"),
-    "training.moving": ("random", "reference", "group", "mixed"),
-    "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
-    "network.norm": ("batch", "instance", "none"),
-}
 ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or one for each
 PER_AXIS = (  # x, y, z in files, (z, y, x) here
     "data.spacing_mm",
@@ -212,9 +202,9 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     name = _typed("network.name", network.pop("name", "clmorph"), str)
     chosen = system(name)
     return Config(
-        NetworkConfig(name, _section(chosen.settings, network, "network")),
+        NetworkConfig(name, read_section(chosen.settings, network, "network")),
         **{
-            key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
+            key: read_section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
             for key, kind in sections.items()
             if key != "network"
         },
@@ -262,7 +252,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         table[key] = value
 
 
-def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
+def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
     """A dataclass of settings from a table, each value checked for type and range."""
     assert is_dataclass(kind)
     types_of = get_type_hints(kind)
@@ -274,8 +264,6 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
         checked[key] = _typed(name, value, types_of[key])
         if name in PER_AXIS:
             checked[key] = checked[key][::-1]
-        if name in CHOICES and value not in CHOICES[name]:
-            raise SettingError(f"{name} is {short(value)}; expected one of {', '.join(CHOICES[name])}")
         if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
@@ -285,6 +273,10 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise SettingError(f"{name} is {short(value)}; expected one of {', '.join(get_args(kind))}")
+        return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if name in ONE_FOR_ALL_AXES and isinstance(value, int):

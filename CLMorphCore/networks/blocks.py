@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from ..spatial import resize_field
 from .contract import RegistrationNetwork
 from .halvings import Halvings
 
-NORMS = {
+Norm = Literal["batch", "instance", "none"]
+NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm3d,
     "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
     "none": lambda channels: nn.Identity(),
@@ -22,7 +24,7 @@ NORMS = {
 
 
 def conv_block(
-    inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1, norm: str = "none"
+    inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1, norm: Norm = "none"
 ) -> nn.Sequential:
     """3×3×3 convolution, normalisation, leaky ReLU: (B, inputs, D, H, W) → (B, outputs, D/stride, …)."""
     return nn.Sequential(
@@ -50,7 +52,7 @@ class Encoder(nn.Module):
     For thick slices D is halved later, as ``halvings`` say; so it is in all of these networks.
     """
 
-    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: str) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
         stages = [conv_block(1, channels[0], norm=norm)]
         for stride, (before, after) in zip(halvings.strides, pairwise(channels), strict=True):
@@ -74,7 +76,7 @@ class Decoder(nn.Module):
     at the finest level. Raises SettingError for fewer convolutions than levels.
     """
 
-    def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
+    def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: Norm) -> None:
         super().__init__()
         if len(channels) < len(features):
             raise SettingError(
@@ -99,7 +101,7 @@ class Decoder(nn.Module):
 class StridedEncoder(nn.Module):
     """(B, channels[0], D, H, W) → [the input, then (B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ)], one convolution for each."""
 
-    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: str) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             conv_block(before, after, stride=stride, norm=norm)
@@ -128,7 +130,7 @@ class UNet(nn.Module):
         decoder: Sequence[int],
         halvings: Halvings,
         *,
-        norm: str = "none",
+        norm: Norm = "none",
         field_level: int = 0,
     ) -> None:
         super().__init__()
@@ -149,6 +151,7 @@ class Projection(nn.Module):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
+        self.size = size
         self.layers = nn.Sequential(nn.Linear(8 * channels, size), nn.ReLU(inplace=True), nn.Linear(size, size))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -158,7 +161,7 @@ class Projection(nn.Module):
 class Siamese(RegistrationNetwork):
     """What CLMorph's networks share: one encoder for both images, and the projection f."""
 
-    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: str, embedding: int) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm, embedding: int) -> None:
         super().__init__()
         self.halvings = halvings
         self.encoder = Encoder(channels, halvings, norm=norm)
@@ -182,7 +185,8 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm3d):
             nn.init.normal_(module.weight, 0.0, 0.1)
             nn.init.zeros_(module.bias)
@@ -192,7 +196,7 @@ class FieldUNet(nn.Module):
     """(fixed, moving), each (B, 1, D, H, W) → a field (B, 3, D, H, W) in voxels: a U-Net on both images, and a head."""
 
     def __init__(
-        self, encoder: Sequence[int], decoder: Sequence[int], halvings: Halvings, *, norm: str, field_level: int
+        self, encoder: Sequence[int], decoder: Sequence[int], halvings: Halvings, *, norm: Norm, field_level: int
     ) -> None:
         super().__init__()
         self.unet = UNet(2, encoder, decoder, halvings, norm=norm, field_level=field_level)
@@ -207,6 +211,7 @@ class FieldUNet(nn.Module):
 def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
     """3×3×3 convolution to the three components of a field, starting within 1e-3 of ``bias``."""
     head = nn.Conv3d(channels, 3, 3, padding=1)
+    assert head.bias is not None
     nn.init.normal_(head.weight, 0.0, 1e-5)
     nn.init.constant_(head.bias, bias)
     return head

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .halvings import Halvings
@@ -14,25 +13,31 @@ from .halvings import Halvings
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer of ``network(fixed, moving)``, on the grid of the two images unless said otherwise.
+    """The map that a network finds between two images, on their grid.
 
-    displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x)); after a refinement this and
-    inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none, may each be on a finer
-                   grid that spans the same corners, in voxels of it
-    mean           (B, …) and
-    log_variance   (B, …) of the posterior q(z | y; x), or None where the network is deterministic
-    embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss, or None
-    features       encoder features (B, C, d, h, w) of the fixed and of the moving image on a grid that spans the same
-                   corners as the images', for contrast voxel by voxel, or None
-    coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
-                   corners as the images', finest first: for a similarity at several resolutions
-    regularised    fields (N, 3, d, h, w) whose roughness counts in place of the displacement's, or None
-    penalty        what the network's own paper adds to the loss, a scalar, or None
-    logits         (B, K, D, H, W), class scores of the fixed image's voxels, or None: only where a network saw labels
+    displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x))
+    inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none
     """
 
     displacement: Tensor
     inverse: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingPrediction(Prediction):
+    """The map, and what losses read beside it; what a network has no use for stays None.
+
+    mean           (B, …) and
+    log_variance   (B, …) of the posterior q(z | y; x)
+    embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss
+    features       encoder features (B, C, d, h, w) of the fixed and of the moving image on a grid that spans the same
+                   corners as the images', for contrast voxel by voxel
+    coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
+                   corners as the images', finest first: for a similarity at several resolutions
+    regularised    fields (N, 3, d, h, w) whose roughness counts in place of the displacement's
+    penalty        what the network's own paper adds to the loss, a scalar
+    """
+
     mean: Tensor | None = None
     log_variance: Tensor | None = None
     embeddings: tuple[Tensor, Tensor] | None = None
@@ -40,20 +45,16 @@ class Prediction:
     coarse: tuple[Tensor, ...] = ()
     regularised: Tensor | None = None
     penalty: Tensor | None = None
-    logits: Tensor | None = None
-
-    def classes(self, label_values: Sequence[int]) -> Tensor:
-        """label_values[argmaxₖ logitsₖ]: (B, 1, D, H, W), int32, on the CPU; only where there are logits."""
-        assert self.logits is not None
-        return torch.tensor(label_values, dtype=torch.int32)[self.logits.argmax(dim=1, keepdim=True).cpu()]
 
 
 class RegistrationNetwork(nn.Module):
-    """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``."""
+    """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``.
+
+    A network that is trained answers with a TrainingPrediction; ``match`` need not compute what only training reads.
+    """
 
     halvings = Halvings(1)  # of the images
     sampling: bool = False  # draw from the posterior at test time too, where the network has one
-    label_values: tuple[int, ...] = ()  # of a supervised network, class 0 first: its training draws labels too
 
     @property
     def divisor(self) -> tuple[int, int, int]:
@@ -72,7 +73,7 @@ class RegistrationNetwork(nn.Module):
         return image
 
     def match(self, fixed: Any, moving: Any) -> Prediction:
-        """The same as ``forward`` on the images that the two features are of."""
+        """The map that ``forward`` finds between the images that the two features are of."""
         return self(fixed, moving)
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, check_field_level, conv_block, field_head, full_precision, initialise
-from .contract import Capabilities, Prediction, System
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
@@ -36,7 +36,7 @@ class PyramidConfig:
     channels: tuple[int, ...] = (8, 16, 32, 32, 32)  # of the encoder, image resolution first
     width: int = 32  # channels inside a decoder level
     embedding: int = 128  # length of the projection
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
@@ -60,7 +60,7 @@ class PyramidConfig:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Features:
     """What ``match`` needs of one image (B, 1, D, H, W): itself, and the levels of the encoder, finest first."""
 
     image: Tensor
@@ -76,36 +76,45 @@ class Pyramid(Siamese):
         halvings = Halvings(len(config.channels), config.flat_levels)
         super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
-        levels = config.channels[config.field_level :]
-        self.levels = nn.ModuleList(
+        levels = [
             _Level(
                 channels,
                 min(config.width, 2 * channels),
                 correlate=index > 0 or config.field_level > 0,
                 forces=config.forces,
             )
-            for index, channels in enumerate(levels)
-        )
+            for index, channels in enumerate(config.channels[config.field_level :])
+        ]
+        self.levels = nn.ModuleList(levels)
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             level.head = field_head(level.head.in_channels)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         of_fixed, of_moving = self.encode(fixed, moving)
-        return self.match(Seen(fixed, of_fixed), Seen(moving, of_moving))
-
-    def features_of(self, image: Tensor) -> Seen:
-        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
-        needed = min(self.config.field_level, CONTRAST_LEVEL)
-        return Seen(
-            image,
-            [
-                level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
-                for index, level in enumerate(self.encoder(image))
-            ],
+        displacement, inverse, coarse = self._maps(Features(fixed, of_fixed), Features(moving, of_moving))
+        return TrainingPrediction(
+            displacement,
+            inverse,
+            embeddings=(self.projection(of_fixed[-1]), self.projection(of_moving[-1])),
+            features=(of_fixed[CONTRAST_LEVEL], of_moving[CONTRAST_LEVEL]),
+            coarse=coarse,
         )
 
-    def match(self, fixed: Seen, moving: Seen) -> Prediction:
+    def features_of(self, image: Tensor) -> Features:
+        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
+        levels = [
+            level if index >= self.config.field_level else level.new_empty(len(level), 0, *level.shape[2:])
+            for index, level in enumerate(self.encoder(image))
+        ]
+        return Features(image, levels)
+
+    def match(self, fixed: Features, moving: Features) -> Prediction:
+        displacement, inverse, _ = self._maps(fixed, moving)
+        return Prediction(displacement, inverse)
+
+    def _maps(self, fixed: Features, moving: Features) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Displacement and inverse (B, 3, D, H, W), and the coarser levels' displacements, finest first."""
         shapes = [level.shape[2:] for level in fixed.levels]
         forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
         finest, window, coarse = self.config.field_level, self.config.force_window_voxels, []
@@ -119,18 +128,10 @@ class Pyramid(Siamese):
                 forward = compose(integrate(velocity, self.integration_steps), forward)
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
-        embeddings = (self.projection(fixed.levels[-1]), self.projection(moving.levels[-1]))
-        features = (fixed.levels[CONTRAST_LEVEL], moving.levels[CONTRAST_LEVEL])
         displacement = resize_field(forward, shapes[0])
         if not self.training:  # a loss has to feel the folds
             displacement = remove_folds(displacement)
-        return Prediction(
-            displacement,
-            resize_field(backward, shapes[0]),
-            embeddings=embeddings,
-            features=features,
-            coarse=tuple(coarse[1:]),
-        )
+        return displacement, resize_field(backward, shapes[0]), tuple(coarse[1:])
 
 
 class _Force:

@@ -34,11 +34,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """fixed and moving (B, 1, D, H, W); labels of fixed, of the same shape, where the network learns from labels."""
+    """Pairs of images, each (B, 1, D, H, W)."""
 
     fixed: Tensor
     moving: Tensor
-    labels: Tensor | None = None
 
 
 def load_dataset(
@@ -108,26 +107,17 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
 def draw_batch(
     data: Dataset, config: Config, network: RegistrationNetwork, step: int, device: torch.device = CPU
 ) -> Batch:
-    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them.
-
-    A supervised network is shown labelled subjects alone; InputError where there is none.
-    """
+    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them."""
     rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
-    shown = _labelled(data.train) if network.label_values else range(len(data.train))
-    order = torch.randperm(len(shown), generator=rng).tolist()
+    order = torch.randperm(len(data.train), generator=rng).tolist()
     pairs = []
     for index in range(config.training.batch_size):
-        at = shown[order[index % len(order)]]
-        fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
-        shown_images = [fixed.image, moving, *([fixed.labels] if network.label_values else [])]
-        first, second, *labels = (image.to(device) for image in shown_images)  # turned there: a GPU need not wait
-        pairs.append(
-            augment(
-                first, second, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm, labels=labels
-            )
-        )
-    stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
-    return Batch(*stacked)
+        at = order[index % len(order)]
+        # Augmented on the device: a GPU need not wait.
+        fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
+        pairs.append(augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm))
+    fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
+    return Batch(fixed, moving)
 
 
 def partner(volumes: Sequence[Volume], at: int) -> Volume:
@@ -149,13 +139,6 @@ def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
         return partner(data.train, at).image
     other = int(torch.randint(len(data.train) - 1, (), generator=rng))
     return data.train[(at + 1 + other) % len(data.train)].image
-
-
-def _labelled(volumes: Sequence[Volume]) -> list[int]:
-    found = [at for at, volume in enumerate(volumes) if volume.labels is not None]
-    if not found:
-        raise InputError("no subject with split train has labels; a supervised network needs some")
-    return found
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from .. import __version__
 from ..atomic import atomic_write, cannot_write, check_writable
 from ..bundles import checkpoint
-from ..bundles.config import Config, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
+from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.files import parse_json
 from ..io.manifest import Subject
 from ..networks import RegistrationNetwork, build, system
+from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
 from ..spatial import folding_fraction, jacobian_determinant, warp
 from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
@@ -46,7 +47,7 @@ def train(
 ) -> Path:
     """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
     divisor = _fresh_network(config).divisor  # early: errors come before the long reading
-    _state_path(output, resume)
+    checkpoint_path(output, resume)
     data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
     return fit(
         config,
@@ -80,17 +81,17 @@ def fit(
     """
     settings = config.training
     network = _fresh_network(config).to(device)
-    state_path = _state_path(output, resume)
+    state_path = checkpoint_path(output, resume)
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
-    contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
+    contrast = _byol_beside(network, config.loss, device)
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
-    start, spent = _restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
+    start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
     log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
 
     network.train()
-    clock = _clock(device)
+    clock = computing_clock(device)
     began = clock() - spent
     for step in range(start, settings.steps):
         fraction = done_fraction(settings, step, clock() - began)
@@ -102,9 +103,9 @@ def fit(
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with _precision(device):
+        with mixed_precision(device):
             prediction = network(batch.fixed, batch.moving)
-        terms = loss_terms(config.loss, batch, prediction, contrast, label_values=network.label_values)
+        terms = loss_terms(config.loss, batch, prediction, contrast)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
             raise Diverged(
@@ -115,7 +116,7 @@ def fit(
         total.backward()
         optimizer.step()
         if contrast is not None:
-            contrast.update(network)
+            contrast.update()
 
         done = step + 1
         seconds = clock() - began
@@ -133,8 +134,7 @@ def fit(
         if done % settings.checkpoint_every == 0 or reached >= 1.0:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
-            tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
-            checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done, "seconds": seconds})
+            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
         speed = (done - start) / max(seconds - spent, 1e-9)
         progress(f"training {done}/{settings.steps}, {speed:.2f} steps/s", reached)
     log.close()
@@ -163,6 +163,14 @@ def _fresh_network(config: Config) -> RegistrationNetwork:
     return build(config.network.name, config.network.settings)
 
 
+def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:
+    """What BYOL trains beside the network, where that is the contrastive loss."""
+    if loss.contrast == 0 or loss.contrastive != "byol":
+        return None
+    assert isinstance(network, Siamese), "only its kind has a projection: see check_trainable"
+    return Byol(network).to(device)
+
+
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
     """How much of a training is done, 0 to 1, by its steps or by its minutes, whichever is more."""
     by_steps = step / settings.steps
@@ -188,12 +196,10 @@ def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], devi
     scores, folds = [], []
     for at, fixed in enumerate(volumes):
         moving = partner(volumes, at)
+        assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
         prediction = network(fixed.image.to(device), moving.image.to(device))
-        if prediction.logits is not None:
-            found = prediction.classes(network.label_values)
-        else:
-            found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
-        scores.append(_mean_dice(found, fixed.labels))
+        found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
+        scores.append(mean_dice(found, fixed.labels))
         folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
     network.train()
     return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
@@ -203,6 +209,14 @@ def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -
     """The network's weights with the configuration that made them in the header, but for the reference's path."""
     config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
     checkpoint.save(path, network.state_dict(), {"config": to_dict(config), "step": step})
+
+
+def save_state(
+    path: Path, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer, config: Config, *, step: int, seconds: float
+) -> None:
+    """What ``restore`` needs to go on from here: parameters, the optimizer's moments, step and seconds spent."""
+    tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
+    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds})
 
 
 class Log:
@@ -251,7 +265,7 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(folder)
 
 
-def _state_path(output: Path, resume: bool) -> Path:
+def checkpoint_path(output: Path, resume: bool) -> Path:
     """Where the checkpoint lies; InputError if the folder does not fit what was asked for."""
     check_writable(output)
     path = output / "checkpoint.safetensors"
@@ -262,10 +276,20 @@ def _state_path(output: Path, resume: bool) -> Path:
     return path
 
 
-def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far."""
+def restore(
+    path: Path,
+    config: Config,
+    parts: nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    *,
+    read: Callable[[Mapping[str, Any]], Config] = from_dict,
+) -> tuple[int, float]:
+    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far.
+
+    ``read`` makes a configuration of the checkpoint's; InputError where it is another one than ``config``.
+    """
     tensors, header = checkpoint.load(path)
-    if _that_decides(from_dict(header["config"])) != _that_decides(config):
+    if _that_decides(read(header["config"])) != _that_decides(config):
         raise InputError(
             f"{path} was trained with other settings; resume with the same configuration "
             "(only training.steps and the intervals may change)"
@@ -289,20 +313,20 @@ def _that_decides(config: Config) -> Config:
     return replace(config, training=kept, refinement=RefinementConfig())
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def computing_clock(device: torch.device) -> Callable[[], float]:
     """Seconds of computing: processor time per thread on a CPU, so that other programs take nothing away."""
     if device.type == "cpu":
         return lambda: time.process_time() / torch.get_num_threads()
     return time.monotonic
 
 
-def _precision(device: torch.device) -> Any:
+def mixed_precision(device: torch.device) -> Any:
     """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
     native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
     return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
 
 
-def _mean_dice(first: Tensor, second: Tensor) -> float:
+def mean_dice(first: Tensor, second: Tensor) -> float:
     """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
     labels = second.unique().int().tolist()
     return sum(

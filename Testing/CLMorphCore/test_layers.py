@@ -25,7 +25,7 @@ LAYERS = (
         "reports.segmentation",
     ),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
-    ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn", "networks.baselines.unet"),
+    ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
     ("networks",),
     ("bundles.config",),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ...errors import SettingError
 from ...spatial import taper
 from ..blocks import field_head, initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -58,14 +58,14 @@ class Faim(RegistrationNetwork):
         initialise(self)
         self.head = field_head(config.channels[0])
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         features = [self.first(torch.cat([fixed, moving], dim=1))]
         for down in self.down:
             features.append(down(features[-1]))
         decoded = features[-1]
         for up, skip in zip(self.up, reversed(features[:-1]), strict=True):
             decoded = up(decoded, skip)
-        return Prediction(taper(self.head(decoded).float(), self.halvings.taper_width()))
+        return TrainingPrediction(taper(self.head(decoded).float(), self.halvings.taper_width()))
 
 
 class _Inception(nn.Module):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ...spatial import integrate, resize_field, resize_image, taper, warp
 from ..blocks import initialise
-from ..contract import Capabilities, Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 LEVELS = 3
@@ -56,11 +56,12 @@ class LapIRN(RegistrationNetwork):
     def __init__(self, config: LapIRNConfig) -> None:
         super().__init__()
         self.halvings = Halvings(LEVELS + 1, config.flat_levels)  # each level halves once more inside
-        self.levels = nn.ModuleList(  # coarsest first
-            _Level(5 if level else 2, config, stride) for level, stride in enumerate(reversed(self.halvings.strides))
-        )
+        levels = [
+            _Level(5 if index else 2, config, stride) for index, stride in enumerate(reversed(self.halvings.strides))
+        ]
+        self.levels = nn.ModuleList(levels)  # coarsest first
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             nn.init.normal_(level.head.weight, 0.0, 1e-5)
         self.register_buffer("active", torch.tensor(LEVELS))
         self.held = False
@@ -75,7 +76,7 @@ class LapIRN(RegistrationNetwork):
         """The share of the stage that is done."""
         return _stage(fraction)[1]
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         active = int(self.active)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
             state = None
@@ -89,7 +90,7 @@ class LapIRN(RegistrationNetwork):
         if active < LEVELS:
             whole, inverse = whole.detach(), inverse.detach()
         # The roughness is quadratic: the root of the stage's weight.
-        return Prediction(whole, inverse, coarse=coarse, regularised=velocity * 2.0 ** ((active - LEVELS) / 2))
+        return TrainingPrediction(whole, inverse, coarse=coarse, regularised=velocity * 2.0 ** ((active - LEVELS) / 2))
 
     def _shape(self, image: Tensor, index: int) -> tuple[int, ...]:
         return self.halvings.shape_at(image.shape[2:], LEVELS - 1 - index)

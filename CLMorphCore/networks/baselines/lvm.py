@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import gaussian, integrate, resize_image, taper
-from ..blocks import conv_block, field_head, initialise
-from ..contract import Capabilities, Prediction, RegistrationNetwork, System
+from ..blocks import Norm, conv_block, field_head, initialise
+from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 SCALES = 3
@@ -37,7 +37,7 @@ class LVMConfig:
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the decoder, image resolution first; the encoder's from 1/2 on
     latent: int = 32  # d, how many numbers z has
     smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
 
@@ -61,7 +61,7 @@ class LVM(RegistrationNetwork):
         self.decoder.reset_heads()
         nn.init.normal_(self.posterior.weight, 0.0, 1e-2)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         features = F.adaptive_avg_pool3d(self.encoder(torch.cat([fixed, moving], dim=1)), POOLED)
         mean, log_variance = self.posterior(features.flatten(1)).float().chunk(2, dim=1)
         z = mean
@@ -69,7 +69,9 @@ class LVM(RegistrationNetwork):
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         velocities = self.decode(z, moving)
         displacement, *coarse = (integrate(v) for v in velocities)
-        return Prediction(displacement, integrate(-velocities[0]), mean, log_variance, coarse=tuple(coarse))
+        return TrainingPrediction(
+            displacement, integrate(-velocities[0]), mean=mean, log_variance=log_variance, coarse=tuple(coarse)
+        )
 
     def decode(self, z: Tensor, moving: Tensor) -> list[Tensor]:
         """Velocities (B, 3, …) of z (B, latent) for a moving image (B, 1, D, H, W), finest first, voxels of each."""

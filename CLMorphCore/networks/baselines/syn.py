@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +33,8 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # parameters of an affine trans
 class SynConfig:
     """Settings of the optimisation."""
 
-    transform: str = "antsRegistrationSyN[so]"  # or antsRegistrationSyNQuick[so]: faster, less exact
+    # the second is faster and less exact
+    transform: Literal["antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"] = "antsRegistrationSyN[so]"
 
 
 class Syn(RegistrationNetwork):
@@ -68,13 +71,12 @@ def import_ants() -> ModuleType:
     """The module ``ants`` of ANTsPy; InputError where it is not installed."""
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(torch.get_num_threads()))
     try:
-        import ants
+        return import_module("ants")
     except ImportError:
         raise InputError(
             "syn needs the package antspyx, which is not installed; pip install antspyx==0.6.3, or choose "
             "another `model`, for instance lddmm"
         ) from None
-    return ants
 
 
 def _field(ants: ModuleType, paths: list[str]) -> Tensor:

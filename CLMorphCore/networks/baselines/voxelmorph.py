@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...spatial import taper
-from ..blocks import FieldUNet, check_field_level
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import FieldUNet, Norm, check_field_level
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -26,7 +26,7 @@ class VoxelMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
     decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; what is left over works at the finest
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
@@ -44,8 +44,8 @@ class VoxelMorph(RegistrationNetwork):
             config.channels, config.decoder, self.halvings, norm=config.norm, field_level=config.field_level
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        return Prediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
+        return TrainingPrediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
 
 
 SYSTEM = System(

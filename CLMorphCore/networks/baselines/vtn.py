@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import compose, identity_grid, taper, warp
-from ..blocks import FieldUNet, StridedEncoder, check_field_level, full_precision, initialise
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import FieldUNet, Norm, StridedEncoder, check_field_level, full_precision, initialise
+from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
 
@@ -40,7 +40,7 @@ class VtnConfig:
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of every stage's encoder, half the image's resolution first
     decoder: tuple[int, ...] = (64, 64, 32, 16)  # of the dense stages, coarsest first; the rest works at the finest
     cascades: int = 2  # dense stages
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     field_level: int = 1  # level at which the dense stages predict; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
@@ -60,14 +60,14 @@ class Vtn(RegistrationNetwork):
             for _ in range(config.cascades)
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         matrix, shift = self.affine(fixed, moving)
         steps = [self._fade(affine_field(matrix, shift, fixed.shape[2:]))]
         maps = list(steps)
         for stage in self.dense:
             steps.append(self._fade(stage(fixed, warp(moving, maps[-1], padding="border"))))
             maps.append(compose(steps[-1], maps[-1]))
-        return Prediction(
+        return TrainingPrediction(
             maps[-1], coarse=tuple(maps[-2::-1]), regularised=torch.cat(steps[1:]), penalty=affine_penalty(matrix)
         )
 
@@ -81,7 +81,7 @@ class AffineStage(nn.Module):
     b is regressed in halves of the sides, so that each of the twelve numbers moves the corners about equally far.
     """
 
-    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: str) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
         self.encoder = StridedEncoder([2, *channels], halvings, norm=norm)
         self.head = nn.Linear(8 * channels[-1], 12)
