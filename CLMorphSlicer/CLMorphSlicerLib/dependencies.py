@@ -1,7 +1,7 @@
 """The Python packages that the engine needs and Slicer lacks: found missing, confirmed once, installed.
 
-torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy and SimpleITK
-are Slicer's own and are never touched.
+torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy, SimpleITK
+and pydicom are Slicer's own and are never touched.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from .words import _
 
 TORCH_VERSION = ">=2.4"
 TORCH = f"torch{TORCH_VERSION}"
-PACKAGES = ("pydicom>=2.3", "safetensors>=0.4", "tqdm>=4.60")  # none depends on a package that Slicer has
+PACKAGES = ("safetensors>=0.4", "tqdm>=4.60")  # neither depends on another package that Slicer already has
 
 
 class InstallationError(RuntimeError):
