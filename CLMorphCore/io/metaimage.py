@@ -167,7 +167,7 @@ def _is_true(keys: dict[str, str], key: str) -> bool:
     return keys.get(key, "False")[:1].lower() in ("t", "y", "1")
 
 
-def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes, str]:
+def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes | bytearray, str]:
     """The voxels' bytes, and what follows them; raises Damaged."""
     name = keys["ElementDataFile"]
     if "BinaryData" in keys and not _is_true(keys, "BinaryData"):
@@ -175,7 +175,7 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
     if name.upper() == "LOCAL":
         return _part(path, keys, file, size)
     files = list(_files(path, name, file))
-    content = bytearray()
+    content, behind = bytearray(), ""
     for part in files:
         check_file(part, f"the voxels of {path.name}")
         try:
@@ -189,7 +189,7 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
     return content, behind
 
 
-def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes, str]:
+def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes | bytearray, str]:
     skip = whole_numbers(path, "HeaderSize", keys.get("HeaderSize", "0"), 1)[0]
     packed = _is_true(keys, "CompressedData")
     start = file.tell()

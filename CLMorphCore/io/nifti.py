@@ -156,7 +156,7 @@ def _stream(file: BinaryIO) -> Stream:
     return Stream(file, kind)
 
 
-def parse(path: Path, start: bytes, rest: Stream) -> Header:
+def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
     """The header that begins with ``start``; FileError for fields that make no sense."""
     order = "<" if struct.unpack("<i", start)[0] in FIELDS else ">"
     size = struct.unpack(order + "i", start)[0]

@@ -46,9 +46,9 @@ def write(path: Path, voxels: np.ndarray, to_mm: np.ndarray, scan: Mapping[str, 
             _write_all(file, header, voxels)
 
 
-def _write_all(file: BinaryIO | gzip.GzipFile, header: bytes, voxels: np.ndarray) -> None:
+def _write_all(file: BinaryIO | gzip.GzipFile, header: bytes | bytearray, voxels: np.ndarray) -> None:
     file.write(header)
-    content = memoryview(voxels.reshape(-1)).cast("B")
+    content = voxels.reshape(-1).view(np.uint8).data
     for start in range(0, len(content), CHUNK_BYTES):
         file.write(content[start : start + CHUNK_BYTES])
 

@@ -222,7 +222,9 @@ def _placement(
     return to_mm, warnings
 
 
-def _content(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes, str]:
+def _content(
+    path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str
+) -> tuple[bytes | bytearray, str]:
     """The voxels' bytes, and what follows them; raises Damaged."""
     if "datafile" not in fields:
         return _part(path, fields, file, size, packing)
@@ -241,7 +243,7 @@ def _content(path: Path, fields: dict[str, str], file: BinaryIO, size: int, pack
     return content, behind
 
 
-def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes, str]:
+def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes | bytearray, str]:
     _skip_lines(path, fields, file)
     skip = whole_numbers(path, "byte skip", fields.get("byteskip", "0"), 1)[0]
     if skip == -1 and not packing:  # the voxels are the end of the file

@@ -148,7 +148,7 @@ def shear_voxels(sides: Sequence[int], to_mm: np.ndarray) -> float:
     return shift_voxels(sides, to_mm, straight)[0]
 
 
-def in_mm(extent: Sequence[float]) -> str:
+def in_mm(extent: Sequence[float] | np.ndarray) -> str:
     """'34 × 52 × 35 mm'."""
     return " × ".join(f"{n:.3g}" for n in extent) + " mm"
 

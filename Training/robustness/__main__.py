@@ -13,6 +13,7 @@ import random
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -50,7 +51,7 @@ def main() -> None:
             options.out.write_text(text + "\n", encoding="utf-8")
 
 
-def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> dict[str, object]:
+def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> dict[str, Any]:
     """How many of ``files`` damaged files of a kind are read, refused in one line, or neither; the peak of memory."""
     found, peak, examples = Counter[str](), 0, []
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from CLMorphCore.errors import CLMorphError
 from CLMorphCore.io import itk, itk_child
@@ -86,7 +87,7 @@ class _Forked:
     PIPE, DEVNULL, TimeoutExpired = subprocess.PIPE, subprocess.DEVNULL, subprocess.TimeoutExpired
 
     @staticmethod
-    def run(command: list[str], *, timeout: float, **_: object) -> subprocess.CompletedProcess[bytes]:
+    def run(command: list[str], *, timeout: float, **_: Any) -> subprocess.CompletedProcess[bytes]:
         what, path, limit = command[-3:]
         receive, send = os.pipe()
         process = os.fork()
@@ -107,7 +108,7 @@ class _Forked:
             content = answers.read()
         signal.signal(signal.SIGALRM, before)
         signal.alarm(left)
-        _, status = os.waitpid(process, 0)
+        status = os.waitpid(process, 0)[1]
         return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), content, b"")
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.bundles.config import from_dict, load_config
@@ -125,9 +124,9 @@ def mgh(image: sitk.Image) -> bytes:
 def multi_frame(image: sitk.Image, folder: Path) -> bytes:
     """The image as one enhanced MR file, a place for each frame."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4.1", "1.2.3"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedMRImageStorage, UID("1.2.3")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = pydicom.dataset.FileDataset("a.dcm", {}, file_meta=meta, preamble=bytes(128))
+    file = FileDataset("a.dcm", {}, file_meta=meta, preamble=bytes(128))
     columns, rows, frames = image.GetSize()
     axes = np.reshape(image.GetDirection(), (3, 3))
     values = {
