@@ -13,7 +13,7 @@ from typing import Any
 from . import itk_child
 
 CHILD = Path(itk_child.__file__)
-MIN_SECONDS, SECONDS_PER_MB = 60.0, 2.0  # that a file may take to be read
+MIN_SECONDS, SECONDS_PER_MB = 30.0, 2.0  # that a file may take to be read
 MIN_MEMORY, MEMORY_PER_BYTE = 4 << 30, 64  # that it may take: address space, of which libraries reserve a lot
 
 

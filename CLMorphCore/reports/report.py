@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from ..errors import FileError
+from ..io.files import parse_json, read_text, short
 
 T = TypeVar("T")
+EXPECTED = "report.json of a segmentation"
 SCHEMA = 2  # 1: without a number; quality.outlier_score was called oddness
 
 
@@ -111,11 +113,10 @@ class Report:
     def read(cls, path: Path) -> Self:
         """The report in a file, of this schema or an older one; FileError where it is none."""
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return cls.from_dict(parse_json(read_text(path, EXPECTED, kind="a report")))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FileError(
-                f"{path} cannot be read as a report ({type(error).__name__}: {error}); expected report.json of a "
-                "segmentation"
+                f"{path} cannot be read as a report ({type(error).__name__}: {short(error)}); expected {EXPECTED}"
             ) from None
 
     @classmethod
