@@ -105,6 +105,16 @@ def test_a_stream_gives_what_was_packed_and_tells_its_end(kind, pack, tmp_path):
             stream.read(1)
 
 
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+def test_voxels_that_are_packed_a_thousandfold_are_read(ending, tmp_path):
+    voxels = np.zeros((160, 150, 140), np.uint8)
+    voxels[80, 70, 60] = 1
+    image = sitk.GetImageFromArray(voxels)
+    sitk.WriteImage(image, str(tmp_path / f"a.{ending}"), useCompression=True)
+    assert (tmp_path / f"a.{ending}").stat().st_size < voxels.size / 500
+    assert same(read_file(tmp_path / f"a.{ending}"), image)
+
+
 def test_a_small_file_that_claims_much_is_refused_before_memory_is_taken(nii, tmp_path):
     content = bytearray(nii.read_bytes())
     content[42:48] = np.array([800, 800, 800], "<i2").tobytes()
