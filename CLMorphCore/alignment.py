@@ -85,7 +85,7 @@ def _working(image: sitk.Image) -> sitk.Image:
         # Fine detail would alias on the coarser grid; ITK's recursion needs four voxels, fewer hold no detail.
         if spacing > 1.5 * own and image.GetSize()[axis] > 3:
             image = sitk.RecursiveGaussian(image, 0.4 * spacing, direction=axis)
-    return resample(image, grid_over(lower, upper, [spacing] * 3, margin_voxels=0, divisor=1))
+    return resample(image, grid_over(lower, upper, [spacing] * 3))
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:

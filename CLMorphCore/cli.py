@@ -166,7 +166,7 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity",
         choices=("lncc", "mind"),
-        help="what the refinement looks at: local "
+        help="what the refinement maximises: local "
         "cross-correlation, or MIND for images of different contrast (default: lncc)",
     )
 
@@ -314,7 +314,12 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    verbs.add_parser("models", parents=[common], help="what ships", description="Lists the models that come along.")
+    verbs.add_parser(
+        "models",
+        parents=[common],
+        help="what ships",
+        description="Lists the bundled models, and systems without weights.",
+    )
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

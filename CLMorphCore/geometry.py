@@ -76,11 +76,12 @@ class Grid:
         """(N, 3) continuous voxels (z, y, x) → (N, 3) points, LPS, mm."""
         return voxels[:, ::-1] @ self.to_mm().T + np.array(self.origin_mm)
 
-    def anatomical_spacing_mm(self) -> tuple[float, ...]:
-        """Along L, P and S each: the spacing of the grid's axis that points most nearly there."""
+    def anatomical_voxel_mm(self) -> tuple[float, float, float]:
+        """Along S, P and L each: the spacing of the grid's axis that points most nearly there."""
         directions = np.abs(np.array(self.direction).reshape(3, 3))
         best = max(permutations(range(3)), key=lambda axes: sum(directions[n, axis] for n, axis in enumerate(axes)))
-        return tuple(self.spacing_mm[axis] for axis in best)
+        left, posterior, superior = (self.spacing_mm[axis] for axis in best)
+        return superior, posterior, left
 
     def corners_mm(self) -> np.ndarray:
         """(8, 3) points: the outer corners of the corner voxels."""
@@ -91,18 +92,20 @@ class Grid:
 def grid_over(
     lower_mm: Sequence[float] | np.ndarray,
     upper_mm: Sequence[float] | np.ndarray,
-    spacing_mm: Sequence[float],
+    voxel_mm: Sequence[float],
     *,
-    margin_voxels: int | Sequence[int],
-    divisor: int | Sequence[int],
+    margin_voxels: Sequence[int] = (0, 0, 0),
+    divisor: Sequence[int] = (1, 1, 1),
 ) -> Grid:
     """Anatomically aligned grid (axes L, P, S) centred on a box, at least ``margin_voxels`` wider on each side.
 
-    Sides are rounded up to multiples of ``divisor``, as the network needs them. Both are one number, or (x, y, z).
+    Sides are rounded up to multiples of ``divisor``, as the network needs them. The box is two points (LPS, mm), the
+    rest (z, y, x).
     """
-    lower, upper, spacing = (np.asarray(v, dtype=float) for v in (lower_mm, upper_mm, spacing_mm))
-    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * np.asarray(margin_voxels)
-    size = (np.ceil(needed / divisor) * np.asarray(divisor)).astype(int)
+    lower, upper = np.asarray(lower_mm, dtype=float), np.asarray(upper_mm, dtype=float)
+    spacing, margin, unit = (np.asarray(along)[::-1] for along in (voxel_mm, margin_voxels, divisor))
+    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * margin
+    size = (np.ceil(needed / unit) * unit).astype(int)
     origin = (lower + upper) / 2 - (size - 1) / 2 * spacing
     x, y, z = size.tolist()
     return Grid((x, y, z), _three(spacing), _three(origin))

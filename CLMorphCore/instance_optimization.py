@@ -1,29 +1,29 @@
-"""Refining the map between two images on the pair itself: the field is optimised, no weights are.
+"""Instance optimization: the displacement between two images is optimised on this very pair, no weights are.
 
-φ ← K_map ∗ (φ ∘ (id + K_step ∗ d)) with d up the gradient of the similarity: greedy diffeomorphic registration
-(Joshi et al., NeuroImage 2004; Avants et al., Medical Image Analysis 2008), coarse to fine, here with momentum and from
-any start.
+φ ← K_map ∗ (φ ∘ (id + K_step ∗ d)) with d along the gradient of the similarity: greedy diffeomorphic registration
+(Joshi et al., NeuroImage 2004; Avants et al., Medical Image Analysis 2008) by gradient ascent with momentum, coarse to
+fine, from any initial map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .progress import Progress, silent
+from .progress import Progress, part, silent
 from .similarity import LocalCorrelation, Mind, forces, mind
 from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
 
-SIMILARITIES = ("lncc", "mind")
-WINDOW = 5  # voxels: fine structures, as brains have them
-LEVELS = 3  # resolutions: the images', its half and its quarter
+WINDOW = 5  # voxels: fits structures as fine as a brain's
+LEVELS = 3  # resolutions: the images' own, a half and a quarter of it
 MIN_SIDE = 16  # voxels: an axis that would become shorter is not halved
-PATIENCE = 4  # steps are halved when so many of them
-MIN_GAIN = 2e-4  # have not raised the similarity by this share,
-MIN_STEP = 0.2  # and a resolution is done when they are shorter than this share of the first
+PATIENCE = 4  # the step is halved after so many steps
+MIN_GAIN = 2e-4  # none of which raised the similarity by this share,
+MIN_STEP = 0.2  # and a resolution is finished when it is shorter than this share of the first
 
 Shape = tuple[int, ...]
 
@@ -33,18 +33,18 @@ class InstanceOptimization:
     """Settings; lengths are in voxels of the field at each resolution, along its finest axis."""
 
     steps: int = 50  # at each resolution, at most
-    similarity: str = "lncc"  # lncc | mind, for images of different contrast
+    similarity: Literal["lncc", "mind"] = "lncc"  # mind: for images of different contrast
     window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: WINDOW
     step_voxels: float = 1.0  # largest displacement of a step
-    momentum: float = 0.9  # share of the earlier steps that goes on
-    smooth_step_voxels: float = 1.0  # standard deviation of K_step: how fluid the map is
-    smooth_map_voxels: float = 0.35  # standard deviation of K_map: how elastic it is
-    every_voxel: bool = False  # the finest field is as fine as the images: slower by a third, for little noise
+    momentum: float = 0.9  # weight of the previous direction
+    smooth_step_voxels: float = 1.0  # standard deviation of K_step: fluid regularisation
+    smooth_map_voxels: float = 0.35  # standard deviation of K_map: elastic regularisation
+    every_voxel: bool = False  # the finest field is as fine as the images: slower by a third, for images of low noise
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """A displacement (1, 3, D, H, W) in voxels of its grid, and the steps that led there, of all resolutions."""
+    """A displacement (1, 3, D, H, W) in voxels of its grid, and the number of steps taken at all resolutions."""
 
     displacement: Tensor
     steps: int
@@ -59,31 +59,31 @@ def optimize(
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
     progress: Progress = silent,
 ) -> Optimized:
-    """argmax_u S(fixed, moving ∘ (id + u)) by gradient steps from ``start``, coarse to fine.
+    """argmax_u S(fixed, moving ∘ (id + u)) by gradient ascent from ``start``, coarse to fine.
 
-    fixed and moving (1, 1, D, H, W), normalised, ``spacing_mm`` (z, y, x) apart; ``start`` (1, 3, d, h, w) in voxels of
-    a grid that spans the same corners. The answer lies on a grid of these corners too, half as fine as the images along
-    the axes whose number of voxels is odd, unless ``every_voxel`` moves. If it is less similar than ``start``, that is
-    the answer. ``progress`` hears the share that is done and may raise.
+    fixed and moving (1, 1, D, H, W), normalised, with voxels of ``spacing_mm`` (z, y, x); ``start`` (1, 3, d, h, w) in
+    voxels of a grid that spans the same corners. So does the result's grid, which has every second voxel of the images
+    along axes with an odd number of them, or each with ``every_voxel``. The result is never less similar than ``start``
+    on that grid: where nothing better was found, it is ``start``. ``progress`` may raise.
     """
-    field, taken = start, 0
     levels = levels_of(tuple(fixed.shape[2:]), spacing_mm, settings.every_voxel)
-    cost = torch.tensor([level.voxels for level in levels]) / sum(level.voxels for level in levels)
-    for level, done, share in zip(levels, cost.cumsum(0) - cost, cost, strict=True):
-        search = _Search(*(resize_image(image, level.image) for image in (fixed, moving)), level, settings)
-        field, steps = search.ascend(
-            resize_field(field, level.field),
-            lambda fraction, done=done, share=share: progress("refinement", float(done + share * fraction)),
-        )
-        taken += steps
-    first = resize_field(start, level.field)
-    better = search.look(field)[0] > search.look(first)[0]
-    return Optimized(field if better else first, taken)
+    ascents = [
+        _Ascent(resize_image(fixed, level.image), resize_image(moving, level.image), level, settings)
+        for level in levels
+    ]
+    field, taken, done, total = start, 0, 0, sum(level.voxels for level in levels)
+    for level, ascent in zip(levels, ascents, strict=True):
+        at_level = part(progress, done / total, (done + level.voxels) / total)
+        field, steps = ascent.run(resize_field(field, level.field), at_level)
+        taken, done = taken + steps, done + level.voxels
+    initial, finest = resize_field(start, levels[-1].field), ascents[-1]
+    better = finest.evaluate(field)[0] > finest.evaluate(initial)[0]
+    return Optimized(field if better else initial, taken)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A resolution: the shapes of images and field, which span the same corners, and the spacing of the field, mm."""
+    """A resolution: the shapes of images and field, which span the same corners, and the field's spacing in mm."""
 
     image: Shape
     field: Shape
@@ -94,15 +94,15 @@ class Level:
         return self.image[0] * self.image[1] * self.image[2]
 
     def voxels_along(self, length: float) -> tuple[float, ...]:
-        """A length in voxels of the finest axis, in voxels of each axis."""
+        """A length in voxels along the finest axis → the same length in voxels along each axis."""
         return tuple(length * min(self.spacing_mm) / spacing for spacing in self.spacing_mm)
 
 
 def levels_of(shape: Shape, spacing_mm: Sequence[float], every_voxel: bool = False) -> list[Level]:
-    """The resolutions, coarsest first: an axis is halved while it is not much coarser than the others, and long.
+    """The resolutions, coarsest first: an axis is halved while it is long and not much coarser than the others.
 
-    Only the finest field is coarser than its images, unless ``every_voxel`` moves: it is the next level's, where that
-    has every second voxel.
+    The finest field has every second voxel of the images, where their number is odd, unless ``every_voxel``; all others
+    have the resolution of their images.
     """
     shapes = [shape]
     while len(shapes) < LEVELS:
@@ -129,8 +129,8 @@ def _spacing(shape: Shape, finest: Shape, spacing_mm: Sequence[float]) -> tuple[
     return tuple(s * max(m - 1, 1) / max(n - 1, 1) for n, m, s in zip(shape, finest, spacing_mm, strict=True))
 
 
-class _Search:
-    """The ascend at one resolution."""
+class _Ascent:
+    """Gradient ascent at one resolution."""
 
     def __init__(self, fixed: Tensor, moving: Tensor, level: Level, settings: InstanceOptimization) -> None:
         self.level, self.settings = level, settings
@@ -141,28 +141,28 @@ class _Search:
             window = tuple(max(1, 2 * round((length - 1) / 2) + 1) for length in lengths)
             self.similarity, self.moving = LocalCorrelation(fixed, window), moving
 
-    def ascend(self, field: Tensor, tell: Callable[[float], None]) -> tuple[Tensor, int]:
-        """The best field met on the way up from ``field``, and the number of steps taken."""
-        steps, length, since = self.settings.steps, self.settings.step_voxels, 0
-        (highest, uphill), best, direction = self.look(field), field, torch.zeros_like(field)
-        gradient = uphill
-        for step in range(1, steps + 1):
-            tell((step - 1) / steps)
+    def run(self, field: Tensor, progress: Progress) -> tuple[Tensor, int]:
+        """The best field found from ``field`` on, and the number of steps taken."""
+        steps, length, taken, since_gain = self.settings.steps, self.settings.step_voxels, 0, 0
+        (highest, best_gradient), best, direction = self.evaluate(field), field, torch.zeros_like(field)
+        gradient = best_gradient
+        while taken < steps and length >= MIN_STEP * self.settings.step_voxels:
+            progress("refinement", taken / steps)
             direction = self.settings.momentum * direction + gradient
             field = self._moved(field, direction, length)
-            value, gradient = self.look(field)
-            since = 0 if value - highest > MIN_GAIN * abs(highest) else since + 1
+            value, gradient = self.evaluate(field)
+            taken += 1
+            since_gain = 0 if value - highest > MIN_GAIN * abs(highest) else since_gain + 1
             if value > highest:
-                highest, uphill, best = value, gradient, field
-            if since == PATIENCE:  # the steps have become too long: back to the best, and shorter ones from there
-                field, gradient, direction, length, since = best, uphill, torch.zeros_like(field), 0.5 * length, 0
-            if length < MIN_STEP * self.settings.step_voxels:
-                break
-        tell(1.0)
-        return best, step
+                highest, best_gradient, best = value, gradient, field
+            if since_gain == PATIENCE:  # the steps are too long: back to the best field, with shorter ones
+                field, gradient, direction = best, best_gradient, torch.zeros_like(field)
+                length, since_gain = 0.5 * length, 0
+        progress("refinement", 1.0)
+        return best, taken
 
-    def look(self, field: Tensor) -> tuple[float, Tensor]:
-        """S(u) and the smoothed direction, in voxels, in which it grows."""
+    def evaluate(self, field: Tensor) -> tuple[float, Tensor]:
+        """S(u), and its gradient in voxels, smoothed by K_step: (1, 3, D, H, W) as the field u."""
         warped = warp(self.moving, resize_field(field, self.level.image), padding="border")
         value, gradient = self.similarity(warped)
         slopes = halve(forces(gradient, warped), self.level.field)
@@ -175,12 +175,12 @@ class _Search:
         """K_map ∗ (u ∘ (id + d)) for the direction scaled to its largest displacement, zero on the faces."""
         unit = direction.new_tensor(self.level.voxels_along(1.0)).view(1, 3, 1, 1, 1)
         longest = (direction / unit).square().sum(1).max().sqrt().clamp_min(1e-20)
-        moved = compose(_still_faces(direction * (length / longest)), field)
-        return _still_faces(gaussian(moved, self.level.voxels_along(self.settings.smooth_map_voxels)))
+        moved = compose(_with_fixed_faces(direction * (length / longest)), field)
+        return _with_fixed_faces(gaussian(moved, self.level.voxels_along(self.settings.smooth_map_voxels)))
 
 
-def _still_faces(field: Tensor) -> Tensor:
-    """The field with zero on the faces of its grid, so that the map goes on as the identity."""
+def _with_fixed_faces(field: Tensor) -> Tensor:
+    """The field, in place, with zeros on the faces of its grid: beyond them the map continues as the identity."""
     for axis in (2, 3, 4):
         field.narrow(axis, 0, 1).zero_()
         field.narrow(axis, field.shape[axis] - 1, 1).zero_()

@@ -6,8 +6,6 @@ Schönlieb, Contrastive Registration for Unsupervised Medical Image Segmentation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,26 +82,10 @@ def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[
 
 def diffusion(field: Tensor) -> Tensor:
     """mean |∇v|²: forward differences of a field (B, 3, D, H, W), averaged over axes, components and voxels."""
-    return sum(field.diff(dim=axis).pow(2).mean() for axis in (2, 3, 4)) / 3.0
+    along_z, along_y, along_x = (field.diff(dim=axis).pow(2).mean() for axis in (2, 3, 4))
+    return (along_z + along_y + along_x) / 3.0
 
 
 def folding(determinant: Tensor) -> Tensor:
     """mean max(0, −det J) = mean ½(|det J| − det J): zero where nothing folds (FAIM: Kuang and Schmah, MLMI 2019)."""
     return F.relu(-determinant).mean()
-
-
-def label_agreement(logits: Tensor, labels: Tensor, label_values: Sequence[int]) -> Tensor:
-    """cross entropy + 1 − mean soft Dice over the classes but the first (Isensee et al., Nature Methods 2021).
-
-    logits (B, K, D, H, W), labels (B, 1, D, H, W); class k stands for the label ``label_values[k]``, the first for
-    everything that is none of the others.
-    """
-    target = torch.zeros_like(labels[:, 0], dtype=torch.long)
-    for k, value in enumerate(label_values):
-        target[labels[:, 0] == value] = k
-    entropy = F.cross_entropy(logits.float(), target)
-    probability = logits.float().softmax(dim=1)[:, 1:]
-    wanted = F.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
-    dims = (0, 2, 3, 4)
-    dice = (2 * (probability * wanted).sum(dims) + 1.0) / (probability.sum(dims) + wanted.sum(dims) + 1.0)
-    return entropy + 1.0 - dice.mean()

@@ -96,7 +96,7 @@ def _moving_image(image: sitk.Image, labels: sitk.Image | None, grid: Grid, mode
 
 def _average(images: Sequence[sitk.Image]) -> sitk.Image:
     """The mean of images on one grid, each scaled so that 0…1 is its minimum … 99th percentile."""
-    total = np.zeros(images[0].GetSize()[::-1], np.float32)
+    total = np.zeros(Grid.of(images[0]).shape, np.float32)
     for image in images:
         values = sitk.GetArrayFromImage(image).astype(np.float32)
         low = values.min()
@@ -191,7 +191,7 @@ def align_scan(
         _check_overlap(image, prepared.reference, to_fixed)
     with watch.step("network"):
         visible = crop_padding(image)
-        adjustable = affine is None and model.config.by_centres
+        adjustable = affine is None and model.config.data.alignment == "centres"
         forward = affine if affine is not None else to_fixed.GetInverse()
         tensor = normalised_on(visible, prepared.grid, to_fixed).to(model.device)
         features = model.network.features_of(tensor)
@@ -202,7 +202,7 @@ def first_alignment(
     fixed: sitk.Image, moving: sitk.Image, model: Model | None = None, *, step: Callable[[], None] = lambda: None
 ) -> sitk.AffineTransform:
     """A: fixed → moving, LPS, mm, as the model saw its pairs in training: affinely aligned, or by their centres."""
-    if model is not None and model.config.by_centres:
+    if model is not None and model.config.data.alignment == "centres":
         return align_centres(fixed, moving)
     return align(fixed, moving, step=step)
 
@@ -323,7 +323,7 @@ def fine_shape(grid: Grid, moving: sitk.Image) -> tuple[int, int, int]:
     From the grid's own number to twice as many, odd, as the optimization's coarser fields want it; in between where
     that would be more voxels than MAX_FINE_VOXELS.
     """
-    sides = list(zip(grid.shape, grid.voxel_mm, reversed(Grid.of(moving).anatomical_spacing_mm()), strict=True))
+    sides = list(zip(grid.shape, grid.voxel_mm, Grid.of(moving).anatomical_voxel_mm(), strict=True))
     wanted = [min(max(s * (n - 1) / own + 1, n), 2 * n - 1) for n, s, own in sides]
     share = min(1.0, MAX_FINE_VOXELS / math.prod(wanted)) ** (1 / 3)
     z, y, x = (2 * round((max(n, w * share) + 1) / 2) - 1 for n, w in zip(grid.shape, wanted, strict=True))

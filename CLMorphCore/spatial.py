@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Interpolation = Literal["bilinear", "nearest"]  # bilinear: trilinear in 3D
+Padding = Literal["zeros", "border"]  # what lies outside of an image: zero, or its nearest voxel
+
 MIN_DETERMINANT = 0.1
 MAX_STEP = 2.0  # voxels
-MIN_LEFT = 0.02  # determinant after unfolding: positive whatever the rounding
+MIN_LEFT = 0.02  # determinant after folds are removed: positive whatever the rounding
 MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds; share of the voxels
 
 
@@ -32,7 +36,7 @@ def _normalised(points: Tensor, shape: Sequence[int]) -> Tensor:
     return unit.flip(1).movedim(1, -1)
 
 
-def sample(image: Tensor, points: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
+def sample(image: Tensor, points: Tensor, *, mode: Interpolation = "bilinear", padding: Padding = "zeros") -> Tensor:
     """image(p) at voxel coordinates p.
 
     image (B, C, D, H, W); points (B, 3, D', H', W') → (B, C, D', H', W'). ``mode`` is ``bilinear`` (trilinear in 3D)
@@ -43,7 +47,9 @@ def sample(image: Tensor, points: Tensor, *, mode: str = "bilinear", padding: st
     return F.grid_sample(image.to(grid.dtype), grid, mode=mode, padding_mode=padding, align_corners=True)
 
 
-def warp(image: Tensor, displacement: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
+def warp(
+    image: Tensor, displacement: Tensor, *, mode: Interpolation = "bilinear", padding: Padding = "zeros"
+) -> Tensor:
     """w(x) = image(x + u(x)), on the grid of the displacement u.
 
     image (B, C, D, H, W), displacement (B, 3, D, H, W) in voxels → (B, C, D, H, W).

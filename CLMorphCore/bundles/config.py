@@ -1,7 +1,8 @@
 """Every setting of a training, in one frozen tree; read from TOML, written into the weights' header.
 
 The defaults are the paper's settings where the paper states them; those of another network's paper, where
-``network.name`` is another network.
+``network.name`` is another network. Files give what differs along the axes as [x, y, z], as their users know it;
+here, as everywhere in the engine, it is (z, y, x): ``from_dict`` and ``to_dict`` are where one becomes the other.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import SettingError, did_you_mean
-from ..networks import system
+from ..networks import Capabilities, system
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """How scans become volumes on the network's grid."""
 
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z; 0: as the reference's
-    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
-    affine: bool = True  # align every scan with the reference first; false where they are aligned already, as the
-    # scans of one patient are: pairs of a group lie as they are, those of different groups with their centres together
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid; 0: as the reference's
+    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out
+    # affine: every scan is aligned with the reference | centres: by centres and axes alone, for stacks of slices, scans
+    # of one group among themselves not at all | given: they lie aligned already; a new scan is aligned affinely
+    alignment: Literal["affine", "centres", "given"] = "affine"
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 
@@ -35,13 +37,13 @@ class LossConfig:
     The terms after the paper's are those of other systems; a network that has no such term leaves it out.
     """
 
-    similarity: str = "mse"  # mse (equation 7) | ncc (correlation of the images) | lncc (local correlation)
+    similarity: Literal["mse", "ncc", "lncc"] = "mse"  # equation 7, correlation of the images, local correlation
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
-    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation; x, y, z
-    regulariser: str = "kl"  # kl (equation 6; needs a probabilistic network) | diffusion (of the displacement)
+    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation
+    regulariser: Literal["kl", "diffusion"] = "kl"  # equation 6, for a probabilistic network; of the displacement
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
-    contrastive: str = "nt-xent"  # nt-xent (equation 8) | byol
+    contrastive: Literal["nt-xent", "byol"] = "nt-xent"  # nt-xent is equation 8
     temperature: float = 0.5  # τ
     voxel_contrast: float = 0.0  # weight of the contrast voxel by voxel, between fixed and warped moving features
     voxel_temperature: float = 0.1  # its τ
@@ -55,9 +57,9 @@ class LossConfig:
 class AugmentConfig:
     """Random changes of each training pair."""
 
-    flip: str = "y"  # axis that is mirrored in half of the pairs: x | y | z | none
+    flip: Literal["x", "y", "z", "none"] = "y"  # axis that is mirrored in half of the pairs
     rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
-    crop: tuple[int, int, int] = (160, 192, 160)  # voxels x, y, z; smaller grids stay whole
+    crop: tuple[int, int, int] = (160, 192, 160)  # voxels; smaller grids stay whole
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class TrainingConfig:
     minutes: float = 0.0  # 0: no limit
     batch_size: int = 8
     learning_rate: float = 3e-3
-    schedule: str = "step"  # step (the paper's) | cosine (to zero at the last step)
+    schedule: Literal["step", "cosine"] = "step"  # the paper's; to zero at the last step
     decay_every: int = 80
     decay_factor: float = 0.1
-    moving: str = "random"  # moving image of a pair: random | reference | group (the patient's other scan) | mixed
+    # moving image of a pair: any, the reference, of the same group (a patient's other scan), or half of each
+    moving: Literal["random", "reference", "group", "mixed"] = "random"
     seed: int = 0
     checkpoint_every: int = 100
     validate_every: int = 100
@@ -99,6 +102,11 @@ class NetworkConfig:
         if self.settings is None:
             object.__setattr__(self, "settings", system(self.name).settings())
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the network can do with these settings."""
+        return system(self.name).capabilities(self.settings)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -111,23 +119,17 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
 
-    @property
-    def by_centres(self) -> bool:
-        """Whether images of different groups had their centres together in training, and nothing else."""
-        return not self.data.affine and self.training.moving in ("group", "mixed")
 
-
-CHOICES = {
-    "loss.similarity": ("mse", "ncc", "lncc"),
-    "loss.regulariser": ("kl", "diffusion"),
-    "loss.contrastive": ("nt-xent", "byol"),
-    "augment.flip": ("x", "y", "z", "none"),
-    "training.schedule": ("step", "cosine"),
-    "training.moving": ("random", "reference", "group", "mixed"),
-    "network.transform": ("antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"),
-    "network.norm": ("batch", "instance", "none"),
-}
-ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or x, y, z
+ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or one for each
+PER_AXIS = (  # x, y, z in files, (z, y, x) here
+    "data.spacing_mm",
+    "data.margin_voxels",
+    "loss.window_voxels",
+    "augment.crop",
+    "network.capture_voxels",
+    "network.force_window_voxels",
+    "network.smoothing_voxels",
+)
 POSITIVE = (
     "loss.sigma",
     "loss.window_voxels",
@@ -173,7 +175,7 @@ TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Settings from a TOML file and ``section.key=value`` overrides; InputError for whatever does not fit."""
+    """Settings of a training from a TOML file and ``section.key=value`` overrides; InputError for what does not fit."""
     try:
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -182,36 +184,55 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise SettingError(f"{path} cannot be read as TOML: {error}") from None
     for override in overrides:
         _set(tree, override)
-    return from_dict(tree)
+    config = from_dict(tree)
+    check_trainable(config)
+    return config
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
-    """The inverse of ``to_dict``, checked."""
+    """The inverse of ``to_dict``; SettingError for an unknown setting, and for a value of another type or range."""
     sections = get_type_hints(Config)
     for name in tree:
         if name not in sections:
             raise SettingError(f"unknown section {name}{did_you_mean(name, sections)}")
         if not isinstance(tree[name], Mapping):
             raise SettingError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
+    tree = {**tree, "data": _alignment_named(tree)}
     network = dict(tree.get("network", {}))
     name = _typed("network.name", network.pop("name", "clmorph"), str)
     chosen = system(name)
-    config = Config(
-        NetworkConfig(name, _section(chosen.settings, network, "network")),
+    return Config(
+        NetworkConfig(name, read_section(chosen.settings, network, "network")),
         **{
-            key: _section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
+            key: read_section(kind, {**chosen.paper.get(key, {}), **tree.get(key, {})}, key)
             for key, kind in sections.items()
             if key != "network"
         },
     )
-    _check_together(config)
-    return config
+
+
+def _alignment_named(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The section data with ``alignment`` for what files of version 0.1 say by ``affine`` and the kind of pairs."""
+    data = dict(tree.get("data", {}))
+    if "affine" not in data:
+        return data
+    affine = _typed("data.affine", data.pop("affine"), bool)
+    if "alignment" in data:
+        raise SettingError("data.affine is a former name of data.alignment, both are given", "omit data.affine")
+    by_groups = tree.get("training", {}).get("moving") in ("group", "mixed")
+    return data | {"alignment": "affine" if affine else "centres" if by_groups else "given"}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain dictionaries of strings, numbers and lists, for TOML and JSON."""
-    tree = {f.name: asdict(getattr(config, f.name)) for f in fields(config) if f.name != "network"}
-    return {"network": {"name": config.network.name, **asdict(config.network.settings)}, **tree}
+    tree = {f.name: _filed(f.name, getattr(config, f.name)) for f in fields(config) if f.name != "network"}
+    return {"network": {"name": config.network.name, **_filed("network", config.network.settings)}, **tree}
+
+
+def _filed(section: str, settings: Any) -> dict[str, Any]:
+    """A section as files have it."""
+    tree = asdict(settings)
+    return tree | {key: tree[key][::-1] for key in tree if f"{section}.{key}" in PER_AXIS}
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
@@ -229,7 +250,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         table[key] = value
 
 
-def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
+def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
     """A dataclass of settings from a table, each value checked for type and range."""
     assert is_dataclass(kind)
     types_of = get_type_hints(kind)
@@ -239,8 +260,8 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
         if key not in types_of:
             raise SettingError(f"unknown setting {name}{did_you_mean(key, types_of)}")
         checked[key] = _typed(name, value, types_of[key])
-        if name in CHOICES and value not in CHOICES[name]:
-            raise SettingError(f"{name} is {value!r}; expected one of {', '.join(CHOICES[name])}")
+        if name in PER_AXIS:
+            checked[key] = checked[key][::-1]
         if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
@@ -250,6 +271,10 @@ def _section(kind: type, values: Mapping[str, Any], section: str) -> Any:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise SettingError(f"{name} is {value!r}; expected one of {', '.join(get_args(kind))}")
+        return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if name in ONE_FOR_ALL_AXES and isinstance(value, int):
@@ -267,37 +292,42 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _check_together(config: Config) -> None:
-    loss, settings = config.loss, config.network.settings
-    if getattr(settings, "field_level", 0) > 0 and settings.field_level >= len(settings.channels):
-        raise SettingError(
-            f"network.field_level is {settings.field_level}, network.channels has "
-            f"{len(settings.channels)} levels; expected at most {len(settings.channels) - 1}"
-        )
+def check_trainable(config: Config) -> None:
+    """SettingError for settings that do not fit together in a training: losses that the network has nothing for, say.
+
+    A trained model that is only used may have them, from a time when they were let pass.
+    """
+    name, loss, network = config.network.name, config.loss, config.network.capabilities
     if any(n % 2 == 0 for n in loss.window_voxels):
         raise SettingError(
-            f"loss.window_voxels is {list(loss.window_voxels)}; expected odd numbers, so that a window has a middle"
+            f"loss.window_voxels is {list(loss.window_voxels[::-1])}; expected odd numbers, so that a window has a "
+            "middle"
         )
-    if loss.regulariser == "kl" and not getattr(settings, "probabilistic", False):
+    if loss.regulariser == "kl" and not network.posterior:
         raise SettingError(
-            f"loss.regulariser kl needs a probabilistic network, {config.network.name} is not set so; "
-            'use loss.regulariser = "diffusion" or network.probabilistic = true'
+            f"loss.regulariser kl needs a probabilistic network, {name} is not set so",
+            f'use loss.regulariser = "diffusion"{_or_set(config, "probabilistic")}',
         )
-    if loss.symmetric and not getattr(settings, "diffeomorphic", True):
+    if loss.symmetric and not network.inverse:
         raise SettingError(
-            "loss.symmetric needs a network with an inverse; set network.diffeomorphic = true or loss.symmetric = false"
+            f"loss.symmetric needs a network with an inverse, {name} is not set so",
+            f"use loss.symmetric = false{_or_set(config, 'diffeomorphic')}",
         )
-    if loss.coarse == 0 and getattr(settings, "learns_from_coarse", False):
+    if loss.coarse == 0 and network.coarse_stages:
         raise SettingError(
-            f"loss.coarse is 0, the coarse levels of {config.network.name} learn from nothing else; set loss.coarse = 1"
+            f"loss.coarse is 0, the coarse levels of {name} learn from nothing else", "set loss.coarse = 1"
         )
-    if loss.contrast > 0 and not hasattr(settings, "embedding"):
+    if loss.contrast > 0 and not network.projection:
         raise SettingError(
-            f"loss.contrast is {loss.contrast:g}, {config.network.name} has no projection to contrast; "
-            "set loss.contrast = 0"
+            f"loss.contrast is {loss.contrast:g}, {name} has no projection to contrast", "set loss.contrast = 0"
         )
     if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
         raise SettingError(
-            "contrastive loss needs at least 2 pairs in a batch, training.batch_size is "
-            f"{config.training.batch_size}; raise it or set loss.contrast = 0"
+            f"contrastive loss needs at least 2 pairs in a batch, training.batch_size is {config.training.batch_size}",
+            "raise it or set loss.contrast = 0",
         )
+
+
+def _or_set(config: Config, name: str) -> str:
+    """' or network.NAME = true' where the network has that setting."""
+    return f" or network.{name} = true" if name in get_type_hints(type(config.network.settings)) else ""

@@ -34,7 +34,7 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
     """Warps an atlas by a random diffeomorphism of about ``deformation_mm`` and a small random affine map.
 
     ``noise`` is the noise's standard deviation as a share of the image's range. The subject's grid is the atlas', moved
-    and turned by a few degrees: an oblique scan. The same seed makes the same subject.
+    and rotated by a few degrees: an oblique scan. The same seed makes the same subject.
     """
     rng = torch.Generator().manual_seed(seed)
     grid = Grid.of(atlas.image)
@@ -52,7 +52,7 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
 
 def _random_displacement(grid: Grid, size_mm: float, rng: torch.Generator) -> Tensor:
     """exp of a smooth random velocity of standard deviation ``size_mm``; (1, 3, D, H, W) in voxels."""
-    spacing = grid.spacing_mm[::-1]
+    spacing = grid.voxel_mm
     nodes = [max(4, round(n * s / CONTROL_MM)) for n, s in zip(grid.shape, spacing, strict=True)]
     velocity = F.interpolate(
         torch.randn(1, 3, *nodes, generator=rng), size=grid.shape, mode="trilinear", align_corners=True

@@ -56,7 +56,7 @@ def optimization(options: Namespace) -> InstanceOptimization | None:
         return InstanceOptimization(options.refine, options.similarity or "lncc")
     if options.similarity is not None:
         raise InputError(
-            f"--similarity {options.similarity} is what a refinement looks at", "give --refine STEPS too, or omit it"
+            f"--similarity {options.similarity} is what a refinement maximises", "give --refine STEPS too, or omit it"
         )
     return None
 

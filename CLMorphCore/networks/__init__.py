@@ -1,4 +1,4 @@
-"""Networks, one file each, with one contract: ``forward(fixed, moving) -> Prediction``."""
+"""Networks, one file each, with one contract: ``contract.RegistrationNetwork``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from ..errors import InputError, did_you_mean
 from . import clmorph, clmorph_byol, pyramid
-from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, unet, voxelmorph, vtn
-from .contract import Identity, Prediction, RegistrationNetwork, System
+from .baselines import faim, lapirn, lddmm, lvm, pdd_net, syn, voxelmorph, vtn
+from .contract import Capabilities, Identity, Prediction, RegistrationNetwork, System, TrainingPrediction
 
 NETWORKS: dict[str, System] = {
     "clmorph": clmorph.SYSTEM,
@@ -19,7 +19,6 @@ NETWORKS: dict[str, System] = {
     "lvm-s3": lvm.SYSTEM,
     "pdd-net": pdd_net.SYSTEM,
     "syn": syn.SYSTEM,
-    "unet": unet.SYSTEM,
     "voxelmorph": voxelmorph.SYSTEM,
     "vtn": vtn.SYSTEM,
 }
@@ -37,4 +36,14 @@ def build(name: str, settings: Any) -> RegistrationNetwork:
     return system(name).network(settings)
 
 
-__all__ = ["NETWORKS", "Identity", "Prediction", "RegistrationNetwork", "System", "build", "system"]
+__all__ = [
+    "NETWORKS",
+    "Capabilities",
+    "Identity",
+    "Prediction",
+    "RegistrationNetwork",
+    "System",
+    "TrainingPrediction",
+    "build",
+    "system",
+]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from ..spatial import resize_field
 from .contract import RegistrationNetwork
+from .halvings import Halvings
 
-NORMS = {
+Norm = Literal["batch", "instance", "none"]
+NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm3d,
     "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
     "none": lambda channels: nn.Identity(),
@@ -21,7 +24,7 @@ NORMS = {
 
 
 def conv_block(
-    inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1, norm: str = "none"
+    inputs: int, outputs: int, *, stride: int | tuple[int, int, int] = 1, norm: Norm = "none"
 ) -> nn.Sequential:
     """3×3×3 convolution, normalisation, leaky ReLU: (B, inputs, D, H, W) → (B, outputs, D/stride, …)."""
     return nn.Sequential(
@@ -29,20 +32,13 @@ def conv_block(
     )
 
 
-def halving(level: int, flat_levels: int = 0) -> tuple[int, int, int]:
-    """Stride (D, H, W) from level ``level − 1`` to ``level``: 2, but 1 between slices for the first ``flat_levels``."""
-    return (1 if level <= flat_levels else 2), 2, 2
-
-
-def divisor_of(levels: int, flat_levels: int = 0) -> tuple[int, int, int]:
-    """What the sides (D, H, W) of an image must be multiples of, for a pyramid of that many levels."""
-    return 2 ** max(0, levels - 1 - flat_levels), 2 ** (levels - 1), 2 ** (levels - 1)
-
-
-def shape_at(shape: Sequence[int], level: int, flat_levels: int = 0) -> tuple[int, int, int]:
-    """Sides (D, H, W) at a level of the pyramid over an image of that shape, which the level's divisor divides."""
-    depth, height, width = shape
-    return depth // 2 ** max(0, level - flat_levels), height // 2**level, width // 2**level
+def check_field_level(field_level: int, channels: Sequence[int]) -> None:
+    """SettingError unless the level at which a field is predicted is one of those that ``channels`` are given for."""
+    if field_level >= len(channels):
+        raise SettingError(
+            f"network.field_level is {field_level}, network.channels has {len(channels)} levels; "
+            f"expected at most {len(channels) - 1}"
+        )
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -50,22 +46,17 @@ def full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def taper_width(level: int, flat_levels: int = 0, voxels: int = 4) -> tuple[int, int, int]:
-    """Width (D, H, W) of the margin in which a field fades out, the same in millimetres at every level."""
-    return max(1, voxels >> max(level, flat_levels)), max(1, voxels >> level), max(1, voxels >> level)
-
-
 class Encoder(nn.Module):
     """Feature pyramid of one image: (B, 1, D, H, W) → [(B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ) for each level k].
 
-    With ``flat_levels`` the first halvings leave the axis D alone.
+    For thick slices D is halved later, as ``halvings`` say; so it is in all of these networks.
     """
 
-    def __init__(self, channels: Sequence[int], *, norm: str, flat_levels: int = 0) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
         stages = [conv_block(1, channels[0], norm=norm)]
-        for level, (before, after) in enumerate(pairwise(channels), start=1):
-            down = conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
+        for stride, (before, after) in zip(halvings.strides, pairwise(channels), strict=True):
+            down = conv_block(before, after, stride=stride, norm=norm)
             stages.append(nn.Sequential(*down, *conv_block(after, after, norm=norm)))
         self.stages = nn.ModuleList(stages)
 
@@ -82,13 +73,13 @@ class Decoder(nn.Module):
 
     A convolution at each level, coarsest first; its answer is enlarged and concatenated with the next finer features.
     ``features`` are their channels, ``channels`` those of the convolutions: one per level, those that are left follow
-    at the finest level. Raises InputError for fewer convolutions than levels.
+    at the finest level. Raises SettingError for fewer convolutions than levels.
     """
 
-    def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: str) -> None:
+    def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: Norm) -> None:
         super().__init__()
         if len(channels) < len(features):
-            raise InputError(
+            raise SettingError(
                 f"network.decoder is {list(channels)}; expected a width for each of the "
                 f"{len(features)} levels, coarsest first"
             )
@@ -110,11 +101,11 @@ class Decoder(nn.Module):
 class StridedEncoder(nn.Module):
     """(B, channels[0], D, H, W) → [the input, then (B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ)], one convolution for each."""
 
-    def __init__(self, channels: Sequence[int], *, norm: str, flat_levels: int = 0) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            conv_block(before, after, stride=halving(level, flat_levels), norm=norm)
-            for level, (before, after) in enumerate(pairwise(channels), start=1)
+            conv_block(before, after, stride=stride, norm=norm)
+            for stride, (before, after) in zip(halvings.strides, pairwise(channels), strict=True)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -137,14 +128,14 @@ class UNet(nn.Module):
         inputs: int,
         encoder: Sequence[int],
         decoder: Sequence[int],
+        halvings: Halvings,
         *,
-        norm: str = "none",
+        norm: Norm = "none",
         field_level: int = 0,
-        flat_levels: int = 0,
     ) -> None:
         super().__init__()
         self.field_level = field_level
-        self.encoder = StridedEncoder([inputs, *encoder], norm=norm, flat_levels=flat_levels)
+        self.encoder = StridedEncoder([inputs, *encoder], halvings, norm=norm)
         self.decoder = Decoder([inputs, *encoder][field_level:], decoder, norm=norm)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -160,6 +151,7 @@ class Projection(nn.Module):
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
+        self.size = size
         self.layers = nn.Sequential(nn.Linear(8 * channels, size), nn.ReLU(inplace=True), nn.Linear(size, size))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -169,11 +161,11 @@ class Projection(nn.Module):
 class Siamese(RegistrationNetwork):
     """What CLMorph's networks share: one encoder for both images, and the projection f."""
 
-    def __init__(self, channels: Sequence[int], *, norm: str, embedding: int, flat_levels: int = 0) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm, embedding: int) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, norm=norm, flat_levels=flat_levels)
+        self.halvings = halvings
+        self.encoder = Encoder(channels, halvings, norm=norm)
         self.projection = Projection(channels[-1], embedding)
-        self.divisor = divisor_of(len(channels), flat_levels)
 
     def embed(self, image: Tensor) -> Tensor:
         """f(x): (B, 1, D, H, W) → (B, N)."""
@@ -193,7 +185,8 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm3d):
             nn.init.normal_(module.weight, 0.0, 0.1)
             nn.init.zeros_(module.bias)
@@ -203,10 +196,10 @@ class FieldUNet(nn.Module):
     """(fixed, moving), each (B, 1, D, H, W) → a field (B, 3, D, H, W) in voxels: a U-Net on both images, and a head."""
 
     def __init__(
-        self, encoder: Sequence[int], decoder: Sequence[int], *, norm: str, field_level: int, flat_levels: int
+        self, encoder: Sequence[int], decoder: Sequence[int], halvings: Halvings, *, norm: Norm, field_level: int
     ) -> None:
         super().__init__()
-        self.unet = UNet(2, encoder, decoder, norm=norm, field_level=field_level, flat_levels=flat_levels)
+        self.unet = UNet(2, encoder, decoder, halvings, norm=norm, field_level=field_level)
         initialise(self)
         self.head = field_head(decoder[-1])
 
@@ -218,6 +211,7 @@ class FieldUNet(nn.Module):
 def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
     """3×3×3 convolution to the three components of a field, starting within 1e-3 of ``bias``."""
     head = nn.Conv3d(channels, 3, 3, padding=1)
+    assert head.bias is not None
     nn.init.normal_(head.weight, 0.0, 1e-5)
     nn.init.constant_(head.bias, bias)
     return head

@@ -9,6 +9,7 @@ is the map and exp(−z) its inverse, and the per-voxel Gaussian, which costs ac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Siamese, conv_block, field_head, initialise, taper_width
-from .contract import Prediction, System
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, initialise
+from .contract import Capabilities, Prediction, System, TrainingPrediction
+from .halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,22 @@ class CLMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, image resolution first, each next level half of it
     embedding: int = 128  # length of the projection
-    norm: str = "batch"  # batch | instance | none
+    norm: Norm = "batch"
     probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class CLMorph(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: CLMorphConfig) -> None:
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
         width = config.channels[-1]
         self.bottom = conv_block(2 * width, width, norm=config.norm)
@@ -50,26 +56,40 @@ class CLMorph(Siamese):
         # The variance starts near zero (Dalca et al., MICCAI 2018): sampling must not drown the first steps in noise.
         self.log_variance = field_head(width, bias=-10.0) if config.probabilistic else None
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         of_fixed, of_moving = self.encode(fixed, moving)
+        mean, log_variance = self._posterior(of_fixed, of_moving)
+        displacement, inverse = self._map(mean, log_variance, fixed.shape[2:])
+        embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
+        return TrainingPrediction(displacement, inverse, mean=mean, log_variance=log_variance, embeddings=embeddings)
+
+    def match(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        mean, log_variance = self._posterior(*self.encode(fixed, moving))
+        return Prediction(*self._map(mean, log_variance, fixed.shape[2:]))
+
+    def _posterior(self, of_fixed: list[Tensor], of_moving: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """μ and log σ² of z (B, 3, …) in voxels of its level, from the features of both images, finest first."""
         decoded = self.bottom(torch.cat([of_fixed[-1], of_moving[-1]], dim=1))
         for block, level in zip(self.decoder, range(len(of_fixed) - 2, -1, -1), strict=False):
             up = F.interpolate(decoded, size=of_fixed[level].shape[2:], mode="trilinear", align_corners=True)
             decoded = block(torch.cat([up, of_fixed[level], of_moving[level]], dim=1))
         mean = self.mean(decoded).float()  # voxels need more digits than mixed precision keeps
-        log_variance = self.log_variance(decoded).float() if self.log_variance is not None else None
+        return mean, self.log_variance(decoded).float() if self.log_variance is not None else None
+
+    def _map(self, mean: Tensor, log_variance: Tensor | None, shape: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Displacement and, of a diffeomorphism, its inverse, (B, 3, *shape): of a sample of z in training."""
         z = mean
         if (self.training or self.sampling) and log_variance is not None:
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        displacement, inverse = self._transformation(resize_field(z, fixed.shape[2:]))
-        embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
-        return Prediction(displacement, inverse, mean, log_variance, embeddings)
-
-    def _transformation(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        z = taper(z, taper_width(0, self.config.flat_levels))
+        z = taper(resize_field(z, shape), self.halvings.taper_width())
         if not self.config.diffeomorphic:
             return z, None
         return integrate(z), integrate(-z)
 
 
-SYSTEM = System(CLMorphConfig, CLMorph)
+def capabilities(settings: CLMorphConfig) -> Capabilities:
+    """An inverse where the field is integrated, a posterior where it is sampled."""
+    return Capabilities(inverse=settings.diffeomorphic, posterior=settings.probabilistic, projection=True)
+
+
+SYSTEM = System(CLMorphConfig, CLMorph, capabilities=capabilities)

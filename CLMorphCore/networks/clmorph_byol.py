@@ -6,7 +6,7 @@ a target network, the moving average of encoder and projection; both live in ``c
 
 from __future__ import annotations
 
-from .clmorph import CLMorph, CLMorphConfig
+from .clmorph import CLMorph, CLMorphConfig, capabilities
 from .contract import System
 
-SYSTEM = System(CLMorphConfig, CLMorph, {"loss": {"contrastive": "byol"}})
+SYSTEM = System(CLMorphConfig, CLMorph, {"loss": {"contrastive": "byol"}}, capabilities=capabilities)

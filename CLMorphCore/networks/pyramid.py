@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Siamese, conv_block, field_head, full_precision, initialise, taper_width
-from .contract import Prediction, System
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .contract import Capabilities, Prediction, System, TrainingPrediction
+from .halvings import Halvings
 
 CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
 FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
@@ -35,12 +36,22 @@ class PyramidConfig:
     channels: tuple[int, ...] = (8, 16, 32, 32, 32)  # of the encoder, image resolution first
     width: int = 32  # channels inside a decoder level
     embedding: int = 128  # length of the projection
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
-    # x, y, z, of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
+    # of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
     force_window_voxels: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
+        if self.passes < 1:
+            raise SettingError(f"network.passes is {self.passes}; expected 1 or more: each level looks at least once")
+        if self.forces and any(n % 2 == 0 for n in self.force_window_voxels):
+            raise SettingError(
+                f"network.force_window_voxels is {list(self.force_window_voxels[::-1])}; expected odd "
+                "numbers, so that a window has a middle, or 0 for no forces"
+            )
 
     @property
     def forces(self) -> bool:
@@ -49,7 +60,7 @@ class PyramidConfig:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Features:
     """What ``match`` needs of one image (B, 1, D, H, W): itself, and the levels of the encoder, finest first."""
 
     image: Tensor
@@ -62,70 +73,65 @@ class Pyramid(Siamese):
     integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
 
     def __init__(self, config: PyramidConfig) -> None:
-        if config.passes < 1:
-            raise InputError(f"network.passes is {config.passes}; expected 1 or more: each level looks at least once")
-        if config.forces and any(n % 2 == 0 for n in config.force_window_voxels):
-            raise InputError(
-                f"network.force_window_voxels is {list(config.force_window_voxels)}; expected odd "
-                "numbers, so that a window has a middle, or 0 for no forces"
-            )
-        super().__init__(config.channels, norm=config.norm, embedding=config.embedding, flat_levels=config.flat_levels)
+        halvings = Halvings(len(config.channels), config.flat_levels)
+        super().__init__(config.channels, halvings, norm=config.norm, embedding=config.embedding)
         self.config = config
-        levels = config.channels[config.field_level :]
-        self.levels = nn.ModuleList(
+        levels = [
             _Level(
                 channels,
                 min(config.width, 2 * channels),
                 correlate=index > 0 or config.field_level > 0,
                 forces=config.forces,
             )
-            for index, channels in enumerate(levels)
-        )
+            for index, channels in enumerate(config.channels[config.field_level :])
+        ]
+        self.levels = nn.ModuleList(levels)
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             level.head = field_head(level.head.in_channels)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         of_fixed, of_moving = self.encode(fixed, moving)
-        return self.match(Seen(fixed, of_fixed), Seen(moving, of_moving))
-
-    def features_of(self, image: Tensor) -> Seen:
-        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
-        needed = min(self.config.field_level, CONTRAST_LEVEL)
-        return Seen(
-            image,
-            [
-                level if index >= needed else level.new_empty(len(level), 0, *level.shape[2:])
-                for index, level in enumerate(self.encoder(image))
-            ],
+        displacement, inverse, coarse = self._maps(Features(fixed, of_fixed), Features(moving, of_moving))
+        return TrainingPrediction(
+            displacement,
+            inverse,
+            embeddings=(self.projection(of_fixed[-1]), self.projection(of_moving[-1])),
+            features=(of_fixed[CONTRAST_LEVEL], of_moving[CONTRAST_LEVEL]),
+            coarse=coarse,
         )
 
-    def match(self, fixed: Seen, moving: Seen) -> Prediction:
+    def features_of(self, image: Tensor) -> Features:
+        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
+        levels = [
+            level if index >= self.config.field_level else level.new_empty(len(level), 0, *level.shape[2:])
+            for index, level in enumerate(self.encoder(image))
+        ]
+        return Features(image, levels)
+
+    def match(self, fixed: Features, moving: Features) -> Prediction:
+        displacement, inverse, _ = self._maps(fixed, moving)
+        return Prediction(displacement, inverse)
+
+    def _maps(self, fixed: Features, moving: Features) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Displacement and inverse (B, 3, D, H, W), and the coarser levels' displacements, finest first."""
         shapes = [level.shape[2:] for level in fixed.levels]
         forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
-        finest, window, coarse = self.config.field_level, self.config.force_window_voxels[::-1], []
+        finest, window, coarse = self.config.field_level, self.config.force_window_voxels, []
         for index in range(len(shapes) - 1, finest - 1, -1):
             forward, backward = resize_field(forward, shapes[index]), resize_field(backward, shapes[index])
             force = _Force(fixed.image, moving.image, shapes, index, window) if self.config.forces else None
             for _ in range(self.config.passes):
                 warped = warp(moving.levels[index], forward, padding="border")
                 velocity = self.levels[index - finest](fixed.levels[index], warped, force and force(forward))
-                velocity = taper(velocity, taper_width(index, self.config.flat_levels))
+                velocity = taper(velocity, self.halvings.taper_width(index))
                 forward = compose(integrate(velocity, self.integration_steps), forward)
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
-        embeddings = (self.projection(fixed.levels[-1]), self.projection(moving.levels[-1]))
-        features = (fixed.levels[CONTRAST_LEVEL], moving.levels[CONTRAST_LEVEL])
         displacement = resize_field(forward, shapes[0])
         if not self.training:  # a loss has to feel the folds
             displacement = remove_folds(displacement)
-        return Prediction(
-            displacement,
-            resize_field(backward, shapes[0]),
-            embeddings=embeddings,
-            features=features,
-            coarse=tuple(coarse[1:]),
-        )
+        return displacement, resize_field(backward, shapes[0]), tuple(coarse[1:])
 
 
 class _Force:
@@ -182,6 +188,7 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "smooth": 0.5, "symmetric": True},
         "training": {"learning_rate": 1e-3, "schedule": "cosine"},
     },
+    capabilities=lambda _: Capabilities(inverse=True, projection=True),
 )
 
 

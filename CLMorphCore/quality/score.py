@@ -49,7 +49,7 @@ class Quality:
     centres   its mean evidence there
     scale     spread of each feature about the centres, and
     weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
-    checks, spread, limit   mean and standard deviation of the case's checks, and the distance above which it is odd
+    checks, spread, limit   mean and SD of the case's checks, and the distance above which it is an outlier
     """
 
     atlas: str
@@ -117,11 +117,11 @@ def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], corrupt
 
 def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, corrupted: Sequence[Evidence]) -> float:
     others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
-    odd = [
+    scores = [
         replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).outlier_score(one)
         for one, rest in zip(found, others, strict=True)
     ]
-    least = float(np.quantile(odd, 1 - FALSE_ALARMS, method="higher"))
+    least = float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher"))
     if not corrupted:
         return least
     bad = float(np.quantile([quality.outlier_score(one) for one in corrupted], 1 - FLAGGED, method="lower"))

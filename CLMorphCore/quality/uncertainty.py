@@ -28,9 +28,9 @@ def alternative_displacements(model: Model, found: Match) -> list[Tensor]:
     """
     if model.folder is None:
         return []
-    swapped = model.network.match(found.moving.features, found.scan.features)
-    if swapped.log_variance is not None:
+    if model.config.network.capabilities.posterior:
         return _sampled(model, found)
+    swapped = model.network.match(found.moving.features, found.scan.features)
     if swapped.inverse is None:
         return []
     own = found.answer

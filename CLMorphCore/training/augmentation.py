@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..bundles.config import AugmentConfig
-from ..spatial import identity_grid, sample
+from ..spatial import Interpolation, identity_grid, sample
 
 AXES = {"z": 2, "y": 3, "x": 4}
 
@@ -22,33 +22,34 @@ def augment(
     rng: torch.Generator,
     *,
     spacing_mm: Sequence[float],
-    labels: Sequence[Tensor] = (),
-) -> list[Tensor]:
-    """[fixed, moving, *labels], each (1, 1, D, H, W), flipped and cropped together; the two images rotated each alone.
+) -> tuple[Tensor, Tensor]:
+    """(fixed, moving), each (1, 1, D, H, W), flipped and cropped together, rotated each by itself.
 
-    Flip and crop keep the images aligned; the rotations differ, as affine alignments of real scans do. ``labels`` lie
-    on the fixed image and go with it. ``divisor`` (D, H, W) is the network's, ``spacing_mm`` (x, y, z) the grid's.
+    Flip and crop keep the images aligned; the rotations differ, as affine alignments of real scans do. ``divisor``
+    (D, H, W) is the network's, ``spacing_mm`` (z, y, x) the grid's.
     """
-    images = [fixed, moving, *labels]
-    if config.flip != "none" and torch.rand((), generator=rng) < 0.5:
-        images = [x.flip(AXES[config.flip]) for x in images]
+    fixed, moving = flip((fixed, moving), config.flip, rng)
     if config.rotation_degrees > 0:
-        of_fixed, of_moving = (_random_rotation(config.rotation_degrees, rng) for _ in range(2))
-        images = [
-            rotate(images[0], of_fixed, spacing_mm),
-            rotate(images[1], of_moving, spacing_mm),
-            *(rotate(x, of_fixed, spacing_mm, mode="nearest") for x in images[2:]),
-        ]
-    return _crop(images, config.crop, divisor, rng)
+        rotations = [random_rotation(config.rotation_degrees, rng) for _ in range(2)]
+        fixed, moving = (rotate(x, r, spacing_mm) for x, r in zip((fixed, moving), rotations, strict=True))
+    fixed, moving = crop((fixed, moving), config.crop, divisor, rng)
+    return fixed, moving
 
 
-def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode: str = "bilinear") -> Tensor:
+def flip(images: Sequence[Tensor], axis: str, rng: torch.Generator) -> list[Tensor]:
+    """All images (B, C, D, H, W), or with a probability of one half their mirror images along an axis or ``none``."""
+    if axis != "none" and torch.rand((), generator=rng) < 0.5:
+        return [image.flip(AXES[axis]) for image in images]
+    return list(images)
+
+
+def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode: Interpolation = "bilinear") -> Tensor:
     """image(c + S⁻¹ R S (x − c)) about the centre c of the grid; rotation R (3, 3) acts on (z, y, x) in mm.
 
     S = diag(spacing), so that what is rigid in the body stays so on voxels that are no cubes. ``spacing_mm`` is
-    (x, y, z), image (B, C, D, H, W).
+    (z, y, x), image (B, C, D, H, W).
     """
-    to_mm = torch.tensor(tuple(reversed(spacing_mm)))
+    to_mm = torch.tensor(tuple(spacing_mm))
     in_voxels = (rotation * to_mm / to_mm[:, None]).to(image.device)
     points = identity_grid(image.shape[2:], like=image)
     centre = points.new_tensor([(n - 1) / 2 for n in image.shape[2:]]).view(1, 3, 1, 1, 1)
@@ -56,7 +57,7 @@ def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode
     return sample(image, turned, mode=mode, padding="border")
 
 
-def _random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
+def random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
     """R_z R_y R_x with angles uniform in ±degrees."""
     rotation = torch.eye(3)
     for axis in range(3):
@@ -69,11 +70,10 @@ def _random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
     return rotation
 
 
-def _crop(
-    images: Sequence[Tensor], size_xyz: Sequence[int], divisor: Sequence[int], rng: torch.Generator
-) -> list[Tensor]:
+def crop(images: Sequence[Tensor], size: Sequence[int], divisor: Sequence[int], rng: torch.Generator) -> list[Tensor]:
+    """One random window of all images (B, C, D, H, W), at most of that size, its sides multiples of the divisor."""
     window = []
-    for n, wanted, unit in zip(images[0].shape[2:], reversed(size_xyz), divisor, strict=True):
+    for n, wanted, unit in zip(images[0].shape[2:], size, divisor, strict=True):
         length = min(n, max(unit, wanted // unit * unit))
         start = int(torch.randint(n - length + 1, (), generator=rng))
         window.append(slice(start, start + length))

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from ..alignment import align
+from ..alignment import align, align_centres
 from ..bundles.config import Config
 from ..errors import InputError
 from ..geometry import Grid, resample, to_tensor
@@ -34,11 +34,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """fixed and moving (B, 1, D, H, W); labels of fixed, of the same shape, where the network learns from labels."""
+    """Pairs of images, each (B, 1, D, H, W)."""
 
     fixed: Tensor
     moving: Tensor
-    labels: Tensor | None = None
 
 
 def load_dataset(
@@ -54,7 +53,9 @@ def load_dataset(
         return _grouped(config, chosen, divisor, progress)
     reference = read_image(config.data.reference or chosen[0][0].image)
     grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
-    return Dataset(network_input(reference, grid), *_prepared(config, chosen, lambda _: (reference, grid), progress))
+    alignment = config.data.alignment
+    prepared = _prepared(chosen, lambda _: (reference, grid), alignment, progress)
+    return Dataset(network_input(reference, grid), *prepared)
 
 
 def _grouped(
@@ -70,13 +71,15 @@ def _grouped(
     }
     shape = tuple(max(sides) for sides in zip(*(grid.shape for grid in grids.values()), strict=True))
     place = {group: (references[group], grid.about_its_centre(shape)) for group, grid in grids.items()}
-    return Dataset(None, *_prepared(config, chosen, lambda subject: place[subject.group], progress))
+    # Images of a group lie as they are; those of two groups have their centres together, on grids of one shape.
+    alignment = "affine" if config.data.alignment == "affine" else "given"
+    return Dataset(None, *_prepared(chosen, lambda subject: place[subject.group], alignment, progress))
 
 
 def _prepared(
-    config: Config,
     chosen: Sequence[Sequence[Subject]],
     place: Callable[[Subject], tuple[sitk.Image, Grid]],
+    alignment: str,
     progress: Progress,
 ) -> list[list[Volume]]:
     """The volumes of each split; ``place`` gives the reference that a subject is aligned with, and its grid."""
@@ -86,7 +89,7 @@ def _prepared(
         for subject in of_split:
             done = sum(len(of_one) for of_one in volumes)
             progress(f"preparing {done + 1}/{total}", done / total)
-            kept.append(prepare(subject, *place(subject), affine=config.data.affine))
+            kept.append(prepare(subject, *place(subject), alignment=alignment))
     return volumes
 
 
@@ -104,26 +107,17 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
 def draw_batch(
     data: Dataset, config: Config, network: RegistrationNetwork, step: int, device: torch.device = CPU
 ) -> Batch:
-    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them.
-
-    A supervised network is shown labelled subjects alone; InputError where there is none.
-    """
+    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them."""
     rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
-    shown = _labelled(data.train) if network.label_values else range(len(data.train))
-    order = torch.randperm(len(shown), generator=rng).tolist()
+    order = torch.randperm(len(data.train), generator=rng).tolist()
     pairs = []
     for index in range(config.training.batch_size):
-        at = shown[order[index % len(order)]]
-        fixed, moving = data.train[at], _moving(data, config.training.moving, at, rng)
-        shown_images = [fixed.image, moving, *([fixed.labels] if network.label_values else [])]
-        first, second, *labels = (image.to(device) for image in shown_images)  # turned there: a GPU need not wait
-        pairs.append(
-            augment(
-                first, second, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm, labels=labels
-            )
-        )
-    stacked = [torch.cat(images) for images in zip(*pairs, strict=True)]
-    return Batch(*stacked)
+        at = order[index % len(order)]
+        # Augmented on the device: a GPU need not wait.
+        fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
+        pairs.append(augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm))
+    fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
+    return Batch(fixed, moving)
 
 
 def partner(volumes: Sequence[Volume], at: int) -> Volume:
@@ -147,13 +141,6 @@ def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
     return data.train[(at + 1 + other) % len(data.train)].image
 
 
-def _labelled(volumes: Sequence[Volume]) -> list[int]:
-    found = [at for at, volume in enumerate(volumes) if volume.labels is not None]
-    if not found:
-        raise InputError("no subject with split train has labels; a supervised network needs some")
-    return found
-
-
 @dataclass(frozen=True)
 class Volume:
     """A subject on the network's grid: image (1, 1, D, H, W) normalised, labels of the same shape or None."""
@@ -165,11 +152,18 @@ class Volume:
 
 
 def prepare(
-    subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool, step: Callable[[], None] = lambda: None
+    subject: Subject, reference: sitk.Image, grid: Grid, *, alignment: str, step: Callable[[], None] = lambda: None
 ) -> Volume:
-    """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
+    """Reads a subject, aligns it with the reference and puts it on the network's grid.
+
+    ``alignment`` is one of the choices of ``data.alignment``.
+    """
     image, labels = read_subject(subject)
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
-    to_subject = align(reference, image, step=step) if affine else None
+    to_subject = None
+    if alignment == "affine":
+        to_subject = align(reference, image, step=step)
+    elif alignment == "centres":
+        to_subject = align_centres(reference, image)
     on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
     return Volume(subject.name, network_input(image, grid, to_subject), on_grid, subject.group)

@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import byol
+from ..networks.blocks import Siamese
 
 
 class Byol(nn.Module):
-    """Predictor q on the projections, and the target: a moving average of the network's encoder and projection."""
+    """Predictor q on the projections, and the target f': a moving average of the network's encoder and projection."""
 
     momentum = 0.99
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Siamese) -> None:
         super().__init__()
-        size = network.config.embedding
+        size = network.projection.size
         self.predictor = nn.Sequential(nn.Linear(size, size), nn.ReLU(inplace=True), nn.Linear(size, size))
-        self.target = copy.deepcopy(nn.ModuleDict({"encoder": network.encoder, "projection": network.projection}))
+        # What the target follows, in a plain dictionary: parts of the network, not of this module.
+        self.followed = {"encoder": network.encoder, "projection": network.projection}
+        self.target = nn.ModuleDict(copy.deepcopy(self.followed))
         self.target.requires_grad_(False)
 
     def loss(self, fixed: Tensor, moving: Tensor, embeddings: tuple[Tensor, Tensor]) -> Tensor:
@@ -30,11 +33,11 @@ class Byol(nn.Module):
         return 0.5 * (byol(of_embeddings[0], of_moving) + byol(of_embeddings[1], of_fixed))
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """f' ← m·f' + (1 − m)·f, after each step."""
-        for part in ("encoder", "projection"):
-            own, online = self.target[part].state_dict(), getattr(network, part).state_dict()
-            for name, value in own.items():
+        for part, network in self.followed.items():
+            online = network.state_dict()
+            for name, value in self.target[part].state_dict().items():
                 if value.is_floating_point():
                     value.lerp_(online[name], 1.0 - self.momentum)
                 else:

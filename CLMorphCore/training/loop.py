@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from .. import __version__
 from ..atomic import atomic_write, cannot_write, check_writable
 from ..bundles import checkpoint
-from ..bundles.config import Config, RefinementConfig, TrainingConfig, from_dict, to_dict
+from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.manifest import Subject
-from ..networks import build
+from ..networks import RegistrationNetwork, build, system
+from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
 from ..spatial import folding_fraction, jacobian_determinant, warp
 from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
@@ -44,8 +45,8 @@ def train(
     progress: Progress = silent,
 ) -> Path:
     """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
-    _state_path(output, resume)  # early: errors come before the long reading
-    divisor = build(config.network.name, config.network.settings).divisor
+    divisor = _fresh_network(config).divisor  # early: errors come before the long reading
+    checkpoint_path(output, resume)
     data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
     return fit(
         config,
@@ -77,24 +78,19 @@ def fit(
     for ``training.minutes``, which end it where the clock says). ``initial`` names weights to start from. Raises
     InputError for what cannot be trained.
     """
-    state_path = _state_path(output, resume)
     settings = config.training
-    torch.manual_seed(settings.seed)
-    network = build(config.network.name, config.network.settings).to(device)
-    if not any(p.requires_grad for p in network.parameters()):
-        raise InputError(
-            f"{config.network.name} has no weights to train; use it as it is: `model={config.network.name}`"
-        )
+    network = _fresh_network(config).to(device)
+    state_path = checkpoint_path(output, resume)
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
-    contrast = Byol(network).to(device) if config.loss.contrast > 0 and config.loss.contrastive == "byol" else None
+    contrast = _byol_beside(network, config.loss, device)
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
-    start, spent = _restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
+    start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
     log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
 
     network.train()
-    clock = _clock(device)
+    clock = computing_clock(device)
     began = clock() - spent
     for step in range(start, settings.steps):
         fraction = done_fraction(settings, step, clock() - began)
@@ -106,9 +102,9 @@ def fit(
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with _precision(device):
+        with mixed_precision(device):
             prediction = network(batch.fixed, batch.moving)
-        terms = loss_terms(config.loss, batch, prediction, contrast, label_values=network.label_values)
+        terms = loss_terms(config.loss, batch, prediction, contrast)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
             raise Diverged(
@@ -119,7 +115,7 @@ def fit(
         total.backward()
         optimizer.step()
         if contrast is not None:
-            contrast.update(network)
+            contrast.update()
 
         done = step + 1
         seconds = clock() - began
@@ -137,8 +133,7 @@ def fit(
         if done % settings.checkpoint_every == 0 or reached >= 1.0:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
-            tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
-            checkpoint.save(state_path, tensors, {"config": to_dict(config), "step": done, "seconds": seconds})
+            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
         speed = (done - start) / max(seconds - spent, 1e-9)
         progress(f"training {done}/{settings.steps}, {speed:.2f} steps/s", reached)
     log.close()
@@ -154,6 +149,25 @@ def fit(
             },
         )
     return output / "model"
+
+
+def _fresh_network(config: Config) -> RegistrationNetwork:
+    """The network with its first weights, which follow from the seed; InputError for what cannot be trained."""
+    check_trainable(config)
+    if not system(config.network.name).trained:
+        raise InputError(
+            f"{config.network.name} has no weights to train", f"use it as it is: `model={config.network.name}`"
+        )
+    torch.manual_seed(config.training.seed)
+    return build(config.network.name, config.network.settings)
+
+
+def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:
+    """What BYOL trains beside the network, where that is the contrastive loss."""
+    if loss.contrast == 0 or loss.contrastive != "byol":
+        return None
+    assert isinstance(network, Siamese), "only its kind has a projection: see check_trainable"
+    return Byol(network).to(device)
 
 
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
@@ -181,12 +195,10 @@ def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], devi
     scores, folds = [], []
     for at, fixed in enumerate(volumes):
         moving = partner(volumes, at)
+        assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
         prediction = network(fixed.image.to(device), moving.image.to(device))
-        if prediction.logits is not None:
-            found = prediction.classes(network.label_values)
-        else:
-            found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
-        scores.append(_mean_dice(found, fixed.labels))
+        found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
+        scores.append(mean_dice(found, fixed.labels))
         folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
     network.train()
     return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
@@ -196,6 +208,14 @@ def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -
     """The network's weights with the configuration that made them in the header, but for the reference's path."""
     config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
     checkpoint.save(path, network.state_dict(), {"config": to_dict(config), "step": step})
+
+
+def save_state(
+    path: Path, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer, config: Config, *, step: int, seconds: float
+) -> None:
+    """What ``restore`` needs to go on from here: parameters, the optimizer's moments, step and seconds spent."""
+    tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
+    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds})
 
 
 class Log:
@@ -238,7 +258,7 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(folder)
 
 
-def _state_path(output: Path, resume: bool) -> Path:
+def checkpoint_path(output: Path, resume: bool) -> Path:
     """Where the checkpoint lies; InputError if the folder does not fit what was asked for."""
     check_writable(output)
     path = output / "checkpoint.safetensors"
@@ -249,10 +269,20 @@ def _state_path(output: Path, resume: bool) -> Path:
     return path
 
 
-def _restore(path: Path, config: Config, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far."""
+def restore(
+    path: Path,
+    config: Config,
+    parts: nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    *,
+    read: Callable[[Mapping[str, Any]], Config] = from_dict,
+) -> tuple[int, float]:
+    """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far.
+
+    ``read`` makes a configuration of the checkpoint's; InputError where it is another one than ``config``.
+    """
     tensors, header = checkpoint.load(path)
-    if _that_decides(from_dict(header["config"])) != _that_decides(config):
+    if _that_decides(read(header["config"])) != _that_decides(config):
         raise InputError(
             f"{path} was trained with other settings; resume with the same configuration "
             "(only training.steps and the intervals may change)"
@@ -276,20 +306,20 @@ def _that_decides(config: Config) -> Config:
     return replace(config, training=kept, refinement=RefinementConfig())
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def computing_clock(device: torch.device) -> Callable[[], float]:
     """Seconds of computing: processor time per thread on a CPU, so that other programs take nothing away."""
     if device.type == "cpu":
         return lambda: time.process_time() / torch.get_num_threads()
     return time.monotonic
 
 
-def _precision(device: torch.device) -> Any:
+def mixed_precision(device: torch.device) -> Any:
     """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
     native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
     return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
 
 
-def _mean_dice(first: Tensor, second: Tensor) -> float:
+def mean_dice(first: Tensor, second: Tensor) -> float:
     """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
     labels = second.unique().int().tolist()
     return sum(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import losses
 from ..bundles.config import LossConfig
-from ..networks import Prediction
+from ..networks import TrainingPrediction
 from ..spatial import jacobian_determinant, resize_field, resize_image, warp
 from .batches import Batch
 from .byol import Byol
@@ -18,21 +18,12 @@ CONTRASTED_VOXELS = 256  # of each pair: 512 anchors with 511 negatives in a bat
 
 
 def loss_terms(
-    config: LossConfig,
-    batch: Batch,
-    prediction: Prediction,
-    contrast: Byol | None = None,
-    *,
-    label_values: tuple[int, ...] = (),
+    config: LossConfig, batch: Batch, prediction: TrainingPrediction, contrast: Byol | None = None
 ) -> dict[str, Tensor]:
-    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others.
-
-    A supervised network has one term only: the agreement of its classes with the labels.
-    """
-    if prediction.logits is not None and batch.labels is not None:
-        return {"labels": losses.label_agreement(prediction.logits, batch.labels, label_values)}
+    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others."""
     terms = {"similarity": _similarity(config, batch, prediction)}
     if config.regulariser == "kl":
+        assert prediction.mean is not None and prediction.log_variance is not None, "see check_trainable"
         terms["regulariser"] = losses.kl_divergence(prediction.mean, prediction.log_variance)
     else:
         terms["regulariser"] = losses.diffusion(
@@ -48,6 +39,7 @@ def loss_terms(
         rows = _voxels(batch.fixed, *prediction.features, prediction.displacement)
         terms["voxel_contrast"] = losses.voxel_contrast(*rows, config.voxel_temperature)
     if config.contrast > 0:
+        assert prediction.embeddings is not None, "see check_trainable"
         if contrast is not None:
             terms["contrast"] = contrast.loss(batch.fixed, batch.moving, prediction.embeddings)
         else:
@@ -59,7 +51,6 @@ def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
     """L = recon + α · smooth + β · contrast + …: equation 9, the only place where weights are applied."""
     weights = {
         "similarity": 1.0,
-        "labels": 1.0,
         "regulariser": config.smooth,
         "contrast": config.contrast,
         "voxel_contrast": config.voxel_contrast,
@@ -84,19 +75,19 @@ def _voxels(image: Tensor, fixed: Tensor, moving: Tensor, displacement: Tensor) 
     return first, second
 
 
-def _similarity(config: LossConfig, batch: Batch, prediction: Prediction) -> Tensor:
+def _similarity(config: LossConfig, batch: Batch, prediction: TrainingPrediction) -> Tensor:
     one_way = _dissimilarity(config, batch.fixed, batch.moving, prediction.displacement)
     if not config.symmetric or prediction.inverse is None:
         return one_way
     return 0.5 * (one_way + _dissimilarity(config, batch.moving, batch.fixed, prediction.inverse))
 
 
-def _coarse_similarity(config: LossConfig, batch: Batch, prediction: Prediction) -> Tensor:
+def _coarse_similarity(config: LossConfig, batch: Batch, prediction: TrainingPrediction) -> Tensor:
     """Mean over the coarser levels of the dissimilarity of the images at that resolution."""
-    levels = [
-        _dissimilarity(config, *(resize_image(x, field.shape[2:]) for x in (batch.fixed, batch.moving)), field)
-        for field in prediction.coarse
-    ]
+    levels = []
+    for field in prediction.coarse:
+        fixed, moving = (resize_image(image, field.shape[2:]) for image in (batch.fixed, batch.moving))
+        levels.append(_dissimilarity(config, fixed, moving, field))
     return torch.stack(levels).mean()
 
 
@@ -105,5 +96,5 @@ def _dissimilarity(config: LossConfig, target: Tensor, image: Tensor, displaceme
     if config.similarity == "ncc":
         return losses.correlation(target, warped)
     if config.similarity == "lncc":
-        return losses.local_correlation(target, warped, config.window_voxels[::-1])
+        return losses.local_correlation(target, warped, config.window_voxels)
     return losses.reconstruction(target, warped, config.sigma)

@@ -138,6 +138,7 @@ CASES = {
         "expected one of mse, ncc, lncc",
     ),
     "unknown network": (TRAIN + " --set network.name=clmorf", "'clmorf'", "did you mean clmorph"),
+    "supervised network": (TRAIN + " --set network.name=unet", "unknown network.name 'unet'", "known: clmorph, "),
     "wrong type": (TRAIN + " --set training.steps=many", "training.steps is 'many'", "expected a whole number"),
     "out of range": (TRAIN + " --set training.batch_size=0", "training.batch_size is 0", "expected .*above zero"),
     "not a setting": (TRAIN + " --set steps=3", "--set steps=3", "expected section.key=value", "for instance"),

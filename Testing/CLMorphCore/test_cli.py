@@ -351,7 +351,7 @@ def test_segment_reports_the_steps_of_its_refinement(clmorph, scan, tiny_model, 
     ("words", "message"),
     [
         ((), "neither --model nor --refine is given"),
-        (("--similarity", "mind"), "--similarity mind is what a refinement looks at; give --refine STEPS too"),
+        (("--similarity", "mind"), "--similarity mind is what a refinement maximises; give --refine STEPS too"),
         (("--refine", "0"), "0 given, expected a whole number above zero"),
     ],
 )

@@ -48,8 +48,6 @@ def test_every_network_trains_as_on_the_cpu(name, tmp_path):
         "network": {"name": name} | {k: v for k, v in SMALL.items() if k in known and name.startswith("clmorph")},
         "training": {"steps": 2, "batch_size": 2, "checkpoint_every": 2},
     }
-    if name == "unet":
-        tree["network"]["labels"] = [1]
     first = []
     data = volumes()
     if max(build(name, from_dict(tree).network.settings).divisor) > 16:

@@ -174,7 +174,7 @@ def test_a_frame_is_cut_away_and_air_is_not(grid):
 
 def test_the_networks_grid_covers_the_box_with_its_margin():
     lower, upper = (-30.0, 10.0, 5.0), (31.0, 55.5, 41.0)
-    grid = grid_over(lower, upper, (2.0, 1.5, 1.0), margin_voxels=3, divisor=16)
+    grid = grid_over(lower, upper, (1.0, 1.5, 2.0), margin_voxels=(3, 3, 3), divisor=(16, 16, 16))
     assert all(n % 16 == 0 for n in grid.size)
     corners = grid.corners_mm()
     margin = 3 * np.array(grid.spacing_mm)

@@ -8,8 +8,8 @@ import pytest
 CORE = Path(__file__).parents[2] / "CLMorphCore"
 # Bottom up; a module imports from lower layers only. Every module of the engine stands here.
 LAYERS = (
-    ("errors", "networks.contract", "reports.page"),
-    ("atomic", "devices", "geometry", "progress", "spatial", "io.itk", "reports.report"),
+    ("errors", "networks.halvings", "reports.page"),
+    ("atomic", "devices", "geometry", "progress", "spatial", "io.itk", "networks.contract", "reports.report"),
     ("alignment", "metrics", "network_input", "similarity", "io.dicom", "io.transforms", "bundles.checkpoint"),
     ("instance_optimization", "losses", "io.images", "networks.blocks", "reports.drawing"),
     (
@@ -21,7 +21,7 @@ LAYERS = (
         "reports.segmentation",
     ),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
-    ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn", "networks.baselines.unet"),
+    ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
     ("networks",),
     ("bundles.config",),

@@ -275,14 +275,7 @@ def test_an_optimization_takes_the_window_that_the_model_was_trained_with(tiny_m
 def by_centres(tiny_model):
     """A model that was trained on patients whose images had their centres together."""
     model = replace(load_model(tiny_model), network=KnownShift())
-    return replace(
-        model,
-        config=replace(
-            model.config,
-            data=replace(model.config.data, affine=False),
-            training=replace(model.config.training, moving="mixed"),
-        ),
-    )
+    return replace(model, config=replace(model.config, data=replace(model.config.data, alignment="centres")))
 
 
 def shift_mm(found, centre):

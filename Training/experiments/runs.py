@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,32 @@ from CLMorphCore.bundles.config import Config, from_dict, to_dict
 from CLMorphCore.bundles.model import Model
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
-from CLMorphCore.networks import build, system
+from CLMorphCore.networks import RegistrationNetwork, system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
+from Training.provenance import commit, now
 
+from . import supervised
+from .catalogue import AFFINE, SUPERVISED, SYSTEMS
 from .datasets import Case, Protocol
-from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
+from .plan import Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
 TRAINING = 0.8  # share of a run's progress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's network, ready to predict, and the header of its training's state, empty where nothing is trained."""
+
+    system: str
+    folder: Path
+    config: Config
+    network: RegistrationNetwork | supervised.UNet
+    device: torch.device
+    header: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,21 +54,22 @@ class Answer:
 
 def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Planned) -> Config:
     """The settings of a run: the recipe's, the losses of the system's own paper, the variant's, seed and budget."""
-    names = system(planned.system).settings.__dataclass_fields__
+    labelling = planned.system == SUPERVISED
+    names = {f.name for f in fields(supervised.UNetConfig if labelling else system(planned.system).settings)}
     network = {"name": planned.system} | {k: v for k, v in settings["network"].items() if k in names}
-    if planned.system == SUPERVISED:
+    if labelling:
         network["labels"] = sorted(regions)
     training = {
         "seed": planned.seed,
         "minutes": planned.budget_minutes,
         "steps": NO_LIMIT,
         "validate_every": NO_LIMIT,
-        "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE),
+        "learning_rate": SYSTEMS[planned.system].learning_rate,
     }
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
         tree[section] = tree.get(section, {}) | values
-    return from_dict(tree)
+    return supervised.from_dict(tree) if labelling else from_dict(tree)
 
 
 def perform(
@@ -65,8 +79,9 @@ def perform(
 
     An interrupted training goes on from its checkpoint.
     """
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
-    model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
+    started = now()
+    trained = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
+    header = trained.header if trained else {}
     regions: list[RegionRow] = []
     deformations: list[DeformationRow] = []
     example = None
@@ -74,7 +89,7 @@ def perform(
     for n, case in enumerate(protocol.cases):
         progress(f"{planned.name}: {case.subject}", TRAINING + (1 - TRAINING) * n / len(protocol.cases))
         for direction in directions:
-            found, expected, answer = _solved(case, direction, model)
+            found, expected, answer = _solved(case, direction, trained)
             regions += _region_rows(planned.name, direction, case.subject, answer.labels, expected, protocol.regions)
             deformations.append(_deformation_row(planned.name, direction, case.subject, answer, found))
             if example is None:
@@ -86,12 +101,12 @@ def perform(
         planned.variant,
         planned.seed,
         planned.budget_minutes,
-        settings=_recorded(model.config, results) if model else "{}",
-        commit=_commit(),
+        settings=_recorded(trained.config, results) if trained else "{}",
+        commit=commit(),
         started=started,
         device=str(device),
         threads=torch.get_num_threads(),
-        parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
+        parameters=sum(p.numel() for p in trained.network.parameters()) if trained else 0,
         train_steps=int(header.get("step", 0)),
         train_seconds=float(header.get("seconds", 0.0)),
         seconds_per_pair=sum(seconds) / len(seconds),
@@ -102,17 +117,18 @@ def perform(
 
 def _trained(
     planned: Planned, protocol: Protocol, work: Path, device: torch.device, progress: Progress
-) -> tuple[Model | None, dict[str, Any]]:
-    """The model of a run, and its training state's header; (None, {}) for the affine alignment alone."""
+) -> Trained | None:
+    """The network of a run; None for the affine alignment alone."""
     if planned.system == AFFINE:
-        return None, {}
+        return None
     config = configuration(protocol.settings, protocol.regions, planned)
     folder = work / planned.name
-    network = build(config.network.name, config.network.settings)
+    network = supervised.network_of(config)
     header: dict[str, Any] = {}
-    if planned.system not in UNTRAINED:
+    if SYSTEMS[planned.system].trained:
         state = folder / "checkpoint.safetensors"
-        fit(
+        train = supervised.fit if planned.system == SUPERVISED else fit
+        train(
             config,
             protocol.volumes,
             folder,
@@ -122,19 +138,23 @@ def _trained(
         )
         checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
         header = checkpoint.load(state)[1]
-    return Model(planned.system, folder, config, {}, network.to(device).eval(), ()), header
+    return Trained(planned.system, folder, config, network.to(device).eval(), device, header)
 
 
-def _solved(case: Case, direction: str, model: Model | None) -> tuple[sitk.Image, sitk.Image, Answer]:
+def _solved(case: Case, direction: str, trained: Trained | None) -> tuple[sitk.Image, sitk.Image, Answer]:
     """(image, its manual labels, what was found) of a case; the by-product is the same with the roles swapped."""
     (image, expected), (moving, labels), affine = case.fixed(), case.moving(), case.affine
     if direction == BY_PRODUCT:
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
-    if model is None:
+    if trained is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
+    network, config = trained.network, trained.config
+    if isinstance(network, supervised.UNet):
+        labelled, seconds = supervised.Labeller(config, network, trained.device).segment(image, moving, affine)
+        return image, expected, Answer(labelled, None, seconds)
+    model = Model(trained.system, trained.folder, config, {}, network, (), str(trained.device))
     found = register(image, moving, model, affine=affine)
-    deforms = found.classes is None  # the identity of a network that labels by itself is no deformation without folds
-    return image, expected, Answer(found.label(labels), found if deforms else None, found.duration_s["network"])
+    return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])
 
 
 def _region_rows(
@@ -196,16 +216,3 @@ def _recorded(config: Config, results: Path) -> str:
     if reference.is_relative_to(results):
         tree["data"]["reference"] = reference.relative_to(results).as_posix()
     return json.dumps(tree)
-
-
-def _commit() -> str:
-    """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        asked = [
-            subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked[0] + "+" * bool(asked[1])

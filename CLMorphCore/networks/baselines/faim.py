@@ -19,10 +19,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import SettingError
 from ...spatial import taper
-from ..blocks import divisor_of, field_head, halving, initialise, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import field_head, initialise
+from ..contract import RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -33,37 +34,38 @@ class FaimConfig:
     kernel_sizes: tuple[int, ...] = (3, 5, 7)  # side by side in the first module, odd
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
+    def __post_init__(self) -> None:
+        if any(size % 2 == 0 for size in self.kernel_sizes):
+            raise SettingError(
+                f"network.kernel_sizes is {list(self.kernel_sizes)}; expected odd numbers, so that a "
+                "kernel has a middle"
+            )
+
 
 class Faim(RegistrationNetwork):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
     def __init__(self, config: FaimConfig) -> None:
         super().__init__()
-        if any(size % 2 == 0 for size in config.kernel_sizes):
-            raise InputError(
-                f"network.kernel_sizes is {list(config.kernel_sizes)}; expected odd numbers, so that a "
-                "kernel has a middle"
-            )
-        self.config = config
+        self.halvings = Halvings(len(config.channels), config.flat_levels)
         levels = [
-            (halving(level, config.flat_levels), fine, coarse)
-            for level, (fine, coarse) in enumerate(pairwise(config.channels), start=1)
+            (stride, fine, coarse)
+            for stride, (fine, coarse) in zip(self.halvings.strides, pairwise(config.channels), strict=True)
         ]
-        self.divisor = divisor_of(len(config.channels), config.flat_levels)
         self.first = _Inception(2, config.channels[0], config.kernel_sizes)
         self.down = nn.ModuleList(_conv(fine, coarse, stride=stride) for stride, fine, coarse in levels)
         self.up = nn.ModuleList(_Up(coarse, fine, stride) for stride, fine, coarse in reversed(levels))
         initialise(self)
         self.head = field_head(config.channels[0])
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         features = [self.first(torch.cat([fixed, moving], dim=1))]
         for down in self.down:
             features.append(down(features[-1]))
         decoded = features[-1]
         for up, skip in zip(self.up, reversed(features[:-1]), strict=True):
             decoded = up(decoded, skip)
-        return Prediction(taper(self.head(decoded).float(), taper_width(0, self.config.flat_levels)))
+        return TrainingPrediction(taper(self.head(decoded).float(), self.halvings.taper_width()))
 
 
 class _Inception(nn.Module):

@@ -29,8 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import integrate, resize_field, resize_image, taper, warp
-from ..blocks import divisor_of, halving, initialise, shape_at, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import initialise
+from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 LEVELS = 3
 STAGES = (0.0, 0.1, 0.3, 1.0)  # where they begin, as shares of the training, and where the last one ends
@@ -45,7 +46,6 @@ class LapIRNConfig:
     channels: int = 28  # of every convolution
     blocks: int = 5  # residual blocks of a level
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    learns_from_coarse = True  # no setting: coarse stages have no other loss than loss.coarse
 
 
 class LapIRN(RegistrationNetwork):
@@ -55,14 +55,13 @@ class LapIRN(RegistrationNetwork):
 
     def __init__(self, config: LapIRNConfig) -> None:
         super().__init__()
-        self.config = config
-        self.divisor = divisor_of(LEVELS + 1, config.flat_levels)
-        self.levels = nn.ModuleList(  # coarsest first
-            _Level(2 if level == LEVELS - 1 else 5, config, halving(level + 1, config.flat_levels))
-            for level in reversed(range(LEVELS))
-        )
+        self.halvings = Halvings(LEVELS + 1, config.flat_levels)  # each level halves once more inside
+        levels = [
+            _Level(5 if index else 2, config, stride) for index, stride in enumerate(reversed(self.halvings.strides))
+        ]
+        self.levels = nn.ModuleList(levels)  # coarsest first
         initialise(self)
-        for level in self.levels:
+        for level in levels:
             nn.init.normal_(level.head.weight, 0.0, 1e-5)
         self.register_buffer("active", torch.tensor(LEVELS))
         self.held = False
@@ -77,7 +76,7 @@ class LapIRN(RegistrationNetwork):
         """The share of the stage that is done."""
         return _stage(fraction)[1]
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         active = int(self.active)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
             state = None
@@ -91,10 +90,10 @@ class LapIRN(RegistrationNetwork):
         if active < LEVELS:
             whole, inverse = whole.detach(), inverse.detach()
         # The roughness is quadratic: the root of the stage's weight.
-        return Prediction(whole, inverse, coarse=coarse, regularised=velocity * 2.0 ** ((active - LEVELS) / 2))
+        return TrainingPrediction(whole, inverse, coarse=coarse, regularised=velocity * 2.0 ** ((active - LEVELS) / 2))
 
     def _shape(self, image: Tensor, index: int) -> tuple[int, ...]:
-        return shape_at(image.shape[2:], LEVELS - 1 - index, self.config.flat_levels)
+        return self.halvings.shape_at(image.shape[2:], LEVELS - 1 - index)
 
     def _refine(
         self, index: int, fixed: Tensor, moving: Tensor, state: tuple[Tensor, Tensor] | None
@@ -110,8 +109,7 @@ class LapIRN(RegistrationNetwork):
             images = torch.cat([fixed, warp(moving, integrate(before)), before / _half(shape, before)], dim=1)
             residual, features = self.levels[index](images, state[1])
         residual = REACH * F.softsign(residual.float()) * _half(shape, before)
-        width = taper_width(LEVELS - 1 - index, self.config.flat_levels)
-        return before + taper(residual, width), features
+        return before + taper(residual, self.halvings.taper_width(LEVELS - 1 - index)), features
 
 
 def _stage(fraction: float) -> tuple[int, float]:
@@ -180,4 +178,5 @@ SYSTEM = System(
         },
         "training": {"batch_size": 1, "learning_rate": 1e-4, "decay_factor": 1.0},
     },
+    capabilities=lambda _: Capabilities(inverse=True, coarse_stages=True),
 )

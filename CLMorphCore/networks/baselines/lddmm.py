@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...losses import local_correlation
 from ...spatial import compose, integrate, resize_image, taper, warp
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 
 SQUARINGS = 2  # of a time step, which is a fraction of the map already
 MIN_SIDE = 16  # voxels: what would become shorter is not halved
@@ -62,11 +62,12 @@ class Lddmm(RegistrationNetwork):
     def _path(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """The velocities (T, 3, D, H, W) in voxels that map one pair."""
         white = fixed.new_zeros(self.config.time_steps, 3, 1, 1, 1)
-        for shape, iterations in zip(*_levels(fixed.shape[2:], self.config.iterations), strict=True):
+        shapes = _shapes(fixed.shape[2:], len(self.config.iterations))
+        spaces = [VelocitySpace(shape, fixed.shape[2:], self.config.kernel_voxels, like=fixed) for shape in shapes]
+        for shape, space, iterations in zip(shapes, spaces, self.config.iterations, strict=True):
             white = F.interpolate(white, size=shape, mode="trilinear", align_corners=True)
-            space = VelocitySpace(shape, fixed.shape[2:], self.config.kernel_voxels, like=fixed)
             white = self._descend(white, resize_image(fixed, shape), resize_image(moving, shape), space, iterations)
-        return space.velocity(white)
+        return spaces[-1].velocity(white)
 
     def _descend(self, white: Tensor, fixed: Tensor, moving: Tensor, space: VelocitySpace, iterations: int) -> Tensor:
         """Gradient steps with momentum at one resolution; the gradient's map moves by one voxel at most."""
@@ -96,7 +97,8 @@ class VelocitySpace:
         self.scale = like.new_tensor(scale).view(1, 3, 1, 1, 1)
         axes = [torch.fft.fftfreq(shape[0]), torch.fft.fftfreq(shape[1]), torch.fft.rfftfreq(shape[2])]
         angular = [2 * math.pi * axis.to(like) / s for axis, s in zip(axes, scale, strict=True)]  # per finest voxel
-        squared = sum(axis.square() for axis in torch.meshgrid(*angular, indexing="ij"))
+        z, y, x = torch.meshgrid(*angular, indexing="ij")
+        squared = z.square() + y.square() + x.square()
         self.root = torch.stack([torch.exp(-0.5 * sigma**2 * squared) for sigma in kernel_voxels]).mean(dim=0).sqrt()
 
     def velocity(self, white: Tensor) -> Tensor:
@@ -117,12 +119,12 @@ def flow(path: Tensor) -> Tensor:
     return displacement
 
 
-def _levels(shape: Sequence[int], iterations: Sequence[int]) -> tuple[list[tuple[int, ...]], Sequence[int]]:
+def _shapes(shape: Sequence[int], levels: int) -> list[tuple[int, ...]]:
     """The grids' shapes, coarsest first, each half of the next one along the axes that are long enough."""
     shapes = [tuple(shape)]
-    for _ in iterations[1:]:
+    while len(shapes) < levels:
         shapes.insert(0, tuple((n + 1) // 2 if n >= 2 * MIN_SIDE else n for n in shapes[0]))
-    return shapes, iterations
+    return shapes
 
 
 # Nothing is trained; what is here of a training's settings only has to be valid.
@@ -134,4 +136,5 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "contrast": 0.0},
     },
     trained=False,
+    capabilities=lambda _: Capabilities(inverse=True),
 )

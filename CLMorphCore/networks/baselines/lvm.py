@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import gaussian, integrate, resize_image, taper
-from ..blocks import conv_block, divisor_of, field_head, halving, initialise, shape_at, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import Norm, conv_block, field_head, initialise
+from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 SCALES = 3
 POOLED = 4  # sides of the grid between convolutions and z
@@ -35,10 +36,9 @@ class LVMConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the decoder, image resolution first; the encoder's from 1/2 on
     latent: int = 32  # d, how many numbers z has
-    smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian along x, y, z of the image
-    norm: str = "none"  # batch | instance | none
+    smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
+    norm: Norm = "none"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    probabilistic = True  # no setting: z is sampled in training, its mean is taken at test time
 
 
 class LVM(RegistrationNetwork):
@@ -47,12 +47,12 @@ class LVM(RegistrationNetwork):
     def __init__(self, config: LVMConfig) -> None:
         super().__init__()
         self.config = config
-        self.divisor = divisor_of(len(config.channels), config.flat_levels)
+        self.halvings = Halvings(len(config.channels), config.flat_levels)
         inputs = (2, *config.channels[1:-1])
         self.encoder = nn.Sequential(
             *(
-                conv_block(before, after, stride=halving(level, config.flat_levels), norm=config.norm)
-                for level, (before, after) in enumerate(zip(inputs, config.channels[1:], strict=True), start=1)
+                conv_block(before, after, stride=stride, norm=config.norm)
+                for stride, before, after in zip(self.halvings.strides, inputs, config.channels[1:], strict=True)
             )
         )
         self.posterior = nn.Linear(config.channels[-1] * POOLED**3, 2 * config.latent)
@@ -61,7 +61,7 @@ class LVM(RegistrationNetwork):
         self.decoder.reset_heads()
         nn.init.normal_(self.posterior.weight, 0.0, 1e-2)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         features = F.adaptive_avg_pool3d(self.encoder(torch.cat([fixed, moving], dim=1)), POOLED)
         mean, log_variance = self.posterior(features.flatten(1)).float().chunk(2, dim=1)
         z = mean
@@ -69,19 +69,21 @@ class LVM(RegistrationNetwork):
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         velocities = self.decode(z, moving)
         displacement, *coarse = (integrate(v) for v in velocities)
-        return Prediction(displacement, integrate(-velocities[0]), mean, log_variance, coarse=tuple(coarse))
+        return TrainingPrediction(
+            displacement, integrate(-velocities[0]), mean=mean, log_variance=log_variance, coarse=tuple(coarse)
+        )
 
     def decode(self, z: Tensor, moving: Tensor) -> list[Tensor]:
         """Velocities (B, 3, …) of z (B, latent) for a moving image (B, 1, D, H, W), finest first, voxels of each."""
-        flat = self.config.flat_levels
-        shapes = [shape_at(moving.shape[2:], level, flat) for level in range(len(self.config.channels))]
+        shapes = [self.halvings.shape_at(moving.shape[2:], level) for level in range(self.halvings.levels)]
         rough = self.decoder(z, [resize_image(moving, shape) for shape in shapes])
-        return [taper(smoothed(v, self._sigma(level)), taper_width(level, flat)) for level, v in enumerate(rough)]
+        smooth = [smoothed(v, self._sigma(level)) for level, v in enumerate(rough)]
+        return [taper(v, self.halvings.taper_width(level)) for level, v in enumerate(smooth)]
 
     def _sigma(self, level: int) -> tuple[float, ...]:
         """σ along D, H, W in voxels of a level."""
-        voxels = divisor_of(level + 1, self.config.flat_levels)
-        return tuple(s / n for s, n in zip(reversed(self.config.smoothing_voxels), voxels, strict=True))
+        voxels = self.halvings.factor(level)
+        return tuple(s / n for s, n in zip(self.config.smoothing_voxels, voxels, strict=True))
 
 
 class _Decoder(nn.Module):
@@ -134,4 +136,5 @@ SYSTEM = System(
         },
         "training": {"learning_rate": 1e-3, "schedule": "cosine"},
     },
+    capabilities=lambda _: Capabilities(inverse=True, posterior=True),
 )

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...spatial import box_mean, taper
-from ..blocks import NORMS, conv_block, divisor_of, full_precision, halving, initialise, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import NORMS, Norm, conv_block, full_precision, initialise
+from ..contract import RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 SHARPNESS = 10.0  # of the softmax before training: of unrelated features C is about 2
 
@@ -40,11 +41,10 @@ class PDDNetConfig:
 
     channels: int = 16  # of the features
     dilations: tuple[int, ...] = (1, 2, 4)  # of the convolutions at half resolution
-    capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement along x, y, z
+    capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement
     iterations: int = 2  # of the mean-field inference
-    norm: str = "instance"  # batch | instance | none
+    norm: Norm = "instance"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    diffeomorphic = False  # no setting: there is no inverse
 
 
 class PDDNet(RegistrationNetwork):
@@ -52,17 +52,16 @@ class PDDNet(RegistrationNetwork):
 
     def __init__(self, config: PDDNetConfig) -> None:
         super().__init__()
-        self.config = config
-        self.divisor = divisor_of(3, config.flat_levels)
-        self.step = halving(1, config.flat_levels)  # voxels between features, and between displacements
-        self.control = halving(2, config.flat_levels)  # features between control points
-        captured = reversed(config.capture_voxels)
+        self.halvings = Halvings(3, config.flat_levels)
+        # Voxels between features, and between displacements; features between control points.
+        self.step, self.control = self.halvings.strides
+        captured = config.capture_voxels
         self.radius = tuple(-(-reach // step) for reach, step in zip(captured, self.step, strict=True))
         self.features = _features(config, self.step)
         initialise(self)
         self.inference = MeanField(config.iterations)
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         # One voxel more at the far faces: control points then lie on voxels 0, 4, 8, …, n, and n is one of them.
         both = F.pad(torch.cat([fixed, moving]), (0, 1, 0, 1, 0, 1 if self.divisor[0] > 1 else 0), mode="replicate")
         of_fixed, of_moving = self.features(both).float().chunk(2)
@@ -73,7 +72,7 @@ class PDDNet(RegistrationNetwork):
         whole = F.interpolate(field, size=both.shape[2:], mode="trilinear", align_corners=True)
         width = tuple(n + 1 - n % 2 for n in self.divisor)  # as far as from one control point to the next
         smooth = box_mean(box_mean(whole, width), width)[:, :, : fixed.shape[2], : fixed.shape[3], : fixed.shape[4]]
-        return Prediction(taper(smooth, taper_width(0, self.config.flat_levels)))
+        return TrainingPrediction(taper(smooth, self.halvings.taper_width()))
 
     def _displacements(self, like: Tensor) -> Tensor:
         """All displacements (K, 3), voxels of the image, components (z, y, x), in the order of the costs."""

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..contract import Prediction, RegistrationNetwork, System
+from ..contract import Capabilities, Prediction, RegistrationNetwork, System
+from ..halvings import Halvings
 
 SEED = 1
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # parameters of an affine transform
@@ -30,7 +33,8 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # parameters of an affine trans
 class SynConfig:
     """Settings of the optimisation."""
 
-    transform: str = "antsRegistrationSyN[so]"  # or antsRegistrationSyNQuick[so]: faster, less exact
+    # the second is faster and less exact
+    transform: Literal["antsRegistrationSyN[so]", "antsRegistrationSyNQuick[so]"] = "antsRegistrationSyN[so]"
 
 
 class Syn(RegistrationNetwork):
@@ -40,7 +44,7 @@ class Syn(RegistrationNetwork):
     The same answer each time on one thread; ITK takes its number of threads from torch when ANTs is first imported.
     """
 
-    divisor = (8, 8, 8)  # ANTs' coarsest grid must keep a few voxels
+    halvings = Halvings(4)  # ANTs' coarsest grid must keep a few voxels
 
     def __init__(self, config: SynConfig) -> None:
         super().__init__()
@@ -67,13 +71,12 @@ def import_ants() -> ModuleType:
     """The module ``ants`` of ANTsPy; InputError where it is not installed."""
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(torch.get_num_threads()))
     try:
-        import ants
+        return import_module("ants")
     except ImportError:
         raise InputError(
             "syn needs the package antspyx, which is not installed; pip install antspyx==0.6.3, or choose "
             "another `model`, for instance lddmm"
         ) from None
-    return ants
 
 
 def _field(ants: ModuleType, paths: list[str]) -> Tensor:
@@ -91,4 +94,5 @@ SYSTEM = System(
         "loss": {"similarity": "lncc", "regulariser": "diffusion", "contrast": 0.0},  # nothing is trained
     },
     trained=False,
+    capabilities=lambda _: Capabilities(inverse=True),
 )

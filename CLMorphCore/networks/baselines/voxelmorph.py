@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...spatial import taper
-from ..blocks import FieldUNet, divisor_of, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import FieldUNet, Norm, check_field_level
+from ..contract import RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,12 @@ class VoxelMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
     decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; what is left over works at the finest
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class VoxelMorph(RegistrationNetwork):
@@ -35,18 +39,13 @@ class VoxelMorph(RegistrationNetwork):
 
     def __init__(self, config: VoxelMorphConfig) -> None:
         super().__init__()
-        self.config = config
-        self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
+        self.halvings = Halvings(len(config.channels) + 1, config.flat_levels)
         self.field = FieldUNet(
-            config.channels,
-            config.decoder,
-            norm=config.norm,
-            field_level=config.field_level,
-            flat_levels=config.flat_levels,
+            config.channels, config.decoder, self.halvings, norm=config.norm, field_level=config.field_level
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
-        return Prediction(taper(self.field(fixed, moving), taper_width(0, self.config.flat_levels)))
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
+        return TrainingPrediction(taper(self.field(fixed, moving), self.halvings.taper_width()))
 
 
 SYSTEM = System(

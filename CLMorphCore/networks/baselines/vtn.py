@@ -20,6 +20,7 @@ are not quite free of penalty.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import compose, identity_grid, taper, warp
-from ..blocks import FieldUNet, StridedEncoder, divisor_of, full_precision, initialise, taper_width
-from ..contract import Prediction, RegistrationNetwork, System
+from ..blocks import FieldUNet, Norm, StridedEncoder, check_field_level, full_precision, initialise
+from ..contract import RegistrationNetwork, System, TrainingPrediction
+from ..halvings import Halvings
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,12 @@ class VtnConfig:
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of every stage's encoder, half the image's resolution first
     decoder: tuple[int, ...] = (64, 64, 32, 16)  # of the dense stages, coarsest first; the rest works at the finest
     cascades: int = 2  # dense stages
-    norm: str = "none"  # batch | instance | none
+    norm: Norm = "none"
     field_level: int = 1  # level at which the dense stages predict; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+
+    def __post_init__(self) -> None:
+        check_field_level(self.field_level, self.channels)
 
 
 class Vtn(RegistrationNetwork):
@@ -48,33 +53,26 @@ class Vtn(RegistrationNetwork):
 
     def __init__(self, config: VtnConfig) -> None:
         super().__init__()
-        self.config = config
-        self.divisor = divisor_of(len(config.channels) + 1, config.flat_levels)
-        self.affine = AffineStage(config)
+        self.halvings = Halvings(len(config.channels) + 1, config.flat_levels)
+        self.affine = AffineStage(config.channels, self.halvings, norm=config.norm)
         self.dense = nn.ModuleList(
-            FieldUNet(
-                config.channels,
-                config.decoder,
-                norm=config.norm,
-                field_level=config.field_level,
-                flat_levels=config.flat_levels,
-            )
+            FieldUNet(config.channels, config.decoder, self.halvings, norm=config.norm, field_level=config.field_level)
             for _ in range(config.cascades)
         )
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+    def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         matrix, shift = self.affine(fixed, moving)
         steps = [self._fade(affine_field(matrix, shift, fixed.shape[2:]))]
         maps = list(steps)
         for stage in self.dense:
             steps.append(self._fade(stage(fixed, warp(moving, maps[-1], padding="border"))))
             maps.append(compose(steps[-1], maps[-1]))
-        return Prediction(
+        return TrainingPrediction(
             maps[-1], coarse=tuple(maps[-2::-1]), regularised=torch.cat(steps[1:]), penalty=affine_penalty(matrix)
         )
 
     def _fade(self, field: Tensor) -> Tensor:
-        return taper(field, taper_width(0, self.config.flat_levels))
+        return taper(field, self.halvings.taper_width())
 
 
 class AffineStage(nn.Module):
@@ -83,10 +81,10 @@ class AffineStage(nn.Module):
     b is regressed in halves of the sides, so that each of the twelve numbers moves the corners about equally far.
     """
 
-    def __init__(self, config: VtnConfig) -> None:
+    def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
-        self.encoder = StridedEncoder([2, *config.channels], norm=config.norm, flat_levels=config.flat_levels)
-        self.head = nn.Linear(8 * config.channels[-1], 12)
+        self.encoder = StridedEncoder([2, *channels], halvings, norm=norm)
+        self.head = nn.Linear(8 * channels[-1], 12)
         initialise(self)
         nn.init.normal_(self.head.weight, 0.0, 1e-5)
 

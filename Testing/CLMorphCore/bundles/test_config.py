@@ -43,7 +43,8 @@ def test_every_setting_survives_json(name):
     config = from_dict(tree)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     assert to_dict(config).keys() == {f.name for f in fields(Config)}
-    assert config.data.spacing_mm == (1.0, 2.0, 3.0) and isinstance(config.training.learning_rate, float)
+    assert config.data.spacing_mm == (3.0, 2.0, 1.0), "files have x, y, z"
+    assert to_dict(config)["data"]["spacing_mm"] == (1.0, 2.0, 3.0) and isinstance(config.training.learning_rate, float)
 
 
 def test_overrides_change_single_settings(settings_file):
@@ -59,7 +60,7 @@ def test_overrides_change_single_settings(settings_file):
         ],
     )
     assert (config.training.steps, config.training.batch_size) == (9, 4)
-    assert config.data.spacing_mm == (2.0, 2.0, 2.5) and config.loss.similarity == "lncc"
+    assert config.data.spacing_mm == (2.5, 2.0, 2.0) and config.loss.similarity == "lncc"
     assert config.loss.symmetric is False and config.augment.crop == (32, 32, 32)
 
 
@@ -103,6 +104,30 @@ def test_what_does_not_fit_is_named(override, settings_file):
         load_config(settings_file(""), [override])
 
 
+REFUSED = {
+    "loss.symmetric=true": r"an inverse, voxelmorph is not set so; use loss\.symmetric = false$",
+    "loss.regulariser=kl": r'voxelmorph is not set so; use loss\.regulariser = "diffusion"$',
+    "loss.contrast=0.1": "loss.contrast is 0.1, voxelmorph has no projection to contrast; set loss.contrast = 0",
+    "network.field_level=4": "network.field_level is 4, network.channels has 4 levels",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_a_network_has_nothing_for_is_not_trained(override, settings_file):
+    with pytest.raises(InputError, match=REFUSED[override]):
+        load_config(settings_file('[network]\nname = "voxelmorph"'), [override])
+
+
+def test_a_hint_names_a_setting_that_the_network_has(settings_file):
+    with pytest.raises(InputError, match=r"loss\.symmetric = false or network\.diffeomorphic = true"):
+        load_config(settings_file(""), ["loss.symmetric=true"])
+
+
+def test_losses_of_a_trained_model_are_nothing_to_refuse():
+    tree = {"network": {"name": "voxelmorph"}, "loss": {"symmetric": True, "contrast": 0.1}}
+    assert from_dict(tree).loss.symmetric
+
+
 @pytest.mark.parametrize("text", ["training = 5", "[[training]]\nsteps = 1", "training = 'steps'"])
 def test_a_section_must_be_a_table(text, settings_file):
     with pytest.raises(InputError, match=r"training is .*; expected a table \[training\]"):
@@ -137,3 +162,24 @@ def test_any_value_is_taken_or_refused_in_words(key, value):
     else:
         assert from_dict(to_dict(config)) == config
         assert not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("section", "alignment"),
+    [
+        ({}, "affine"),
+        ({"data": {"affine": True}}, "affine"),
+        ({"data": {"affine": False}}, "given"),
+        ({"data": {"affine": False}, "training": {"moving": "group"}}, "centres"),
+        ({"data": {"affine": False}, "training": {"moving": "mixed"}}, "centres"),
+        ({"data": {"alignment": "centres"}}, "centres"),
+    ],
+)
+def test_the_alignment_is_a_setting_and_was_a_flag(section, alignment):
+    config = from_dict({"network": {"name": "clmorph-pyramid"}, **section})
+    assert config.data.alignment == alignment and from_dict(to_dict(config)) == config
+
+
+def test_the_alignment_under_both_names_is_refused():
+    with pytest.raises(InputError, match=r"data\.affine is a former name of data\.alignment, both are given; omit"):
+        from_dict({"network": {"name": "clmorph-pyramid"}, "data": {"affine": True, "alignment": "affine"}})

@@ -5,7 +5,7 @@ import torch
 
 from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.errors import InputError
-from CLMorphCore.networks import NETWORKS, build, system
+from CLMorphCore.networks import NETWORKS, TrainingPrediction, build, system
 from CLMorphCore.spatial import compose, warp
 from CLMorphCore.training.batches import Batch
 from CLMorphCore.training.objective import loss_terms, weighted
@@ -38,8 +38,6 @@ VARIANTS = {
     "lvm-s3 for thick slices": ("lvm-s3", {"channels": [4, 8, 8, 8], "flat_levels": 2}),
     "pdd-net": ("pdd-net", {"channels": 4, "capture_voxels": [4, 4, 4]}),
     "pdd-net for thick slices": ("pdd-net", {"channels": 4, "capture_voxels": [4, 6, 1], "flat_levels": 1}),
-    "unet": ("unet", {"channels": [4, 8, 8], "labels": [1]}),
-    "unet for thick slices": ("unet", {"channels": [4, 8, 8], "labels": [1], "flat_levels": 1}),
     "syn": ("syn", {"transform": "antsRegistrationSyNQuick[so]"}),
     "lddmm": ("lddmm", {"iterations": [4, 2]}),
 }
@@ -94,7 +92,7 @@ def fresh(variant):
 
 def loss_of(config, network, batch):
     network.begin_step(1.0)
-    terms = loss_terms(config.loss, batch, network(batch.fixed, batch.moving), label_values=network.label_values)
+    terms = loss_terms(config.loss, batch, network(batch.fixed, batch.moving))
     return weighted(config.loss, terms)
 
 
@@ -109,14 +107,32 @@ def test_its_papers_settings_are_the_defaults(variant):
             assert all(getattr(getattr(config, section), key) == value for key, value in values.items())
 
 
-def test_shapes_of_the_prediction(network):
+def test_shapes_of_the_prediction(variant, network):
     prediction = network(blobs(0), blobs(1))
     assert prediction.displacement.shape == (2, 3, *SHAPE)
     assert prediction.displacement.dtype == torch.float32
     assert prediction.inverse is None or prediction.inverse.shape == (2, 3, *SHAPE)
+    assert isinstance(prediction, TrainingPrediction) == system(VARIANTS[variant][0]).trained
+    if not isinstance(prediction, TrainingPrediction):
+        return
     assert all(e.shape == (2, 16) for e in prediction.embeddings or ())
     assert all(field.shape[:2] == (2, 3) for field in prediction.coarse)
     assert prediction.penalty is None or prediction.penalty.shape == ()
+
+
+def test_it_can_do_what_is_declared_of_it(variant, network):
+    can = settings_of(variant).network.capabilities
+    images = blobs(0), blobs(1)
+    prediction = network.train()(*images)
+    assert can.inverse == (prediction.inverse is not None)
+    if isinstance(prediction, TrainingPrediction):
+        assert can.posterior == (prediction.log_variance is not None)
+        assert can.projection == (prediction.embeddings is not None)
+    network.begin_step(0.0)
+    trains_the_displacement = network(*images).displacement.requires_grad or not list(network.parameters())
+    assert can.coarse_stages != trains_the_displacement
+    network.eval().sampling = True
+    assert can.posterior != torch.equal(network(*images).displacement, network(*images).displacement)
 
 
 def test_a_small_grid_is_enough(network):
@@ -137,8 +153,7 @@ def test_gradients_reach_every_parameter(variant, network):
     for name, parameter in network.named_parameters():
         if parameter.abs().max() < 1e-3:
             torch.nn.init.normal_(parameter, 0.0, 0.01, generator=torch.Generator().manual_seed(len(name)))
-    labels = (blobs(0) > 0).float() if network.label_values else None
-    loss_of(config, network, Batch(blobs(0), blobs(1), labels)).backward()
+    loss_of(config, network, Batch(blobs(0), blobs(1))).backward()
     untouched = [
         name
         for name, p in network.named_parameters()
@@ -161,6 +176,13 @@ def test_features_of_each_image_answer_as_the_images_do(network):
     torch.testing.assert_close(matched.displacement, network(fixed, moving).displacement, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("variant", ["clmorph", "clmorph-byol", "clmorph-pyramid"])
+def test_a_match_projects_nothing(variant):
+    network = fresh(variant).eval()
+    network.projection.register_forward_hook(lambda *_: pytest.fail("projected"))
+    assert network.match(network.features_of(blobs(0)), network.features_of(blobs(1))).displacement.isfinite().all()
+
+
 def test_an_answer_at_test_time_is_always_the_same(network):
     network.eval()
     assert torch.equal(network(blobs(0), blobs(1)).displacement, network(blobs(0), blobs(1)).displacement)
@@ -168,12 +190,13 @@ def test_an_answer_at_test_time_is_always_the_same(network):
 
 def test_in_mixed_precision_it_trains_and_its_field_keeps_its_digits(variant, network):
     config = settings_of(variant)
-    labels = (blobs(0) > 0).float() if network.label_values else None
-    batch = Batch(blobs(0), blobs(1), labels)
+    batch = Batch(blobs(0), blobs(1))
     with torch.autocast("cpu", torch.bfloat16):
         prediction = network(batch.fixed, batch.moving)
     assert prediction.displacement.dtype == torch.float32
-    loss = weighted(config.loss, loss_terms(config.loss, batch, prediction, label_values=network.label_values))
+    if not system(config.network.name).trained:
+        return
+    loss = weighted(config.loss, loss_terms(config.loss, batch, prediction))
     assert torch.isfinite(loss)
     if loss.requires_grad:
         loss.backward()

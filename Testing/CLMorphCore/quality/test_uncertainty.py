@@ -68,7 +68,7 @@ def test_samples_of_a_posterior_are_alternatives(model, registered):
     torch.manual_seed(0)
     network = build("clmorph", config.network.settings).eval()
     torch.nn.init.constant_(network.log_variance.bias, -2.0)
-    model = replace(model, network=network)
+    model = replace(model, network=network, config=config)
     found = registered(model)
     alternatives = alternative_displacements(model, found)
     assert len(alternatives) == SAMPLES and (alternatives[0] - alternatives[1]).std() > 0.1
@@ -83,7 +83,7 @@ def test_a_map_without_an_inverse_has_no_alternative(model, registered):
             "loss": {"regulariser": "diffusion"},
         }
     )
-    model = replace(model, network=build("clmorph", config.network.settings).eval())
+    model = replace(model, network=build("clmorph", config.network.settings).eval(), config=config)
     assert alternative_displacements(model, registered(model)) == []
 
 

@@ -49,7 +49,6 @@ def test_a_pair_is_two_subjects_and_every_step_another_draw(subjects):
         batch, again = (draw_batch(data, config, network_of(config), step) for _ in range(2))
         assert batch.fixed.shape[0] == 2 and not torch.equal(batch.fixed[0], batch.moving[0])
         assert torch.equal(batch.fixed, again.fixed) and torch.equal(batch.moving, again.moving)
-        assert batch.labels is None
 
 
 def test_a_pair_of_a_group_is_one_patients_two_scans_on_the_grid_of_the_first(subjects):
@@ -84,15 +83,3 @@ def test_a_scan_alone_in_its_group_is_named(subjects):
     alone = [*subjects[:3], replace(subjects[3], group="")]
     with pytest.raises(InputError, match=r"2 subjects have no other image in their group: s2, s3; fill the manifest"):
         load_dataset(config, alone, divisor=(4, 4, 4))
-
-
-def test_a_supervised_network_is_shown_labelled_subjects_alone(subjects):
-    config = from_dict(TREE | {"network": {"name": "unet", "labels": [1, 2, 3], "channels": [4, 8]}})
-    data = load_dataset(config, subjects[:2], divisor=(4, 4, 4))
-    unlabelled = replace(data, train=[replace(data.train[0], labels=None), data.train[1]])
-    for step in range(5):
-        batch = draw_batch(unlabelled, config, network_of(config), step)
-        assert all(torch.equal(fixed, data.train[1].image[0]) for fixed in batch.fixed) and batch.labels is not None
-    nothing = replace(data, train=[replace(volume, labels=None) for volume in data.train])
-    with pytest.raises(InputError, match="no subject with split train has labels"):
-        draw_batch(nothing, config, network_of(config), 0)

@@ -128,6 +128,19 @@ def test_weights_diverging_are_reported(subjects, tmp_path):
         train(config, subjects, tmp_path / "run", device=CPU)
 
 
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"network": {"name": "voxelmorph"}, "loss": {"symmetric": True}}, "needs a network with an inverse"),
+        ({"network": {"name": "lddmm"}}, "lddmm has no weights to train; use it as it is: model=lddmm"),
+    ],
+    ids=["losses that do not fit", "no weights"],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_read(tree, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        train(from_dict(tree), [], tmp_path / "run", device=CPU)
+
+
 def test_one_subject_makes_no_pair(subjects, tmp_path):
     with pytest.raises(InputError, match="1 subjects with split train; expected at least 2"):
         train(from_dict(PYRAMID), subjects[:1], tmp_path / "run", device=CPU)

@@ -6,7 +6,7 @@ import torch
 
 from CLMorphCore.bundles.config import LossConfig
 from CLMorphCore.losses import voxel_contrast
-from CLMorphCore.networks import Prediction
+from CLMorphCore.networks import TrainingPrediction
 from CLMorphCore.training.batches import Batch
 from CLMorphCore.training.objective import loss_terms, weighted
 
@@ -20,7 +20,9 @@ def test_equation_9_applies_each_weight_once():
 def test_the_terms_carry_no_weight():
     image = torch.rand(2, 1, 8, 8, 8)
     zero = torch.zeros(2, 3, 8, 8, 8)
-    prediction = Prediction(zero, zero, zero, zero, (torch.ones(2, 4), torch.ones(2, 4)))
+    prediction = TrainingPrediction(
+        zero, zero, mean=zero, log_variance=zero, embeddings=(torch.ones(2, 4), torch.ones(2, 4))
+    )
     for weight in (0.1, 10.0):
         terms = loss_terms(LossConfig(smooth=weight, contrast=weight), Batch(image, image), prediction)
         assert terms["similarity"].item() == pytest.approx(0, abs=1e-9)
@@ -32,7 +34,7 @@ def test_other_systems_terms_count_only_where_they_have_a_weight():
     image, zero = torch.rand(1, 1, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
     fold = zero.clone()
     fold[:, 0] = -2.0 * torch.arange(8).view(1, 8, 1, 1)  # det J = −1 everywhere
-    prediction = Prediction(fold, coarse=(zero[..., ::2, ::2, ::2],), penalty=torch.tensor(3.0))
+    prediction = TrainingPrediction(fold, coarse=(zero[..., ::2, ::2, ::2],), penalty=torch.tensor(3.0))
     silent = LossConfig(regulariser="diffusion", contrast=0.0)
     assert set(loss_terms(silent, Batch(image, image), prediction)) == {"similarity", "regulariser"}
     asked = LossConfig(regulariser="diffusion", contrast=0.0, smooth=0.0, coarse=1.0, folding=2.0, penalty=4.0)
@@ -47,9 +49,9 @@ def test_roughness_is_that_of_the_fields_that_a_network_names():
     ramp[:, 0] = torch.arange(8.0)  # |∇u|² = 1, in one of the nine derivatives
     config = LossConfig(regulariser="diffusion", contrast=0.0)
     for prediction, expected in (
-        (Prediction(ramp), 1 / 9),
-        (Prediction(ramp, regularised=zero), 0.0),
-        (Prediction(zero, regularised=torch.cat([ramp, zero])), 1 / 18),
+        (TrainingPrediction(ramp), 1 / 9),
+        (TrainingPrediction(ramp, regularised=zero), 0.0),
+        (TrainingPrediction(zero, regularised=torch.cat([ramp, zero])), 1 / 18),
     ):
         terms = loss_terms(config, Batch(image, image), prediction)
         assert terms["regulariser"].item() == pytest.approx(expected)
@@ -58,19 +60,8 @@ def test_roughness_is_that_of_the_fields_that_a_network_names():
 def test_the_images_correlation_ignores_gain_and_offset():
     image, zero = torch.rand(1, 1, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
     config = LossConfig(similarity="ncc", regulariser="diffusion", contrast=0.0)
-    terms = loss_terms(config, Batch(image, 2 * image + 1), Prediction(zero))
+    terms = loss_terms(config, Batch(image, 2 * image + 1), TrainingPrediction(zero))
     assert terms["similarity"].item() == pytest.approx(0, abs=1e-6)
-
-
-def test_a_supervised_network_is_compared_with_labels_alone():
-    labels = torch.zeros(1, 1, 4, 4, 4)
-    labels[..., 2:] = 7
-    sure = torch.stack([labels[:, 0] == 0, labels[:, 0] == 7], dim=1) * 40.0
-    image, zero = torch.rand(1, 1, 4, 4, 4), torch.zeros(1, 3, 4, 4, 4)
-    for logits, expected in ((sure, 0.0), (torch.zeros_like(sure), np.log(2) + 0.5 - 0.25 / 33)):
-        prediction = Prediction(zero, logits=logits)
-        terms = loss_terms(LossConfig(), Batch(image, image, labels), prediction, label_values=(0, 7))
-        assert set(terms) == {"labels"} and terms["labels"].item() == pytest.approx(expected, abs=0.01)
 
 
 def test_contrast_by_voxel_is_least_where_the_same_place_agrees_most():
@@ -89,7 +80,7 @@ def test_contrasted_features_are_those_of_the_foreground_at_matching_places():
     shift[:, 2] = 2.0
     config = LossConfig(regulariser="diffusion", contrast=0.0, voxel_contrast=1.0, voxel_temperature=0.01)
     right, wrong = (
-        loss_terms(config, Batch(image, image), Prediction(u, features=(place, moving)))["voxel_contrast"]
+        loss_terms(config, Batch(image, image), TrainingPrediction(u, features=(place, moving)))["voxel_contrast"]
         for u in (shift, torch.zeros_like(shift))
     )
     assert right < 1.0 < wrong  # a voxel may be drawn twice, which costs ln 2

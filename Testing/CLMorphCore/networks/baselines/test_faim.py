@@ -7,7 +7,7 @@ from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.baselines.faim import Faim, FaimConfig
 from CLMorphCore.networks.baselines.voxelmorph import VoxelMorph, VoxelMorphConfig
-from CLMorphCore.networks.contract import Prediction
+from CLMorphCore.networks.contract import TrainingPrediction
 from CLMorphCore.training.batches import Batch
 from CLMorphCore.training.objective import loss_terms
 
@@ -44,5 +44,6 @@ def test_its_loss_counts_folds():
     image, field = torch.randn(1, 1, 10, 10, 10), torch.zeros(1, 3, 10, 10, 10)
     folded = field.clone()
     folded[:, 1] = -2.0 * torch.arange(10).view(1, 1, 10, 1)  # det J = −1
-    terms = [loss_terms(config, Batch(image, image), Prediction(u))["folding"].item() for u in (field, folded)]
+    predictions = [TrainingPrediction(u) for u in (field, folded)]
+    terms = [loss_terms(config, Batch(image, image), prediction)["folding"].item() for prediction in predictions]
     assert config.folding > 0 and terms == [0.0, 1.0]

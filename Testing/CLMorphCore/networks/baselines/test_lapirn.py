@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.config import check_trainable, from_dict
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks import build
@@ -119,4 +119,4 @@ def test_a_velocity_stays_in_reach_whatever_the_head_says():
 
 def test_coarse_levels_need_their_loss():
     with pytest.raises(InputError, match=r"loss\.coarse is 0, the coarse levels of lapirn learn from nothing else"):
-        from_dict({"network": {"name": "lapirn"}, "loss": {"coarse": 0.0}})
+        check_trainable(from_dict({"network": {"name": "lapirn"}, "loss": {"coarse": 0.0}}))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.config import check_trainable, from_dict
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.baselines.pdd_net import MeanField, PDDNet, PDDNetConfig, dissimilarity, lower_envelope
 
@@ -79,7 +79,7 @@ def test_a_shifted_image_is_found_without_training(flat_levels):
 
 def test_displacements_stay_within_the_capture_range():
     torch.manual_seed(0)
-    network = PDDNet(PDDNetConfig(channels=4, capture_voxels=(2, 6, 1), flat_levels=1)).eval()
+    network = PDDNet(PDDNetConfig(channels=4, capture_voxels=(1, 6, 2), flat_levels=1)).eval()
     with torch.no_grad():
         network.inference.log_weights += 5.0
         field = network(images((8, 24, 24)), images((8, 24, 24)).flip(2, 3, 4)).displacement
@@ -89,4 +89,4 @@ def test_displacements_stay_within_the_capture_range():
 
 def test_there_is_no_inverse_to_compare_with():
     with pytest.raises(InputError, match=r"loss\.symmetric needs a network with an inverse"):
-        from_dict({"network": {"name": "pdd-net"}, "loss": {"symmetric": True}})
+        check_trainable(from_dict({"network": {"name": "pdd-net"}, "loss": {"symmetric": True}}))

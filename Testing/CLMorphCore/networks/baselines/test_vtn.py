@@ -7,6 +7,7 @@ import torch
 
 from CLMorphCore.losses import correlation
 from CLMorphCore.networks.baselines.vtn import AffineStage, Vtn, VtnConfig, affine_field, affine_penalty
+from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.spatial import identity_grid, warp
 
 SHAPE = (24, 16, 32)
@@ -56,7 +57,7 @@ def test_affine_stage_finds_a_translation():
     moving = images(3)
     fixed = warp(moving, shift.view(1, 3, 1, 1, 1).expand(2, 3, *SHAPE), padding="border")
     torch.manual_seed(0)
-    stage = AffineStage(config())
+    stage = AffineStage((4, 8), Halvings(3), norm="none")
     optimizer = torch.optim.Adam(stage.parameters(), lr=3e-3)
     for _ in range(50):
         matrix, found = stage(fixed, moving)
