@@ -16,8 +16,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
-	$(BIN)/pip install --quiet -c constraints.txt '.[lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint,experiments]'
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,11 @@
 """CLMorphCore: registration-based segmentation of 3D medical images with networks trained without labels.
 
+    from CLMorphCore import load_model, segment
+    segment(sitk.ReadImage("t1.nii.gz"), load_model("brain")).labels
+
+The public names stand in ``__all__``; each is loaded when it is first used: importing the package costs nothing.
+Everything that can go wrong for a user is a ``CLMorphError``; the module ``errors`` draws their tree.
+
 Conventions, everywhere in this package
 ---------------------------------------
 fixed         the image to be segmented; its grid is the output grid (the paper's *unaligned* image)
@@ -10,9 +16,97 @@ displacement  tensor (B, 3, D, H, W) in voxels of the network grid, components (
 velocity      stationary velocity field, same layout: u = exp(v), its inverse is exp(−v)
 sampling      voxel centres at integers (``align_corners=True``); trilinear; ``border`` when composing fields,
               ``zeros`` when warping images
+axes          SimpleITK's and files' triples are (x, y, z), everything else of the engine is (z, y, x)
 
 Two worlds and one bridge: SimpleITK images and transforms are in millimetres, torch tensors in voxels, and
 ``geometry`` is the only module that knows both.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundles.atlas import Atlas, Structure, read_atlas, read_atlases, save_atlas
+    from .bundles.config import Config, load_config
+    from .bundles.model import Model, load_model
+    from .bundles.template import build_atlas, build_each
+    from .errors import Cancelled, CLMorphError, InputError
+    from .evaluation import Evaluation, evaluate
+    from .instance_optimization import InstanceOptimization
+    from .io.images import read_image, read_labels
+    from .io.manifest import Subject, read_manifest
+    from .matching import PreparedAtlas, prepare, prepare_image
+    from .registration import Registration, register
+    from .reports.report import Report
+    from .segmentation import Segmentation, prepare_atlases, segment
+    from .training.loop import train
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "bundles.atlas": ("Atlas", "Structure", "read_atlas", "read_atlases", "save_atlas"),
+    "bundles.config": ("Config", "load_config"),
+    "bundles.model": ("Model", "load_model"),
+    "bundles.template": ("build_atlas", "build_each"),
+    "errors": ("CLMorphError", "Cancelled", "InputError"),
+    "evaluation": ("Evaluation", "evaluate"),
+    "instance_optimization": ("InstanceOptimization",),
+    "io.images": ("read_image", "read_labels"),
+    "io.manifest": ("Subject", "read_manifest"),
+    "matching": ("PreparedAtlas", "prepare", "prepare_image"),
+    "registration": ("Registration", "register"),
+    "reports.report": ("Report",),
+    "segmentation": ("Segmentation", "prepare_atlases", "segment"),
+    "training.loop": ("train",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Atlas",
+    "CLMorphError",
+    "Cancelled",
+    "Config",
+    "Evaluation",
+    "InputError",
+    "InstanceOptimization",
+    "Model",
+    "PreparedAtlas",
+    "Registration",
+    "Report",
+    "Segmentation",
+    "Structure",
+    "Subject",
+    "__version__",
+    "build_atlas",
+    "build_each",
+    "evaluate",
+    "load_config",
+    "load_model",
+    "prepare",
+    "prepare_atlases",
+    "prepare_image",
+    "read_atlas",
+    "read_atlases",
+    "read_image",
+    "read_labels",
+    "read_manifest",
+    "register",
+    "save_atlas",
+    "segment",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported from its module now (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -41,12 +41,12 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
     affine.SetCenter(rigid.GetCenter())
     affine.SetMatrix(rigid.GetMatrix())
     affine.SetTranslation(rigid.GetTranslation())
-    best = _optimise(fixed, moving, affine, AFFINE, step)[0]
+    best = sitk.AffineTransform(_optimise(fixed, moving, affine, AFFINE, step)[0])
     return sitk.AffineTransform(best.GetMatrix(), best.GetTranslation(), best.GetCenter())
 
 
 def align_centres(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:
-    """A: fixed → moving (LPS, mm) that lays the two grids on each other, centre on centre and axis on axis.
+    """A: fixed → moving (LPS, mm) with which the centres and the axes of the two grids are aligned.
 
     A rotation, never a mirror: where one grid is left-handed, its slices are taken in the other order.
     """
@@ -85,7 +85,7 @@ def _working(image: sitk.Image) -> sitk.Image:
         # Fine detail would alias on the coarser grid; ITK's recursion needs four voxels, fewer hold no detail.
         if spacing > 1.5 * own and image.GetSize()[axis] > 3:
             image = sitk.RecursiveGaussian(image, 0.4 * spacing, direction=axis)
-    return resample(image, grid_over(lower, upper, [spacing] * 3, margin_voxels=0, divisor=1))
+    return resample(image, grid_over(lower, upper, [spacing] * 3))
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:

@@ -6,6 +6,7 @@ The engine is imported inside the command functions (``commands``), so that ``--
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ FLAGS = {
     "manifest": "--data",
     "margin_mm": "--margin",
     "model": "--model",
+    "moving_labels": "--moving-labels",
     "most_similar": "--atlases",
     "optimization": "--refine",
     "output": "--output",
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .atomic import check_utf8
 
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         options = build_parser().parse_args(arguments)
@@ -164,7 +166,7 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity",
         choices=("lncc", "mind"),
-        help="what the refinement looks at: local "
+        help="what the refinement maximises: local "
         "cross-correlation, or MIND for images of different contrast (default: lncc)",
     )
 
@@ -227,6 +229,9 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "omitted: any organ and modality, the affine alignment is then what is refined",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument(
+        "--moving-labels", type=Path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
+    )
     _affine_option(parser)
     _refine_options(parser)
 
@@ -309,7 +314,12 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    verbs.add_parser("models", parents=[common], help="what ships", description="Lists the models that come along.")
+    verbs.add_parser(
+        "models",
+        parents=[common],
+        help="what ships",
+        description="Lists the bundled models, and systems without weights.",
+    )
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

@@ -34,6 +34,7 @@ PARAMETERS = {
     "manifest",
     "margin_mm",
     "model",
+    "moving_labels",
     "most_similar",
     "optimization",
     "output",

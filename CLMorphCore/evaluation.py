@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,37 +16,20 @@ from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure
 from .bundles.model import Model
 from .errors import InputError
-from .fusion import AtlasSet, choose_atlases
 from .instance_optimization import InstanceOptimization
 from .io.manifest import Subject, choose, read_subject
 from .metrics import compare_labels, dice_per_label
 from .progress import Progress, part, silent
-from .reports.evaluation import evaluation_page
-from .segmentation import segment
-
-
-@dataclass(frozen=True)
-class Row:
-    """One structure of one subject; NaN where a structure is missing, as ``status`` says."""
-
-    subject: str
-    value: int
-    name: str
-    status: str
-    dice_affine: float
-    dice: float
-    hd_mm: float
-    hd95_mm: float
-    assd_mm: float
-    volume_error_percent: float
+from .reports.evaluation import Agreement, Summary, evaluation_page
+from .segmentation import prepare_atlases, segment
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """All rows, and the figures over them."""
 
-    rows: list[Row]
-    summary: dict[str, Any]
+    rows: tuple[Agreement, ...]
+    summary: Summary
 
     def save(self, folder: Path) -> None:
         """Writes results.csv, summary.json and report.html, all or none."""
@@ -57,8 +39,8 @@ class Evaluation:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
                 writer.writerows(rows)
-            (temporary / "summary.json").write_text(json.dumps(self.summary, indent=1), encoding="utf-8")
-            (temporary / "report.html").write_text(evaluation_page(rows, self.summary), encoding="utf-8")
+            (temporary / "summary.json").write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
+            (temporary / "report.html").write_text(evaluation_page(self.rows, self.summary), encoding="utf-8")
 
 
 def evaluate(
@@ -80,18 +62,19 @@ def evaluate(
     chosen = choose(subjects, split, labelled=True)
     if not chosen:
         raise InputError(f"the manifest has no labelled subject with split {split}; nothing to evaluate")
-    used = choose_atlases(model, atlases, most_similar)
-    rows: list[Row] = []
+    prepared = prepare_atlases(model, atlases, most_similar)
+    rows: list[Agreement] = []
     folds, seconds = [], []
     for index, subject in enumerate(chosen):
         at = part(progress, index / len(chosen), (index + 1) / len(chosen))
         at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
         image, labels = read_subject(subject)
+        assert labels is not None  # only labelled subjects were chosen
         began = time.monotonic()
         found = segment(
             image,
             model,
-            atlases=used if isinstance(used, AtlasSet) else [used],
+            atlases=prepared,
             fusion=fusion,
             most_similar=most_similar,
             optimization=optimization,
@@ -101,25 +84,25 @@ def evaluate(
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
         rows += _rows(subject.name, found.structures, found.labels, before, labels)
-    summary = {
-        "model": model.name,
-        "split": split,
-        "subjects": len(chosen),
-        "dice_affine": _mean(rows, "dice_affine"),
-        "dice": _mean(rows, "dice"),
-        "dice_sd_over_subjects": _spread(rows),
-        "hd95_mm": _mean(rows, "hd95_mm"),
-        "assd_mm": _mean(rows, "assd_mm"),
-        "folding_fraction_mean": float(np.mean(folds)),
-        "folding_fraction_max": float(np.max(folds)),
-        "seconds": float(np.mean(seconds)),
-    }
-    return Evaluation(rows, summary)
+    summary = Summary(
+        model=model.name,
+        split=split,
+        subjects=len(chosen),
+        dice_affine=_mean(rows, "dice_affine"),
+        dice=_mean(rows, "dice"),
+        dice_sd_over_subjects=_spread(rows),
+        hd95_mm=_mean(rows, "hd95_mm"),
+        assd_mm=_mean(rows, "assd_mm"),
+        folding_fraction_mean=float(np.mean(folds)),
+        folding_fraction_max=float(np.max(folds)),
+        seconds=float(np.mean(seconds)),
+    )
+    return Evaluation(tuple(rows), summary)
 
 
 def _rows(
     subject: str, structures: Sequence[Structure], found: sitk.Image, before: sitk.Image, expected: sitk.Image
-) -> list[Row]:
+) -> list[Agreement]:
     known = {s.value: s.name for s in structures}
     shared = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v in known]
     if not shared:
@@ -130,7 +113,7 @@ def _rows(
     found, before, expected = (sitk.Cast(image, sitk.sitkInt64) for image in (found, before, expected))
     affine = dice_per_label(before, expected, shared)
     return [
-        Row(
+        Agreement(
             subject,
             value,
             known[value],
@@ -146,12 +129,12 @@ def _rows(
     ]
 
 
-def _mean(rows: Sequence[Row], figure: str) -> float:
+def _mean(rows: Sequence[Agreement], figure: str) -> float:
     """Mean over all structures of all subjects; a structure that was not found counts as Dice 0."""
     return float(np.nanmean([getattr(row, figure) for row in rows]))
 
 
-def _spread(rows: Sequence[Row]) -> float:
+def _spread(rows: Sequence[Agreement]) -> float:
     """Standard deviation over subjects of the mean Dice of each."""
     names = sorted({row.subject for row in rows})
     return float(np.std([_mean([r for r in rows if r.subject == name], "dice") for name in names]))

@@ -1,14 +1,13 @@
-"""Several atlases: one affine to their common space, one deformation for each, and their labels fused.
+"""Several atlases: their labels, each warped by a match of its own, fused.
 
-The warped labels, on the scan's grid, go to a scratch file and are fused slab by slab; the images of all atlases and
-their features, on the network's grid, stay in memory for the next scan.
+The warped labels, on the scan's grid, go to a scratch file and are fused slab by slab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,19 +15,17 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from torch import Tensor
 
-from .bundles.atlas import Atlas, Structure
+from .bundles.atlas import Atlas
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
-from .geometry import Grid, chain, check_same_grid, resample, to_image
+from .geometry import Grid, resample, to_image
 from .instance_optimization import InstanceOptimization
-from .network_input import network_grid, network_input
-from .networks import Prediction
+from .matching import AlignedScan, Match, PreparedAtlas, match, similarity
 from .progress import Progress, Stopwatch, part, silent
-from .registration import Pair, Registration, affine_pair, deformation, refined, registration_of
+from .registration import transform_of
 from .similarity import local_correlation_map
-from .spatial import resize_field, warp
+from .spatial import warp
 
 METHODS = ("majority", "similarity", "staple")
 STAPLE_ITERATIONS = 10
@@ -40,98 +37,35 @@ MIN_SIMILARITY = 0.05  # where no atlas resembles the scan, all count the same
 
 
 @dataclass(frozen=True)
-class AtlasSet:
-    """Atlases that lie in one space, and what a network needs of them: computed once, kept for every scan.
-
-    grid       the network's
-    reference  the atlases' average, with which a scan is aligned
-    inputs     each atlas image on the grid, normalised: (1, 1, D, H, W)
-    features   the network's features of each
-    """
-
-    atlases: tuple[Atlas, ...]
-    grid: Grid
-    reference: sitk.Image
-    inputs: tuple[Tensor, ...]
-    features: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
 class Fusion:
     """What several atlases say together.
 
     labels        fused, on the scan's grid
-    disagreement       share of the votes, 0…1, that were for another label than the fused one, on the scan's grid
+    disagreement  share of the votes, 0…1, that were for another label than the fused one, on the scan's grid; None for
+                  a single atlas, which has nobody to disagree with
     atlases       those that voted, the most similar first
-    registration  the scan's with the first of them
+    match         the scan's with the first of them
     """
 
     labels: sitk.Image
-    disagreement: sitk.Image
+    disagreement: sitk.Image | None
     atlases: tuple[Atlas, ...]
-    registration: Registration
-
-
-def choose_atlases(
-    model: Model, atlases: Sequence[Atlas] | AtlasSet | None = None, most_similar: int | None = None
-) -> Atlas | AtlasSet:
-    """The one atlas, or the set of several, that a scan is segmented with: those given, or else the model's.
-
-    Of the model's own it is the first, unless ``most_similar`` asks for several. Raises InputError for no atlas, for
-    fewer than ``most_similar``, and for atlases that are in different spaces.
-    """
-    if isinstance(atlases, AtlasSet):
-        return atlases
-    pool = model.atlases if atlases is None else tuple(atlases)
-    if not pool:
-        raise InputError(
-            f"model {model.name} has no atlas; give one with `atlas` and `atlas_labels`, "
-            "or make one with clmorph build-atlas"
-        )
-    _check_count(most_similar, len(pool))
-    if len(pool) == 1 or (atlases is None and most_similar is None):
-        return pool[0]
-    return prepare(model, pool)
-
-
-def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:
-    """The structures of all atlases by value, each as the first atlas that has it describes it."""
-    if len(atlases) == 1:
-        return atlases[0].structures
-    named = {s.value: s for atlas in reversed(atlases) for s in atlas.structures}
-    return tuple(named[value] for value in sorted(named))
-
-
-@torch.inference_mode()
-def prepare(model: Model, atlases: Sequence[Atlas]) -> AtlasSet:
-    """The atlases as ``fuse`` needs them; InputError unless they lie on one grid, as ``build-atlas --each`` makes them.
-
-    One grid means one space: the affine alignment of a scan with one of them is that with all.
-    """
-    first = atlases[0]
-    for other in atlases[1:]:
-        check_same_grid(first.image, other.image, names=(f"atlas {first.name}", f"voxels of atlas {other.name}"))
-    reference = _average([atlas.image for atlas in atlases])
-    data = model.config.data
-    grid = network_grid(reference, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-    inputs = tuple(network_input(atlas.image, grid).to(model.device) for atlas in atlases)
-    features = tuple(model.network.features_of(image) for image in inputs)
-    return AtlasSet(tuple(atlases), grid, reference, inputs, features)
+    match: Match
 
 
 @torch.inference_mode()
 def fuse(
-    image: sitk.Image,
+    scan: AlignedScan,
+    prepared: PreparedAtlas,
     model: Model,
-    atlases: AtlasSet,
     *,
     method: str = "similarity",
     most_similar: int | None = None,
-    affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
+    watch: Stopwatch | None = None,
     progress: Progress = silent,
 ) -> Fusion:
-    """Labels of ``image`` from all atlases, or from the ``most_similar`` ones; each map is refined, or not.
+    """Labels of a scan from all atlases, or from the ``most_similar`` ones; each map is optimized, or not.
 
     majority    the most frequent label
     similarity  a vote weighs as much as the warped atlas resembles the scan there: (local correlation)^GAIN (local
@@ -141,50 +75,46 @@ def fuse(
     An atlas is the more similar the greater the mean local normalised cross-correlation over the scan's foreground is
     after the affine alignment. Raises InputError for more atlases than there are, and for an unknown method.
     """
-    _check_count(most_similar, len(atlases.atlases))
-    if method not in METHODS:
-        raise InputError(f"unknown fusion {method!r}{did_you_mean(method, METHODS)}")
-    watch, grid = Stopwatch(), Grid.of(image)
-    with watch.step("affine"):
-        affine, to_scan = affine_pair(image, atlases.reference, affine, model, lambda: progress("affine", 0.0))
+    check_count(most_similar, len(prepared.atlases))
+    check_method(method)
+    watch, grid = watch or Stopwatch(), Grid.of(scan.image)
     with watch.step("network"):
-        progress("network", 0.3)
-        fixed = network_input(image, atlases.grid, to_scan).to(model.device)
-        features = model.network.features_of(fixed)
-        pairs = [
-            Pair(atlases.grid, fixed, moving, (features, of_moving))
-            for moving, of_moving in zip(atlases.inputs, atlases.features, strict=True)
-        ]
-        likeness = [pair.similarity() for pair in pairs]
-    chosen = sorted(range(len(pairs)), key=lambda n: -likeness[n])[:most_similar]
-    kind = np.min_scalar_type(max(s.value for s in structures_of(atlases.atlases)))
-    with _scratch((len(chosen), *grid.shape), kind) as labels, _scratch((len(chosen), *grid.shape), "f2") as weights:
+        likeness = [similarity(scan, moving.tensor) for moving in prepared.moving]
+    chosen = sorted(range(len(likeness)), key=lambda n: -likeness[n])[:most_similar]
+    kind = np.min_scalar_type(max(s.value for atlas in prepared.atlases for s in atlas.structures))
+    votes, first = (len(chosen), *grid.shape), None
+    with _scratch(votes, kind) as labels, _scratch(votes, "f2") as weights:
         for place, n in enumerate(chosen):
             at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
             at(f"atlas {place + 1} of {len(chosen)}", 0.0)
-            with watch.step("network"):
-                prediction, steps = model.network.match(*pairs[n].features), 0
-                answer = prediction
-            if optimization is not None:
-                with watch.step("refinement"):
-                    prediction, steps = refined(
-                        prediction, pairs[n], image, atlases.atlases[n].image, to_scan, optimization, model, at
-                    )
-            with watch.step("network"):
-                if place == 0:
-                    registration = registration_of(prediction, pairs[n], image, affine, to_scan, model)
-                    registration = replace(registration, unrefined=answer.displacement, refinement_steps=steps)
+            found = match(scan, prepared, model, index=n, optimization=optimization, watch=watch, progress=at)
+            first = first or found
             with watch.step("labels"):
-                transform = chain(deformation(prediction, atlases.grid), affine)
-                labels[place] = _array(resample(atlases.atlases[n].labels, grid, transform, labels=True))
-                weights[place] = 1 if method != "similarity" else _weight(pairs[n], prediction, grid, affine)
+                warped = resample(prepared.atlases[n].labels, grid, transform_of(found), labels=True)
+                labels[place] = _array(warped)
+                weights[place] = 1 if method != "similarity" else _weight(found, grid)
         with watch.step("fusion"):
             progress("fusion", 0.9)
             fused, disagreement = fuse_votes(labels, weights, staple=method == "staple")
-    registration.duration_s.update(watch.seconds)
-    return Fusion(
-        _image(fused, image), _image(disagreement, image), tuple(atlases.atlases[n] for n in chosen), registration
-    )
+    assert first is not None
+    atlases = tuple(prepared.atlases[n] for n in chosen)
+    return Fusion(_image(fused, scan.image), _image(disagreement, scan.image), atlases, first)
+
+
+def check_count(most_similar: int | None, count: int) -> None:
+    """InputError unless ``most_similar`` of ``count`` atlases can be taken."""
+    if most_similar is not None and not 1 <= most_similar <= count:
+        raise InputError(
+            f"`most_similar={most_similar}` given, there {'is' if count == 1 else 'are'} {count}; expected a "
+            f"number from 1 to {count}",
+            "`atlases` gives more",
+        )
+
+
+def check_method(method: str) -> None:
+    """InputError unless it is one of METHODS."""
+    if method not in METHODS:
+        raise InputError(f"unknown fusion {method!r}{did_you_mean(method, METHODS)}")
 
 
 def fuse_votes(
@@ -231,30 +161,11 @@ def _staple(votes: np.ndarray, undecided: np.ndarray) -> np.ndarray:
     return np.where(found < len(values), values[np.minimum(found, len(values) - 1)], undecided)
 
 
-def _weight(pair: Pair, prediction: Prediction, grid: Grid, affine: sitk.Transform) -> np.ndarray:
+def _weight(found: Match, grid: Grid) -> np.ndarray:
     """(local correlation of the scan and the warped atlas)^GAIN on a grid of the scan's space, (D, H, W), above 0."""
-    displacement = resize_field(prediction.displacement, pair.grid.shape)
-    likeness = local_correlation_map(pair.fixed, warp(pair.moving, displacement), WINDOW_VOXELS)
-    weight = likeness.clamp(MIN_SIMILARITY, 1.0) ** GAIN
-    return _array(resample(to_image(weight, pair.grid), grid, affine))
-
-
-def _average(images: Sequence[sitk.Image]) -> sitk.Image:
-    """The mean of images on one grid, each scaled so that 0…1 is its minimum … 99th percentile."""
-    total = np.zeros(_array(images[0]).shape, np.float32)
-    for image in images:
-        values = _array(image).astype(np.float32)
-        low = values.min()
-        total += (values - low) / (np.percentile(values[values > low], 99) - low)
-    return _image(total / len(images), images[0])
-
-
-def _check_count(most_similar: int | None, count: int) -> None:
-    if most_similar is not None and not 1 <= most_similar <= count:
-        raise InputError(
-            f"`most_similar={most_similar}` given, there {'is' if count == 1 else 'are'} {count}; expected a "
-            f"number from 1 to {count}; `atlases` gives more"
-        )
+    local = local_correlation_map(found.scan.tensor, warp(found.moving.tensor, found.on_grid), WINDOW_VOXELS)
+    weight = local.clamp(MIN_SIMILARITY, 1.0) ** GAIN
+    return _array(resample(to_image(weight, found.grid), grid, found.scan.affine))
 
 
 @contextmanager

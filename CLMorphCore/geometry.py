@@ -19,9 +19,10 @@ POINTS_AT_ONCE = 1_000_000  # of a grid whose labels are looked up
 
 @dataclass(frozen=True)
 class Grid:
-    """A lattice of voxel centres in physical space: SimpleITK's order (x, y, z), LPS, mm.
+    """A lattice of voxel centres in physical space, LPS, mm: its fields are SimpleITK's, in its order (x, y, z).
 
-    ``direction`` is row-major 3×3, its columns are the axes. ``shape`` is the tensor order (D, H, W).
+    ``direction`` is row-major 3×3, its columns are the axes. Everything else of a grid, and of the engine, is in the
+    order of tensors, (z, y, x).
     """
 
     size: tuple[int, int, int]
@@ -31,7 +32,14 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of voxels (z, y, x)."""
         x, y, z = self.size
+        return z, y, x
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float]:
+        """Spacing (z, y, x)."""
+        x, y, z = self.spacing_mm
         return z, y, x
 
     @classmethod
@@ -39,31 +47,41 @@ class Grid:
         """The grid of an image."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
-    def about_its_centre(self, size: Sequence[int]) -> Grid:
-        """A grid of another size (x, y, z) with the same centre, spacing and direction."""
+    def about_its_centre(self, shape: Sequence[int]) -> Grid:
+        """A grid of another shape (z, y, x) with the same centre, spacing and direction."""
+        depth, height, width = shape
+        size = width, height, depth
         shift = self.to_mm() @ ((np.array(self.size) - np.array(size)) / 2)
-        return Grid(tuple(size), self.spacing_mm, tuple((np.array(self.origin_mm) + shift).tolist()), self.direction)
+        return Grid(size, self.spacing_mm, _three(np.array(self.origin_mm) + shift), self.direction)
 
     def part(self, slices: Sequence[slice]) -> Grid:
         """The grid of ``array[slices]``, slices (z, y, x) with both ends, of an array on this grid."""
-        first, size = zip(*[(s.start, s.stop - s.start) for s in slices[::-1]], strict=True)
-        origin = np.array(self.origin_mm) + self.to_mm() @ np.array(first)
-        return Grid(size, self.spacing_mm, tuple(origin.tolist()), self.direction)
+        z, y, x = slices
+        origin = np.array(self.origin_mm) + self.to_mm() @ np.array([x.start, y.start, z.start])
+        size = x.stop - x.start, y.stop - y.start, z.stop - z.start
+        return Grid(size, self.spacing_mm, _three(origin), self.direction)
 
-    def between_its_corners(self, size: Sequence[int]) -> Grid:
-        """A grid of another size (x, y, z) whose corner voxels have the same centres."""
-        spacing = [s * max(n - 1, 1) / max(m - 1, 1) for s, n, m in zip(self.spacing_mm, self.size, size, strict=True)]
-        return Grid(tuple(size), tuple(spacing), self.origin_mm, self.direction)
+    def with_shape(self, shape: Sequence[int]) -> Grid:
+        """A grid of another shape (z, y, x) whose corner voxels have the same centres."""
+        depth, height, width = shape
+        size = width, height, depth
+        x, y, z = (s * max(n - 1, 1) / max(m - 1, 1) for s, n, m in zip(self.spacing_mm, self.size, size, strict=True))
+        return Grid(size, (x, y, z), self.origin_mm, self.direction)
 
     def to_mm(self) -> np.ndarray:
         """R · diag(spacing): 3×3, takes a voxel vector (x, y, z) to mm."""
         return np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm)
 
-    def anatomical_spacing_mm(self) -> tuple[float, ...]:
-        """Along L, P and S each: the spacing of the grid's axis that points most nearly there."""
+    def points_mm(self, voxels: np.ndarray) -> np.ndarray:
+        """(N, 3) continuous voxels (z, y, x) → (N, 3) points, LPS, mm."""
+        return voxels[:, ::-1] @ self.to_mm().T + np.array(self.origin_mm)
+
+    def anatomical_voxel_mm(self) -> tuple[float, float, float]:
+        """Along S, P and L each: the spacing of the grid's axis that points most nearly there."""
         directions = np.abs(np.array(self.direction).reshape(3, 3))
         best = max(permutations(range(3)), key=lambda axes: sum(directions[n, axis] for n, axis in enumerate(axes)))
-        return tuple(self.spacing_mm[axis] for axis in best)
+        left, posterior, superior = (self.spacing_mm[axis] for axis in best)
+        return superior, posterior, left
 
     def corners_mm(self) -> np.ndarray:
         """(8, 3) points: the outer corners of the corner voxels."""
@@ -72,22 +90,30 @@ class Grid:
 
 
 def grid_over(
-    lower_mm: Sequence[float],
-    upper_mm: Sequence[float],
-    spacing_mm: Sequence[float],
+    lower_mm: Sequence[float] | np.ndarray,
+    upper_mm: Sequence[float] | np.ndarray,
+    voxel_mm: Sequence[float],
     *,
-    margin_voxels: int | Sequence[int],
-    divisor: int | Sequence[int],
+    margin_voxels: Sequence[int] = (0, 0, 0),
+    divisor: Sequence[int] = (1, 1, 1),
 ) -> Grid:
-    """Anatomically aligned grid (axes L, P, S) align_centres on a box, at least ``margin_voxels`` wider on each side.
+    """Anatomically aligned grid (axes L, P, S) centred on a box, at least ``margin_voxels`` wider on each side.
 
-    Sides are rounded up to multiples of ``divisor``, as the network needs them. Both are one number, or (x, y, z).
+    Sides are rounded up to multiples of ``divisor``, as the network needs them. The box is two points (LPS, mm), the
+    rest (z, y, x).
     """
-    lower, upper, spacing = (np.asarray(v, dtype=float) for v in (lower_mm, upper_mm, spacing_mm))
-    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * np.asarray(margin_voxels)
-    size = (np.ceil(needed / divisor) * np.asarray(divisor)).astype(int)
+    lower, upper = np.asarray(lower_mm, dtype=float), np.asarray(upper_mm, dtype=float)
+    spacing, margin, unit = (np.asarray(along)[::-1] for along in (voxel_mm, margin_voxels, divisor))
+    needed = np.ceil((upper - lower) / spacing - 1e-6) + 2 * margin
+    size = (np.ceil(needed / unit) * unit).astype(int)
     origin = (lower + upper) / 2 - (size - 1) / 2 * spacing
-    return Grid(tuple(size.tolist()), tuple(spacing.tolist()), tuple(origin.tolist()))
+    x, y, z = size.tolist()
+    return Grid((x, y, z), _three(spacing), _three(origin))
+
+
+def _three(numbers: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = numbers.tolist()
+    return x, y, z
 
 
 def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -103,10 +129,10 @@ def foreground_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crop_padding(image: sitk.Image) -> sitk.Image:
-    """The image cut to its foreground's box, if the foreground fills it: then what lies around is a frame, no air.
+    """The image cut to its foreground's box, if the foreground fills it: what lies around is then padding, not air.
 
     A scan that was cut out of a body and padded is so the same as one that was not padded. A skull-stripped brain does
-    not fill its box and stays as it is; so does a block of one grey value, whose frame is all there is to see of it.
+    not fill its box and stays as it is; so does a block of one grey value, whose padding is all there is to see of it.
     """
     start, size, filled = _foreground(image)
     if filled <= 0.9:
@@ -116,18 +142,16 @@ def crop_padding(image: sitk.Image) -> sitk.Image:
     return cut if values.min() < values.max() else image
 
 
-def _foreground(image: sitk.Image) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+def _foreground(image: sitk.Image) -> tuple[tuple[int, int, int], tuple[int, int, int], float]:
     """First index and size (x, y, z) of the foreground's box, and the share of the box that is foreground."""
     values = sitk.GetArrayViewFromImage(image)
     low = float(values.min())
     bright = float(np.percentile(values[values > low], 99))
     above = values > low + 0.02 * (bright - low)
-    bounds = []
-    for axis in (2, 1, 0):  # x, y, z of SimpleITK
-        line = np.flatnonzero(above.any(axis=tuple(a for a in range(3) if a != axis)))
-        bounds.append((int(line[0]), int(line[-1]) + 1))
-    start, size = tuple(low for low, _ in bounds), tuple(high - low for low, high in bounds)
-    return start, size, float(above.sum()) / float(np.prod(size))
+    lines = [np.flatnonzero(above.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z of SimpleITK
+    (x, y, z), (a, b, c) = (int(line[0]) for line in lines), (int(line[-1]) + 1 for line in lines)
+    size = a - x, b - y, c - z
+    return (x, y, z), size, float(above.sum()) / float(np.prod(size))
 
 
 def check_same_grid(image: sitk.Image, other: sitk.Image, *, names: tuple[str, str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import check_same_grid
+from .geometry import Grid, check_same_grid
 
 Box = tuple[slice, ...]  # (z, y, x)
 NAN = math.nan
@@ -78,7 +78,7 @@ def compare_labels(
     result = {}
     for value in wanted:
         box = _union(boxes.get(value), reference_boxes.get(value))
-        result[value] = _structure(value, predicted[box] == value, expected[box] == value, reference.GetSpacing())
+        result[value] = _structure(value, predicted[box] == value, expected[box] == value, Grid.of(reference).voxel_mm)
     return result
 
 
@@ -177,12 +177,12 @@ def _union(first: Box | None, second: Box | None) -> Box:
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
 
 
-def _structure(value: int, inside: np.ndarray, expected: np.ndarray, spacing_mm: Sequence[float]) -> StructureMetrics:
-    """The metrics of one structure from two masks (D, H, W) cropped to it; spacing (x, y, z) in mm."""
+def _structure(value: int, inside: np.ndarray, expected: np.ndarray, voxel_mm: Sequence[float]) -> StructureMetrics:
+    """The metrics of one structure from two masks (D, H, W) cropped to it; voxel sides (z, y, x) in mm."""
     size, reference_size = int(inside.sum()), int(expected.sum())
     status = _status(size, reference_size)
-    distances = _surface_distances(inside, expected, spacing_mm) if status == OK else SurfaceDistances(NAN, NAN, NAN)
-    voxel_ml = math.prod(spacing_mm) / 1000
+    distances = _surface_distances(inside, expected, voxel_mm) if status == OK else SurfaceDistances(NAN, NAN, NAN)
+    voxel_ml = math.prod(voxel_mm) / 1000
     return StructureMetrics(
         value=value,
         status=status,
@@ -195,12 +195,12 @@ def _structure(value: int, inside: np.ndarray, expected: np.ndarray, spacing_mm:
     )
 
 
-def _surface_distances(inside: np.ndarray, expected: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+def _surface_distances(inside: np.ndarray, expected: np.ndarray, voxel_mm: Sequence[float]) -> SurfaceDistances:
     """HD, HD95 and ASSD in mm between the surfaces of two masks (D, H, W), neither of them empty."""
-    area, reference_area = _surface_area(inside, spacing_mm), _surface_area(expected, spacing_mm)
+    area, reference_area = _surface_area(inside, voxel_mm), _surface_area(expected, voxel_mm)
     border, reference_border = area > 0, reference_area > 0
-    there, there_area = _distance_to(reference_border, spacing_mm)[border], area[border]
-    back, back_area = _distance_to(border, spacing_mm)[reference_border], reference_area[reference_border]
+    there, there_area = _distance_to(reference_border, voxel_mm)[border], area[border]
+    back, back_area = _distance_to(border, voxel_mm)[reference_border], reference_area[reference_border]
     total = there_area.sum() + back_area.sum()
     return SurfaceDistances(
         hd_mm=float(max(there.max(), back.max())),
@@ -209,22 +209,23 @@ def _surface_distances(inside: np.ndarray, expected: np.ndarray, spacing_mm: Seq
     )
 
 
-def _surface_area(inside: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+def _surface_area(inside: np.ndarray, voxel_mm: Sequence[float]) -> np.ndarray:
     """Area in mm² of each voxel's faces that look out of the mask, or out of the image; 0 off the surface."""
     padded = np.pad(inside, 1)
     area = np.zeros(inside.shape)
-    for axis, spacing in enumerate(reversed(spacing_mm)):
-        face = math.prod(spacing_mm) / spacing
+    for axis, side in enumerate(voxel_mm):
+        face = math.prod(voxel_mm) / side
         for step in (-1, 1):
             neighbour = np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
             area += face * (inside & ~neighbour)
     return area
 
 
-def _distance_to(surface: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+def _distance_to(surface: np.ndarray, voxel_mm: Sequence[float]) -> np.ndarray:
     """Distance in mm of each voxel's centre to the nearest centre of a surface voxel."""
     image = sitk.GetImageFromArray(np.pad(surface, 1).astype(np.uint8))
-    image.SetSpacing(spacing_mm)
+    depth, height, width = voxel_mm
+    image.SetSpacing((width, height, depth))
     # Thanks to the padding each surface voxel has a free face, at the edge too, and so the signed distance 0.
     signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
     return np.abs(sitk.GetArrayFromImage(signed))[1:-1, 1:-1, 1:-1].astype(np.float64)

@@ -19,16 +19,16 @@ MAX_GRID_VOXELS = 512**3  # beyond it no network fits anywhere: a header's units
 def network_grid(
     reference: sitk.Image, spacing_mm: Sequence[float], *, margin_voxels: Sequence[int], divisor: Sequence[int]
 ) -> Grid:
-    """The network's grid: over the reference's foreground, anatomically aligned.
+    """The network's grid: over the reference's foreground, anatomically aligned; all triples are (z, y, x).
 
-    ``spacing_mm`` and ``margin_voxels`` are (x, y, z), ``divisor`` is the network's, (D, H, W). A spacing of 0 is the
-    reference's own along that axis, and coarser where the box would have more voxels than ``MAX_VOXELS``. InputError
-    for more than ``MAX_GRID_VOXELS``.
+    A spacing of 0 is the reference's own along that axis, and coarser where the box would have more voxels than
+    ``MAX_VOXELS``. InputError for more than ``MAX_GRID_VOXELS``.
     """
     lower, upper = foreground_box(reference)
     if min(spacing_mm) == 0:
-        spacing_mm = _fitting(spacing_mm, Grid.of(reference).anatomical_spacing_mm(), upper - lower)
-    grid = grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=tuple(reversed(divisor)))
+        finest = Grid.of(reference).anatomical_voxel_mm()
+        spacing_mm = _fitting(spacing_mm, finest, box_volume_mm3=float(np.prod(upper - lower)))
+    grid = grid_over(lower, upper, spacing_mm, margin_voxels=margin_voxels, divisor=divisor)
     if math.prod(grid.size) > MAX_GRID_VOXELS:
         extent, spacing = (" × ".join(f"{n:.4g}" for n in numbers) for numbers in (upper - lower, grid.spacing_mm))
         raise InputError(
@@ -39,18 +39,23 @@ def network_grid(
     return grid
 
 
-def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], extent_mm: np.ndarray) -> tuple[float, ...]:
+def _fitting(spacing_mm: Sequence[float], finest_mm: Sequence[float], *, box_volume_mm3: float) -> tuple[float, ...]:
     """The spacing with zeros filled from ``finest_mm``, those coarsened by one factor until the box fits."""
     free = np.array(spacing_mm) == 0
     spacing = np.where(free, finest_mm, spacing_mm)
-    voxels = float(np.prod(extent_mm / spacing))
+    voxels = box_volume_mm3 / float(np.prod(spacing))
     spacing[free] *= max(1.0, voxels / MAX_VOXELS) ** (1.0 / free.sum())
     return tuple(spacing.tolist())
 
 
 def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
     """An image as a network sees it, normalised: (1, 1, D, H, W); ``transform`` maps the grid to the image."""
-    return normalise(to_tensor(resample(crop_padding(image), grid, transform)))
+    return normalised_on(crop_padding(image), grid, transform)
+
+
+def normalised_on(visible: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
+    """The same of an image whose padding is cropped already."""
+    return normalise(to_tensor(resample(visible, grid, transform)))
 
 
 def normalise(tensor: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ def normalise(tensor: Tensor) -> Tensor:
     if not inside.any():
         raise InputError(
             "the image does not overlap the atlas' region; expected an affine that maps its points to the "
-            "atlas' (LPS, mm); check `affine`, or data.affine = false in a training"
+            "atlas' (LPS, mm); check `affine`, or data.alignment in a training"
         )
     values = np.sort(tensor[inside].cpu().numpy())
     low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 import torch
 
 from . import __version__
-from .bundles.atlas import Atlas, Structure, default_structures
+from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
-from .fusion import AtlasSet, choose_atlases, fuse, structures_of
+from .errors import InputError
+from .fusion import Fusion, check_count, check_method, fuse
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
 from .io.images import write_image
+from .matching import AlignedScan, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
-from .quality.judgement import judge
-from .registration import Registration, register
-from .reports.segmentation import segmentation_page
+from .quality.judgement import Judgement, judge
+from .registration import Registration, registration_of
+from .reports.report import AtlasEntry, FusionEntry, ModelEntry, Report, SimilarityEntry, StructureEntry, with_total
+from .reports.segmentation import Pictured, segmentation_page
+
+MAX_FOLDING = 1e-3  # above it a warning
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Labels on the scan's own grid, the registration behind them, and the figures of the report.
+    """Labels on the scan's own grid, the registration behind them, and the report.
 
-    ``uncertainty`` is the share of second alternatives, 0…1, that say another label, or None where there is none.
+    ``uncertainty`` is the share of alternatives, 0…1, that say another label, or None where there is none.
     ``volumes_ml`` are those of the labels that occur. Of several atlases ``atlas`` is the most similar one,
     ``registration`` its own, and ``structures`` are those of all.
     """
@@ -42,10 +45,10 @@ class Segmentation:
     uncertainty: sitk.Image | None
     volumes_ml: dict[int, float]
     registration: Registration
-    report: dict[str, Any]
+    report: Report
 
     def save(self, folder: Path, progress: Progress = silent) -> None:
-        """Writes every file of a segmentation into ``folder``, the report last; InputError when it cannot be."""
+        """Writes every file of a segmentation into ``folder``, report.json last; OutputError when it cannot be."""
         registration, watch = self.registration, Stopwatch()
         with watch.step("writing"):
             progress("writing", 0.0)
@@ -61,142 +64,179 @@ class Segmentation:
             registration.save(folder)
         with watch.step("report"):
             progress("report", 0.5)
-            page = segmentation_page(
+            pictured = Pictured(
                 image=self.image,
                 labels=self.labels,
-                warped=images["warped"],
-                jacobian=images["jacobian"],
-                uncertainty=self.uncertainty,
                 # The nearest voxel will do for a picture, and is there four times sooner.
                 labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
+                warped=images["warped"],
                 warped_affine=registration.warp(self.atlas.image, affine_only=True),
+                jacobian=images["jacobian"],
+                uncertainty=self.uncertainty,
                 transform=registration.transform,
                 affine=registration.affine,
-                report=self.report,
             )
-            (folder / "report.html").write_text(page, encoding="utf-8")
-        duration = self.report["duration_s"] | watch.seconds
-        duration["total"] = round(sum(seconds for step, seconds in duration.items() if step != "total"), 2)
-        report = self.report | {"duration_s": duration}
-        (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+            (folder / "report.html").write_text(segmentation_page(pictured, self.report), encoding="utf-8")
+        self.report.with_durations(watch.seconds).save(folder / "report.json")
+
+
+def prepare_atlases(
+    model: Model, atlases: Sequence[Atlas] | None = None, most_similar: int | None = None
+) -> PreparedAtlas:
+    """What a scan is segmented with, prepared once for many scans: the atlases given, or else the model's.
+
+    Of the model's own it is the first, unless ``most_similar`` asks for several. Raises InputError for no atlas, for
+    fewer than ``most_similar``, and for atlases that are in different spaces.
+    """
+    pool = model.atlases if atlases is None else tuple(atlases)
+    if not pool:
+        raise InputError(
+            f"model {model.name} has no atlas",
+            "give one with `atlas` and `atlas_labels`, or make one with clmorph build-atlas",
+        )
+    check_count(most_similar, len(pool))
+    return prepare(model, pool[:1] if atlases is None and most_similar is None else pool)
+
+
+def _check_labelled(prepared: PreparedAtlas) -> None:
+    if not prepared.atlases:
+        raise InputError("an image without labels was prepared; expected atlases", "prepare them with prepare_atlases")
 
 
 def segment(
     image: sitk.Image,
     model: Model,
     *,
-    atlases: Sequence[Atlas] | AtlasSet | None = None,
+    atlases: PreparedAtlas | Sequence[Atlas] | None = None,
     fusion: str = "similarity",
     most_similar: int | None = None,
     affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
     progress: Progress = silent,
-    about: Mapping[str, Any] | None = None,
+    source: str = "unnamed image",
+    duration_s: Mapping[str, float] | None = None,
 ) -> Segmentation:
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
-    A supervised network gives its own classes; the atlas is then what the scan is aligned with and what names them.
-    ``atlases`` that are several lie in one space (``fusion.prepare``, which a caller with many scans calls once);
+    ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
     ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
-    the image to the atlas and takes the place of the built-in alignment; ``optimization`` goes on from the network's
-    answer on the pair itself; ``about`` is added to the report. Raises InputError if the model has no atlas and none
-    is given, and for what ``fusion`` cannot do.
+    the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on from the
+    network's answer on the pair itself. ``source`` and ``duration_s``, the seconds of steps before this one, are for
+    the report. Raises InputError if the model has no atlas and none is given, and for what ``fuse`` cannot do.
     """
-    chosen = choose_atlases(model, atlases, most_similar)
-    watch = Stopwatch()
-    if isinstance(chosen, AtlasSet):
+    check_method(fusion)
+    if isinstance(atlases, PreparedAtlas):
+        prepared = atlases
+        check_count(most_similar, len(prepared.atlases))
+        _check_labelled(prepared)
+    else:
+        prepared = prepare_atlases(model, atlases, most_similar)
+    watch = Stopwatch(dict(duration_s or {}))
+    progress("affine", 0.0)
+    scan = align_scan(image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
+    if len(prepared.atlases) > 1:
         fused = fuse(
-            image,
+            scan,
+            prepared,
             model,
-            chosen,
             method=fusion,
             most_similar=most_similar,
-            affine=affine,
             optimization=optimization,
+            watch=watch,
             progress=part(progress, 0.0, 0.9),
         )
-        registration, labels, disagreement, used = fused.registration, fused.labels, fused.disagreement, fused.atlases
+        registration = registration_of(fused.match, watch)
     else:
-        registration = register(
-            image,
-            chosen.image,
-            model,
-            affine=affine,
-            moving_labels=chosen.labels,
-            optimization=optimization,
-            progress=part(progress, 0.0, 0.8),
-        )
-        with watch.step("labels"):
-            progress("labels", 0.8)
-            labels = registration.label(chosen.labels)
-            used = (chosen if registration.classes is None else _named_by(chosen, model.network.label_values[1:]),)
-            disagreement = None
-    structures = structures_of(used)
-    volumes = volumes_ml(labels)
+        registration, fused = _alone(scan, prepared, model, optimization, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
-        trust = judge(model, registration, used, structures, labels, disagreement)
-    duration = registration.duration_s | watch.seconds
-    before, after = registration.similarity
-    report = {
-        "version": __version__,
-        "image": "unnamed image",  # the caller knows its file
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "model": {"name": model.name} | {key: model.about(key) for key in ("version", "licence", "commit")},
-        "atlas": {"name": used[0].name},
-        "labels_from": "atlas" if registration.classes is None else "network",
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "refinement_steps": registration.refinement_steps,
-        "structures": [
-            {
-                "value": s.value,
-                "name": s.name,
-                "color": s.color,
-                "terminology": s.terminology,
-                "volume_ml": round(volumes.get(s.value, 0.0), 4),
-            }
-            | trust.structures[s.value]
-            for s in structures
-        ],
-        "quality": trust.summary,
-        "similarity": {
-            "measure": "local normalised cross-correlation",
-            "affine": round(before, 4),
-            "warped": round(after, 4),
-        },
-        "folding_fraction": registration.folding_fraction,
-        "duration_s": duration | {"total": round(sum(duration.values()), 2)},
-        "warnings": [*trust.warnings, *_warnings(structures, volumes, registration)],
-    }
-    if len(used) > 1:
-        report["fusion"] = {"method": fusion, "atlases": [atlas.name for atlas in used]}
+        structures = structures_of(fused.atlases)
+        judgement = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
+    volumes = volumes_ml(fused.labels)
     return Segmentation(
-        image, used[0], structures, labels, trust.uncertainty, volumes, registration, report | dict(about or {})
+        image=image,
+        atlas=fused.atlases[0],
+        structures=structures,
+        labels=fused.labels,
+        uncertainty=judgement.uncertainty,
+        volumes_ml=volumes,
+        registration=registration,
+        report=_report(model, registration, fused, structures, volumes, judgement, fusion, source, watch),
     )
 
 
-def _named_by(atlas: Atlas, values: Sequence[int]) -> Atlas:
-    """The atlas with the structures of a supervised network's classes, by the atlas' names where it has them."""
-    named = {s.value: s for s in atlas.structures}
-    return replace(atlas, structures=tuple(named.get(s.value, s) for s in default_structures(values)))
+def _alone(
+    scan: AlignedScan,
+    prepared: PreparedAtlas,
+    model: Model,
+    optimization: InstanceOptimization | None,
+    watch: Stopwatch,
+    progress: Progress,
+) -> tuple[Registration, Fusion]:
+    """The registration with a single atlas, and its labels as they are."""
+    (atlas,) = prepared.atlases
+    progress("network", 0.04 if optimization else 0.4)
+    found = match(scan, prepared, model, optimization=optimization, watch=watch, progress=part(progress, 0.08, 0.76))
+    registration = registration_of(found, watch)
+    progress("labels", 0.8)
+    with watch.step("labels"):
+        labels = registration.warp(atlas.labels, labels=True)
+    return registration, Fusion(labels, None, (atlas,), found)
+
+
+def _report(
+    model: Model,
+    registration: Registration,
+    fused: Fusion,
+    structures: Sequence[Structure],
+    volumes: Mapping[int, float],
+    judgement: Judgement,
+    method: str,
+    source: str,
+    watch: Stopwatch,
+) -> Report:
+    before, after = registration.similarity
+    names = tuple(atlas.name for atlas in fused.atlases)
+    return Report(
+        version=__version__,
+        image=source,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        model=ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit"))),
+        atlas=AtlasEntry(names[0]),
+        device=str(model.device),
+        threads=torch.get_num_threads(),
+        refinement_steps=registration.optimization_steps,
+        structures=tuple(
+            StructureEntry(
+                s.value,
+                s.name,
+                s.color,
+                s.terminology,
+                round(volumes.get(s.value, 0.0), 4),
+                judgement.structures[s.value].uncertainty,
+                judgement.structures[s.value].expected_dice,
+            )
+            for s in structures
+        ),
+        quality=judgement.quality,
+        similarity=SimilarityEntry("local normalised cross-correlation", round(before, 4), round(after, 4)),
+        folding_fraction=registration.folding_fraction,
+        duration_s=with_total(watch.seconds),
+        warnings=(*judgement.warnings, *_warnings(structures, volumes, registration)),
+        fusion=FusionEntry(method, names) if len(names) > 1 else None,
+    )
 
 
 def _warnings(
     structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
 ) -> Iterator[str]:
-    if registration.classes is not None:
-        yield (
-            "the labels are a supervised network's own, not the atlas'; the transform is the affine alignment, "
-            "nothing was deformed"
-        )
     missing = [s.name for s in structures if s.value not in volumes]
     if missing:
         yield (
             f"{len(missing)} of {len(structures)} structures lie outside of the image or are thinner than its "
             f"voxels: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
         )
-    if registration.folding_fraction > 1e-3:
+    if registration.folding_fraction > MAX_FOLDING:
         yield f"{registration.folding_fraction:.2%} of the deformation folds; look at the Jacobian map"
     before, after = registration.similarity
     if after < before:

@@ -19,7 +19,7 @@ Padding = Literal["zeros", "border"]  # what lies outside of an image: zero, or 
 
 MIN_DETERMINANT = 0.1
 MAX_STEP = 2.0  # voxels
-MIN_LEFT = 0.02  # determinant after unfolding: positive whatever the rounding
+MIN_LEFT = 0.02  # determinant after folds are removed: positive whatever the rounding
 MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds; share of the voxels
 
 

@@ -10,6 +10,8 @@ import torch
 
 from CLMorphCore.bundles.atlas import Atlas, Structure, save_atlas
 from CLMorphCore.bundles.config import from_dict
+from CLMorphCore.bundles.model import Model
+from CLMorphCore.matching import Match, align_scan, match, prepare_image
 from CLMorphCore.networks import build
 from CLMorphCore.training.loop import save_weights
 
@@ -68,6 +70,12 @@ def fresh_model(folder: Path, atlas: Atlas | None = None) -> Path:
     if atlas is not None:
         save_atlas(folder / "atlases" / atlas.name, atlas)
     return folder
+
+
+def match_images(fixed: sitk.Image, moving: sitk.Image, model: Model, *, affine=None, optimization=None) -> Match:
+    """What ``register`` finds on the network's grid."""
+    prepared = prepare_image(model, moving)
+    return match(align_scan(fixed, prepared, model, affine=affine), prepared, model, optimization=optimization)
 
 
 def write_series(

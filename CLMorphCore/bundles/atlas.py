@@ -122,3 +122,11 @@ def save_atlas(folder: Path, atlas: Atlas) -> None:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))
             writer.writerows((s.value, s.name, s.color, s.terminology) for s in atlas.structures)
+
+
+def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:
+    """The structures of all atlases by value, each as the first atlas that has it describes it."""
+    if len(atlases) == 1:
+        return atlases[0].structures
+    named = {s.value: s for atlas in reversed(atlases) for s in atlas.structures}
+    return tuple(named[value] for value in sorted(named))

@@ -1,7 +1,8 @@
 """Every setting of a training, in one frozen tree; read from TOML, written into the weights' header.
 
 The defaults are the paper's settings where the paper states them; those of another network's paper, where
-``network.name`` is another network.
+``network.name`` is another network. Files give what differs along the axes as [x, y, z], as their users know it;
+here, as everywhere in the engine, it is (z, y, x): ``from_dict`` and ``to_dict`` are where one becomes the other.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from ..networks import Capabilities, system
 class DataConfig:
     """How scans become volumes on the network's grid."""
 
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid, x, y, z; 0: as the reference's
-    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out; x, y, z
-    affine: bool = True  # align every scan with the reference first; false where they are aligned already, as the
-    # scans of one patient are: pairs of a group lie as they are, those of different groups with their centres together
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the network's grid; 0: as the reference's
+    margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out
+    # affine: every scan is aligned with the reference | centres: by centres and axes alone, for stacks of slices, scans
+    # of one group among themselves not at all | given: they lie aligned already; a new scan is aligned affinely
+    alignment: Literal["affine", "centres", "given"] = "affine"
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 
@@ -37,7 +39,7 @@ class LossConfig:
 
     similarity: Literal["mse", "ncc", "lncc"] = "mse"  # equation 7, correlation of the images, local correlation
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
-    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation; x, y, z
+    window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation
     regulariser: Literal["kl", "diffusion"] = "kl"  # equation 6, for a probabilistic network; of the displacement
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
@@ -57,7 +59,7 @@ class AugmentConfig:
 
     flip: Literal["x", "y", "z", "none"] = "y"  # axis that is mirrored in half of the pairs
     rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
-    crop: tuple[int, int, int] = (160, 192, 160)  # voxels x, y, z; smaller grids stay whole
+    crop: tuple[int, int, int] = (160, 192, 160)  # voxels; smaller grids stay whole
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,17 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
 
-    @property
-    def by_centres(self) -> bool:
-        """Whether images of different groups had their centres together in training, and nothing else."""
-        return not self.data.affine and self.training.moving in ("group", "mixed")
 
-
-ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or x, y, z
+ONE_FOR_ALL_AXES = ("data.margin_voxels", "loss.window_voxels", "network.force_window_voxels")  # or one for each
+PER_AXIS = (  # x, y, z in files, (z, y, x) here
+    "data.spacing_mm",
+    "data.margin_voxels",
+    "loss.window_voxels",
+    "augment.crop",
+    "network.capture_voxels",
+    "network.force_window_voxels",
+    "network.smoothing_voxels",
+)
 POSITIVE = (
     "loss.sigma",
     "loss.window_voxels",
@@ -191,6 +197,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
             raise SettingError(f"unknown section {name}{did_you_mean(name, sections)}")
         if not isinstance(tree[name], Mapping):
             raise SettingError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
+    tree = {**tree, "data": _alignment_named(tree)}
     network = dict(tree.get("network", {}))
     name = _typed("network.name", network.pop("name", "clmorph"), str)
     chosen = system(name)
@@ -204,10 +211,28 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     )
 
 
+def _alignment_named(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The section data with ``alignment`` for what files of version 0.1 say by ``affine`` and the kind of pairs."""
+    data = dict(tree.get("data", {}))
+    if "affine" not in data:
+        return data
+    affine = _typed("data.affine", data.pop("affine"), bool)
+    if "alignment" in data:
+        raise SettingError("data.affine is a former name of data.alignment, both are given", "omit data.affine")
+    by_groups = tree.get("training", {}).get("moving") in ("group", "mixed")
+    return data | {"alignment": "affine" if affine else "centres" if by_groups else "given"}
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain dictionaries of strings, numbers and lists, for TOML and JSON."""
-    tree = {f.name: asdict(getattr(config, f.name)) for f in fields(config) if f.name != "network"}
-    return {"network": {"name": config.network.name, **asdict(config.network.settings)}, **tree}
+    tree = {f.name: _filed(f.name, getattr(config, f.name)) for f in fields(config) if f.name != "network"}
+    return {"network": {"name": config.network.name, **_filed("network", config.network.settings)}, **tree}
+
+
+def _filed(section: str, settings: Any) -> dict[str, Any]:
+    """A section as files have it."""
+    tree = asdict(settings)
+    return tree | {key: tree[key][::-1] for key in tree if f"{section}.{key}" in PER_AXIS}
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
@@ -235,6 +260,8 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
         if key not in types_of:
             raise SettingError(f"unknown setting {name}{did_you_mean(key, types_of)}")
         checked[key] = _typed(name, value, types_of[key])
+        if name in PER_AXIS:
+            checked[key] = checked[key][::-1]
         if name in POSITIVE and min(value if isinstance(value, list | tuple) else [value]) <= 0:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
@@ -273,7 +300,8 @@ def check_trainable(config: Config) -> None:
     name, loss, network = config.network.name, config.loss, config.network.capabilities
     if any(n % 2 == 0 for n in loss.window_voxels):
         raise SettingError(
-            f"loss.window_voxels is {list(loss.window_voxels)}; expected odd numbers, so that a window has a middle"
+            f"loss.window_voxels is {list(loss.window_voxels[::-1])}; expected odd numbers, so that a window has a "
+            "middle"
         )
     if loss.regulariser == "kl" and not network.posterior:
         raise SettingError(

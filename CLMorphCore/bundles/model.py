@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .. import __version__
 from ..atomic import atomic_write
 from ..errors import InputError, did_you_mean
-from ..networks import NETWORKS, Identity, build
+from ..networks import NETWORKS, Identity, RegistrationNetwork, build
 from . import checkpoint
 from .atlas import Atlas, read_atlas
 from .config import Config, DataConfig, from_dict
@@ -34,7 +33,7 @@ class Model:
     folder: Path | None
     config: Config
     card: dict[str, Any]
-    network: nn.Module
+    network: RegistrationNetwork
     atlases: tuple[Atlas, ...]
     device: str = "cpu"
 

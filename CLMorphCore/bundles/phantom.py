@@ -34,14 +34,15 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
     """Warps an atlas by a random diffeomorphism of about ``deformation_mm`` and a small random affine map.
 
     ``noise`` is the noise's standard deviation as a share of the image's range. The subject's grid is the atlas', moved
-    and turned by a few degrees: an oblique scan. The same seed makes the same subject.
+    and rotated by a few degrees: an oblique scan. The same seed makes the same subject.
     """
     rng = torch.Generator().manual_seed(seed)
     grid = Grid.of(atlas.image)
     deformation = displacement_transform(_random_displacement(grid, deformation_mm, rng), grid)
     affine = _random_affine(grid, rng)
     transform = chain(deformation, affine)
-    scan = Grid(grid.size, grid.spacing_mm, *_turned(grid, affine.GetInverse()))
+    origin, direction = _rotated(grid, affine.GetInverse())
+    scan = Grid(grid.size, grid.spacing_mm, origin, direction)
     background = float(sitk.GetArrayViewFromImage(atlas.image).min())
     image = resample(atlas.image, scan, transform, outside=background)
     return Phantom(
@@ -51,7 +52,7 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
 
 def _random_displacement(grid: Grid, size_mm: float, rng: torch.Generator) -> Tensor:
     """exp of a smooth random velocity of standard deviation ``size_mm``; (1, 3, D, H, W) in voxels."""
-    spacing = grid.spacing_mm[::-1]
+    spacing = grid.voxel_mm
     nodes = [max(4, round(n * s / CONTROL_MM)) for n, s in zip(grid.shape, spacing, strict=True)]
     velocity = F.interpolate(
         torch.randn(1, 3, *nodes, generator=rng), size=grid.shape, mode="trilinear", align_corners=True
@@ -70,14 +71,15 @@ def _random_affine(grid: Grid, rng: torch.Generator) -> sitk.AffineTransform:
     return sitk.AffineTransform(matrix.ravel().tolist(), (5 * shift).tolist(), centre.tolist())
 
 
-def _turned(grid: Grid, to_scan: sitk.Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _rotated(grid: Grid, to_scan: sitk.Transform) -> tuple[tuple[float, float, float], tuple[float, ...]]:
     """Origin and direction of the grid carried along by a map, rotation only: where the scanner would have put it."""
     matrix = np.array(sitk.AffineTransform(to_scan).GetMatrix()).reshape(3, 3)
     u, _, v = np.linalg.svd(matrix)
     direction = u @ v @ np.array(grid.direction).reshape(3, 3)
     centre = np.array(to_scan.TransformPoint(grid.corners_mm().mean(axis=0).tolist()))
     half = direction @ ((np.array(grid.size) - 1) / 2 * np.array(grid.spacing_mm))
-    return tuple((centre - half).tolist()), tuple(direction.ravel().tolist())
+    x, y, z = (centre - half).tolist()
+    return (x, y, z), tuple(direction.ravel().tolist())
 
 
 def _with_artefacts(image: sitk.Image, background: float, noise: float, rng: torch.Generator) -> sitk.Image:

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid, chain, resample, resample_labels, to_image, to_tensor
 from ..io.manifest import Subject, choose, read_subject
+from ..matching import first_alignment
 from ..network_input import normalise
 from ..progress import Progress, part, silent
-from ..registration import first_alignment, register
+from ..registration import register
 from .atlas import Atlas, Structure, default_structures, label_values
 from .model import Model
 
@@ -49,8 +50,9 @@ def build_atlas(
     template, maps = _template(images, model, rounds, part(progress, 0.05, 0.95))
     progress("labels", 0.95)
     if typical:
-        best = max(range(len(images)), key=lambda n: _agreement(template, images[n], maps[n]) if labels[n] else -2.0)
-        return _atlas(train[best].name, *_cut(images[best], labels[best], margin_mm), structures)
+        labelled = [(n, of) for n, of in enumerate(labels) if of is not None]
+        best, own = max(labelled, key=lambda each: _agreement(template, images[each[0]], maps[each[0]]))
+        return _atlas(train[best].name, *_cut(images[best], own, margin_mm), structures)
     votes = [
         resample(of, Grid.of(template), to, labels=True) for of, to in zip(labels, maps, strict=True) if of is not None
     ]
@@ -84,6 +86,7 @@ def build_each(
     return [
         _atlas(subject.name, _as_stored(image, grid, to), resample_labels(of, grid, to), structures)
         for subject, image, of, to in zip(train, images, labels, maps, strict=True)
+        if of is not None
     ]
 
 
@@ -148,10 +151,10 @@ def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk
 
 
 def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) -> np.ndarray:
-    votes = np.sum([a == value for a in arrays], axis=0, dtype=np.float32)
+    votes = np.asarray(np.sum([a == value for a in arrays], axis=0, dtype=np.float32))
     if smoothing_voxels == 0:
         return votes
-    smooth = sitk.DiscreteGaussian(sitk.GetImageFromArray(votes), smoothing_voxels**2, 16, 0.01, False)
+    smooth = sitk.DiscreteGaussian(sitk.GetImageFromArray(votes), [smoothing_voxels**2] * 3, 16, 0.01, False)
     return sitk.GetArrayFromImage(smooth)
 
 
@@ -202,7 +205,9 @@ def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.Displacemen
 
 def _average(images: Sequence[sitk.Image], maps: Sequence[sitk.Transform], grid: Grid) -> sitk.Image:
     """Mean of the normalised images, warped onto the grid, scaled to whole numbers."""
-    total = sum(_on_grid(image, to, grid) for image, to in zip(images, maps, strict=True))
+    total = torch.zeros(1, 1, *grid.shape)
+    for image, to in zip(images, maps, strict=True):
+        total += _on_grid(image, to, grid)
     return _scaled(to_image(total / len(images), grid))
 
 

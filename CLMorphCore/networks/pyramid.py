@@ -40,7 +40,7 @@ class PyramidConfig:
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
     passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
-    # x, y, z, of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
+    # of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
     force_window_voxels: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class PyramidConfig:
             raise SettingError(f"network.passes is {self.passes}; expected 1 or more: each level looks at least once")
         if self.forces and any(n % 2 == 0 for n in self.force_window_voxels):
             raise SettingError(
-                f"network.force_window_voxels is {list(self.force_window_voxels)}; expected odd "
+                f"network.force_window_voxels is {list(self.force_window_voxels[::-1])}; expected odd "
                 "numbers, so that a window has a middle, or 0 for no forces"
             )
 
@@ -117,7 +117,7 @@ class Pyramid(Siamese):
         """Displacement and inverse (B, 3, D, H, W), and the coarser levels' displacements, finest first."""
         shapes = [level.shape[2:] for level in fixed.levels]
         forward = backward = torch.zeros_like(fixed.levels[-1][:, :1], dtype=torch.float32).expand(-1, 3, -1, -1, -1)
-        finest, window, coarse = self.config.field_level, self.config.force_window_voxels[::-1], []
+        finest, window, coarse = self.config.field_level, self.config.force_window_voxels, []
         for index in range(len(shapes) - 1, finest - 1, -1):
             forward, backward = resize_field(forward, shapes[index]), resize_field(backward, shapes[index])
             force = _Force(fixed.image, moving.image, shapes, index, window) if self.config.forces else None

@@ -11,17 +11,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import linear_parts, resample, to_image, to_tensor
-from ..registration import Registration
+from ..geometry import Grid, linear_parts, resample, to_image, to_tensor
+from ..matching import Match
 from ..similarity import local_correlation_map
 from ..spatial import box_mean, jacobian_determinant, warp
 
 WINDOW_VOXELS = 5
 FLAT = 0.01  # standard deviation in 3³ voxels, of the scan's, below which it shows nothing there
 # of a structure; each the better the greater
-FEATURES = ("agreement", "likeness", "likeness_affine", "shift", "unevenness", "growth", "kept", "covered")
+FEATURES = (
+    "agreement",
+    "correlation",
+    "correlation_affine",
+    "stability",
+    "log_jacobian_sd",
+    "volume_change",
+    "affine_overlap",
+    "coverage",
+)
 # of a case; each the better the greater
-CHECKS = ("likeness", "likeness_affine", "agreement", "shift", "overlap", "size", "shape", "turn", "facing", "covered")
+CHECKS = (
+    "correlation",
+    "correlation_affine",
+    "agreement",
+    "stability",
+    "overlap",
+    "size",
+    "shape",
+    "rotation",
+    "orientation_margin",
+    "coverage",
+)
 
 
 @dataclass(frozen=True)
@@ -30,20 +50,20 @@ class Evidence:
 
     Before any refinement: so it can be compared with the answers that the quality score was fitted to.
 
-    values           of the structures
+    values              of the structures
 
-    agreement        Dice of a structure warped by the answer and by the other alternatives, mean
-    likeness         mean local correlation of the scan and the warped atlas in it; ``likeness_affine`` before warping
-    shift            −log of the mean distance, in voxels, between the answer and the other alternatives
-    unevenness       −standard deviation of log det J in it
-    growth           −|log of its volume after warping / before|
-    kept             Dice of the structure before and after warping
-    covered          share of it, or of all structures, that lies where the scan shows something: not beyond its grid
-                     or in an empty frame, nor where it is flat, as behind a mask
-    overlap          Dice of the two foregrounds
-    size, shape      −|log volume ratio| of the affine, −log of the ratio of its largest and smallest stretch
-    turn             −angle of the affine's rotation, in radians
-    facing           correlation of the two images less that of the best mirror image of the scan
+    agreement           mean Dice of a structure warped by the answer and by each alternative displacement
+    correlation         mean local correlation of scan and warped atlas in it; ``correlation_affine``: before warping
+    stability           −log of the mean distance, in voxels, between the answer and the alternatives
+    log_jacobian_sd     −standard deviation of log det J in it
+    volume_change       −|log of its volume after warping / before|
+    affine_overlap      Dice of the structure before and after warping
+    coverage            share of it, or of all structures, that lies where the scan shows something: not beyond its grid
+                        or in padding, nor where it is flat, as behind a mask
+    overlap             Dice of the two foregrounds
+    size, shape         −|log volume ratio| of the affine, −log of the ratio of its largest and smallest stretch
+    rotation            −angle of the affine's rotation, in radians
+    orientation_margin  correlation of the two images less that of the scan's best mirror image
     """
 
     values: tuple[int, ...]
@@ -52,34 +72,32 @@ class Evidence:
 
 
 @torch.inference_mode()
-def evidence(
-    registration: Registration, labels: sitk.Image, values: Sequence[int], alternatives: Sequence[Tensor]
-) -> Evidence:
-    """The evidence about an atlas' ``labels`` warped by a registration; ``alternatives`` as in ``uncertainty``."""
-    pair, own = registration.pair, registration.unrefined
-    index = _Index(to_tensor(resample(labels, pair.grid, labels=True)).to(own.device), values)
+def evidence(found: Match, labels: sitk.Image, values: Sequence[int], alternatives: Sequence[Tensor]) -> Evidence:
+    """The evidence about an atlas' ``labels`` warped by a match; ``alternatives`` as in ``uncertainty``."""
+    fixed, moving, own = found.scan.tensor, found.moving.tensor, found.answer
+    index = _Index(to_tensor(resample(labels, found.grid, labels=True)).to(own.device), values)
     before, after = index.labels, index.warped(own)
-    likeness, likeness_affine = (
-        local_correlation_map(pair.fixed, image, WINDOW_VOXELS) for image in (warp(pair.moving, own), pair.moving)
+    correlation, correlation_affine = (
+        local_correlation_map(fixed, image, WINDOW_VOXELS) for image in (warp(moving, own), moving)
     )
     log_determinant = jacobian_determinant(own).clamp_min(1e-2).log()
     distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in alternatives]).mean(dim=0)
     agreement = torch.stack([index.dice(after, index.warped(other)) for other in alternatives]).mean(dim=0)
     mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)
-    covered = _coverage(registration)
+    covered = _coverage(found)
     columns = {
         "agreement": agreement,
-        "likeness": index.mean(likeness, after),
-        "likeness_affine": index.mean(likeness_affine, after),
-        "shift": -(index.mean(distance, after) + 0.01).log(),
-        "unevenness": -(square - mean**2).clamp_min(0).sqrt(),
-        "growth": -((index.count(after) + 1) / (index.count(before) + 1)).log().abs(),
-        "kept": index.dice(before, after),
-        "covered": index.mean(covered, after),
+        "correlation": index.mean(correlation, after),
+        "correlation_affine": index.mean(correlation_affine, after),
+        "stability": -(index.mean(distance, after) + 0.01).log(),
+        "log_jacobian_sd": -(square - mean**2).clamp_min(0).sqrt(),
+        "volume_change": -((index.count(after) + 1) / (index.count(before) + 1)).log().abs(),
+        "affine_overlap": index.dice(before, after),
+        "coverage": index.mean(covered, after),
     }
     table = torch.stack([columns[name] for name in FEATURES], dim=1).double().cpu().numpy()
     covered = covered[after > 0].mean().item() if (after > 0).any() else 0.0
-    return Evidence(tuple(values), table, _case(registration, likeness, likeness_affine, distance, covered, table))
+    return Evidence(tuple(values), table, _case(found, correlation, correlation_affine, distance, covered, table))
 
 
 class _Index:
@@ -110,30 +128,24 @@ class _Index:
 
 
 def _case(
-    registration: Registration,
-    likeness: Tensor,
-    likeness_affine: Tensor,
-    distance: Tensor,
-    covered: float,
-    table: np.ndarray,
+    found: Match, correlation: Tensor, correlation_affine: Tensor, distance: Tensor, covered: float, table: np.ndarray
 ) -> np.ndarray:
-    pair = registration.pair
-    fixed, moving = pair.fixed, warp(pair.moving, registration.unrefined)
-    foreground, atlas = fixed > fixed.min(), moving > pair.moving.min() + 0.1
-    matrix, _ = linear_parts(registration.affine)
+    fixed, moving = found.scan.tensor, found.moving.tensor
+    foreground, atlas = fixed > fixed.min(), warp(moving, found.answer) > moving.min() + 0.1
+    matrix, _ = linear_parts(found.scan.affine)
     left, stretch, right = np.linalg.svd(matrix)
-    turn = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
+    angle = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
     checks = {
-        "likeness": likeness[atlas].mean().item(),
-        "likeness_affine": likeness_affine[atlas].mean().item(),
+        "correlation": correlation[atlas].mean().item(),
+        "correlation_affine": correlation_affine[atlas].mean().item(),
         "agreement": float(table[:, FEATURES.index("agreement")].mean()),
-        "shift": -float(np.log(distance[atlas].mean().item() + 0.01)),
+        "stability": -float(np.log(distance[atlas].mean().item() + 0.01)),
         "overlap": (2 * (foreground & atlas).sum() / (foreground.sum() + atlas.sum())).item(),
         "size": -abs(float(np.log(stretch).sum())),
         "shape": -float(np.log(stretch.max() / stretch.min())),
-        "turn": -float(turn),
-        "facing": _orientation_margin(pair.fixed, pair.moving),
-        "covered": covered,
+        "rotation": -float(angle),
+        "orientation_margin": _orientation_margin(fixed, moving),
+        "coverage": covered,
     }
     return np.array([checks[name] for name in CHECKS])
 
@@ -148,10 +160,10 @@ def _orientation_margin(fixed: Tensor, moving: Tensor) -> float:
     return scores[0] - max(scores[1:])
 
 
-def _coverage(registration: Registration) -> Tensor:
+def _coverage(found: Match) -> Tensor:
     """1 where the network's grid lies within what the fixed image shows and that is not flat: (1, 1, D, H, W)."""
-    fixed, shown = registration.pair.fixed, registration.shown
-    full = to_image(torch.ones(1, 1, *shown.shape), shown)
-    within = to_tensor(resample(full, registration.pair.grid, registration.affine.GetInverse(), outside=0.0))
+    fixed, visible = found.scan.tensor, Grid.of(found.scan.visible)
+    full = to_image(torch.ones(1, 1, *visible.shape), visible)
+    within = to_tensor(resample(full, found.grid, found.scan.affine.GetInverse(), outside=0.0))
     spread = (box_mean(fixed**2, 3) - box_mean(fixed, 3) ** 2).clamp_min(0).sqrt()
     return within.to(fixed.device) * (spread > FLAT * fixed.std())

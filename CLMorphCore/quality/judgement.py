@@ -4,87 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import SimpleITK as sitk
 from torch import Tensor
 
 from ..bundles.atlas import Atlas, Structure
 from ..bundles.model import Model
-from ..registration import Registration
+from ..matching import Match
+from ..reports.report import QualityEntry
 from .evidence import Evidence, evidence
 from .score import DROP, Quality, read_quality
 from .uncertainty import alternative_displacements, disagreement_on_fixed, mean_per_label
 
 REASONS = {
-    "likeness": "the warped atlas hardly resembles the scan",
-    "likeness_affine": "the atlas hardly resembles the scan after the affine alignment",
+    "correlation": "the warped atlas hardly resembles the scan",
+    "correlation_affine": "the atlas hardly resembles the scan after the affine alignment",
     "agreement": "the labels change much with the direction of the registration",
-    "shift": "the map changes much with the direction of the registration",
+    "stability": "the map changes much with the direction of the registration",
     "overlap": "atlas and scan do not cover each other",
     "size": "the affine alignment changes the size unusually",
     "shape": "the affine alignment stretches unusually",
-    "turn": "the affine alignment turns unusually far",
-    "facing": "a mirrored scan would fit as well; the orientation in the file's header may be wrong",
-    "covered": "a part of the labels lies where the scan shows nothing",
+    "rotation": "the affine alignment turns unusually far",
+    "orientation_margin": "a mirrored scan would fit as well; the orientation in the file's header may be wrong",
+    "coverage": "a part of the labels lies where the scan shows nothing",
 }
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is said about a segmentation's trustworthiness.
+class StructureJudgement:
+    """Of one structure: mean label disagreement, 0…1, and the Dice to expect; None for what is not known."""
 
-    uncertainty  map on the scan's grid, 0…1, or None where there is no second alternative
-    structures   value → {"uncertainty": …, "quality": …}, None for what is not known
-    summary      the report's ``quality``
-    warnings     sentences
+    uncertainty: float | None
+    expected_dice: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How far a segmentation can be trusted.
+
+    uncertainty  map of label disagreement on the scan's grid, 0…1, or None where there is no alternative
+    structures   value → what is known of it
     """
 
     uncertainty: sitk.Image | None
-    structures: dict[int, dict[str, float | None]]
-    summary: dict[str, Any]
+    structures: dict[int, StructureJudgement]
+    quality: QualityEntry
     warnings: tuple[str, ...]
 
 
 def judge(
     model: Model,
-    registration: Registration,
+    found: Match,
     atlases: Sequence[Atlas],
     structures: Sequence[Structure],
     labels: sitk.Image,
     disagreement: sitk.Image | None,
 ) -> Judgement:
-    """The trust in ``labels``, made from one atlas by a registration or from several, with their ``disagreement``."""
-    alternatives = alternative_displacements(model, registration) if disagreement is None else []
+    """The judgement of ``labels``, made from one atlas by a match or from several, with their ``disagreement``."""
+    alternatives = alternative_displacements(model, found) if disagreement is None else []
     uncertainty = disagreement
     if alternatives:
-        uncertainty = disagreement_on_fixed(atlases[0].labels, registration, alternatives)
-    disagreements = mean_per_label(uncertainty, labels) if uncertainty is not None else {}
-    expected, summary, warnings = _quality(model, registration, atlases, structures, alternatives)
+        uncertainty = disagreement_on_fixed(atlases[0].labels, found, alternatives)
+    shares = mean_per_label(uncertainty, labels) if uncertainty is not None else {}
+    expected, quality, warnings = _quality(model, found, atlases, structures, alternatives)
     each = {
-        s.value: {"uncertainty": _rounded(disagreements.get(s.value)), "quality": _rounded(expected.get(s.value))}
-        for s in structures
+        s.value: StructureJudgement(_rounded(shares.get(s.value)), _rounded(expected.get(s.value))) for s in structures
     }
-    return Judgement(uncertainty, each, summary, warnings)
+    return Judgement(uncertainty, each, quality, warnings)
 
 
 def _quality(
     model: Model,
-    registration: Registration,
+    found: Match,
     atlases: Sequence[Atlas],
     structures: Sequence[Structure],
     alternatives: Sequence[Tensor],
-) -> tuple[dict[int, float], dict[str, Any], tuple[str, ...]]:
-    """Expected Dice per structure, the summary, and the warnings."""
+) -> tuple[dict[int, float], QualityEntry, tuple[str, ...]]:
+    """Expected Dice per structure, the report's entry, and the warnings."""
     quality = read_quality(model.folder)
     note = _why_not(model, quality, atlases, alternatives)
     if quality is None or note:
-        return {}, {"expected_dice": None, "outlier_score": None, "note": note}, ()
-    found = evidence(registration, atlases[0].labels, [s.value for s in structures], alternatives)
-    expected, outlier_score = quality.expected_dice(found), quality.outlier_score(found)
+        return {}, QualityEntry(None, None, note), ()
+    shown = evidence(found, atlases[0].labels, [s.value for s in structures], alternatives)
+    expected, score = quality.expected_dice(shown), quality.outlier_score(shown)
     mean = sum(expected.values()) / len(expected) if expected else None
-    summary = {"expected_dice": _rounded(mean), "outlier_score": _rounded(outlier_score), "note": ""}
-    return expected, summary, tuple(_warnings(quality, found, structures, expected, outlier_score))
+    entry = QualityEntry(_rounded(mean), _rounded(score))
+    return expected, entry, tuple(_warnings(quality, shown, structures, expected, score))
 
 
 def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], alternatives: Sequence[Tensor]) -> str:
@@ -94,7 +99,7 @@ def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], al
     used = [atlas.name for atlas in atlases]
     if used != [quality.atlas]:
         return f"no quality score: it was fitted for the atlas {quality.atlas} alone, not for {', '.join(used)}"
-    return "" if alternatives else "no quality score: the network gives no second alternative"
+    return "" if alternatives else "no quality score: the network gives no alternative displacement"
 
 
 def _warnings(

@@ -25,7 +25,19 @@ PENALTY = 1.0  # of the ridge, times the number of rows
 MIN_SPREAD = 0.02  # of a check: one that is all but constant among good cases must not decide alone
 FALSE_ALARMS = 0.05
 MARGIN = 2.0  # the limit's: good scans from elsewhere look less like the training's than those look like one another
-FLAGGED = 0.95  # share of the spoilt cases of the fit that stay beyond the limit whatever the margin
+FLAGGED = 0.95  # share of the corrupted cases of the fit that stay beyond the limit whatever the margin
+# How evidence was called in fits of version 0.1.
+FORMER_NAMES = {
+    "likeness": "correlation",
+    "likeness_affine": "correlation_affine",
+    "shift": "stability",
+    "unevenness": "log_jacobian_sd",
+    "growth": "volume_change",
+    "kept": "affine_overlap",
+    "covered": "coverage",
+    "turn": "rotation",
+    "facing": "orientation_margin",
+}
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -37,7 +49,7 @@ class Quality:
     centres   its mean evidence there
     scale     spread of each feature about the centres, and
     weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
-    checks, spread, limit   mean and standard deviation of the case's checks, and the distance above which it is odd
+    checks, spread, limit   mean and SD of the case's checks, and the distance above which it is an outlier
     """
 
     atlas: str
@@ -72,11 +84,11 @@ class Quality:
         return np.maximum(0.0, (np.array(self.checks) - found.case) / np.hypot(self.spread, MIN_SPREAD))
 
 
-def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], spoilt: Sequence[Evidence] = ()) -> Quality:
+def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], corrupted: Sequence[Evidence] = ()) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
     Cases without labels serve for the checks only. The limit is what FALSE_ALARMS of the cases exceed, each under the
-    checks of the others, times MARGIN, or times less where FLAGGED of ``spoilt`` would else not exceed it.
+    checks of the others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
     """
     labelled = [(found, dice) for found, dice in cases if dice is not None]
     values = labelled[0][0].values
@@ -100,19 +112,19 @@ def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], spoilt:
         tuple(checks.std(axis=0).tolist()),
         1.0,
     )
-    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks, spoilt))
+    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks, corrupted))
 
 
-def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, spoilt: Sequence[Evidence]) -> float:
+def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, corrupted: Sequence[Evidence]) -> float:
     others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
-    odd = [
+    scores = [
         replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).outlier_score(one)
         for one, rest in zip(found, others, strict=True)
     ]
-    least = float(np.quantile(odd, 1 - FALSE_ALARMS, method="higher"))
-    if not spoilt:
+    least = float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher"))
+    if not corrupted:
         return least
-    bad = float(np.quantile([quality.outlier_score(one) for one in spoilt], 1 - FLAGGED, method="lower"))
+    bad = float(np.quantile([quality.outlier_score(one) for one in corrupted], 1 - FLAGGED, method="lower"))
     return min(max(least, 0.99 * bad), MARGIN * least)  # just below it, so that it lies beyond
 
 
@@ -165,15 +177,19 @@ def read_quality(folder: Path | None) -> Quality | None:
         return None
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        if (tuple(tree["features"]), tuple(tree["checks"])) != (FEATURES, CHECKS):
+        names = (tuple(FORMER_NAMES.get(name, name) for name in tree[key]) for key in ("features", "checks"))
+        if tuple(names) != (FEATURES, CHECKS):
             raise InputError(f"{path} was fitted to other evidence; make it again with python -m Training.quality fit")
         structures = {int(value): entry for value, entry in tree["structures"].items()}
         return Quality(
             tree["atlas"],
             {v: float(entry["logit"]) for v, entry in structures.items()},
             {v: tuple(entry["centre"]) for v, entry in structures.items()},
-            *(tuple(tree[name]) for name in ("scale", "weights", "mean", "spread")),
-            float(tree["limit"]),
+            scale=tuple(tree["scale"]),
+            weights=tuple(tree["weights"]),
+            checks=tuple(tree["mean"]),
+            spread=tuple(tree["spread"]),
+            limit=float(tree["limit"]),
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..bundles.model import Model
-from ..geometry import resample, to_image, to_tensor
-from ..registration import Registration
+from ..geometry import Grid, resample, to_image, to_tensor
+from ..matching import Match
 from ..spatial import warp
 
 SAMPLES = 4  # of the posterior
@@ -18,31 +18,30 @@ LINE = (-1.0, -0.5, 0.5, 1.0)
 
 
 @torch.inference_mode()
-def alternative_displacements(model: Model, registration: Registration) -> list[Tensor]:
-    """Displacements (1, 3, D, H, W), in voxels, that are as likely as the network's own, before any refinement.
+def alternative_displacements(model: Model, found: Match) -> list[Tensor]:
+    """Displacements (1, 3, D, H, W), in voxels, that are as likely as the network's own, before any optimization.
 
     Samples from the posterior q(z | y; x) where the network has one. Otherwise, where it gives an inverse, the images
     change their roles: the inverse of the map from the atlas to the scan is another estimate u' of the map u from the
     scan to the atlas, and u + t(u' − u) for t in LINE are taken. Otherwise none; nor for a system without weights,
-    which would take as long again, or a supervised network, whose labels are not warped.
+    which would take as long again.
     """
-    if model.folder is None or registration.classes is not None:
+    if model.folder is None:
         return []
     if model.config.network.capabilities.posterior:
-        return _sampled(model, registration)
-    of_fixed, of_moving = registration.pair.features
-    swapped = model.network.match(of_moving, of_fixed)
+        return _sampled(model, found)
+    swapped = model.network.match(found.moving.features, found.scan.features)
     if swapped.inverse is None:
         return []
-    own = registration.unrefined
+    own = found.answer
     return [own + t * (swapped.inverse - own) for t in LINE]
 
 
-def _sampled(model: Model, registration: Registration) -> list[Tensor]:
-    network, pair = model.network, registration.pair
+def _sampled(model: Model, found: Match) -> list[Tensor]:
+    network = model.network
     network.sampling = True
     try:
-        return [network(pair.fixed, pair.moving).displacement for _ in range(SAMPLES)]
+        return [network(found.scan.tensor, found.moving.tensor).displacement for _ in range(SAMPLES)]
     finally:
         network.sampling = False
 
@@ -53,18 +52,15 @@ def label_disagreement(labels: Tensor, displacement: Tensor, alternatives: list[
     return torch.stack([(warp(labels, other, mode="nearest") != own).float() for other in alternatives]).mean(dim=0)
 
 
-def disagreement_on_fixed(labels: sitk.Image, registration: Registration, alternatives: list[Tensor]) -> sitk.Image:
+def disagreement_on_fixed(labels: sitk.Image, found: Match, alternatives: list[Tensor]) -> sitk.Image:
     """``label_disagreement`` about warped atlas labels on the fixed image's grid; 0 outside of the network's grid.
 
-    After a refinement the alternatives, which are about the network's answer, lie around the refined one.
+    After an optimization the alternatives, which are about the network's answer, lie around the optimized map.
     """
-    grid = registration.pair.grid
-    on_grid = to_tensor(resample(labels, grid, labels=True)).to(registration.displacement.device)
-    moved = registration.displacement - registration.unrefined
-    found = label_disagreement(
-        on_grid, registration.displacement, [alternative + moved for alternative in alternatives]
-    )
-    return resample(to_image(found, grid), registration.grid, registration.affine, outside=0.0)
+    own = found.on_grid
+    on_grid = to_tensor(resample(labels, found.grid, labels=True)).to(own.device)
+    share = label_disagreement(on_grid, own, [alternative + (own - found.answer) for alternative in alternatives])
+    return resample(to_image(share, found.grid), Grid.of(found.scan.image), found.scan.affine, outside=0.0)
 
 
 def mean_per_label(values: sitk.Image, labels: sitk.Image) -> dict[int, float]:

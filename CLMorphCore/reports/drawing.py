@@ -18,6 +18,8 @@ from html import escape
 import numpy as np
 import SimpleITK as sitk
 
+from ..geometry import Grid
+
 MAX_SIDE_PIXELS = 320
 GRID_SAMPLES = 110
 MAX_POINTS = 500_000
@@ -99,9 +101,7 @@ def labelled_points_mm(labels: sitk.Image) -> np.ndarray:
     voxels = sitk.GetArrayViewFromImage(labels)
     places = np.flatnonzero(voxels)
     places = places[:: 1 + len(places) // MAX_POINTS]
-    indices = np.stack(np.unravel_index(places, voxels.shape)[::-1], axis=1)
-    matrix = np.array(labels.GetDirection()).reshape(3, 3) * labels.GetSpacing()
-    return indices @ matrix.T + labels.GetOrigin()
+    return Grid.of(labels).points_mm(np.stack(np.unravel_index(places, voxels.shape), axis=1))
 
 
 def fullest_position(points_mm: np.ndarray, bin_mm: float) -> tuple[float, float, float]:

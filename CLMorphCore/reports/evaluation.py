@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from ..metrics import OK
 from . import page
 
-COLUMNS = (  # key of a row, heading, digits
+COLUMNS = (  # field of a row, heading, digits
     ("dice_affine", "Dice, affine only", 3),
     ("dice", "Dice", 3),
     ("hd95_mm", "HD95 (mm)", 2),
@@ -22,18 +23,44 @@ COLUMNS = (  # key of a row, heading, digits
 )
 LABEL_WIDTH, PLOT_WIDTH, LINE_HEIGHT = 250, 620, 30
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Agreement:
+    """One structure of one subject, a row of results.csv; NaN where the structure is missing, as ``status`` says."""
+
+    subject: str
+    value: int
+    name: str
+    status: str
+    dice_affine: float
+    dice: float
+    hd_mm: float
+    hd95_mm: float
+    assd_mm: float
+    volume_error_percent: float
 
 
-def evaluation_page(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
-    """HTML page of an evaluation.
+@dataclass(frozen=True)
+class Summary:
+    """The figures over all rows, as summary.json; ``seconds`` are the mean of a subject's."""
 
-    Each row is one structure of one subject: `subject`, `value`, `name`, `status`, and the figures `dice_affine`,
-    `dice`, `hd95_mm`, `assd_mm`, `volume_error_percent` (NaN, None or absent where there is none). `summary` has
-    `model`, `split`, `folding_fraction_mean`, `folding_fraction_max` and `seconds` (mean time of one subject).
-    """
-    structures = _grouped(rows, lambda row: (row["value"], row["name"]))
-    subjects = _grouped(rows, lambda row: row["subject"])
+    model: str
+    split: str
+    subjects: int
+    dice_affine: float
+    dice: float
+    dice_sd_over_subjects: float
+    hd95_mm: float
+    assd_mm: float
+    folding_fraction_mean: float
+    folding_fraction_max: float
+    seconds: float
+
+
+def evaluation_page(rows: Sequence[Agreement], summary: Summary) -> str:
+    """HTML page of an evaluation."""
+    structures = _grouped(rows, lambda row: (row.value, row.name))
+    subjects = _grouped(rows, lambda row: row.subject)
     named = [(f"{name} ({value})", group) for (value, name), group in structures.items()]
     body = [
         _header(summary, len(subjects), len(structures)),
@@ -49,20 +76,20 @@ def evaluation_page(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
         ),
         _every_row(rows),
     ]
-    return page.page(f"Evaluation of {summary['model']}", "\n".join(body))
+    return page.page(f"Evaluation of {summary.model}", "\n".join(body))
 
 
-def _grouped(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    groups: dict[Any, list[Row]] = {}
+def _grouped(rows: Sequence[Agreement], key: Callable[[Agreement], Any]) -> dict[Any, list[Agreement]]:
+    groups: dict[Any, list[Agreement]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return groups
 
 
-def _figures(rows: Sequence[Row], key: str) -> np.ndarray:
+def _figures(rows: Sequence[Agreement], key: str) -> np.ndarray:
     """The figures that exist; what lacks one is counted in the tables and listed with its status."""
-    values = [row.get(key) for row in rows]
-    return np.array([value for value in values if value is not None and not math.isnan(value)], float)
+    values = [getattr(row, key) for row in rows]
+    return np.array([value for value in values if not math.isnan(value)], float)
 
 
 def _mean_and_deviation(values: np.ndarray, digits: int) -> str:
@@ -73,22 +100,22 @@ def _mean_and_deviation(values: np.ndarray, digits: int) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
-def _header(summary: Mapping[str, Any], subjects: int, structures: int) -> str:
+def _header(summary: Summary, subjects: int, structures: int) -> str:
     made = datetime.now().astimezone()
     when = f"{made.day} {made:%B %Y, %H:%M}"
     return (
-        f"<header><h1>Evaluation of {escape(str(summary['model']))}</h1>"
-        f'<p class="soft">{when} · {escape(str(summary["split"]))} split · {subjects} subjects · '
+        f"<header><h1>Evaluation of {escape(summary.model)}</h1>"
+        f'<p class="soft">{when} · {escape(summary.split)} split · {subjects} subjects · '
         f"{structures} structures. Automatic labels against manual ones, each on the subject's own grid.</p>"
         "</header>"
     )
 
 
-def _missing(rows: Sequence[Row]) -> str:
-    missing = [row for row in rows if row["status"] != OK]
+def _missing(rows: Sequence[Agreement]) -> str:
+    missing = [row for row in rows if row.status != OK]
     if not missing:
         return ""
-    kinds = _grouped(missing, lambda row: row["status"])
+    kinds = _grouped(missing, lambda row: row.status)
     items = "".join(f"<li>{len(group)} of {len(rows)} {escape(str(status))}</li>" for status, group in kinds.items())
     return (
         '<div class="warning"><strong>Structures without a counterpart</strong>'
@@ -96,7 +123,7 @@ def _missing(rows: Sequence[Row]) -> str:
     )
 
 
-def _key_figures(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
+def _key_figures(rows: Sequence[Agreement], summary: Summary) -> str:
     before, after = _figures(rows, "dice_affine"), _figures(rows, "dice")
     return page.facts(
         [
@@ -105,10 +132,10 @@ def _key_figures(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
             ("ASSD", f"{_mean(_figures(rows, 'assd_mm'), 2)} mm", "mean; 0 is best"),
             (
                 "Folding",
-                page.percent(summary["folding_fraction_mean"]),
-                f"of the voxels, mean; at most {page.percent(summary['folding_fraction_max'])}",
+                page.percent(summary.folding_fraction_mean),
+                f"of the voxels, mean; at most {page.percent(summary.folding_fraction_max)}",
             ),
-            ("Time", f"{page.number(summary['seconds'], 1)} s", "per subject, mean"),
+            ("Time", f"{page.number(summary.seconds, 1)} s", "per subject, mean"),
         ]
     )
 
@@ -117,11 +144,11 @@ def _mean(values: np.ndarray, digits: int) -> str:
     return page.number(float(values.mean()) if values.size else None, digits)
 
 
-def _table(title: str, text: str, head: str, groups: Sequence[tuple[str, Sequence[Row]]]) -> str:
+def _table(title: str, text: str, head: str, groups: Sequence[tuple[str, Sequence[Agreement]]]) -> str:
     rows = []
     for name, group in groups:
         figures = [_mean_and_deviation(_figures(group, key), digits) for key, _, digits in COLUMNS]
-        complete = sum(row["status"] == OK for row in group)
+        complete = sum(row.status == OK for row in group)
         rows.append(page.row([escape(name), *figures, f"{complete} of {len(group)}"]))
     heads = [head, *(heading for _, heading, _ in COLUMNS), "Complete"]
     return (
@@ -130,17 +157,17 @@ def _table(title: str, text: str, head: str, groups: Sequence[tuple[str, Sequenc
     )
 
 
-def _every_row(rows: Sequence[Row]) -> str:
+def _every_row(rows: Sequence[Agreement]) -> str:
     lines = [
         page.row(
             [
-                escape(str(row["subject"])),
-                escape(str(row["name"])),
-                *(page.number(row.get(key), digits) for key, _, digits in COLUMNS),
-                escape(str(row["status"])),
+                escape(row.subject),
+                escape(row.name),
+                *(page.number(getattr(row, key), digits) for key, _, digits in COLUMNS),
+                escape(row.status),
             ],
             numbers_from=2,
-            missing=row["status"] != OK,
+            missing=row.status != OK,
         )
         for row in rows
     ]
@@ -151,7 +178,7 @@ def _every_row(rows: Sequence[Row]) -> str:
     )
 
 
-def _box_plots(structures: Sequence[tuple[str, Sequence[Row]]]) -> str:
+def _box_plots(structures: Sequence[tuple[str, Sequence[Agreement]]]) -> str:
     """Horizontal box plots of Dice, one line a structure, before (grey) and after registration."""
     height = LINE_HEIGHT * len(structures) + 30
     lines = []

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from . import drawing, page
 from .drawing import VIEWS, Colors, Frame
+from .report import Report, StructureEntry
 
 MIN_MARGIN_MM = 12.0
 RELATIVE_MARGIN = 0.1
@@ -21,7 +21,6 @@ ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown
 GRID_LINES = 22
 ROWS_PER_TABLE = 14
 
-Report = Mapping[str, Any]
 Draw = Callable[[Frame], str]
 
 
@@ -34,39 +33,42 @@ class Scene:
     enlarged: bool
 
 
-def segmentation_page(
-    *,
-    image: sitk.Image,
-    labels: sitk.Image,
-    labels_affine: sitk.Image,
-    warped: sitk.Image,
-    warped_affine: sitk.Image,
-    jacobian: sitk.Image,
-    uncertainty: sitk.Image | None,
-    transform: sitk.Transform,
-    affine: sitk.Transform,
-    report: Report,
-) -> str:
-    """HTML page: result, volumes, before and after, deformation, details of the run.
+@dataclass(frozen=True)
+class Pictured:
+    """What the page draws: images on the grid of ``image``, transforms from patient to atlas points (LPS, mm).
 
-    All images lie on the grid of `image`; transforms map patient points to atlas points (LPS, mm); `affine` is the
-    linear part of `transform`; `report` is what report.json holds.
+    ``affine`` is the linear part of ``transform``; ``labels_affine`` and ``warped_affine`` are what it alone makes.
     """
+
+    image: sitk.Image
+    labels: sitk.Image
+    labels_affine: sitk.Image
+    warped: sitk.Image
+    warped_affine: sitk.Image
+    jacobian: sitk.Image
+    uncertainty: sitk.Image | None
+    transform: sitk.Transform
+    affine: sitk.Transform
+
+
+def segmentation_page(pictured: Pictured, report: Report) -> str:
+    """HTML page: result, volumes, before and after, deformation, details of the run."""
+    image, labels = pictured.image, pictured.labels
     scene = _scene(image, labels)
-    colors = {entry["value"]: _rgb(entry["color"]) for entry in report["structures"]}
+    colors = {entry.value: _rgb(entry.color) for entry in report.structures}
     body = [
         _header(report),
-        _warnings(report["warnings"]),
+        _warnings(report.warnings),
         _key_figures(report),
         _result(scene, image, labels, colors),
-        _before_and_after(scene, labels_affine, warped_affine, warped, colors),
-        _uncertainty(scene, labels, uncertainty) if uncertainty is not None else "",
-        _deformation(scene, labels, jacobian, transform, affine),
+        _before_and_after(scene, pictured.labels_affine, pictured.warped_affine, pictured.warped, colors),
+        _uncertainty(scene, labels, pictured.uncertainty) if pictured.uncertainty is not None else "",
+        _deformation(scene, labels, pictured.jacobian, pictured.transform, pictured.affine),
         _run(report),
     ]
     # A short table belongs beside the result; a long one would push the other pictures out of sight.
-    body.insert(4 if len(colors) <= 2 * ROWS_PER_TABLE else -1, _structures(report["structures"]))
-    return page.page(f"Segmentation of {_short_name(report['image'])}", "\n".join(body))
+    body.insert(4 if len(colors) <= 2 * ROWS_PER_TABLE else -1, _structures(report.structures))
+    return page.page(f"Segmentation of {_short_name(report.image)}", "\n".join(body))
 
 
 def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
@@ -244,15 +246,15 @@ def _section(title: str, text: str, parts: Sequence[str]) -> str:
 
 
 def _header(report: Report) -> str:
-    model = report["model"]
-    made = datetime.now().astimezone()
+    model = report.model
+    made = datetime.fromisoformat(report.created)
     when = f"{made.day} {made:%B %Y, %H:%M}"
-    licence = f"Licence of the model: {escape(str(model['licence']))}. " if model["licence"] else ""
+    licence = f"Licence of the model: {escape(model.licence)}. " if model.licence else ""
     return (
-        f"<header><h1>Segmentation of {escape(_short_name(report['image']))}</h1>"
-        f'<p class="soft">{escape(when)} · model <strong>{escape(str(model["name"]))}</strong> '
-        f"{escape(str(model['version']))} · atlas {escape(str(report['atlas']['name']))} · "
-        f"CLMorph {escape(str(report['version']))} on {escape(str(report['device']))}<br>"
+        f"<header><h1>Segmentation of {escape(_short_name(report.image))}</h1>"
+        f'<p class="soft">{escape(when)} · model <strong>{escape(model.name)}</strong> '
+        f"{escape(model.version)} · atlas {escape(report.atlas.name)} · "
+        f"CLMorph {escape(report.version)} on {escape(report.device)}<br>"
         f"{licence}For research; not a medical device.</p></header>"
     )
 
@@ -265,48 +267,50 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _key_figures(report: Report) -> str:
-    structures, similarity, quality = report["structures"], report["similarity"], report["quality"]
-    found = sum(entry["volume_ml"] > 0 for entry in structures)
-    seconds = report["duration_s"]
+    structures, similarity, quality = report.structures, report.similarity, report.quality
+    found = sum(entry.volume_ml > 0 for entry in structures)
+    seconds = report.duration_s
     return page.facts(
         [
             (
                 "Structures found",
                 f"{found} of {len(structures)}",
-                f"{page.number(sum(entry['volume_ml'] for entry in structures))} ml together",
+                f"{page.number(sum(entry.volume_ml for entry in structures))} ml together",
             ),
             (
                 "Similarity to the atlas",
-                f"{page.number(similarity['affine'])} → {page.number(similarity['warped'])}",
-                f"{similarity['measure']}, before → after warping",
+                f"{page.number(similarity.affine)} → {page.number(similarity.warped)}",
+                f"{similarity.measure}, before → after warping",
             ),
-            ("Expected Dice", page.number(quality["expected_dice"]), quality["note"] or _expected(report)),
-            ("Folding", page.percent(report["folding_fraction"]), "of the voxels; 0 is best"),
-            ("Time", _duration(seconds["total"]), f"on {report['device']}, {report['threads']} threads"),
+            ("Expected Dice", page.number(quality.expected_dice), quality.note or _expected(report)),
+            ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
+            ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),
         ]
     )
 
 
 def _expected(report: Report) -> str:
-    outlier_score, refined = report["quality"]["outlier_score"], report["refinement_steps"] > 0
+    score, refined = report.quality.outlier_score, report.refinement_steps > 0
+    if score is None:
+        return ""
     return (
         f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
-        f"outlier score of the scan {outlier_score:.2f}, "
-        f"{'above 1: look first' if outlier_score > 1 else 'usual up to 1'}"
+        f"outlier score of the scan {score:.2f}, "
+        f"{'above 1: look first' if score > 1 else 'usual up to 1'}"
     )
 
 
-def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
+def _structures(structures: Sequence[StructureEntry]) -> str:
     rows = [
         page.row(
             [
-                f'<span class="swatch" style="background:{escape(entry["color"])}"></span>{escape(entry["name"])}',
-                str(entry["value"]),
-                page.number(entry["volume_ml"], 3) if entry["volume_ml"] > 0 else "not found",
-                page.number(entry["quality"]),
-                page.number(entry["uncertainty"]),
+                f'<span class="swatch" style="background:{escape(entry.color)}"></span>{escape(entry.name)}',
+                str(entry.value),
+                page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
+                page.number(entry.quality),
+                page.number(entry.uncertainty),
             ],
-            missing=not entry["volume_ml"] > 0,
+            missing=not entry.volume_ml > 0,
         )
         for entry in structures
     ]
@@ -318,17 +322,17 @@ def _structures(structures: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _run(report: Report) -> str:
-    model = report["model"]
+    model = report.model
     entries = [
-        ("Image", report["image"]),
-        ("Model", f"{model['name']} {model['version']}, commit {model['commit']}"),
-        ("Licence of the model", model["licence"]),
-        ("Atlas", report["atlas"]["name"]),
-        ("Computed on", f"{report['device']}, {report['threads']} threads"),
-        ("InstanceOptimization steps", report["refinement_steps"]),
+        ("Image", report.image),
+        ("Model", f"{model.name} {model.version}, commit {model.commit}"),
+        ("Licence of the model", model.licence),
+        ("Atlas", report.atlas.name),
+        ("Computed on", f"{report.device}, {report.threads} threads"),
+        ("Refinement steps", report.refinement_steps),
         *(
             (f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))
-            for step, seconds in report["duration_s"].items()
+            for step, seconds in report.duration_s.items()
         ),
     ]
     rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]

@@ -26,7 +26,7 @@ def augment(
     """(fixed, moving), each (1, 1, D, H, W), flipped and cropped together, rotated each by itself.
 
     Flip and crop keep the images aligned; the rotations differ, as affine alignments of real scans do. ``divisor``
-    (D, H, W) is the network's, ``spacing_mm`` (x, y, z) the grid's.
+    (D, H, W) is the network's, ``spacing_mm`` (z, y, x) the grid's.
     """
     fixed, moving = flip((fixed, moving), config.flip, rng)
     if config.rotation_degrees > 0:
@@ -47,9 +47,9 @@ def rotate(image: Tensor, rotation: Tensor, spacing_mm: Sequence[float], *, mode
     """image(c + S⁻¹ R S (x − c)) about the centre c of the grid; rotation R (3, 3) acts on (z, y, x) in mm.
 
     S = diag(spacing), so that what is rigid in the body stays so on voxels that are no cubes. ``spacing_mm`` is
-    (x, y, z), image (B, C, D, H, W).
+    (z, y, x), image (B, C, D, H, W).
     """
-    to_mm = torch.tensor(tuple(reversed(spacing_mm)))
+    to_mm = torch.tensor(tuple(spacing_mm))
     in_voxels = (rotation * to_mm / to_mm[:, None]).to(image.device)
     points = identity_grid(image.shape[2:], like=image)
     centre = points.new_tensor([(n - 1) / 2 for n in image.shape[2:]]).view(1, 3, 1, 1, 1)
@@ -70,12 +70,10 @@ def random_rotation(degrees: float, rng: torch.Generator) -> Tensor:
     return rotation
 
 
-def crop(
-    images: Sequence[Tensor], size_xyz: Sequence[int], divisor: Sequence[int], rng: torch.Generator
-) -> list[Tensor]:
+def crop(images: Sequence[Tensor], size: Sequence[int], divisor: Sequence[int], rng: torch.Generator) -> list[Tensor]:
     """One random window of all images (B, C, D, H, W), at most of that size, its sides multiples of the divisor."""
     window = []
-    for n, wanted, unit in zip(images[0].shape[2:], reversed(size_xyz), divisor, strict=True):
+    for n, wanted, unit in zip(images[0].shape[2:], size, divisor, strict=True):
         length = min(n, max(unit, wanted // unit * unit))
         start = int(torch.randint(n - length + 1, (), generator=rng))
         window.append(slice(start, start + length))

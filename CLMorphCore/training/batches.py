@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from ..alignment import align
+from ..alignment import align, align_centres
 from ..bundles.config import Config
 from ..errors import InputError
 from ..geometry import Grid, resample, to_tensor
@@ -53,7 +53,9 @@ def load_dataset(
         return _grouped(config, chosen, divisor, progress)
     reference = read_image(config.data.reference or chosen[0][0].image)
     grid = network_grid(reference, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
-    return Dataset(network_input(reference, grid), *_prepared(config, chosen, lambda _: (reference, grid), progress))
+    alignment = config.data.alignment
+    prepared = _prepared(chosen, lambda _: (reference, grid), alignment, progress)
+    return Dataset(network_input(reference, grid), *prepared)
 
 
 def _grouped(
@@ -67,15 +69,17 @@ def _grouped(
         group: network_grid(image, config.data.spacing_mm, margin_voxels=config.data.margin_voxels, divisor=divisor)
         for group, image in references.items()
     }
-    size = tuple(max(lengths) for lengths in zip(*(grid.size for grid in grids.values()), strict=True))
-    place = {group: (references[group], grid.about_its_centre(size)) for group, grid in grids.items()}
-    return Dataset(None, *_prepared(config, chosen, lambda subject: place[subject.group], progress))
+    shape = tuple(max(sides) for sides in zip(*(grid.shape for grid in grids.values()), strict=True))
+    place = {group: (references[group], grid.about_its_centre(shape)) for group, grid in grids.items()}
+    # Images of a group lie as they are; those of two groups have their centres together, on grids of one shape.
+    alignment = "affine" if config.data.alignment == "affine" else "given"
+    return Dataset(None, *_prepared(chosen, lambda subject: place[subject.group], alignment, progress))
 
 
 def _prepared(
-    config: Config,
     chosen: Sequence[Sequence[Subject]],
     place: Callable[[Subject], tuple[sitk.Image, Grid]],
+    alignment: str,
     progress: Progress,
 ) -> list[list[Volume]]:
     """The volumes of each split; ``place`` gives the reference that a subject is aligned with, and its grid."""
@@ -85,7 +89,7 @@ def _prepared(
         for subject in of_split:
             done = sum(len(of_one) for of_one in volumes)
             progress(f"preparing {done + 1}/{total}", done / total)
-            kept.append(prepare(subject, *place(subject), affine=config.data.affine))
+            kept.append(prepare(subject, *place(subject), alignment=alignment))
     return volumes
 
 
@@ -148,11 +152,18 @@ class Volume:
 
 
 def prepare(
-    subject: Subject, reference: sitk.Image, grid: Grid, *, affine: bool, step: Callable[[], None] = lambda: None
+    subject: Subject, reference: sitk.Image, grid: Grid, *, alignment: str, step: Callable[[], None] = lambda: None
 ) -> Volume:
-    """Reads a subject, aligns it with the reference (unless ``affine`` is false) and puts it on the network's grid."""
+    """Reads a subject, aligns it with the reference and puts it on the network's grid.
+
+    ``alignment`` is one of the choices of ``data.alignment``.
+    """
     image, labels = read_subject(subject)
     # The map from the reference to the subject is what resampling onto the reference's grid needs.
-    to_subject = align(reference, image, step=step) if affine else None
+    to_subject = None
+    if alignment == "affine":
+        to_subject = align(reference, image, step=step)
+    elif alignment == "centres":
+        to_subject = align_centres(reference, image)
     on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
     return Volume(subject.name, network_input(image, grid, to_subject), on_grid, subject.group)

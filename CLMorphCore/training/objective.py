@@ -96,5 +96,5 @@ def _dissimilarity(config: LossConfig, target: Tensor, image: Tensor, displaceme
     if config.similarity == "ncc":
         return losses.correlation(target, warped)
     if config.similarity == "lncc":
-        return losses.local_correlation(target, warped, config.window_voxels[::-1])
+        return losses.local_correlation(target, warped, config.window_voxels)
     return losses.reconstruction(target, warped, config.sigma)

@@ -103,7 +103,9 @@ def test_a_slab_of_few_thin_slices_is_aligned_or_refused(slices, atlas):
 def test_a_block_of_one_grey_value_is_refused(atlas):
     for size in (1, 20):
         block = sitk.ConstantPad(sitk.Image([size] * 3, sitk.sitkFloat32) + 5.0, [10] * 3, [10] * 3, 0.0)
-        with pytest.raises(InputError, match=r"the affine alignment failed: .* too little contrast .*; pass affine, a transform"):
+        with pytest.raises(
+            InputError, match=r"the affine alignment failed: .* too little contrast .*; pass affine, a transform"
+        ):
             align(atlas.image, block)
 
 

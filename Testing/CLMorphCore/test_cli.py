@@ -12,11 +12,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore import __version__, commands, segmentation
+from CLMorphCore import __version__, commands, registration, segmentation
 from CLMorphCore.bundles import model as models
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.quality.judgement import judge
-from CLMorphCore.registration import register
+from CLMorphCore.registration import registration_of
 
 RESULTS = {
     "labels.nii.gz",
@@ -101,13 +101,13 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     ("verb", "others"), [("segment", ["uncertainty.nii.gz", "inverse.h5"]), ("register", ["inverse.h5"])]
 )
 def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, tiny_model, tmp_path, monkeypatch):
-    def one_way(*arguments, **options):
-        return replace(register(*arguments, **options), inverse=None)
+    def one_way(*arguments):
+        return replace(registration_of(*arguments), inverse=None)
 
     for name in [*others, "mine"]:
         (tmp_path / name).write_text("old")
-    for module in (commands, segmentation):
-        monkeypatch.setattr(module, "register", one_way)
+    for module in (registration, segmentation):
+        monkeypatch.setattr(module, "registration_of", one_way)
     monkeypatch.setattr(segmentation, "judge", lambda *about: replace(judge(*about), uncertainty=None))
     images = [scan] if verb == "segment" else [scan, scan]
     assert clmorph(verb, *images, "--model", tiny_model, "--affine", "none", "-o", tmp_path).code == 0
@@ -147,20 +147,20 @@ def test_too_little_memory_is_said_in_one_line(error, clmorph, scan, tiny_model,
     def greedy(*_, **__):
         raise error
 
-    monkeypatch.setattr(commands, "segment", greedy)
+    monkeypatch.setattr(commands.segment, "segment", greedy)
     ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out")
     assert ran.code == 2 and ran.err.count("\n") == 1 and not list(tmp_path.iterdir())
     assert ran.err.startswith("clmorph: out of memory with --device cpu") and "use --device cpu, or crop" in ran.err
 
 
 def test_a_cancelled_demo_leaves_nothing(clmorph, tiny_model, tmp_path, monkeypatch):
-    written = commands.write_image
+    written = commands.demo.write_image
 
     def write(image, path):
         written(image, path)
         (tmp_path / "cancel").touch()
 
-    monkeypatch.setattr(commands, "write_image", write)
+    monkeypatch.setattr(commands.demo, "write_image", write)
     ran = clmorph("demo", "--model", tiny_model, "-o", tmp_path / "demo", "--cancel-file", tmp_path / "cancel")
     assert ran.code == 130 and names(tmp_path) == {"cancel"}
 
@@ -222,7 +222,7 @@ def test_a_bug_shows_its_traceback(clmorph, scan, tiny_model, tmp_path, monkeypa
     def broken(*_, **__):
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr(commands, "segment", broken)
+    monkeypatch.setattr(commands.segment, "segment", broken)
     with pytest.raises(ZeroDivisionError):
         clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json")
     last = json.loads(capfd.readouterr().out.splitlines()[-1])
@@ -239,7 +239,7 @@ def test_a_signal_cancels(number, clmorph, scan, tiny_model, tmp_path, monkeypat
         os.kill(os.getpid(), number)
         time.sleep(TIME_OUT_S)
 
-    monkeypatch.setattr(commands, "segment", interrupted)
+    monkeypatch.setattr(commands.segment, "segment", interrupted)
     ran = clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / "out", "--progress", "json")
     assert ran.code == 130 and events(ran)[-1] == {"event": "cancelled"} and not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGTERM) == before
@@ -351,7 +351,7 @@ def test_segment_reports_the_steps_of_its_refinement(clmorph, scan, tiny_model, 
     ("words", "message"),
     [
         ((), "neither --model nor --refine is given"),
-        (("--similarity", "mind"), "--similarity mind is what a refinement looks at; give --refine STEPS too"),
+        (("--similarity", "mind"), "--similarity mind is what a refinement maximises; give --refine STEPS too"),
         (("--refine", "0"), "0 given, expected a whole number above zero"),
     ],
 )

@@ -3,11 +3,13 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore import segmentation
 from CLMorphCore.bundles.atlas import Atlas, Structure
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import InputError
@@ -59,12 +61,20 @@ def test_the_figures_are_those_of_the_segmentation(evaluated, subjects, clmorph,
 
 def test_the_summary_is_the_mean_over_rows(evaluated):
     summary = evaluated.summary
-    assert summary["subjects"] == 2 and summary["model"] == "tiny" and summary["split"] == "test"
+    assert summary.subjects == 2 and summary.model == "tiny" and summary.split == "test"
     for figure in ("dice", "dice_affine", "hd95_mm", "assd_mm"):
-        assert summary[figure] == pytest.approx(np.mean([getattr(r, figure) for r in evaluated.rows]))
+        assert getattr(summary, figure) == pytest.approx(np.mean([getattr(r, figure) for r in evaluated.rows]))
     means = [np.mean([r.dice for r in evaluated.rows if r.subject == s]) for s in ("s0", "s1")]
-    assert summary["dice_sd_over_subjects"] == pytest.approx(np.std(means))
-    assert 0 <= summary["folding_fraction_mean"] <= summary["folding_fraction_max"] <= 1
+    assert summary.dice_sd_over_subjects == pytest.approx(np.std(means))
+    assert 0 <= summary.folding_fraction_mean <= summary.folding_fraction_max <= 1
+
+
+def test_what_the_atlas_needs_is_made_once_for_all_subjects(model, subjects, monkeypatch):
+    calls = []
+    prepare = segmentation.prepare
+    monkeypatch.setattr(segmentation, "prepare", lambda *arguments: calls.append(1) or prepare(*arguments))
+    evaluate(model, [*subjects, replace(subjects[0], name="again")])
+    assert len(calls) == 1
 
 
 def test_the_command_writes_table_summary_and_page(subjects, clmorph, tiny_model, tmp_path):
@@ -89,7 +99,7 @@ def test_a_structure_that_was_not_found_counts_as_zero(model, subjects, atlas, t
     labels.CopyInformation(phantom.labels)
     sitk.WriteImage(labels, str(tmp_path / "l.nii.gz"))
     found = evaluate(model, [Subject("s", subjects[0].image, tmp_path / "l.nii.gz", "test")])
-    assert found.rows[2].dice == 0 and found.summary["dice"] < 0.7 and math.isfinite(found.summary["dice"])
+    assert found.rows[2].dice == 0 and found.summary.dice < 0.7 and math.isfinite(found.summary.dice)
 
 
 def test_labels_may_be_as_large_as_32_bits_hold(model, subjects, atlas, tmp_path):

@@ -14,10 +14,12 @@ from CLMorphCore.bundles.atlas import read_atlases, save_atlas
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.bundles.template import build_each, vote
 from CLMorphCore.errors import InputError
-from CLMorphCore.fusion import choose_atlases, fuse, fuse_votes, prepare
+from CLMorphCore.fusion import fuse, fuse_votes
 from CLMorphCore.io.manifest import Subject
+from CLMorphCore.matching import align_scan, prepare
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.segmentation import segment
+from CLMorphCore.reports.report import FusionEntry
+from CLMorphCore.segmentation import prepare_atlases, segment
 
 VOTES = arrays(
     np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 6), st.just(2), st.just(3)), elements=st.integers(0, 4)
@@ -90,6 +92,12 @@ def test_staple_believes_the_reliable():
     assert (fused == truth).mean() > 0.98 and set(np.unique(fused)) == {0, 7, 1035}
 
 
+def fused(image, model, atlases, affine, **options):
+    """The fusion of atlases for an image."""
+    prepared = prepare(model, atlases)
+    return fuse(align_scan(image, prepared, model, affine=affine), prepared, model, **options)
+
+
 @pytest.mark.parametrize("method", fusion.METHODS)
 def test_equal_atlases_say_what_one_says(method, phantom, model, atlas, identity):
     alone = segment(phantom.image, model, atlases=[atlas], affine=identity)
@@ -98,11 +106,11 @@ def test_equal_atlases_say_what_one_says(method, phantom, model, atlas, identity
     )
     assert min(dice_per_label(sitk.Cast(together.labels, sitk.sitkUInt8), alone.labels).values()) > 0.9
     assert together.structures == alone.structures
-    assert together.report["fusion"] == {"method": method, "atlases": ["ellipsoids", "again"]}
+    assert together.report.fusion == FusionEntry(method, ("ellipsoids", "again"))
 
 
 def test_the_most_similar_atlases_are_taken(model, atlas, crowd, identity):
-    found = fuse(atlas.image, model, prepare(model, crowd), most_similar=2, affine=identity)
+    found = fused(atlas.image, model, crowd, identity, most_similar=2)
     assert [one.name for one in found.atlases] == ["by 0", "by 2"]
 
 
@@ -111,13 +119,13 @@ def test_local_similarity_prefers_the_atlas_that_fits(model, atlas, crowd, ident
     many = [crowd[1], crowd[0], replace(crowd[0], name="again")]
     dice = {}
     for method in ("majority", "similarity"):
-        labels = fuse(atlas.image, model, prepare(model, many), method=method, affine=identity).labels
+        labels = fused(atlas.image, model, many, identity, method=method).labels
         dice[method] = np.mean(list(dice_per_label(labels, atlas.labels).values()))
     assert dice["similarity"] > dice["majority"] + 0.1
 
 
-def test_dissent_is_where_atlases_differ(model, atlas, crowd, identity):
-    found = fuse(atlas.image, model, prepare(model, crowd), affine=identity)
+def test_disagreement_is_where_atlases_differ(model, atlas, crowd, identity):
+    found = fused(atlas.image, model, crowd, identity)
     disagreement, labels = (sitk.GetArrayFromImage(image) for image in (found.disagreement, found.labels))
     assert disagreement.min() == 0 and 0.1 < disagreement.max() < 1 and disagreement.shape == labels.shape
     assert disagreement[labels > 0].mean() > 3 * disagreement[labels == 0].mean()
@@ -128,20 +136,20 @@ def test_atlases_on_different_grids_are_refused(model, atlas):
         atlas, name="elsewhere", image=sitk.Crop(atlas.image, (1, 0, 0)), labels=sitk.Crop(atlas.labels, (1, 0, 0))
     )
     with pytest.raises(InputError, match="elsewhere lie on another grid than atlas ellipsoids"):
-        choose_atlases(model, [atlas, other])
+        prepare_atlases(model, [atlas, other])
 
 
 def test_more_atlases_than_there_are_and_unknown_methods_are_refused(model, atlas, crowd):
-    with pytest.raises(InputError, match=r"--atlases 3 given, there is 1; expected a number from 1 to 1"):
-        choose_atlases(model, most_similar=3)
+    with pytest.raises(InputError, match=r"most_similar=3 given, there is 1; expected a number from 1 to 1"):
+        prepare_atlases(model, most_similar=3)
     with pytest.raises(InputError, match=r"unknown fusion 'stapel'; did you mean staple\?"):
-        fuse(atlas.image, model, prepare(model, crowd), method="stapel")
+        fused(atlas.image, model, crowd, None, method="stapel")
 
 
 def test_a_models_first_atlas_is_used_alone_unless_more_are_asked_for(model, atlas, crowd):
     several = replace(model, atlases=tuple(crowd))
-    assert choose_atlases(several) is crowd[0]
-    assert len(choose_atlases(several, most_similar=2).atlases) == 3
+    assert prepare_atlases(several).atlases == (crowd[0],)
+    assert len(prepare_atlases(several, most_similar=2).atlases) == 3
 
 
 def test_each_subject_becomes_an_atlas_in_one_space(atlas, model, tmp_path, clmorph, tiny_model):

@@ -128,8 +128,8 @@ def test_labels_are_resampled_as_itk_does_it(grid, points_at_once, monkeypatch):
     labels = sitk.Cast(to_image((smooth(1, grid) * 3).round().abs() + (smooth(1, grid, 1) > 0), grid), sitk.sitkInt16)
     turned = sitk.Euler3DTransform(labels.TransformContinuousIndexToPhysicalPoint((9.5, 11.5, 13.5)), 0.1, -0.2, 0.05)
     transform = chain(displacement_transform(0.5 * smooth(3, grid).float(), grid), turned)
-    finer = GRIDS["oblique, left-handed"].between_its_corners((31, 23, 37))
-    for points in (grid, grid.about_its_centre((26, 30, 20)), finer):
+    finer = GRIDS["oblique, left-handed"].with_shape((37, 23, 31))
+    for points in (grid, grid.about_its_centre((20, 30, 26)), finer):
         ours = resample_labels(labels, points, transform)
         itk = sitk.Resample(
             labels,
@@ -174,7 +174,7 @@ def test_a_frame_is_cut_away_and_air_is_not(grid):
 
 def test_the_networks_grid_covers_the_box_with_its_margin():
     lower, upper = (-30.0, 10.0, 5.0), (31.0, 55.5, 41.0)
-    grid = grid_over(lower, upper, (2.0, 1.5, 1.0), margin_voxels=3, divisor=16)
+    grid = grid_over(lower, upper, (1.0, 1.5, 2.0), margin_voxels=(3, 3, 3), divisor=(16, 16, 16))
     assert all(n % 16 == 0 for n in grid.size)
     corners = grid.corners_mm()
     margin = 3 * np.array(grid.spacing_mm)
@@ -185,7 +185,7 @@ def test_the_networks_grid_covers_the_box_with_its_margin():
 
 def test_a_grid_between_the_same_corners_has_their_points():
     grid = Grid((9, 12, 7), (1.0, 2.0, 3.0), (5.0, -4.0, 2.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
-    finer = grid.between_its_corners((17, 23, 7))
+    finer = grid.with_shape((7, 23, 17))
     assert finer.spacing_mm == (0.5, 1.0, 3.0) and finer.origin_mm == grid.origin_mm
     far = [np.array(g.origin_mm) + g.to_mm() @ (np.array(g.size) - 1) for g in (grid, finer)]
     np.testing.assert_allclose(*far)

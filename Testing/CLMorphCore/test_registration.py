@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up import match_images
 
-from CLMorphCore import registration
+from CLMorphCore import matching
 from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.bundles.model import affine_model, load_model
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import Cancelled
 from CLMorphCore.geometry import Grid
 from CLMorphCore.instance_optimization import InstanceOptimization
+from CLMorphCore.matching import fine_shape, for_model, prepare
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
 from CLMorphCore.networks import Prediction, RegistrationNetwork
-from CLMorphCore.registration import fine_size, for_model, register
+from CLMorphCore.registration import register
 from CLMorphCore.spatial import integrate, taper
 
 
@@ -159,7 +161,7 @@ def by_optimisation(atlas, phantom):
 def test_refinement_alone_registers_without_a_model(by_optimisation, atlas, phantom):
     found = by_optimisation
     before, after = found.similarity
-    assert found.refinement_steps > 0 and after > before + 0.05 and found.folding_fraction == 0
+    assert found.optimization_steps > 0 and after > before + 0.05 and found.folding_fraction == 0
     assert set(found.duration_s) == {"affine", "network", "refinement"}
     dice = [
         np.nanmean(
@@ -181,7 +183,7 @@ def test_the_inverse_undoes_what_was_refined(by_optimisation, phantom, tmp_path)
 def test_refinement_goes_on_from_the_network(model, found, atlas, phantom):
     refined = register(phantom.image, atlas.image, model, optimization=InstanceOptimization(10))
     assert refined.similarity[1] > found.similarity[1] and refined.inverse is not None
-    assert found.refinement_steps == 0 and "refinement" not in found.duration_s
+    assert found.optimization_steps == 0 and "refinement" not in found.duration_s
 
 
 def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(model, atlas, phantom):
@@ -190,8 +192,11 @@ def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(m
     found = register(
         phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), optimization=InstanceOptimization(3)
     )
-    grid, size = found.pair.grid, fine_size(found.pair.grid, atlas.image)
-    assert found.displacement.shape[2:] == grid.shape and min(m - n for m, n in zip(size, grid.size, strict=True)) > 5
+    match = match_images(
+        phantom.image, atlas.image, fine, affine=sitk.AffineTransform(3), optimization=InstanceOptimization(3)
+    )
+    grid, size = match.grid, fine_shape(match.grid, atlas.image)[::-1]
+    assert match.on_grid.shape[2:] == grid.shape and min(m - n for m, n in zip(size, grid.size, strict=True)) > 5
     field = sitk.DisplacementFieldTransform(found.transform.GetNthTransform(0)).GetDisplacementField()
     assert field.GetSize() == size == found.jacobian.GetSize()
     assert inverse_consistency(found.transform, found.inverse, phantom.image, 3.0).mean_mm < 0.15
@@ -205,7 +210,7 @@ def test_what_was_refined_does_not_fold(atlas, phantom, monkeypatch):
         return found.folding_fraction
 
     assert folding() == 0
-    monkeypatch.setattr(registration, "remove_folds", lambda displacement: displacement)
+    monkeypatch.setattr(matching, "remove_folds", lambda displacement: displacement)
     assert folding() > 0, "these settings do fold"
 
 
@@ -243,15 +248,15 @@ def test_refinement_can_be_cancelled(atlas, phantom):
         (5.0, (79, 95, 87)),  # no coarser; odd
     ],
 )
-def test_a_refinement_looks_as_finely_as_the_image_is_stored(spacing_mm, size):
+def test_an_optimization_is_as_fine_as_the_image_is_stored(spacing_mm, size):
     image = sitk.Image(8, 8, 8, sitk.sitkFloat32)
     image.SetSpacing([spacing_mm] * 3)
-    assert fine_size(Grid((80, 96, 88), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image) == size
-    huge = fine_size(Grid((160, 160, 160), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image)
+    assert fine_shape(Grid((80, 96, 88), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image) == size[::-1]
+    huge = fine_shape(Grid((160, 160, 160), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)), image)
     assert np.prod(huge) < 1.02 * 10_000_000 and min(huge) >= 159
 
 
-def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(tiny_model):
+def test_an_optimization_takes_the_window_that_the_model_was_trained_with(tiny_model):
     model = load_model(tiny_model)
     loss = replace(model.config.loss, similarity="lncc", window_voxels=(15, 15, 5))
     trained = replace(model, config=replace(model.config, loss=loss))
@@ -270,37 +275,30 @@ def test_a_refinement_looks_through_the_window_that_the_model_was_trained_with(t
 def by_centres(tiny_model):
     """A model that was trained on patients whose images had their centres together."""
     model = replace(load_model(tiny_model), network=KnownShift())
-    return replace(
-        model,
-        config=replace(
-            model.config,
-            data=replace(model.config.data, affine=False),
-            training=replace(model.config.training, moving="mixed"),
-        ),
-    )
+    return replace(model, config=replace(model.config, data=replace(model.config.data, alignment="centres")))
 
 
 def shift_mm(found, centre):
     return np.subtract(found.transform.TransformPoint(centre.tolist()), centre)
 
 
-def test_a_model_trained_by_centres_lays_the_centres_together(by_centres, atlas):
+def test_a_model_trained_by_centres_aligns_the_centres(by_centres, atlas):
     far, centre = sitk.Image(atlas.image), Grid.of(atlas.image).corners_mm().mean(axis=0)
     far.SetOrigin(np.add(far.GetOrigin(), (40.0, -300.0, 7.0)).tolist())
     found = register(far, atlas.image, by_centres)
-    _, along_y, along_z = 3.0 * np.array(found.pair.grid.spacing_mm)
+    _, along_y, along_z = 3.0 * np.array(prepare(by_centres, [atlas]).grid.spacing_mm)
     shift = shift_mm(found, np.add(centre, (40.0, -300.0, 7.0)))
     np.testing.assert_allclose(shift, (-40.0, 300.0 + along_y, along_z - 7.0), atol=1e-6)
 
 
-def test_it_looks_again_from_where_it_put_the_labels_in_their_slices(by_centres, atlas):
+def test_extra_passes_start_where_the_last_one_put_the_labels_in_their_slices(by_centres, atlas):
     centre = Grid.of(atlas.image).corners_mm().mean(axis=0)
     once, thrice, given = (
-        shift_mm(register(atlas.image, atlas.image, by_centres, **more), centre)
-        for more in (
-            {},
-            {"moving_labels": atlas.labels},
-            {"moving_labels": atlas.labels, "affine": sitk.AffineTransform(3)},
+        shift_mm(register(atlas.image, moving, by_centres, affine=affine), centre)
+        for moving, affine in (
+            (atlas.image, None),
+            (prepare(by_centres, [atlas]), None),
+            (prepare(by_centres, [atlas]), sitk.AffineTransform(3)),
         )
     )
     assert min(once[1:]) > 1

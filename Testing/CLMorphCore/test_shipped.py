@@ -93,7 +93,7 @@ def test_real_hippocampi(model, tmp_path):
     prepare.main(DATA, tmp_path / "manifest.csv")
     few = choose(read_manifest(tmp_path / "manifest.csv"), "test")[:4]
     measured = evaluate(model, few).summary
-    assert measured["dice"] > 0.78 and measured["dice"] > measured["dice_affine"]
+    assert measured.dice > 0.78 and measured.dice > measured.dice_affine
 
 
 @pytest.mark.skipif(DATA is None, reason="no real data: set CLMORPH_DATA")
@@ -107,9 +107,9 @@ def test_a_brain_as_scanned_and_the_same_one_aligned_get_the_same_volumes():
         ),
         model,
     )
-    volumes = [np.array([s["volume_ml"] for s in found.report["structures"]]) for found in (native, aligned)]
-    assert native.report["quality"]["outlier_score"] < 1 and native.report["quality"]["expected_dice"] > 0.65
-    assert len(native.report["warnings"]) <= 1  # one of 98 structures may be expected to lie below its usual
+    volumes = [np.array([s.volume_ml for s in found.report.structures]) for found in (native, aligned)]
+    assert native.report.quality.outlier_score < 1 and native.report.quality.expected_dice > 0.65
+    assert len(native.report.warnings) <= 1  # one of 98 structures may be expected to lie below its usual
     large = volumes[0] > 1
     ratio = volumes[1][large] / volumes[0][large]
     assert large.sum() > 60 and np.std(ratio) / np.median(ratio) < 0.1  # one factor for all: the affine's

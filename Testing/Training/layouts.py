@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from CLMorphCore.bundles.atlas import read_structures
 from Training.recipes.brain.prepare import SOMETIMES
-from Training.regions import read_regions
+from Training.recipes.regions import read_regions
 
 RECIPES = Path(__file__).parents[2] / "Training" / "recipes"
 SIZE = (4, 5, 6)  # voxels z, y, x: room for every label of every data set

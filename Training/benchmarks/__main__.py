@@ -17,10 +17,10 @@ from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import CLMorphError, InputError
 
 from .pairs import ATLASES, RECIPES, Pair, pairs_of, prepare
-from .results import OK, PLANNED, Results, Row
-from .running import How, planned_row, run
+from .results import OK, PLANNED, BenchmarkRow, ResultsFile
+from .running import RunSettings, planned_row, run
 from .summary import save_summary
-from .systems import SYSTEMS, System, chosen_systems
+from .tools import TOOLS, Tool, chosen_tools
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,26 +39,28 @@ def _run(options: argparse.Namespace) -> None:
     if options.model and len(datasets) != 1:
         raise InputError("--model goes with one data set; add --dataset NAME")
     words = {name: shlex.split(text) for name, text in _named(options.arguments, "--arguments").items()}
-    systems = chosen_systems(options.system, _named(options.model, "--model"), words)
-    how = How(
-        {s.package: sys.executable for s in SYSTEMS.values()} | _pythons(options.python),
+    tools = chosen_tools(options.system, _named(options.model, "--model"), words)
+    run_settings = RunSettings(
+        {tool.package: sys.executable for tool in TOOLS.values()} | _pythons(options.python),
         options.threads,
         options.limit_s,
     )
     use_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    results = Results(options.out / "results.csv")
-    planned: list[Row] = []
+    results = ResultsFile(options.out / "results.csv")
+    planned: list[BenchmarkRow] = []
     for dataset in datasets:
         for pair in pairs_of(dataset, options.data, options.split, options.atlas, options.out)[: options.pairs]:
-            planned += run_pair(pair, systems, results, how, options.out)
+            planned += run_pair(pair, tools, results, run_settings, options.out)
     wanted = {row.key for row in planned}
     print(save_summary([row for key, row in results.rows.items() if key in wanted], options.out))
 
 
-def run_pair(pair: Pair, systems: Mapping[str, System], results: Results, how: How, out: Path) -> list[Row]:
-    """Runs each system that has no row on the pair yet; returns the planned rows of all."""
-    planned = [planned_row(name, system, pair, how.threads) for name, system in systems.items()]
+def run_pair(
+    pair: Pair, tools: Mapping[str, Tool], results: ResultsFile, run_settings: RunSettings, out: Path
+) -> list[BenchmarkRow]:
+    """Runs each tool that has no row on the pair yet; returns the planned rows of all."""
+    planned = [planned_row(name, tool, pair, run_settings.threads) for name, tool in tools.items()]
     missing = [row for row in planned if not results.done(row.key)]
     if not missing:
         return planned
@@ -67,13 +69,13 @@ def run_pair(pair: Pair, systems: Mapping[str, System], results: Results, how: H
         for row in missing:
             if row.status == PLANNED:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
-                    row = run(row, systems[row.system], prepared, Path(own), how)
+                    row = run(row, tools[row.system], prepared, Path(own), run_settings)
             results.add(row)
             print(_line(row), file=sys.stderr, flush=True)
     return planned
 
 
-def _line(row: Row) -> str:
+def _line(row: BenchmarkRow) -> str:
     said = (
         f"Dice {row.dice:.3f} (affine {row.dice_affine:.3f}), {row.seconds:.1f} s"
         if row.status == OK
@@ -100,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "or an atlas' folder (default: typical)",
     )
     add("--pairs", type=int, metavar="N", help="only the first N pairs of each data set")
-    add("--system", action="append", default=[], help=f"may be repeated (default: all of {', '.join(SYSTEMS)})")
+    add("--system", action="append", default=[], help=f"may be repeated (default: all of {', '.join(TOOLS)})")
     add("--threads", type=int, default=2, help="of every system (default: 2)")
     add("--limit-s", type=float, default=3600.0, metavar="S", help="a run that takes longer is ended (default: 3600)")
     add(
@@ -109,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PACKAGE=PATH",
         help="the Python that has a peer "
-        f"({', '.join(sorted({s.package for s in SYSTEMS.values()}))}); default: this one",
+        f"({', '.join(sorted({tool.package for tool in TOOLS.values()}))}); default: this one",
     )
     add("--model", action="append", default=[], metavar="SYSTEM=FOLDER", help="the model of a system of CLMorph's")
     add(
@@ -132,7 +134,7 @@ def _named(pairs: list[str], option: str) -> dict[str, str]:
 
 def _pythons(pairs: list[str]) -> dict[str, str]:
     given = _named(pairs, "--python")
-    known = {system.package for system in SYSTEMS.values()}
+    known = {tool.package for tool in TOOLS.values()}
     if unknown := given.keys() - known:
         raise InputError(f"--python {sorted(unknown)[0]}: expected one of {', '.join(sorted(known))}")
     return given

@@ -82,13 +82,13 @@ def measure(
     if not displacement.isfinite().all():
         raise InputError("the deformation holds values that are NaN or infinite")
     before, after = (resample_labels(moving_labels, grid, t) for t in (affine, chain(affine, transform)))
-    found = list(compare_labels(after, fixed_labels, values).values())
+    structures = list(compare_labels(after, fixed_labels, values).values())
     jacobian = to_image(jacobian_determinant(displacement), grid)
     return Figures(
         structures=len(values),
         dice_affine=float(np.nanmean(list(dice_per_label(before, fixed_labels, values).values()))),
-        dice=float(np.nanmean([m.dice for m in found])),
-        hd95_mm=_mean_of_finite([m.hd95_mm for m in found]),
+        dice=float(np.nanmean([m.dice for m in structures])),
+        hd95_mm=_mean_of_finite([m.hd95_mm for m in structures]),
         folding_fraction=folding_fraction(jacobian),
         log_jacobian_sd=log_jacobian_std(jacobian),
         inverse_error_mm=_inverse_error_mm(transform, inverse, fixed_labels),

@@ -18,8 +18,8 @@ from CLMorphCore.bundles.template import build_atlas
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.io.images import write_image
-from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
-from Training.manifest import atlas_candidates
+from CLMorphCore.io.manifest import Subject, choose, read_manifest
+from Training.recipes.manifest import atlas_candidates, read_labelled
 
 ATLASES = ("typical", "average", "random")
 RECIPES = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}
@@ -74,7 +74,7 @@ def pairs_of(dataset: str, data: Path, split: str, atlas: str, out: Path) -> lis
 
 def prepare(pair: Pair, folder: Path) -> Prepared:
     """Writes fixed.nii.gz and moving.nii.gz into ``folder``; the affine is CLMorph's own, the same for all systems."""
-    (fixed, fixed_labels), (moving, moving_labels) = (read_subject(s) for s in (pair.fixed, pair.moving))
+    (fixed, fixed_labels), (moving, moving_labels) = (read_labelled(s) for s in (pair.fixed, pair.moving))
     affine = align(moving, fixed).GetInverse() if pair.affine else sitk.AffineTransform(3)
     aligned = resample(moving, Grid.of(fixed), affine)
     for image, name in ((fixed, "fixed"), (aligned, "moving")):
@@ -142,7 +142,7 @@ def _atlas(dataset: str, atlas: str, subjects: Sequence[Subject], out: Path) -> 
 
 
 def _typical(subjects: Sequence[Subject], folder: Path) -> Path:
-    """The most typical training subject as an atlas, found once."""
+    """The most typical training subject as an atlas, chosen once."""
     if not folder.exists():
         save_atlas(folder, build_atlas(atlas_candidates(subjects), typical=True))
     return folder

@@ -1,4 +1,4 @@
-"""One system on one pair: a process of its own, then its answer measured."""
+"""One tool on one pair: a process of its own, then its output measured."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from typing import Any
 from CLMorphCore.bundles.model import model_folder, models_without_weights
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid
+from Training.provenance import commit, machine
 
 from .fields import measure
 from .pairs import Pair, Prepared
-from .results import FAILED, NOT_INSTALLED, OK, PLANNED, TIME, Row, commit, machine
+from .results import FAILED, NOT_INSTALLED, OK, PLANNED, TIME, BenchmarkRow
 from .runners import runner
-from .systems import OWN, System
+from .tools import OWN, Tool
 
 RUNNERS = Path(runner.__file__).parent
 THREAD_VARIABLES = (
@@ -34,21 +35,21 @@ THREAD_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class How:
-    """How systems are run: the Python of each package, threads, seconds until a run is ended."""
+class RunSettings:
+    """How tools are run: the Python of each package, threads, seconds until a run is ended."""
 
     pythons: Mapping[str, str]
     threads: int
     limit_s: float
 
 
-def planned_row(name: str, system: System, pair: Pair, threads: int) -> Row:
+def planned_row(name: str, tool: Tool, pair: Pair, threads: int) -> BenchmarkRow:
     """The row before its run: what it is, on what, with which settings.
 
     A model's settings hold its weights' fingerprint, so that another training is another run.
     """
-    settings = system.settings_for(pair.dataset)
-    row = Row(
+    settings = tool.settings_for(pair.dataset)
+    row = BenchmarkRow(
         pair.dataset,
         pair.fixed.name,
         pair.moving.name,
@@ -59,7 +60,7 @@ def planned_row(name: str, system: System, pair: Pair, threads: int) -> Row:
         commit=commit(),
         machine=machine(),
     )
-    if system.runner == OWN:
+    if tool.runner == OWN:
         if settings["model"] is None:
             return replace(
                 row,
@@ -73,7 +74,7 @@ def planned_row(name: str, system: System, pair: Pair, threads: int) -> Row:
     return replace(row, settings=_text(settings), status=PLANNED)
 
 
-def run(row: Row, system: System, prepared: Prepared, folder: Path, how: How) -> Row:
+def run(row: BenchmarkRow, tool: Tool, prepared: Prepared, folder: Path, run_settings: RunSettings) -> BenchmarkRow:
     """The row with the figures of its run in ``folder``, or with the reason why there are none."""
     settings = json.loads(row.settings)
     settings.pop("weights", None)
@@ -84,7 +85,7 @@ def run(row: Row, system: System, prepared: Prepared, folder: Path, how: How) ->
                 "fixed": str(prepared.fixed),
                 "moving": str(prepared.moving),
                 "output": str(folder),
-                "threads": how.threads,
+                "threads": run_settings.threads,
                 "settings": settings,
                 "started": time.time(),
             }
@@ -92,37 +93,37 @@ def run(row: Row, system: System, prepared: Prepared, folder: Path, how: How) ->
         encoding="utf-8",
     )
     began = time.monotonic()
-    status, reason = _child(system, job, how)
+    status, reason = _child(tool, job, run_settings)
     row = replace(row, status=status, reason=reason, seconds_total=time.monotonic() - began)
     if status != OK:
         return row
     try:
         measured: dict[str, Any] = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
-        maps = system.read(folder, Grid.of(prepared.fixed_labels))
+        maps = tool.read(folder, Grid.of(prepared.fixed_labels))
         figures = measure(maps, prepared.affine, prepared.fixed_labels, prepared.moving_labels, prepared.values)
     except (OSError, RuntimeError, InputError) as error:
         return replace(row, status=FAILED, reason=f"its output cannot be used: {_last_line(str(error))}")
     return replace(row, **measured, **asdict(figures))
 
 
-def _child(system: System, job: Path, how: How) -> tuple[str, str]:
+def _child(tool: Tool, job: Path, run_settings: RunSettings) -> tuple[str, str]:
     """Status and reason of the runner's process; its output goes to log.txt beside the job."""
-    variables = os.environ | dict.fromkeys(THREAD_VARIABLES, str(how.threads))
+    variables = os.environ | dict.fromkeys(THREAD_VARIABLES, str(run_settings.threads))
     log = job.with_name("log.txt")
     try:
         with log.open("w", encoding="utf-8") as file:
             ended = subprocess.run(
-                [how.pythons[system.package], str(RUNNERS / system.runner), str(job)],
+                [run_settings.pythons[tool.package], str(RUNNERS / tool.runner), str(job)],
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
                 env=variables,
-                timeout=how.limit_s,
+                timeout=run_settings.limit_s,
             )
     except subprocess.TimeoutExpired:
-        return TIME, f"ended after {how.limit_s:g} s"
+        return TIME, f"ended after {run_settings.limit_s:g} s"
     except OSError as error:
-        return NOT_INSTALLED, f"{how.pythons[system.package]}: {error.strerror}"
+        return NOT_INSTALLED, f"{run_settings.pythons[tool.package]}: {error.strerror}"
     said = _last_line(log.read_text(encoding="utf-8", errors="replace"))
     if ended.returncode == runner.NOT_INSTALLED:
         return NOT_INSTALLED, said

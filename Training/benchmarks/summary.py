@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
 from Training import markdown
 
-from .results import OK, Row
+from .results import OK, BenchmarkRow
 
 REFERENCE = "clmorph"  # what ratios and tests compare with
 HEADS = (
@@ -38,7 +39,7 @@ alone, without start-up, reading and writing; *start*: from the start of the pro
 signed-rank test, not corrected for the number of systems) are over the pairs that both have."""
 
 
-def save_summary(rows: Sequence[Row], out: Path) -> str:
+def save_summary(rows: Sequence[BenchmarkRow], out: Path) -> str:
     """Writes OUT/summary.md and OUT/DATASET.png; returns the page."""
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     parts = ["# CLMorph and its peers", NOTE]
@@ -54,7 +55,7 @@ def save_summary(rows: Sequence[Row], out: Path) -> str:
     return page
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchmarkRow]) -> str:
     """A line for each system, the affine alignment's first."""
     lines = []
     by_system = _grouped(rows)
@@ -66,7 +67,7 @@ def table(rows: Sequence[Row]) -> str:
     return markdown.table(HEADS, lines)
 
 
-def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> list[str]:
+def _line(name: str, rows: Sequence[BenchmarkRow], reference: Sequence[BenchmarkRow]) -> list[str]:
     done = [row for row in rows if row.status == OK]
     cells = [name, f"{len(done)} of {len(rows)}" if len(done) < len(rows) else str(len(done))]
     for key, digits, scale in (
@@ -84,7 +85,7 @@ def _line(name: str, rows: Sequence[Row], reference: Sequence[Row]) -> list[str]
     return cells
 
 
-def _compared(rows: Sequence[Row], reference: Sequence[Row], name: str) -> list[str]:
+def _compared(rows: Sequence[BenchmarkRow], reference: Sequence[BenchmarkRow], name: str) -> list[str]:
     """Ratio of the mean seconds, mean difference of Dice and its p, over the pairs that both have."""
     theirs = {(row.fixed, row.moving): row for row in reference if row.status == OK}
     both = [(row, theirs[row.fixed, row.moving]) for row in rows if (row.fixed, row.moving) in theirs]
@@ -101,10 +102,11 @@ def p_value(differences: Sequence[float]) -> str:
 
     if not np.any(differences):
         return ""
-    return f"{wilcoxon(differences).pvalue:.2g}"
+    test: Any = wilcoxon(differences)
+    return f"{test.pvalue:.2g}"
 
 
-def picture(rows: Sequence[Row], path: Path) -> None:
+def picture(rows: Sequence[BenchmarkRow], path: Path) -> None:
     """Mean Dice against mean seconds (logarithmic) of each system, bars of one standard deviation."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -133,11 +135,11 @@ def picture(rows: Sequence[Row], path: Path) -> None:
         FigureCanvasAgg(figure).print_png(temporary)
 
 
-def _title(rows: Sequence[Row]) -> str:
+def _title(rows: Sequence[BenchmarkRow]) -> str:
     return f"{rows[0].dataset}, {rows[0].threads} threads, {rows[0].machine}"
 
 
-def _facts(rows: Sequence[Row]) -> str:
+def _facts(rows: Sequence[BenchmarkRow]) -> str:
     """Where and with what the rows were made: each difference among them is one to know of."""
     facts = {
         "threads": {row.threads for row in rows},
@@ -145,19 +147,20 @@ def _facts(rows: Sequence[Row]) -> str:
         "commit": {row.commit for row in rows},
         "moving": {row.moving for row in rows},
     }
-    return "; ".join(
-        f"{name} {', '.join(map(str, sorted(found, key=str)))}" if len(found) < 4 else f"{name}: {len(found)} different"
-        for name, found in facts.items()
-    )
+    told = []
+    for name, values in facts.items():
+        listed = ", ".join(sorted(map(str, values)))
+        told.append(f"{name} {listed}" if len(values) < 4 else f"{name}: {len(values)} different")
+    return "; ".join(told)
 
 
-def _settings(rows: Sequence[Row]) -> str:
+def _settings(rows: Sequence[BenchmarkRow]) -> str:
     """Version and settings of every system that ran."""
     lines = dict.fromkeys(f"- {row.system} {row.version}: `{row.settings}`" for row in rows if row.status == OK)
     return "\n".join(lines)
 
 
-def _without_figures(rows: Sequence[Row]) -> list[str]:
+def _without_figures(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Every reason why a system has no figure, with the number of pairs; of those that differ in numbers, the first."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
@@ -168,8 +171,8 @@ def _without_figures(rows: Sequence[Row]) -> list[str]:
     return ["Without figures:\n\n" + "\n".join(lines)] if lines else []
 
 
-def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _grouped(rows: Sequence[BenchmarkRow]) -> dict[str, list[BenchmarkRow]]:
+    groups: dict[str, list[BenchmarkRow]] = {}
     for row in rows:
         groups.setdefault(row.system, []).append(row)
     return groups
@@ -177,11 +180,11 @@ def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _spread(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation (n − 1) of the values that exist."""
-    found = [value for value in values if not math.isnan(value)]
-    if not found:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
         return ""
-    deviation = f" ± {_deviation(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{np.mean(found):.{digits}f}{deviation}"
+    deviation = f" ± {_deviation(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.{digits}f}{deviation}"
 
 
 def _deviation(values: Sequence[float]) -> float:

@@ -12,7 +12,8 @@ from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
 
-from .plan import AFFINE, EXPERIMENTS, SYSTEMS, Planned, plan
+from .catalogue import AFFINE, SYSTEMS
+from .plan import EXPERIMENTS, Planned, plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,12 +67,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, reporter: Reporter) -> None:
-    from Training.regions import read_regions
+    from Training.recipes.regions import read_regions
 
     from .datasets import RECIPES, common_divisor, datasets_in, prepare_protocol, shared_settings
-    from .page import write_report
     from .runs import configuration, perform
     from .store import load
+    from .views.page import write_report
 
     def configurations(runs: Sequence[Planned]) -> list[Config]:
         recipe = shared_settings(runs[0].dataset)
@@ -80,7 +81,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
 
     use_threads(options.threads)
     device = choose_device(options.device)
-    _check_names("system", options.systems, SYSTEMS)
+    _check_names("system", options.systems, list(SYSTEMS))
     there = datasets_in(options.data)
     datasets = options.datasets or there
     _check_names("data set", datasets, there)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from torch import Tensor
 
 from CLMorphCore.alignment import align
 from CLMorphCore.bundles import checkpoint
@@ -25,19 +26,13 @@ from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.io.transforms import read_affine, write_transform
 from CLMorphCore.training.batches import Dataset, Volume, load_dataset
-from Training.manifest import atlas_candidates
-from Training.regions import Region, read_regions, relabel
+from Training.recipes.manifest import atlas_candidates, read_labelled
+from Training.recipes.regions import Region, read_regions, relabel
 
+from .catalogue import DATASETS
 from .supervised import network_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-MARKERS = {  # data set → what in the data folder tells that it is there
-    "lpba40": ("LPBA40*", "*/S01.delineation.skullstripped.hdr", "S01/*.hdr"),
-    "mindboggle101": ("Mindboggle101",),
-    "acdc": ("ACDC",),
-    "hippocampus": ("Task04_Hippocampus",),
-}
-FLAT_LEVELS = {"acdc": 2}  # slices are three times as far apart as voxels in the plane: halved in the plane alone
 
 
 @dataclass(frozen=True)
@@ -63,13 +58,13 @@ class Protocol:
 
 def datasets_in(data: Path) -> list[str]:
     """The data sets of the paper that lie in a folder; InputError if there is none."""
-    found = [name for name, patterns in MARKERS.items() if any(next(data.glob(p), None) for p in patterns)]
-    if not found:
+    there = [name for name, one in DATASETS.items() if any(next(data.glob(marker), None) for marker in one.markers)]
+    if not there:
         raise InputError(
-            f"{data} holds none of the data sets {', '.join(MARKERS)}; see Training/README.md for the "
+            f"{data} holds none of the data sets {', '.join(DATASETS)}; see Training/README.md for the "
             "folders that are expected"
         )
-    return found
+    return there
 
 
 def prepare_protocol(
@@ -92,7 +87,11 @@ def prepare_protocol(
         settings["data"]["reference"] = str(cache / "atlas" / "image.nii.gz")
         cases = list(
             _cases_of_atlas(
-                choose(subjects, "test", labelled=True), atlas, cache, say, affine=settings["data"].get("affine", True)
+                choose(subjects, "test", labelled=True),
+                atlas,
+                cache,
+                say,
+                affine=settings["data"].get("alignment", "affine") == "affine",
             )
         )
     volumes = _volumes(from_dict(settings), subjects, divisor, cache / "volumes.safetensors", say)
@@ -103,7 +102,7 @@ def shared_settings(name: str) -> dict[str, Any]:
     """What all systems share on a data set, as a tree: the recipe's sections but for the network's and its losses'."""
     tree = tomllib.loads((RECIPES / name / "config.toml").read_text(encoding="utf-8"))
     shared = {section: tree[section] for section in ("data", "augment", "training")}
-    return shared | {"network": {"flat_levels": FLAT_LEVELS.get(name, 0)}}
+    return shared | {"network": {"flat_levels": DATASETS[name].flat_levels}}
 
 
 def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:
@@ -122,7 +121,7 @@ def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Su
     path = folder / f"{subject.name}.nii.gz"
     if not path.exists():
         folder.mkdir(exist_ok=True)
-        write_image(relabel(read_subject(subject)[1], regions), path)
+        write_image(relabel(read_labelled(subject)[1], regions), path)
     return replace(subject, labels=path)
 
 
@@ -144,7 +143,7 @@ def _atlas(
     """The subject that the recipe names, or the train subject most like the affine average, as the paper chooses it."""
     if chosen is not None:
         subject = next(s for s in subjects if s.name == chosen)
-        image, labels = read_subject(subject)
+        image, labels = read_labelled(subject)
         save_atlas(folder, Atlas(chosen, image, labels, tuple(structures)))
     elif not (folder / "labels.csv").exists():
         candidates = atlas_candidates(subjects)
@@ -164,7 +163,7 @@ def _cases_of_atlas(
             path.parent.mkdir(exist_ok=True)
             write_transform(chain(to_fixed.GetInverse()), path)
         transform = read_affine(path) if affine else sitk.AffineTransform(3)
-        yield Case(subject.name, lambda s=subject: read_subject(s), lambda: (atlas.image, atlas.labels), transform)
+        yield Case(subject.name, lambda s=subject: read_labelled(s), lambda: (atlas.image, atlas.labels), transform)
 
 
 def _cases_of_groups(subjects: Sequence[Subject]) -> Iterator[Case]:
@@ -173,7 +172,7 @@ def _cases_of_groups(subjects: Sequence[Subject]) -> Iterator[Case]:
         first, *others = [s for s in subjects if s.group == group]
         for other in others:
             yield Case(
-                other.name, lambda s=other: read_subject(s), lambda s=first: read_subject(s), sitk.AffineTransform(3)
+                other.name, lambda s=other: read_labelled(s), lambda s=first: read_labelled(s), sitk.AffineTransform(3)
             )
 
 
@@ -196,7 +195,8 @@ def _volumes(
 
 
 def _save_volumes(path: Path, data: Dataset, config: Config) -> None:
-    tensors, header = {}, {"config": to_dict(config)}
+    tensors: dict[str, Tensor] = {}
+    header: dict[str, Any] = {"config": to_dict(config)}
     if data.reference is not None:
         tensors["reference"] = data.reference
     for split in ("train", "validation"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from CLMorphCore.reports import drawing
 from CLMorphCore.reports.drawing import Frame, View
 
 MOST_PIXELS = 256  # along the longest side
-ARRAYS = ("image", "expected", "labels", "warped", "displacement_mm")
+ALWAYS, OF_DEFORMATIONS = ("image", "expected", "labels"), ("warped", "displacement_mm")  # arrays of a plane
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Plane:
     pixel_mm         (row, column) spacing
     image            (rows, columns) the subject's image
     expected         (rows, columns) the subject's manual labels
-    labels           (rows, columns) the labels found
+    labels           (rows, columns) its labels by the system
     warped           (rows, columns) the atlas image warped onto the subject; None for a system that does not register
     displacement_mm  (2: down, right; rows, columns) in-plane p → A⁻¹(T(p)) − p, without the affine part; None likewise
     """
@@ -83,12 +82,12 @@ class Example:
         }
         for plane in self.planes:
             arrays[f"{plane.name}_pixel_mm"] = np.array(plane.pixel_mm)
-            for kind in ARRAYS:
+            for kind in (*ALWAYS, *OF_DEFORMATIONS):
                 values = getattr(plane, kind)
                 if values is not None:
                     arrays[f"{plane.name}_{kind}"] = values
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(temporary, **arrays)  # pyright: ignore[reportArgumentType]  none is called allow_pickle
 
     @classmethod
     def load(cls, path: Path) -> Example:
@@ -151,9 +150,10 @@ def _axis(view: View, name: str) -> np.ndarray:
 
 
 def _stored_plane(name: str, stored: dict[str, np.ndarray]) -> Plane:
-    arrays: dict[str, np.ndarray | None] = {kind: stored.get(f"{name}_{kind}") for kind in ARRAYS}
     down, right = (float(step) for step in stored[f"{name}_pixel_mm"])
-    needed: Sequence[str] = ("image", "expected", "labels")
-    if any(arrays[kind] is None for kind in needed):
-        raise ValueError(f"the {name} plane is incomplete")
-    return Plane(name, (down, right), **arrays)
+    return Plane(
+        name,
+        (down, right),
+        *(stored[f"{name}_{kind}"] for kind in ALWAYS),
+        *(stored.get(f"{name}_{kind}") for kind in OF_DEFORMATIONS),
+    )

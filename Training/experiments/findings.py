@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .measures import CARDIAC
+from .catalogue import covers
 from .statistics import Comparison, all_tests
 from .store import Results
-from .tables import TABLES, Row
+from .tables import TABLES, TableRow
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,11 @@ class Findings:
     """A data set's tables by name, those that cover it, and its tests."""
 
     dataset: str
-    tables: Mapping[str, Sequence[Row]]
+    tables: Mapping[str, Sequence[TableRow]]
     tests: Sequence[Comparison]
 
 
 def findings_of(results: Results, dataset: str) -> Findings:
     """Every table that covers a data set, and all its tests."""
-    made = {name: table(results, dataset) for name, table in TABLES.items() if has_table(name, dataset)}
+    made = {name: table(results, dataset) for name, table in TABLES.items() if covers(name, dataset)}
     return Findings(dataset, made, all_tests(results, dataset))
-
-
-def has_table(table: str, dataset: str) -> bool:
-    """Whether a table covers a data set: I all but the heart, IV the heart alone, II and III all."""
-    return {"table1": dataset != CARDIAC, "table4": dataset == CARDIAC}.get(table, True)

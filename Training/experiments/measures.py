@@ -12,58 +12,10 @@ import numpy as np
 
 from CLMorphCore.metrics import OK
 
+from .catalogue import AS_PUBLISHED, PAPER, Variant, trained_as
 from .store import SEGMENTATION, DeformationRow, RegionRow, Results, Run
 
-CARDIAC = "acdc"
-DATASETS = {"hippocampus": "Hippocampus", "lpba40": "LPBA40", "mindboggle101": "Mindboggle101", "acdc": "ACDC"}
-SYSTEMS = {  # in the order of the paper's tables
-    "affine": "Affine only",
-    "lddmm": "LDDMM (UtilzReg)",
-    "syn": "SyN",
-    "voxelmorph": "VoxelMorph",
-    "faim": "FAIM",
-    "lapirn": "LapIRN",
-    "vtn": "VTN",
-    "pdd-net": "PDD-Net",
-    "lvm-s3": "LVM-S3",
-    "clmorph": "CLMorph",
-    "clmorph-byol": "CLMorph (BYOL)",
-    "clmorph-pyramid": "CLMorph-Pyramid",
-    "unet": "U-Net (supervised)",
-}
-OURS, SUPERVISED = "clmorph", "unet"
-UNSUPERVISED = tuple(system for system in SYSTEMS if system not in ("affine", SUPERVISED))
-PAPER = "paper"  # the variant of a system as its paper has it
-WITHOUT_CONTRAST, WITH_CONTRAST = "recon+smooth", "recon+smooth+contrast"
-ABLATION = ("recon", WITHOUT_CONTRAST, "recon+contrast", WITH_CONTRAST, "recon+byol", "recon+smooth+byol")
-WEIGHTS = ("0.001", "0.01", "0.1", "1", "10")
-
-Pair = tuple[str, str]  # system, variant
 Detail = TypeVar("Detail", RegionRow, DeformationRow)
-AS_PUBLISHED: tuple[Pair, ...] = tuple((system, PAPER) for system in SYSTEMS)
-ABLATION_PAIRS: tuple[Pair, ...] = ((SUPERVISED, PAPER), *((OURS, variant) for variant in ABLATION))
-PYRAMID_PAIRS: tuple[Pair, ...] = tuple(
-    ("clmorph-pyramid", variant)
-    for variant in (
-        "lncc",
-        "lncc+image",
-        "lncc+voxel",
-        "lncc+image+voxel",
-        "lncc+coarse",
-        "lncc+passes",
-        "lncc+forces",
-        "lncc+passes+forces",
-    )
-)
-# All terms together are the system as it is: trained once for both tables.
-SAME_RUN: Mapping[Pair, Pair] = {
-    (OURS, WITH_CONTRAST): (OURS, PAPER),
-    (OURS, "recon+smooth+byol"): ("clmorph-byol", PAPER),
-    ("clmorph-pyramid", "lncc+image"): ("clmorph-pyramid", PAPER),
-}
-WEIGHT_PAIRS: Mapping[Pair, Pair] = {  # (alpha, beta) → the run's system and variant
-    (alpha, beta): (OURS, f"alpha={alpha},beta={beta}") for alpha in WEIGHTS for beta in WEIGHTS
-}
 
 
 @dataclass(frozen=True)
@@ -113,8 +65,9 @@ class Selection:
 
     def of(self, system: str, variant: str = PAPER) -> list[Run]:
         """The runs of a system's variant, by seed; none where it was not run."""
-        pairs = {(system, variant), SAME_RUN.get((system, variant), (system, variant))}
-        return sorted((run for run in self.runs if (run.system, run.variant) in pairs), key=lambda run: run.seed)
+        wanted = Variant(system, variant)
+        shown = (wanted, trained_as(wanted))
+        return sorted((run for run in self.runs if (run.system, run.variant) in shown), key=lambda run: run.seed)
 
     def region_names(self) -> list[str]:
         """The names of all regions that occur, by their numbers."""
@@ -122,23 +75,23 @@ class Selection:
         return sorted(numbers, key=lambda name: (numbers[name], name))
 
 
-def select(results: Results, dataset: str, pairs: Iterable[Pair], direction: str = SEGMENTATION) -> Selection:
-    """The runs of these systems and variants on a data set.
+def select(results: Results, dataset: str, variants: Iterable[Variant], direction: str = SEGMENTATION) -> Selection:
+    """The runs of these variants of systems on a data set.
 
     Where trained runs have several budgets, those of the budget that most of them share are shown (the longest such).
     """
-    wanted = {pair for named in pairs for pair in (named, SAME_RUN.get(named, named))}
+    wanted = {one for variant in variants for one in (variant, trained_as(variant))}
     runs = [run for run in results.runs if run.dataset == dataset and (run.system, run.variant) in wanted]
     counts = Counter(run.budget_minutes for run in runs if run.train_steps)
     budget = max(counts, key=lambda minutes: (counts[minutes], minutes), default=math.nan)
     shown = tuple(run for run in runs if not run.train_steps or run.budget_minutes == budget)
-    names = {run.run for run in shown}
+    names = {run.name for run in shown}
     return Selection(
         dataset,
         direction,
         budget,
         shown,
-        tuple(run.run for run in runs if run.run not in names),
+        tuple(run.name for run in runs if run.name not in names),
         _by_run(results.regions, names, direction),
         _by_run(results.deformations, names, direction),
     )
@@ -182,7 +135,7 @@ def per_subject(
     by_seed: dict[str, list[float]] = {}
     for run in runs:
         by_region: dict[str, list[float]] = {}
-        for row in selection.regions.get(run.run, ()):
+        for row in selection.regions.get(run.name, ()):
             if region is None or row.name == region:
                 by_region.setdefault(row.subject, []).append(getattr(row, metric.key))
         for subject, values in by_region.items():
@@ -196,22 +149,17 @@ def missing(selection: Selection, runs: Iterable[Run], region: str | None = None
     return sum(
         row.status != OK
         for run in runs
-        for row in selection.regions.get(run.run, ())
+        for row in selection.regions.get(run.name, ())
         if region is None or row.name == region
     )
 
 
 def deformation_mean(selection: Selection, runs: Iterable[Run], key: str) -> float:
     """Mean of a column of deformations.csv over subjects and seeds."""
-    return mean([getattr(row, key) for run in runs for row in selection.deformations.get(run.run, ())])
+    return mean([getattr(row, key) for run in runs for row in selection.deformations.get(run.name, ())])
 
 
 def mean(values: Iterable[float]) -> float:
     """Mean of the values that are not NaN; NaN where there is none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def title_of(dataset: str) -> str:
-    """The name that people know a data set by."""
-    return DATASETS.get(dataset, dataset)

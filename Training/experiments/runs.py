@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,12 @@ from CLMorphCore.networks import system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
+from Training.provenance import commit, now
 
 from . import supervised
+from .catalogue import AFFINE, SUPERVISED, SYSTEMS
 from .datasets import Case, Protocol
-from .plan import AFFINE, LEARNING_RATE, OWN_LEARNING_RATE, SUPERVISED, UNTRAINED, Planned
+from .plan import Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
@@ -54,7 +54,7 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
         "minutes": planned.budget_minutes,
         "steps": NO_LIMIT,
         "validate_every": NO_LIMIT,
-        "learning_rate": OWN_LEARNING_RATE.get(planned.system, LEARNING_RATE),
+        "learning_rate": SYSTEMS[planned.system].learning_rate,
     }
     tree = settings | {"network": network, "training": settings["training"] | training}
     for section, values in planned.overrides.items():
@@ -69,7 +69,7 @@ def perform(
 
     An interrupted training goes on from its checkpoint.
     """
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    started = now()
     model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
     regions: list[RegionRow] = []
     deformations: list[DeformationRow] = []
@@ -91,7 +91,7 @@ def perform(
         planned.seed,
         planned.budget_minutes,
         settings=_recorded(model.config, results) if model else "{}",
-        commit=_commit(),
+        commit=commit(),
         started=started,
         device=str(device),
         threads=torch.get_num_threads(),
@@ -114,7 +114,7 @@ def _trained(
     folder = work / planned.name
     network = supervised.network_of(config)
     header: dict[str, Any] = {}
-    if planned.system not in UNTRAINED:
+    if SYSTEMS[planned.system].trained:
         state = folder / "checkpoint.safetensors"
         train = supervised.fit if planned.system == SUPERVISED else fit
         train(
@@ -207,16 +207,3 @@ def _recorded(config: Config, results: Path) -> str:
     if reference.is_relative_to(results):
         tree["data"]["reference"] = reference.relative_to(results).as_posix()
     return json.dumps(tree)
-
-
-def _commit() -> str:
-    """The commit that runs, with a + where files differ from it; 'unknown' outside of a checkout."""
-    here = Path(__file__).parent
-    try:
-        asked = [
-            subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked[0] + "+" * bool(asked[1])

@@ -11,26 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from .measures import (
-    OURS,
-    PAPER,
-    PAPER_METRICS,
-    UNSUPERVISED,
-    Metric,
-    Selection,
-    common_seeds,
-    comparison,
-    mean,
-    per_subject,
-    select,
-)
+from .catalogue import OURS, UNSUPERVISED, Variant
+from .measures import PAPER_METRICS, Metric, Selection, common_seeds, comparison, mean, per_subject, select
 from .store import Results
 
 FRIEDMAN, WILCOXON, STUDENT = "Friedman", "Wilcoxon", "Student, paired"
@@ -83,10 +72,8 @@ def all_tests(results: Results, dataset: str) -> list[Comparison]:
 
 def blocks(selection: Selection, metric: Metric) -> tuple[dict[str, np.ndarray], int]:
     """system → one value for each subject that all systems have, in the same order; and how many subjects lack one."""
-    found = {
-        system: per_subject(selection, selection.of(system, PAPER), metric, complete=True) for system in UNSUPERVISED
-    }
-    measured = {system: values for system, values in found.items() if values}
+    by_system = {s: per_subject(selection, selection.of(s), metric, complete=True) for s in UNSUPERVISED}
+    measured = {system: values for system, values in by_system.items() if values}
     subjects = sorted({subject for values in measured.values() for subject in values})
     whole = [
         subject
@@ -115,8 +102,8 @@ def friedman(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], lef
         return Comparison(**test, note=f"needs three systems and three subjects; there are {len(values)} and {count}")
     if all(np.ptp(block) == 0 for block in zip(*values.values(), strict=True)):
         return Comparison(**test, statistic=0.0, p=1.0, p_corrected=1.0, note="all systems agree")
-    statistic, p = stats.friedmanchisquare(*values.values())
-    return Comparison(**test, statistic=float(statistic), p=float(p), p_corrected=float(p))
+    statistic, p = _statistic_and_p(stats.friedmanchisquare(*values.values()))
+    return Comparison(**test, statistic=statistic, p=p, p_corrected=p)
 
 
 def pairwise(dataset: str, metric: Metric, values: Mapping[str, np.ndarray], left_out: int = 0) -> list[Comparison]:
@@ -154,13 +141,13 @@ def wilcoxon(
     if count < 2:
         return Comparison(**fixed, note=f"needs two subjects; there are {count}")
     least = min(1.0, comparisons * 2.0 ** (1 - count))
-    statistic, p = (0.0, 1.0) if not difference.any() else stats.wilcoxon(difference)
+    statistic, p = (0.0, 1.0) if not difference.any() else _statistic_and_p(stats.wilcoxon(difference))
     return Comparison(
         **fixed,
         difference=float(np.median(difference)),
-        statistic=float(statistic),
-        p=float(p),
-        p_corrected=min(1.0, float(p) * comparisons),
+        statistic=statistic,
+        p=p,
+        p_corrected=min(1.0, p * comparisons),
         least_p=least,
         note="too few subjects for any p below 0.05" if least > SIGNIFICANT else "",
     )
@@ -169,15 +156,15 @@ def wilcoxon(
 def contrast_tests(results: Results, dataset: str) -> list[Comparison]:
     """With against without the contrastive term, with the seeds that both have: over subjects, and over the seeds."""
     tests = []
-    selection = select(results, dataset, {(OURS, variant) for pair in CONTRASTS for variant in pair})
+    selection = select(results, dataset, {Variant(OURS, name) for names in CONTRASTS for name in names})
     for metric in PAPER_METRICS:
         for first, second in CONTRASTS:
             both = [selection.of(OURS, variant) for variant in (first, second)]
             seeds = sorted(common_seeds(both))
             both = [[run for run in runs if run.seed in seeds] for runs in both]
-            found = [per_subject(selection, runs, metric, complete=True) for runs in both]
-            shared = sorted(found[0].keys() & found[1].keys())
-            a, b = (np.array([values[subject] for subject in shared]) for values in found)
+            figures = [per_subject(selection, runs, metric, complete=True) for runs in both]
+            shared = sorted(figures[0].keys() & figures[1].keys())
+            a, b = (np.array([values[subject] for subject in shared]) for values in figures)
             known = ~np.isnan(a + b)
             tests.append(
                 wilcoxon(dataset, metric, first, second, a[known], b[known], len(CONTRASTS), int((~known).sum()))
@@ -210,21 +197,22 @@ def over_seeds(
         return Comparison(**fixed, note=f"needs two seeds that both have; there are {len(difference)}")
     if np.ptp(difference) == 0:
         return Comparison(**fixed, note="no spread over seeds")
-    found = stats.ttest_rel(a, b)
-    interval = found.confidence_interval(0.95)
+    test = stats.ttest_rel(a, b)
+    statistic, p = _statistic_and_p(test)
+    interval = test.confidence_interval(0.95)
     return Comparison(
         **fixed,
         low=float(interval.low),
         high=float(interval.high),
-        statistic=float(found.statistic),
-        p=float(found.pvalue),
-        p_corrected=min(1.0, float(found.pvalue) * len(CONTRASTS)),
+        statistic=statistic,
+        p=p,
+        p_corrected=min(1.0, p * len(CONTRASTS)),
     )
 
 
-def lines(tests: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The tests as lines of a CSV file."""
-    return [asdict(test) for test in tests]
+def _statistic_and_p(test: Any) -> tuple[float, float]:
+    """Of a SciPy result, whose types are not declared."""
+    return float(test.statistic), float(test.pvalue)
 
 
 def _count(values: Mapping[str, np.ndarray]) -> int:

@@ -7,16 +7,14 @@ belongs to no run, is not read, and goes with the next run that is added.
 from __future__ import annotations
 
 import contextlib
-import csv
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
+from Training.csv_rows import read_rows, write_rows
 
+from .catalogue import RunKey
 from .examples import Example, Plane
 
 try:
@@ -26,7 +24,6 @@ except ImportError:  # Windows has none: there one process at a time may write t
 
 __all__ = [
     "BY_PRODUCT",
-    "NOT_TRAINED",
     "SEGMENTATION",
     "DeformationRow",
     "Example",
@@ -37,28 +34,23 @@ __all__ = [
     "add",
     "example_path",
     "load",
-    "run_id",
 ]
 
+RUNS, REGIONS, DEFORMATIONS = "runs.csv", "regions.csv", "deformations.csv"
 SEGMENTATION, BY_PRODUCT = "segmentation", "by-product"
+RUN_NAME = {"run": "name"}  # the column of runs.csv that follows from others
 DIRECTIONS = (SEGMENTATION, BY_PRODUCT)
-NOT_TRAINED = 0.0  # budget of a system that has nothing to train
 
 
 @dataclass(frozen=True)
-class Run:
-    """One system, trained once, measured on all test subjects of a data set.
+class Run(RunKey):
+    """A finished run: one system, trained once, measured on all test subjects of a data set.
 
     ``settings`` is the full configuration as JSON, ``started`` an ISO time; ``budget_minutes`` is what the training was
     given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration by the clock,
     with whatever else the machine did. ``losses`` is JSON: the mean of each term over the last tenth of the training.
     """
 
-    dataset: str
-    system: str
-    variant: str
-    seed: int
-    budget_minutes: float
     settings: str
     commit: str
     started: str
@@ -69,11 +61,6 @@ class Run:
     train_seconds: float
     seconds_per_pair: float
     losses: str
-
-    @property
-    def run(self) -> str:
-        """The run's name, made of what tells it from the others."""
-        return run_id(self.dataset, self.system, self.variant, self.seed, self.budget_minutes)
 
 
 @dataclass(frozen=True)
@@ -119,17 +106,12 @@ class Results:
 
     def has(self, run: str) -> bool:
         """Whether a run of that name is done."""
-        return any(known.run == run for known in self.runs)
+        return any(known.name == run for known in self.runs)
 
     def example(self, run: str) -> Example | None:
         """The pictures of a run, or None where it has none."""
         path = example_path(self.folder, run)
         return Example.load(path) if path.exists() else None
-
-
-def run_id(dataset: str, system: str, variant: str, seed: int, budget_minutes: float) -> str:
-    """'acdc/clmorph/paper/seed0/10min'."""
-    return f"{dataset}/{system}/{variant}/seed{seed}/{budget_minutes:g}min"
 
 
 def example_path(folder: Path, run: str) -> Path:
@@ -139,13 +121,18 @@ def example_path(folder: Path, run: str) -> Path:
 
 def load(folder: Path) -> Results:
     """Reads a results folder; one that does not exist has no runs. InputError for files that are none of ours."""
-    runs = _read(folder / "runs.csv", Run)
-    done = {run.run for run in runs}
-    regions, deformations = (
-        tuple(row for row in _read(folder / f"{name}.csv", kind) if row.run in done)
-        for name, kind in (("regions", RegionRow), ("deformations", DeformationRow))
+    if not (folder / RUNS).exists():
+        return Results(folder)
+    runs = read_rows(folder / RUNS, Run, derived=RUN_NAME)
+    done = {run.name for run in runs}
+    regions = read_rows(folder / REGIONS, RegionRow)
+    deformations = read_rows(folder / DEFORMATIONS, DeformationRow) if (folder / DEFORMATIONS).exists() else []
+    return Results(
+        folder,
+        tuple(runs),
+        tuple(row for row in regions if row.run in done),
+        tuple(row for row in deformations if row.run in done),
     )
-    return Results(folder, tuple(runs), regions, deformations)
 
 
 def add(
@@ -163,24 +150,26 @@ def add(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         known = load(folder)
-        if known.has(run.run):
-            raise InputError(f"{folder} has the run {run.run} already; delete its row in runs.csv to replace it")
+        if known.has(run.name):
+            raise InputError(f"{folder} has the run {run.name} already; delete its row in runs.csv to replace it")
         results = Results(folder, (*known.runs, run), (*known.regions, *regions), (*known.deformations, *deformations))
         if example is not None:
-            example.save(example_path(folder, run.run))
-        _write(folder / "regions.csv", RegionRow, results.regions)
-        _write(folder / "deformations.csv", DeformationRow, results.deformations)
-        _write(folder / "runs.csv", Run, results.runs)
+            example.save(example_path(folder, run.name))
+        write_rows(folder / REGIONS, RegionRow, results.regions)
+        write_rows(folder / DEFORMATIONS, DeformationRow, results.deformations)
+        write_rows(folder / RUNS, Run, results.runs, derived=RUN_NAME)
     return results
 
 
 def _check(run: Run, regions: Sequence[RegionRow], deformations: Sequence[DeformationRow]) -> None:
     if not regions:
-        raise InputError(f"the run {run.run} has no row of a region; expected one for each region of each test subject")
+        raise InputError(
+            f"the run {run.name} has no row of a region; expected one for each region of each test subject"
+        )
     for row in (*regions, *deformations):
-        if row.run != run.run or row.direction not in DIRECTIONS:
+        if row.run != run.name or row.direction not in DIRECTIONS:
             raise InputError(
-                f"a row of {row.run} ({row.direction}) came with the run {run.run}; "
+                f"a row of {row.run} ({row.direction}) came with the run {run.name}; "
                 f"expected its own rows, each {SEGMENTATION} or {BY_PRODUCT}"
             )
 
@@ -192,36 +181,3 @@ def _locked(folder: Path) -> Iterator[None]:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _columns(kind: type) -> list[str]:
-    names = [field.name for field in fields(kind)]
-    return ["run", *names] if kind is Run else names
-
-
-def _write(path: Path, kind: type, rows: Iterable[Any]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_columns(kind))
-        for row in rows:
-            cells = (row.run, *astuple(row)) if kind is Run else astuple(row)
-            writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells])
-
-
-def _read(path: Path, kind: type) -> list[Any]:
-    if not path.exists():
-        return []
-    types = get_type_hints(kind)
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != _columns(kind):
-            raise InputError(f"{path} has the columns {reader.fieldnames}; expected {_columns(kind)}")
-        return [kind(**{name: _value(path, row[name], types[name]) for name in types}) for row in reader]
-
-
-def _value(path: Path, text: str, kind: type) -> Any:
-    """The cell's value; an empty cell of a number is NaN."""
-    try:
-        return math.nan if kind is float and not text else kind(text)
-    except (TypeError, ValueError):
-        raise InputError(f"{path} has {text!r} where a number of kind {kind.__name__} was expected") from None

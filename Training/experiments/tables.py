@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,17 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from CLMorphCore.atomic import atomic_write
+from Training.csv_rows import read_rows
 
+from .catalogue import AS_PUBLISHED, PYRAMID_ABLATION, SUPERVISED, SYSTEMS, TABLE3, Variant
 from .measures import (
-    ABLATION_PAIRS,
-    AS_PUBLISHED,
     METRICS,
-    PYRAMID_PAIRS,
-    SUPERVISED,
-    SYSTEMS,
     Metric,
-    Pair,
     Selection,
     Spread,
     comparison,
@@ -40,7 +34,19 @@ Published = Mapping[tuple[str, str, str, str], Spread]  # table, dataset, row, m
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
+    """A line of paper.csv: a figure of the paper's; NaN for a spread that it does not give."""
+
+    table: str
+    dataset: str
+    row: str
+    metric: str
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class TableRow:
     """One line of a table.
 
     ``seeds`` are the seeds that it covers. A figure's spread is over what ``spread_over`` says: subjects (the mean over
@@ -67,48 +73,48 @@ class Row:
         return self.figures.get(metric.key, Spread())
 
 
-def table1(results: Results, dataset: str) -> list[Row]:
+def table1(results: Results, dataset: str) -> list[TableRow]:
     """Segmentation: the atlas' labels warped to each test subject, all systems, overall and per region."""
     return _comparison("table1", results, dataset, SEGMENTATION)
 
 
-def table2(results: Results, dataset: str) -> list[Row]:
+def table2(results: Results, dataset: str) -> list[TableRow]:
     """The by-product direction: each test subject's labels warped to the atlas."""
     return _comparison("table2", results, dataset, BY_PRODUCT)
 
 
-def table4(results: Results, dataset: str) -> list[Row]:
+def table4(results: Results, dataset: str) -> list[TableRow]:
     """Segmentation of the heart: table I for a cardiac data set, beside the paper's table IV."""
     return _comparison("table4", results, dataset, SEGMENTATION)
 
 
-def table3(results: Results, dataset: str) -> list[Row]:
+def table3(results: Results, dataset: str) -> list[TableRow]:
     """The ablation: each combination of losses over its seeds, then each seed alone, under the supervised U-Net."""
-    return _ablation("table3", results, dataset, ABLATION_PAIRS)
+    return _ablation("table3", results, dataset, TABLE3)
 
 
-def pyramid(results: Results, dataset: str) -> list[Row]:
+def pyramid(results: Results, dataset: str) -> list[TableRow]:
     """Beyond the paper: the coarse-to-fine network with each contrast, over its seeds, then each seed alone."""
-    return _ablation("pyramid", results, dataset, PYRAMID_PAIRS)
+    return _ablation("pyramid", results, dataset, tuple(PYRAMID_ABLATION))
 
 
-def _ablation(table: str, results: Results, dataset: str, pairs: Sequence[Pair]) -> list[Row]:
-    selection, published = select(results, dataset, pairs), load_paper()
+def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:
+    selection, published = select(results, dataset, variants), load_paper()
     rows = []
-    for system, variant in pairs:
+    for system, variant in variants:
         runs = selection.of(system, variant)
-        title = SYSTEMS[system] if system == SUPERVISED else variant
+        title = SYSTEMS[system].title if system == SUPERVISED else variant
         row_of_paper = system if system == SUPERVISED else variant
         paper = _published(published, table, dataset, row_of_paper)
         if not runs:
-            rows.append(Row(table, dataset, system, variant, title, NOT_RUN, paper=paper))
+            rows.append(TableRow(table, dataset, system, variant, title, NOT_RUN, paper=paper))
             continue
         seeds = [_row(table, selection, [run], title) for run in runs]
         rows += [_over_seeds(_row(table, selection, runs, title), seeds, paper), *seeds]
     return rows
 
 
-def seeds_of(row: Row, rows: Sequence[Row]) -> list[Row]:
+def seeds_of(row: TableRow, rows: Sequence[TableRow]) -> list[TableRow]:
     """The rows of single seeds below an ablation's row over all of them."""
     return [
         seed for seed in rows if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS
@@ -117,75 +123,23 @@ def seeds_of(row: Row, rows: Sequence[Row]) -> list[Row]:
 
 def load_paper() -> Published:
     """The paper's own figures: (table, dataset, row, metric) → mean ± sd."""
-    with Path(__file__).with_name("paper.csv").open(newline="", encoding="utf-8") as file:
-        return {
-            (row["table"], row["dataset"], row["row"], row["metric"]): Spread(
-                float(row["mean"]), float(row["sd"] or math.nan)
-            )
-            for row in csv.DictReader(file)
-        }
+    rows = read_rows(Path(__file__).with_name("paper.csv"), PublishedRow)
+    return {(row.table, row.dataset, row.row, row.metric): Spread(row.mean, row.sd) for row in rows}
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows as CSV, one line each, every figure in its own column."""
-    write_csv(path, [flat(row) for row in rows])
-
-
-def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Writes lines that have the same keys as CSV; NaN becomes an empty cell."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]) if lines else [])
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in line.items()} for line in lines)
-
-
-def flat(row: Row) -> dict[str, Any]:
-    """The row's cells by column, the same columns for every row."""
-    cells: dict[str, Any] = {
-        "table": row.table,
-        "dataset": row.dataset,
-        "system": row.system,
-        "variant": row.variant,
-        "region": row.region,
-        "status": row.status,
-        "seeds": " ".join(map(str, row.seeds)),
-        "spread_over": row.spread_over,
-        "subjects": row.subjects,
-        "missing_regions": row.missing,
-    }
-    for metric in METRICS:
-        cells |= {metric.key: row.figure(metric).mean, f"{metric.key}_sd": row.figure(metric).sd}
-    for key in ("folding_percent", "log_jacobian_sd", "inverse_consistency_mm"):
-        cells[key] = row.deformation.get(key, math.nan)
-    for key in (
-        "seconds_per_pair",
-        "budget_minutes",
-        "train_minutes",
-        "train_steps",
-        "contrast_loss",
-        "parameters",
-        "device",
-        "commit",
-    ):
-        cells[key] = row.cost.get(key, math.nan)
-    for metric in METRICS:
-        paper = row.paper.get(metric.key, Spread())
-        cells |= {f"paper_{metric.key}": paper.mean, f"paper_{metric.key}_sd": paper.sd}
-    return cells
-
-
-def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[Row]:
+def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[TableRow]:
     selection, published = comparison(results, dataset, direction), load_paper()
     rows = []
     for system, variant in AS_PUBLISHED:
-        runs, paper = selection.of(system, variant), _published(published, table, dataset, system)
-        measured = [run for run in runs if selection.regions.get(run.run)]
+        title, paper = SYSTEMS[system].title, _published(published, table, dataset, system)
+        runs = selection.of(system, variant)
+        measured = [run for run in runs if selection.regions.get(run.name)]
         if measured:
-            rows.append(_row(table, selection, measured, SYSTEMS[system], paper=paper))
-            rows += [_row(table, selection, measured, SYSTEMS[system], region) for region in selection.region_names()]
+            rows.append(_row(table, selection, measured, title, paper=paper))
+            rows += [_row(table, selection, measured, title, region) for region in selection.region_names()]
         else:
             status = NO_DEFORMATION if runs or (system, direction) == (SUPERVISED, BY_PRODUCT) else NOT_RUN
-            rows.append(Row(table, dataset, system, variant, SYSTEMS[system], status, paper=paper))
+            rows.append(TableRow(table, dataset, system, variant, title, status, paper=paper))
     return rows
 
 
@@ -196,12 +150,12 @@ def _row(
     title: str,
     region: str = ALL,
     paper: Mapping[str, Spread] | None = None,
-) -> Row:
+) -> TableRow:
     """Runs that differ in their seed alone; the spread is over subjects."""
     only = None if region == ALL else region
     values = {metric.key: per_subject(selection, runs, metric, only) for metric in METRICS}
     whole = region == ALL
-    return Row(
+    return TableRow(
         table,
         selection.dataset,
         runs[0].system,
@@ -219,10 +173,10 @@ def _row(
     )
 
 
-def _over_seeds(row: Row, seeds: Sequence[Row], paper: Mapping[str, Spread]) -> Row:
+def _over_seeds(row: TableRow, seeds: Sequence[TableRow], paper: Mapping[str, Spread]) -> TableRow:
     """The row with the spread of its seeds' means in place of that of its subjects."""
     figures = {metric.key: Spread.of(seed.figure(metric).mean for seed in seeds) for metric in METRICS}
-    return Row(**{**vars(row), "figures": figures, "spread_over": SEEDS, "paper": paper})
+    return TableRow(**{**vars(row), "figures": figures, "spread_over": SEEDS, "paper": paper})
 
 
 def _deformation(selection: Selection, runs: Sequence[Run]) -> dict[str, float]:
@@ -255,13 +209,7 @@ def _distinct(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def _cell(value: Any) -> Any:
-    return (
-        "" if isinstance(value, float) and math.isnan(value) else f"{value:.6g}" if isinstance(value, float) else value
-    )
-
-
-TABLES: Mapping[str, Callable[[Results, str], list[Row]]] = {
+TABLES: Mapping[str, Callable[[Results, str], list[TableRow]]] = {
     "table1": table1,
     "table2": table2,
     "table3": table3,

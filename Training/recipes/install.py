@@ -9,12 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 from CLMorphCore.bundles.model import write_card
+from Training.provenance import commit
 
 RECIPES = Path(__file__).parent
 MODELS = RECIPES.parents[1] / "CLMorphCore" / "models"
@@ -33,9 +33,7 @@ FIGURES = (
 def main(name: str, work: Path) -> None:
     recipe, target = RECIPES / name, MODELS / name
     about = tomllib.loads((recipe / "about.toml").read_text(encoding="utf-8"))
-    about["model"]["commit"] = subprocess.run(
-        ("git", "rev-parse", "--short", "HEAD"), check=True, capture_output=True, text=True, cwd=RECIPES
-    ).stdout.strip()
+    about["model"]["commit"] = commit()
     for split in ("validation", "test"):
         summary = json.loads((work / split / "summary.json").read_text(encoding="utf-8"))
         about[f"accuracy.{split}"] = {key: round(summary[key], 6) for key in FIGURES}

@@ -22,7 +22,7 @@ clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/avera
 other=brain; [ "$name" = brain ] && other=hippocampus
 others=()
 if python -m "Training.recipes.$other.prepare" "$CLMORPH_DATA" "$work/other.csv"; then others=(--others "$work/other.csv"); fi
-python -m Training.quality fit --model "$model" --data "$manifest" "${others[@]}" --most 60 --spoil-every 4 \
+python -m Training.quality fit --model "$model" --data "$manifest" "${others[@]}" --most 60 --corrupt-every 4 \
     --figures "$work/quality-validation.json"
 python -m Training.quality measure --model "$model" --data "$manifest" "${others[@]}" --figures "$work/quality-test.json"
 # 5. accuracy: validation to choose by, test to report

@@ -36,7 +36,7 @@ class LVMConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the decoder, image resolution first; the encoder's from 1/2 on
     latent: int = 32  # d, how many numbers z has
-    smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian along x, y, z of the image
+    smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
     norm: Norm = "none"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
 
@@ -83,7 +83,7 @@ class LVM(RegistrationNetwork):
     def _sigma(self, level: int) -> tuple[float, ...]:
         """σ along D, H, W in voxels of a level."""
         voxels = self.halvings.factor(level)
-        return tuple(s / n for s, n in zip(reversed(self.config.smoothing_voxels), voxels, strict=True))
+        return tuple(s / n for s, n in zip(self.config.smoothing_voxels, voxels, strict=True))
 
 
 class _Decoder(nn.Module):

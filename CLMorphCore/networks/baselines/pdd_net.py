@@ -41,7 +41,7 @@ class PDDNetConfig:
 
     channels: int = 16  # of the features
     dilations: tuple[int, ...] = (1, 2, 4)  # of the convolutions at half resolution
-    capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement along x, y, z
+    capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement
     iterations: int = 2  # of the mean-field inference
     norm: Norm = "instance"
     flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
@@ -55,7 +55,7 @@ class PDDNet(RegistrationNetwork):
         self.halvings = Halvings(3, config.flat_levels)
         # Voxels between features, and between displacements; features between control points.
         self.step, self.control = self.halvings.strides
-        captured = reversed(config.capture_voxels)
+        captured = config.capture_voxels
         self.radius = tuple(-(-reach // step) for reach, step in zip(captured, self.step, strict=True))
         self.features = _features(config, self.step)
         initialise(self)

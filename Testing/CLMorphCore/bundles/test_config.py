@@ -43,7 +43,8 @@ def test_every_setting_survives_json(name):
     config = from_dict(tree)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     assert to_dict(config).keys() == {f.name for f in fields(Config)}
-    assert config.data.spacing_mm == (1.0, 2.0, 3.0) and isinstance(config.training.learning_rate, float)
+    assert config.data.spacing_mm == (3.0, 2.0, 1.0), "files have x, y, z"
+    assert to_dict(config)["data"]["spacing_mm"] == (1.0, 2.0, 3.0) and isinstance(config.training.learning_rate, float)
 
 
 def test_overrides_change_single_settings(settings_file):
@@ -59,7 +60,7 @@ def test_overrides_change_single_settings(settings_file):
         ],
     )
     assert (config.training.steps, config.training.batch_size) == (9, 4)
-    assert config.data.spacing_mm == (2.0, 2.0, 2.5) and config.loss.similarity == "lncc"
+    assert config.data.spacing_mm == (2.5, 2.0, 2.0) and config.loss.similarity == "lncc"
     assert config.loss.symmetric is False and config.augment.crop == (32, 32, 32)
 
 
@@ -161,3 +162,24 @@ def test_any_value_is_taken_or_refused_in_words(key, value):
     else:
         assert from_dict(to_dict(config)) == config
         assert not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("section", "alignment"),
+    [
+        ({}, "affine"),
+        ({"data": {"affine": True}}, "affine"),
+        ({"data": {"affine": False}}, "given"),
+        ({"data": {"affine": False}, "training": {"moving": "group"}}, "centres"),
+        ({"data": {"affine": False}, "training": {"moving": "mixed"}}, "centres"),
+        ({"data": {"alignment": "centres"}}, "centres"),
+    ],
+)
+def test_the_alignment_is_a_setting_and_was_a_flag(section, alignment):
+    config = from_dict({"network": {"name": "clmorph-pyramid"}, **section})
+    assert config.data.alignment == alignment and from_dict(to_dict(config)) == config
+
+
+def test_the_alignment_under_both_names_is_refused():
+    with pytest.raises(InputError, match=r"data\.affine is a former name of data\.alignment, both are given; omit"):
+        from_dict({"network": {"name": "clmorph-pyramid"}, "data": {"affine": True, "alignment": "affine"}})

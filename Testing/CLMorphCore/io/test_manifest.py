@@ -96,7 +96,7 @@ def test_what_is_no_manifest_is_refused(text, said, manifest):
 
 
 def test_the_networks_grid_covers_the_foreground_with_a_margin(atlas):
-    grid = network_grid(atlas.image, (2.0, 2.5, 3.0), margin_voxels=(3, 3, 3), divisor=(8, 8, 8))
+    grid = network_grid(atlas.image, (3.0, 2.5, 2.0), margin_voxels=(3, 3, 3), divisor=(8, 8, 8))
     assert grid.spacing_mm == (2.0, 2.5, 3.0) and all(n % 8 == 0 for n in grid.size)
     assert grid.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
     inside = np.argwhere(sitk.GetArrayViewFromImage(atlas.image) > 50)[:, ::-1]
@@ -112,7 +112,7 @@ def test_a_spacing_of_zero_is_the_references_own(atlas):
     thick.SetSpacing((6.0, 1.5, 1.5))
     grid = network_grid(thick, (0.0, 0.0, 0.0), margin_voxels=(1, 1, 1), divisor=(1, 1, 1))
     assert grid.spacing_mm == (1.5, 1.5, 6.0)
-    grid = network_grid(thick, (2.0, 0.0, 0.0), margin_voxels=(1, 1, 1), divisor=(1, 1, 1))
+    grid = network_grid(thick, (0.0, 0.0, 2.0), margin_voxels=(1, 1, 1), divisor=(1, 1, 1))
     assert grid.spacing_mm == (2.0, 1.5, 6.0)
 
 
@@ -122,7 +122,7 @@ def test_a_spacing_of_zero_is_coarser_where_the_grid_would_be_too_large(monkeypa
     monkeypatch.setattr("CLMorphCore.network_input.MAX_VOXELS", 3000)
     free, given = (
         network_grid(image, spacing, margin_voxels=(0, 0, 0), divisor=(1, 1, 1))
-        for spacing in ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0))
+        for spacing in ((0.0, 0.0, 0.0), (0.0, 0.0, 0.5))
     )
     np.testing.assert_allclose(free.spacing_mm, (1.0, 2.0, 2.0), rtol=0.03)  # an eighth of the voxels
     assert given.spacing_mm[0] == 0.5 and np.prod(given.size) < 1.25 * 3000  # sides are rounded up
@@ -132,9 +132,9 @@ def test_a_subject_is_prepared_in_the_references_place(scan, phantom, atlas):
     grid = network_grid(atlas.image, (2.0, 2.0, 2.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     subject = Subject("p", scan, scan.with_name("labels.nii.gz"), "train")
     steps = []
-    volume = prepare(subject, atlas.image, grid, affine=True, step=lambda: steps.append(1))
+    volume = prepare(subject, atlas.image, grid, alignment="affine", step=lambda: steps.append(1))
     assert volume.image.shape == volume.labels.shape == (1, 1, *grid.shape) and steps
-    reference = prepare(Subject("r", scan, None, "train"), atlas.image, grid, affine=False)
+    reference = prepare(Subject("r", scan, None, "train"), atlas.image, grid, alignment="given")
     assert reference.labels is None
     expected = sitk.Resample(atlas.labels, _on(grid), sitk.Transform(), sitk.sitkNearestNeighbor)
     found = sitk.GetImageFromArray(volume.labels[0, 0].byte().numpy())
@@ -147,7 +147,7 @@ def test_labels_on_another_grid_are_refused_before_the_alignment(scan, phantom, 
     monkeypatch.setattr("CLMorphCore.training.batches.align", lambda *_, **__: pytest.fail("aligned first"))
     grid = network_grid(atlas.image, (4.0, 4.0, 4.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     with pytest.raises(InputError, match=r"labels \S+l.nii.gz lie on another grid than \S+scan.nii.gz"):
-        prepare(Subject("p", scan, tmp_path / "l.nii.gz", "train"), atlas.image, grid, affine=True)
+        prepare(Subject("p", scan, tmp_path / "l.nii.gz", "train"), atlas.image, grid, alignment="affine")
 
 
 def _on(grid):

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up import match_images
 
 from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, evidence
 from CLMorphCore.quality.uncertainty import alternative_displacements
-from CLMorphCore.registration import register
 
 VALUES = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def look(atlas, model):
+def seen_at(atlas, model):
     """Evidence about the atlas registered to an image by an affine."""
 
     def at(image, affine=None):
-        found = register(image, atlas.image, model, affine=affine or sitk.AffineTransform(3))
+        found = match_images(image, atlas.image, model, affine=affine or sitk.AffineTransform(3))
         return evidence(found, atlas.labels, VALUES, alternative_displacements(model, found))
 
     return at
@@ -36,11 +36,15 @@ def feature(found, name):
     return found.structures[:, FEATURES.index(name)]
 
 
-def test_a_scan_that_is_the_atlas_shows_nothing_wrong(look, atlas):
-    found = look(atlas.image)
+def test_a_scan_that_is_the_atlas_shows_nothing_wrong(seen_at, atlas):
+    found = seen_at(atlas.image)
     assert found.values == VALUES and np.isfinite(found.structures).all() and np.isfinite(found.case).all()
-    assert feature(found, "agreement").min() > 0.95 and feature(found, "likeness").min() > 0.9
-    assert check(found, "overlap") > 0.95 and check(found, "size") == pytest.approx(0) and check(found, "facing") > 0
+    assert feature(found, "agreement").min() > 0.95 and feature(found, "correlation").min() > 0.9
+    assert (
+        check(found, "overlap") > 0.95
+        and check(found, "size") == pytest.approx(0)
+        and check(found, "orientation_margin") > 0
+    )
 
 
 @pytest.mark.parametrize("every_voxel", [False, True])
@@ -49,7 +53,7 @@ def test_a_refinement_leaves_the_evidence_that_of_the_networks_answer(atlas, pha
     refining = RefinementConfig(every_voxel=every_voxel)
     model = replace(model, config=replace(model.config, data=coarse, refinement=refining))
     plain, refined = (
-        register(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3), optimization=settings)
+        match_images(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3), optimization=settings)
         for settings in (None, InstanceOptimization(3))
     )
     assert not torch.equal(plain.displacement, refined.displacement)
@@ -60,62 +64,62 @@ def test_a_refinement_leaves_the_evidence_that_of_the_networks_answer(atlas, pha
     np.testing.assert_allclose(seen[1].case, seen[0].case)
 
 
-def test_noise_lowers_the_likeness_step_by_step(look, atlas):
+def test_noise_lowers_the_correlation_step_by_step(seen_at, atlas):
     likeness = []
     for sd in (0.0, 100.0, 300.0):
         noise = sitk.AdditiveGaussianNoise(atlas.image, sd, 0.0, seed=1)
-        found = look(noise)
-        likeness.append((check(found, "likeness"), *feature(found, "likeness")))
+        found = seen_at(noise)
+        likeness.append((check(found, "correlation"), *feature(found, "correlation")))
     assert (np.diff(likeness, axis=0) < 0).all()
 
 
-def test_a_shift_by_a_wrong_affine_lowers_likeness_and_overlap_step_by_step(look, atlas):
-    found = [look(atlas.image, sitk.TranslationTransform(3, (mm, 0.0, 0.0))) for mm in (0.0, 4.0, 12.0)]
-    for name in ("likeness", "likeness_affine", "overlap"):
+def test_a_shift_by_a_wrong_affine_lowers_correlation_and_overlap_step_by_step(seen_at, atlas):
+    found = [seen_at(atlas.image, sitk.TranslationTransform(3, (mm, 0.0, 0.0))) for mm in (0.0, 4.0, 12.0)]
+    for name in ("correlation", "correlation_affine", "overlap"):
         assert (np.diff([check(one, name) for one in found]) < 0).all(), name
 
 
-def test_size_shape_and_turn_of_the_affine(look, atlas):
+def test_size_shape_and_rotation_of_the_affine(seen_at, atlas):
     centre = Grid.of(atlas.image).corners_mm().mean(axis=0).tolist()
     affine = sitk.AffineTransform(3)
     affine.SetCenter(centre)
     affine.Scale((1.2, 1.0, 1.0))
     affine.Rotate(0, 1, 0.5)
-    found = look(atlas.image, affine)
+    found = seen_at(atlas.image, affine)
     assert check(found, "size") == pytest.approx(-np.log(1.2), abs=1e-6)
     assert check(found, "shape") == pytest.approx(-np.log(1.2), abs=1e-6)
-    assert check(found, "turn") == pytest.approx(-0.5, abs=1e-2)
+    assert check(found, "rotation") == pytest.approx(-0.5, abs=1e-2)
 
 
-def test_a_structure_outside_of_the_scan_is_seen(look, atlas):
+def test_a_structure_outside_of_the_scan_is_seen(seen_at, atlas):
     grid = Grid.of(atlas.image)
     half = sitk.RegionOfInterest(atlas.image, [grid.size[0] // 2, *grid.size[1:]], [0, 0, 0])
-    covered = feature(look(half), "covered")
+    covered = feature(seen_at(half), "coverage")
     assert covered[0] == pytest.approx(1.0, abs=0.05) or covered[1] == pytest.approx(1.0, abs=0.05)
     assert covered.min() < 0.2
 
 
-def test_where_a_part_of_the_scan_is_missing_labels_are_not_covered(look, atlas):
-    whole, voxels = look(atlas.image), sitk.GetArrayFromImage(atlas.image)
+def test_where_a_part_of_the_scan_is_missing_coverage_falls(seen_at, atlas):
+    whole, voxels = seen_at(atlas.image), sitk.GetArrayFromImage(atlas.image)
     voxels[:, :, voxels.shape[2] // 2 :] = voxels.min()
     half = sitk.GetImageFromArray(voxels)
     half.CopyInformation(atlas.image)
-    assert check(whole, "covered") > 0.95 and 0.3 < check(look(half), "covered") < 0.7
+    assert check(whole, "coverage") > 0.95 and 0.3 < check(seen_at(half), "coverage") < 0.7
 
 
-def test_a_mirrored_scan_faces_the_wrong_way(look, atlas):
+def test_a_mirrored_scan_has_a_negative_orientation_margin(seen_at, atlas):
     mirrored = sitk.GetImageFromArray(sitk.GetArrayFromImage(atlas.image)[:, ::-1].copy())
     mirrored.CopyInformation(atlas.image)
-    assert check(look(mirrored), "facing") < 0 < check(look(atlas.image), "facing")
+    assert check(seen_at(mirrored), "orientation_margin") < 0 < check(seen_at(atlas.image), "orientation_margin")
 
 
 def test_structures_are_found_by_value_in_any_order(atlas, model):
-    registration = register(atlas.image, atlas.image, model, affine=sitk.AffineTransform(3))
+    found = match_images(atlas.image, atlas.image, model, affine=sitk.AffineTransform(3))
     large = resample(atlas.labels, Grid.of(atlas.image), labels=True)
     large = sitk.Cast(large, sitk.sitkUInt16) * 500
-    alternatives = [registration.displacement + 0.5]
+    alternatives = [found.displacement + 0.5]
     straight, turned = (
-        evidence(registration, large, values, alternatives) for values in ((500, 1000, 1500), (1500, 500, 1000))
+        evidence(found, large, values, alternatives) for values in ((500, 1000, 1500), (1500, 500, 1000))
     )
     np.testing.assert_allclose(straight.structures[[2, 0, 1]], turned.structures)
     assert torch.is_tensor(alternatives[0])

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_up import match_images
 
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.quality.evidence import evidence
 from CLMorphCore.quality.score import fit, write_quality
 from CLMorphCore.quality.uncertainty import alternative_displacements
-from CLMorphCore.registration import register
+from CLMorphCore.reports.report import QualityEntry
 from CLMorphCore.segmentation import segment
 
 
@@ -20,7 +21,7 @@ def trusted(model, atlas, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trusted")
     cases = []
     for seed in range(6):
-        found = register(make_phantom(atlas, seed=seed, deformation_mm=1.0).image, atlas.image, model)
+        found = match_images(make_phantom(atlas, seed=seed, deformation_mm=1.0).image, atlas.image, model)
         seen = evidence(found, atlas.labels, (1, 2, 3), alternative_displacements(model, found))
         cases.append((seen, np.full(3, 0.9) - 0.01 * seed))
     write_quality(folder / "quality.toml", fit(atlas.name, cases))
@@ -29,9 +30,9 @@ def trusted(model, atlas, tmp_path_factory):
 
 def test_a_good_case_has_numbers_a_map_and_no_warning(trusted, atlas, tmp_path):
     found = segment(make_phantom(atlas, seed=9, deformation_mm=1.0).image, trusted)
-    for entry in found.report["structures"]:
-        assert 0.7 < entry["quality"] < 0.95 and 0 <= entry["uncertainty"] < 0.5
-    assert found.report["quality"]["outlier_score"] < 2 and found.report["quality"]["note"] == ""
+    for entry in found.report.structures:
+        assert 0.7 < entry.quality < 0.95 and 0 <= entry.uncertainty < 0.5
+    assert found.report.quality.outlier_score < 2 and found.report.quality.note == ""
     found.save(tmp_path)
     image = sitk.ReadImage(str(tmp_path / "uncertainty.nii.gz"))
     values = sitk.GetArrayViewFromImage(image)
@@ -44,24 +45,20 @@ def test_a_failed_affine_is_warned_of(trusted, phantom):
     wrong.Rotate(0, 1, 1.2)
     wrong.Translate((12.0, 0.0, 0.0))
     found = segment(phantom.image, trusted, affine=wrong)
-    assert found.report["quality"]["outlier_score"] > 1
-    assert found.report["warnings"][0].startswith("this scan is unlike those that the model was checked on: ")
+    assert found.report.quality.outlier_score > 1
+    assert found.report.warnings[0].startswith("this scan is unlike those that the model was checked on: ")
 
 
 def test_without_a_fit_there_is_no_score_and_the_report_says_so(model, phantom):
     found = segment(phantom.image, model, affine=sitk.AffineTransform(3))
-    assert found.report["quality"] == {
-        "expected_dice": None,
-        "outlier_score": None,
-        "note": "no quality score: model tiny has no quality.toml",
-    }
-    assert all(entry["quality"] is None and entry["uncertainty"] is not None for entry in found.report["structures"])
+    assert found.report.quality == QualityEntry(None, None, "no quality score: model tiny has no quality.toml")
+    assert all(entry.quality is None and entry.uncertainty is not None for entry in found.report.structures)
 
 
 def test_a_fit_for_another_atlas_is_not_used(trusted, phantom, atlas):
     several = [replace(atlas, name="one"), replace(atlas, name="two")]
     found = segment(phantom.image, trusted, atlases=several, affine=sitk.AffineTransform(3))
-    assert found.report["quality"]["note"] == (
+    assert found.report.quality.note == (
         "no quality score: it was fitted for the atlas ellipsoids alone, not for one, two"
     )
     assert found.uncertainty is not None, "the atlases' disagreement"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
-from CLMorphCore.quality.score import fit, read_quality, write_quality
+from CLMorphCore.quality.score import FORMER_NAMES, fit, read_quality, write_quality
 
 VALUES = (4, 17, 1035)
 
@@ -94,9 +94,20 @@ def test_no_file_is_no_fit_and_a_wrong_one_is_said(tmp_path, quality):
     assert read_quality(tmp_path) is None and read_quality(None) is None
     write_quality(tmp_path / "quality.toml", quality)
     text = (tmp_path / "quality.toml").read_text(encoding="utf-8")
-    (tmp_path / "quality.toml").write_text(text.replace('"growth"', '"luck"'), encoding="utf-8")
+    (tmp_path / "quality.toml").write_text(text.replace('"volume_change"', '"luck"'), encoding="utf-8")
     with pytest.raises(InputError, match=r"fitted to other evidence; make it again"):
         read_quality(tmp_path)
     (tmp_path / "quality.toml").write_text("limit = [", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as a quality fit"):
         read_quality(tmp_path)
+
+
+def test_a_fit_of_version_0_1_is_read_under_its_evidences_former_names(tmp_path, quality):
+    write_quality(tmp_path / "quality.toml", quality)
+    text = (tmp_path / "quality.toml").read_text(encoding="utf-8")
+    for former, name in FORMER_NAMES.items():
+        assert f'"{name}"' in text
+        text = text.replace(f'"{name}"', f'"{former}"')
+    expected = read_quality(tmp_path)
+    (tmp_path / "quality.toml").write_text(text, encoding="utf-8")
+    assert read_quality(tmp_path) == expected

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up import match_images
 
 from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.networks import build
+from CLMorphCore.progress import Stopwatch
 from CLMorphCore.quality.uncertainty import (
     LINE,
     SAMPLES,
@@ -17,17 +19,17 @@ from CLMorphCore.quality.uncertainty import (
     label_disagreement,
     mean_per_label,
 )
-from CLMorphCore.registration import register
+from CLMorphCore.registration import registration_of
 
 
 @pytest.fixture(scope="module")
 def registered(phantom, atlas):
-    """The phantom's registration with a model."""
-    return lambda model: register(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3))
+    """The phantom's match with a model."""
+    return lambda model: match_images(phantom.image, atlas.image, model, affine=sitk.AffineTransform(3))
 
 
 @pytest.fixture(scope="module")
-def registration(registered, model):
+def found(registered, model):
     return registered(model)
 
 
@@ -44,37 +46,37 @@ def along_x(voxels):
     return field
 
 
-def test_doubt_is_the_share_of_opinions_with_another_label():
+def test_disagreement_is_the_share_of_alternatives_with_another_label():
     found = label_disagreement(halves(), along_x(0.0), [along_x(0.0), along_x(2.0), along_x(2.0), along_x(4.0)])
     line = found[0, 0, 8, 8].tolist()
     assert line[4:8] == [0.25, 0.25, 0.75, 0.75] and line[:4] == [0] * 4 and line[8:12] == [0] * 4
 
 
-def test_no_doubt_where_all_agree():
+def test_no_disagreement_where_all_agree():
     assert label_disagreement(halves(), along_x(0.5), [along_x(0.5)] * 3).max() == 0
 
 
-def test_the_other_direction_is_a_second_opinion(model, registration):
-    alternatives = alternative_displacements(model, registration)
-    assert len(alternatives) == len(LINE) and all(o.shape == registration.displacement.shape for o in alternatives)
-    swapped = model.network(registration.pair.moving, registration.pair.fixed).inverse
+def test_the_other_direction_is_an_alternative(model, found):
+    alternatives = alternative_displacements(model, found)
+    assert len(alternatives) == len(LINE) and all(o.shape == found.displacement.shape for o in alternatives)
+    swapped = model.network(found.moving.tensor, found.scan.tensor).inverse
     torch.testing.assert_close(alternatives[LINE.index(1.0)], swapped.detach())
 
 
-def test_samples_of_a_posterior_are_second_opinions(model, registered):
+def test_samples_of_a_posterior_are_alternatives(model, registered):
     config = from_dict({"network": {"name": "clmorph", "channels": [4, 8], "embedding": 8}})
     torch.manual_seed(0)
     network = build("clmorph", config.network.settings).eval()
     torch.nn.init.constant_(network.log_variance.bias, -2.0)
     model = replace(model, network=network, config=config)
-    registration = registered(model)
-    alternatives = alternative_displacements(model, registration)
+    found = registered(model)
+    alternatives = alternative_displacements(model, found)
     assert len(alternatives) == SAMPLES and (alternatives[0] - alternatives[1]).std() > 0.1
-    first, again = (network(registration.pair.fixed, registration.pair.moving).displacement for _ in range(2))
+    first, again = (network(found.scan.tensor, found.moving.tensor).displacement for _ in range(2))
     assert torch.equal(first, again), "asking leaves the network as it was"
 
 
-def test_a_map_without_an_inverse_has_no_second_opinion(model, registered):
+def test_a_map_without_an_inverse_has_no_alternative(model, registered):
     config = from_dict(
         {
             "network": {"name": "clmorph", "channels": [4, 8], "embedding": 8, "probabilistic": False},
@@ -85,25 +87,25 @@ def test_a_map_without_an_inverse_has_no_second_opinion(model, registered):
     assert alternative_displacements(model, registered(model)) == []
 
 
-def test_a_system_without_weights_is_not_run_twice(model, registration):
-    assert alternative_displacements(replace(model, folder=None), registration) == []
+def test_a_system_without_weights_is_not_run_twice(model, found):
+    assert alternative_displacements(replace(model, folder=None), found) == []
 
 
-def test_the_map_lies_on_the_scans_grid_at_the_labels_borders(atlas, registration):
-    shifted = registration.displacement.clone()
+def test_the_map_lies_on_the_scans_grid_at_the_labels_borders(atlas, found):
+    shifted = found.displacement.clone()
     shifted[:, 2] += 2.0
-    image = disagreement_on_fixed(atlas.labels, registration, [shifted])
-    labels = registration.warp(atlas.labels, labels=True)
+    image = disagreement_on_fixed(atlas.labels, found, [shifted])
+    labels = registration_of(found, Stopwatch()).warp(atlas.labels, labels=True)
     assert image.GetSize() == labels.GetSize() and image.GetDirection() == labels.GetDirection()
     means = mean_per_label(image, labels)
     assert set(means) == {1, 2, 3} and all(0.03 < m < 0.6 for m in means.values())
 
 
-def test_after_a_refinement_the_opinions_lie_around_the_refined_map(atlas, registration):
-    moved = torch.zeros_like(registration.displacement)
+def test_after_a_refinement_the_alternatives_lie_around_the_refined_map(atlas, found):
+    moved = torch.zeros_like(found.displacement)
     moved[:, 2] = 3.0
-    refined = replace(registration, displacement=registration.displacement + moved)
-    image = disagreement_on_fixed(atlas.labels, refined, [registration.unrefined])
+    refined = replace(found, displacement=found.displacement + moved)
+    image = disagreement_on_fixed(atlas.labels, refined, [found.answer])
     assert sitk.GetArrayViewFromImage(image).max() == 0
 
 

@@ -6,29 +6,25 @@ import re
 import pytest
 
 from CLMorphCore.metrics import MISSING_IN_PREDICTION, OK
-from CLMorphCore.reports.evaluation import evaluation_page
+from CLMorphCore.reports.evaluation import Agreement, Summary, evaluation_page
 
-SUMMARY = {
-    "model": "hippocampus <2>",
-    "split": "test",
-    "folding_fraction_mean": 0.0002,
-    "folding_fraction_max": 0.001,
-    "seconds": 2.5,
-}
+SUMMARY = Summary(
+    model="hippocampus <2>",
+    split="test",
+    subjects=2,
+    dice_affine=0.5,
+    dice=0.575,
+    dice_sd_over_subjects=0.1,
+    hd95_mm=2.6,
+    assd_mm=1.0,
+    folding_fraction_mean=0.0002,
+    folding_fraction_max=0.001,
+    seconds=2.5,
+)
 
 
 def row(subject, value, name, dice, status=OK, hd95=2.0, dice_affine=0.5):
-    return {
-        "subject": subject,
-        "value": value,
-        "name": name,
-        "dice_affine": dice_affine,
-        "dice": dice,
-        "hd95_mm": hd95,
-        "assd_mm": 1.0,
-        "volume_error_percent": 5.0,
-        "status": status,
-    }
+    return Agreement(subject, value, name, status, dice_affine, dice, 2 * hd95, hd95, 1.0, 5.0)
 
 
 ROWS = [

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from CLMorphCore.reports.drawing import FOLD_COLOR
-from CLMorphCore.reports.segmentation import segmentation_page
+from CLMorphCore.reports.report import Report
+from CLMorphCore.reports.segmentation import Pictured, segmentation_page
 
 IDENTITY = sitk.AffineTransform(3)
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -54,6 +56,7 @@ def report(**changes):
     entry = {
         "version": "0.1.0",
         "image": "scans/anna & bob.nii.gz",
+        "created": "2026-03-04T15:06:00+01:00",
         "model": {"name": "hippocampus", "version": "1.0", "licence": "CC BY-SA 4.0", "commit": "abc1234"},
         "atlas": {"name": "average"},
         "device": "cpu",
@@ -85,7 +88,11 @@ def report(**changes):
         "duration_s": {"reading": 0.3, "affine": 3.4, "total": 105.2},
         "warnings": [],
     }
-    return {**entry, **changes}
+    return Report.from_dict({**entry, **changes})
+
+
+def page_of(images, report):
+    return segmentation_page(Pictured(**images), report)
 
 
 def scene(size=(24, 28, 20), spacing=(1.0, 1.0, 1.5), labelled=True, folded=False):
@@ -112,7 +119,7 @@ def scene(size=(24, 28, 20), spacing=(1.0, 1.0, 1.5), labelled=True, folded=Fals
 
 @pytest.fixture(scope="module")
 def html():
-    return segmentation_page(**scene(), report=report())
+    return page_of(scene(), report=report())
 
 
 def test_needs_nothing_from_outside(html):
@@ -148,15 +155,15 @@ def test_every_picture_is_described(html):
 
 
 def test_a_long_table_comes_after_the_pictures(html):
-    entry = report()["structures"][0]
+    entry = asdict(report().structures[0])
     many = [{**entry, "value": value} for value in range(1, 60)]
-    long = segmentation_page(**scene(), report=report(structures=many))
+    long = page_of(scene(), report=report(structures=many))
     assert html.index(">Volumes<") < html.index(">Deformation<")
     assert long.index(">Volumes<") > long.index(">Deformation<")
 
 
 def test_warnings_come_before_the_pictures():
-    html = segmentation_page(**scene(), report=report(warnings=["The scan is cut off <below>"]))
+    html = page_of(scene(), report=report(warnings=["The scan is cut off <below>"]))
     assert 0 < html.index("The scan is cut off &lt;below&gt;") < html.index("<svg")
 
 
@@ -178,7 +185,7 @@ def has_fold_mark(html, tmp_path):
 
 
 def test_folds_are_marked_where_there_are_any(html, tmp_path):
-    folded = segmentation_page(**scene(folded=True), report=report())
+    folded = page_of(scene(folded=True), report=report())
     assert has_fold_mark(folded, tmp_path) and "folded" in folded
     assert not has_fold_mark(html, tmp_path) and "no fold" in html
 
@@ -187,12 +194,12 @@ def test_a_small_structure_is_enlarged_and_its_place_shown():
     large = scene(size=(90, 90, 60))
     labels = sitk.Image(large["labels"] * 0)
     labels[40:50, 40:50, 28:34] = 1
-    html = segmentation_page(**{**large, "labels": labels}, report=report())
+    html = page_of({**large, "labels": labels}, report=report())
     assert html.count('class="part"') == 3
 
 
 def test_nothing_found_still_gives_a_page():
-    html = segmentation_page(**scene(labelled=False), report=report())
+    html = page_of(scene(labelled=False), report=report())
     parsed(html)
 
 
@@ -210,7 +217,7 @@ def test_many_structures_and_figures_that_are_missing():
         for v in range(1, 99)
     ]
     similarity = {"measure": "local normalised cross-correlation", "affine": float("nan"), "warped": None}
-    html = segmentation_page(**scene(), report=report(structures=structures, similarity=similarity))
+    html = page_of(scene(), report=report(structures=structures, similarity=similarity))
     assert html.count("Region ") == 98
     assert "– → –" in " ".join(parsed(html).text)
 
@@ -221,7 +228,7 @@ def test_left_handed_oblique_and_thick_slices_are_drawn():
     for image in images.values():
         if isinstance(image, sitk.Image):
             image.SetDirection(turn.ravel().tolist())
-    parsed(segmentation_page(**images, report=report()))
+    parsed(page_of(images, report=report()))
 
 
 def test_quality_and_uncertainty_are_shown(html):
@@ -230,8 +237,8 @@ def test_quality_and_uncertainty_are_shown(html):
 
 
 def test_without_a_score_the_page_says_why():
-    page = segmentation_page(
-        **scene() | {"uncertainty": None},
+    page = page_of(
+        scene() | {"uncertainty": None},
         report=report(
             quality={
                 "expected_dice": None,
@@ -244,9 +251,7 @@ def test_without_a_score_the_page_says_why():
 
 
 def test_an_odd_scan_is_told_beside_the_figure():
-    page = segmentation_page(**scene(), report=report(quality={"expected_dice": 0.5, "outlier_score": 3.0, "note": ""}))
+    page = page_of(scene(), report=report(quality={"expected_dice": 0.5, "outlier_score": 3.0, "note": ""}))
     assert "outlier score of the scan 3.00, above 1: look first" in page
     assert "before the refinement" not in page
-    assert "without labels and before the refinement" in segmentation_page(
-        **scene(), report=report(refinement_steps=90)
-    )
+    assert "without labels and before the refinement" in page_of(scene(), report=report(refinement_steps=90))

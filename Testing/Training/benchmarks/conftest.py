@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from made_up import ellipsoid_atlas, fresh_model
 
 from CLMorphCore.bundles.phantom import make_phantom
-from Training.benchmarks.systems import SYSTEMS, System
+from Training.benchmarks.tools import TOOLS, Tool
 
 TURNED = (0.0, -1.0, 0.0, 0.96, 0.0, -0.28, 0.28, 0.0, 0.96)  # oblique, axes exchanged
 
@@ -48,14 +48,14 @@ def tiny_model(tmp_path_factory) -> Path:
 def scripted(tmp_path, monkeypatch):
     """A system whose runner is the given lines, in the table of systems under the given name."""
 
-    def add(name: str, *lines: str) -> System:
+    def add(name: str, *lines: str) -> Tool:
         script = tmp_path / f"run_{name}.py"
         script.write_text(
             "import sys\nsys.path.insert(0, " + repr(str(RUNNERS)) + ")\nfrom runner import run\n\n"
             "def register(job):\n" + "".join(f"    {line}\n" for line in lines) + "\nrun(register)\n"
         )
-        system = System(str(script), "demons", SYSTEMS["demons"].read, {})
-        monkeypatch.setitem(SYSTEMS, name, system)
+        system = Tool(str(script), "demons", TOOLS["demons"].read, {})
+        monkeypatch.setitem(TOOLS, name, system)
         return system
 
     return add

@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from CLMorphCore.geometry import Grid, resample
 from Training.benchmarks.pairs import pairs_of, prepare
 from Training.benchmarks.results import NOT_INSTALLED, OK
-from Training.benchmarks.running import RUNNERS, How, planned_row, run
-from Training.benchmarks.systems import SYSTEMS
+from Training.benchmarks.running import RUNNERS, RunSettings, planned_row, run
+from Training.benchmarks.tools import TOOLS
 
 PYTHONS = dict(word.split("=", 1) for word in os.environ.get("CLMORPH_PEERS", "").split())
 # fixed image, moving image, folder of the runner's output, image to write: as the peer itself warps
@@ -78,15 +78,15 @@ def own_warp(name, python, files, interpolation, tmp_path):
 @pytest.mark.parametrize("name", OWN_WARP)
 def test_the_field_is_read_as_the_peer_means_it(name, prepared, tmp_path):
     pair, ready = prepared
-    system = SYSTEMS[name]
-    python = PYTHONS.get(system.package, sys.executable)
-    row = run(planned_row(name, system, pair, 1), system, ready, tmp_path, How({system.package: python}, 1, 600))
+    tool = TOOLS[name]
+    python = PYTHONS.get(tool.package, sys.executable)
+    row = run(planned_row(name, tool, pair, 1), tool, ready, tmp_path, RunSettings({tool.package: python}, 1, 600))
     if row.status == NOT_INSTALLED:
         pytest.skip(f"{name}: {row.reason}; install the peer, or name its Python in CLMORPH_PEERS")
     assert row.status == OK, row.reason
     assert row.dice > row.dice_affine + 0.02 and row.folding_fraction < 0.01
 
-    transform, _ = system.read(tmp_path, Grid.of(ready.fixed_labels))
+    transform, _ = tool.read(tmp_path, Grid.of(ready.fixed_labels))
     moving = sitk.ReadImage(str(ready.moving))
     found = sitk.GetArrayFromImage(resample(moving, Grid.of(ready.fixed_labels), transform))
     expected = own_warp(name, python, (ready.fixed, ready.moving), "linear", tmp_path)
@@ -98,14 +98,14 @@ def test_the_field_is_read_as_the_peer_means_it(name, prepared, tmp_path):
 @pytest.mark.parametrize("name", ["syn-quick", "greedy"])
 def test_warped_labels_are_the_peers_own(name, prepared, tmp_path):
     pair, ready = prepared
-    system, labels = SYSTEMS[name], tmp_path / "labels.nii.gz"
-    python = PYTHONS.get(system.package, sys.executable)
-    row = run(planned_row(name, system, pair, 1), system, ready, tmp_path, How({system.package: python}, 1, 600))
+    tool, labels = TOOLS[name], tmp_path / "labels.nii.gz"
+    python = PYTHONS.get(tool.package, sys.executable)
+    row = run(planned_row(name, tool, pair, 1), tool, ready, tmp_path, RunSettings({tool.package: python}, 1, 600))
     if row.status == NOT_INSTALLED:
         pytest.skip(f"{name}: {row.reason}; install the peer, or name its Python in CLMORPH_PEERS")
     grid = Grid.of(ready.fixed_labels)
     aligned = resample(ready.moving_labels, grid, ready.affine, labels=True)
     sitk.WriteImage(sitk.Cast(aligned, sitk.sitkUInt8), str(labels))
-    found = sitk.GetArrayFromImage(resample(aligned, grid, system.read(tmp_path, grid)[0], labels=True))
+    found = sitk.GetArrayFromImage(resample(aligned, grid, tool.read(tmp_path, grid)[0], labels=True))
     expected = own_warp(name, python, (ready.fixed, labels), "nearestNeighbor", tmp_path)
     assert (found != expected).sum() < 0.005 * (found > 0).sum()

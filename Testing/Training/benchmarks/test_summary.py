@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import wilcoxon
 
 from CLMorphCore.errors import InputError
-from Training.benchmarks.results import FAILED, OK, Results, Row, read_rows
+from Training.benchmarks.results import FAILED, OK, BenchmarkRow, ResultsFile, read_results
 from Training.benchmarks.summary import p_value, save_summary, table
 
 CLMORPH = [
-    Row(
+    BenchmarkRow(
         "brain",
         f"s{n}",
         "atlas",
@@ -78,10 +78,10 @@ def test_equal_systems_have_no_p():
 
 
 def test_rows_read_back(tmp_path):
-    results = Results(tmp_path / "results.csv")
+    results = ResultsFile(tmp_path / "results.csv")
     for row in [*CLMORPH[:2], replace(GREEDY[0], settings='{"options": "-n 1x2, 3"}', reason="a, b\nc")]:
         results.add(row)
-    again = Results(tmp_path / "results.csv")
+    again = ResultsFile(tmp_path / "results.csv")
     assert repr(list(again.rows.values())) == repr(list(results.rows.values()))
     assert all(again.done(row.key) for row in CLMORPH[:2]) and not again.done(CLMORPH[2].key)
 
@@ -89,4 +89,4 @@ def test_rows_read_back(tmp_path):
 def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no results file"):
-        read_rows(tmp_path / "results.csv")
+        read_results(tmp_path / "results.csv")

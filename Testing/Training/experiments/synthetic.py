@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from Training.experiments.measures import ABLATION, AS_PUBLISHED, OURS, WEIGHT_PAIRS
+from Training.experiments.catalogue import ABLATION, AS_PUBLISHED, WEIGHT_GRID
 from Training.experiments.store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
 
 UNTRAINED = ("affine", "syn", "lddmm")
@@ -39,7 +39,7 @@ def rows_of(run, dice, *, direction=SEGMENTATION, names=("Anterior", "Posterior"
     """Rows of dice[subject][region]; distances grow as Dice falls."""
     return [
         RegionRow(
-            run.run,
+            run.name,
             direction,
             f"subject{s}",
             r + 1,
@@ -56,7 +56,7 @@ def rows_of(run, dice, *, direction=SEGMENTATION, names=("Anterior", "Posterior"
 
 
 def deformations_of(run, subjects, direction=SEGMENTATION):
-    return [DeformationRow(run.run, direction, f"subject{s}", 0.001 * s, 0.1, math.nan, 0.5) for s in range(subjects)]
+    return [DeformationRow(run.name, direction, f"subject{s}", 0.001 * s, 0.1, math.nan, 0.5) for s in range(subjects)]
 
 
 def results_of(*parts):
@@ -103,11 +103,11 @@ def whole(folder, dataset="hippocampus", *, subjects=12, names=("Anterior", "Pos
 
     for place, (system, variant) in enumerate(AS_PUBLISHED):
         put(system, variant, 0.55 + 0.025 * place, picture=pictures)
-    for place, variant in enumerate(ABLATION):
+    for place, (system, variant) in enumerate(ABLATION):
         for seed in range(3):
-            put(OURS, variant, 0.74 + 0.01 * place + 0.004 * seed, seed, picture=pictures and seed == 0)
-    for (alpha, beta), (system, variant) in WEIGHT_PAIRS.items():
-        put(system, variant, 0.7 - 0.02 * abs(math.log10(float(alpha))) - 0.01 * abs(math.log10(float(beta)) + 2))
+            put(system, variant, 0.74 + 0.01 * place + 0.004 * seed, seed, picture=pictures and seed == 0)
+    for (alpha, beta), (system, variant) in WEIGHT_GRID.items():
+        put(system, variant, 0.7 - 0.02 * abs(math.log10(alpha)) - 0.01 * abs(math.log10(beta) + 2))
 
 
 def example(size=48, *, regions=2, error=2.0, deforms=True, seed=0):

@@ -4,22 +4,22 @@ import pytest
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks import NETWORKS
-from Training.experiments.measures import PYRAMID_PAIRS, SAME_RUN
-from Training.experiments.plan import (
+from Training.experiments.catalogue import (
     ABLATION,
     AFFINE,
-    EXPERIMENTS,
     PAPER,
+    PYRAMID_ABLATION,
     SUPERVISED,
     SYSTEMS,
     WEIGHTS,
-    plan,
-    planned_runs,
+    trained_as,
 )
+from Training.experiments.plan import EXPERIMENTS, plan, planned_runs
 
 
-def test_every_system_is_a_network_that_the_engine_takes_by_name():
-    assert set(SYSTEMS) - {AFFINE} == set(NETWORKS)
+def test_every_system_that_registers_is_a_network_that_the_engine_takes_by_name():
+    assert set(SYSTEMS) - {AFFINE, SUPERVISED} == set(NETWORKS)
+    assert all(SYSTEMS[name].trained == system.trained for name, system in NETWORKS.items())
 
 
 def test_all_systems_get_the_same_budget_and_what_is_not_trained_none():
@@ -50,7 +50,7 @@ def test_all_terms_together_are_the_system_itself_and_not_run_twice():
 
 def test_the_pyramids_ablation_is_every_addition_with_every_seed():
     runs = planned_runs("pyramid", "hippocampus", minutes=3.0, seeds=(0, 1))
-    shown = {SAME_RUN.get(pair, pair)[1] for pair in PYRAMID_PAIRS}
+    shown = {trained_as(variant).name for variant in PYRAMID_ABLATION}
     assert {run.variant for run in runs} == shown and PAPER in shown
     assert len(runs) == 2 * len(shown) and len({run.name for run in runs}) == len(runs)
 

@@ -16,6 +16,7 @@ from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
 from Training.experiments import __main__ as command
 from Training.experiments import datasets
+from Training.experiments.catalogue import PAPER
 from Training.experiments.datasets import common_divisor, prepare_protocol
 from Training.experiments.plan import Planned, planned_runs
 from Training.experiments.runs import configuration, perform
@@ -53,16 +54,17 @@ def small(planned: Planned) -> Planned:
     return Planned(
         planned.dataset,
         planned.system,
+        planned.variant,
         planned.seed,
         planned.budget_minutes,
-        planned.variant,
         {"network": {"channels": [4, 8, 8], "embedding": 8}, **planned.overrides},
     )
 
 
 @pytest.fixture(scope="module")
 def results(protocol, folder) -> Path:
-    for planned in (Planned("hippocampus", "affine", 0, 0.0), small(Planned("hippocampus", "clmorph", 3, 0.02))):
+    affine = Planned("hippocampus", "affine", PAPER, 0, 0.0)
+    for planned in (affine, small(Planned("hippocampus", "clmorph", PAPER, 3, 0.02))):
         perform(planned, protocol, folder, torch.device("cpu"))
     return folder
 
@@ -100,7 +102,7 @@ def test_a_run_is_measured_in_both_directions_on_every_test_subject(results):
 
 
 def test_a_network_that_labels_by_itself_has_no_deformation_to_be_praised_for(protocol, tmp_path):
-    unet = Planned("hippocampus", "unet", 0, 0.01, overrides={"network": {"channels": [4, 8, 8]}})
+    unet = Planned("hippocampus", "unet", PAPER, 0, 0.01, {"network": {"channels": [4, 8, 8]}})
     found = perform(unet, protocol, tmp_path, torch.device("cpu"))
     assert len(found.regions) == 2 * 2 and all(0 <= row.dice <= 1 for row in found.regions)
     assert all(math.isnan(row.folding_fraction) and row.seconds > 0 for row in found.deformations)

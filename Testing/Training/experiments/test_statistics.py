@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from synthetic import measured, results_of
 
-from Training.experiments.measures import AS_PUBLISHED, DICE, HD, comparison, select
+from Training.experiments.catalogue import AS_PUBLISHED
+from Training.experiments.measures import DICE, HD, comparison, select
 from Training.experiments.statistics import (
     FRIEDMAN,
     STUDENT,

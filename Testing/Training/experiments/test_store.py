@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from CLMorphCore.errors import InputError
 from Training.experiments import store
+from Training.experiments.catalogue import RunKey
 from Training.experiments.store import (
     BY_PRODUCT,
     SEGMENTATION,
@@ -20,7 +21,6 @@ from Training.experiments.store import (
     add,
     example_path,
     load,
-    run_id,
 )
 
 RUN = Run(
@@ -54,54 +54,54 @@ def deformation(run):
 
 
 def test_what_was_added_is_loaded(tmp_path):
-    add(tmp_path / "new", RUN, rows(RUN.run), deformation(RUN.run))
+    add(tmp_path / "new", RUN, rows(RUN.name), deformation(RUN.name))
     found = load(tmp_path / "new")
     assert found.runs == (RUN,) and found.has("acdc/clmorph/alpha=0.1,beta=1/seed3/2.5min")
-    assert found.regions[0] == rows(RUN.run)[0]
+    assert found.regions[0] == rows(RUN.name)[0]
     assert math.isnan(found.regions[1].hd_mm) and found.regions[1].status == "missing in prediction"
     assert math.isnan(found.deformations[0].inverse_consistency_mm)
 
 
 def test_empty_folder_has_no_runs(tmp_path):
-    assert load(tmp_path / "nothing").runs == () and not load(tmp_path).has(RUN.run)
+    assert load(tmp_path / "nothing").runs == () and not load(tmp_path).has(RUN.name)
 
 
 def test_columns_are_the_contract(tmp_path):
-    add(tmp_path, RUN, rows(RUN.run), deformation(RUN.run))
+    add(tmp_path, RUN, rows(RUN.name), deformation(RUN.name))
     heads = {name: next(csv.reader((tmp_path / f"{name}.csv").open())) for name in ("runs", "regions", "deformations")}
     assert heads["runs"][:6] == ["run", "dataset", "system", "variant", "seed", "budget_minutes"]
     assert heads["regions"][:2] == heads["deformations"][:2] == ["run", "direction"]
 
 
 def test_rows_of_a_run_that_was_killed_are_dropped_and_then_removed(tmp_path, monkeypatch):
-    add(tmp_path, RUN, rows(RUN.run), deformation(RUN.run))
+    add(tmp_path, RUN, rows(RUN.name), deformation(RUN.name))
     second = replace(RUN, seed=4)
-    write = store._write
+    write = store.write_rows
 
-    def killed_before_the_last(path, kind, rows):
+    def killed_before_the_last(path, kind, rows, **options):
         if path.name == "runs.csv":
             raise KeyboardInterrupt
-        write(path, kind, rows)
+        write(path, kind, rows, **options)
 
-    monkeypatch.setattr(store, "_write", killed_before_the_last)
+    monkeypatch.setattr(store, "write_rows", killed_before_the_last)
     with pytest.raises(KeyboardInterrupt):
-        add(tmp_path, second, rows(second.run), deformation(second.run))
+        add(tmp_path, second, rows(second.name), deformation(second.name))
     monkeypatch.undo()
-    assert second.run in (tmp_path / "regions.csv").read_text(encoding="utf-8")
-    assert load(tmp_path).runs == (RUN,) and {row.run for row in load(tmp_path).regions} == {RUN.run}
-    add(tmp_path, replace(RUN, seed=5), rows(run_id("acdc", "clmorph", RUN.variant, 5, 2.5)), [])
-    assert second.run not in (tmp_path / "regions.csv").read_text(encoding="utf-8")
-    add(tmp_path, second, rows(second.run), deformation(second.run))
+    assert second.name in (tmp_path / "regions.csv").read_text(encoding="utf-8")
+    assert load(tmp_path).runs == (RUN,) and {row.run for row in load(tmp_path).regions} == {RUN.name}
+    add(tmp_path, replace(RUN, seed=5), rows(RunKey("acdc", "clmorph", RUN.variant, 5, 2.5).name), [])
+    assert second.name not in (tmp_path / "regions.csv").read_text(encoding="utf-8")
+    add(tmp_path, second, rows(second.name), deformation(second.name))
     assert len(load(tmp_path).regions) == 6
 
 
 def test_a_run_is_added_once_and_with_its_own_rows(tmp_path):
-    add(tmp_path, RUN, rows(RUN.run), [])
+    add(tmp_path, RUN, rows(RUN.name), [])
     with pytest.raises(InputError, match="already"):
-        add(tmp_path, RUN, rows(RUN.run), [])
+        add(tmp_path, RUN, rows(RUN.name), [])
     other = replace(RUN, seed=9)
     with pytest.raises(InputError, match="came with the run"):
-        add(tmp_path, other, rows(RUN.run), [])
+        add(tmp_path, other, rows(RUN.name), [])
     with pytest.raises(InputError, match="no row"):
         add(tmp_path, other, [], [])
 
@@ -136,16 +136,16 @@ def test_an_example_shows_the_deformation_without_the_affine(tmp_path):
     for plane, down, right in ((axial, 0.5, 2.0), (coronal, 1.0, 2.0), (sagittal, 1.0, 0.5)):
         np.testing.assert_allclose(plane.displacement_mm[0], down, atol=1e-5)
         np.testing.assert_allclose(plane.displacement_mm[1], right, atol=1e-5)
-    example.save(example_path(tmp_path, RUN.run))
-    again = Example.load(example_path(tmp_path, RUN.run))
+    example.save(example_path(tmp_path, RUN.name))
+    again = Example.load(example_path(tmp_path, RUN.name))
     assert again.subject == "one" and again.planes[1].pixel_mm == coronal.pixel_mm
     np.testing.assert_array_equal(again.planes[2].displacement_mm, sagittal.displacement_mm)
 
 
 def test_a_system_without_a_deformation_has_no_grid(tmp_path):
     image, labels = images()
-    results = add(tmp_path, RUN, rows(RUN.run), [], Example.cut("one", image, labels, labels))
-    assert results.example(RUN.run).planes[0].displacement_mm is None
+    results = add(tmp_path, RUN, rows(RUN.name), [], Example.cut("one", image, labels, labels))
+    assert results.example(RUN.name).planes[0].displacement_mm is None
     assert results.example("another") is None
 
 

@@ -8,20 +8,10 @@ import pytest
 import synthetic
 from synthetic import measured, results_of
 
-from Training.experiments.measures import AS_PUBLISHED, Spread, select
-from Training.experiments.tables import (
-    ALL,
-    NO_DEFORMATION,
-    NOT_RUN,
-    SEEDS,
-    flat,
-    load_paper,
-    table1,
-    table2,
-    table3,
-    table4,
-    write_table,
-)
+from Training.experiments.catalogue import AS_PUBLISHED
+from Training.experiments.measures import Spread, select
+from Training.experiments.tables import ALL, NO_DEFORMATION, NOT_RUN, SEEDS, load_paper, table1, table2, table3, table4
+from Training.experiments.views.csv_tables import flat, write_table
 
 DICE = [[0.8, 0.6], [0.9, 0.7], [0.7, 0.5]]  # means over regions: 0.7, 0.8, 0.6
 
@@ -62,7 +52,7 @@ def test_a_system_that_was_not_run_has_a_row_that_says_so():
 def test_missing_structures_are_counted_and_leave_no_distance():
     run, rows, deformations = measured("clmorph", [[0.0, 0.6]])
     lost = type(rows[0])(
-        run.run, "segmentation", "subject0", 1, "Anterior", "missing in prediction", 0.0, math.nan, math.nan, math.nan
+        run.name, "segmentation", "subject0", 1, "Anterior", "missing in prediction", 0.0, math.nan, math.nan, math.nan
     )
     found = of(table1(results_of((run, [lost, rows[1]], deformations)), "hippocampus"), "clmorph")
     assert found.missing == 1 and found.figures["dice"].mean == pytest.approx(0.3)

@@ -11,12 +11,12 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)  # of an affine transform
 
 
 def register(job: Job) -> None:
-    import ants
+    import ants  # pyright: ignore[reportMissingImports]
 
     job.imported(ants.__version__)
     fixed, moving = ants.image_read(job.fixed), ants.image_read(job.moving)
     with job.registering():
-        found = ants.registration(
+        result = ants.registration(
             fixed,
             moving,
             type_of_transform=job.settings["type_of_transform"],
@@ -24,7 +24,7 @@ def register(job: Job) -> None:
             outprefix=str(job.output / "ants_"),
         )
     for name, key in (("warp", "fwdtransforms"), ("inverse_warp", "invtransforms")):
-        for path in found[key]:
+        for path in result[key]:
             if path.endswith("Warp.nii.gz"):
                 shutil.move(path, job.output / f"{name}.nii.gz")
             elif (ants.read_transform(path).parameters != IDENTITY).any():

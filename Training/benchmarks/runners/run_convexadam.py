@@ -11,7 +11,7 @@ def register(job: Job) -> None:
     import numpy as np
     import SimpleITK as sitk
     import torch
-    from convexAdam.convex_adam_MIND import convex_adam_pt
+    from convexAdam.convex_adam_MIND import convex_adam_pt  # pyright: ignore[reportMissingImports]
 
     job.imported(version("convexadam"))
     torch.set_num_threads(job.threads)
@@ -20,8 +20,8 @@ def register(job: Job) -> None:
     )
     with job.registering():
         # Half precision, the default, is for graphics cards.
-        found = convex_adam_pt(fixed.copy(), moving.copy(), dtype=torch.float32, **job.settings)
-    np.save(job.output / "displacement_ijk.npy", found)
+        displacement = convex_adam_pt(fixed.copy(), moving.copy(), dtype=torch.float32, **job.settings)
+    np.save(job.output / "displacement_ijk.npy", displacement)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ MINIMUM_SIDE = 32  # voxels; with less it stops, "ground truth has differing sha
 
 def register(job: Job) -> None:
     import torch
-    from fireants.io import BatchedImages
-    from fireants.registration.greedy import GreedyRegistration
+    from fireants.io import BatchedImages  # pyright: ignore[reportMissingImports]
+    from fireants.registration.greedy import GreedyRegistration  # pyright: ignore[reportMissingImports]
 
     job.imported(version("fireants"))
     torch.set_num_threads(job.threads)
@@ -31,7 +31,7 @@ def register(job: Job) -> None:
 def padded(path: str) -> Any:
     """An image with its border repeated on both sides of the axes that are too short."""
     import SimpleITK as sitk
-    from fireants.io import Image
+    from fireants.io import Image  # pyright: ignore[reportMissingImports]
 
     image = sitk.ReadImage(path, sitk.sitkFloat32)
     lacking = [max(0, MINIMUM_SIDE - n) for n in image.GetSize()]

@@ -14,7 +14,7 @@ from runner import Job, run
 
 def register(job: Job) -> None:
     import SimpleITK as sitk
-    from picsl_greedy import Greedy3D
+    from picsl_greedy import Greedy3D  # pyright: ignore[reportMissingImports]
 
     job.imported(version("picsl_greedy"))
     fixed, moving = (sitk.ReadImage(path, sitk.sitkFloat32) for path in (job.fixed, job.moving))

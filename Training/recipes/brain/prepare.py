@@ -10,8 +10,8 @@ from pathlib import Path
 
 from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.io.manifest import Subject
-from Training.checks import check_subjects
-from Training.manifest import command_line, folder_of, read_split, write_manifest
+from Training.recipes.checks import check_subjects
+from Training.recipes.manifest import command_line, folder_of, read_split, write_manifest
 
 IMAGE = "t1weighted_brain.MNI152Affine.nii.gz"
 LABELS = "labels.DKT31.manual+aseg.MNI152Affine.nii.gz"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from Training.manifest import command_line
 from Training.recipes.acdc.prepare import main
+from Training.recipes.manifest import command_line
 
 if __name__ == "__main__":
     command_line(main)

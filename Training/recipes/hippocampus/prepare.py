@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from CLMorphCore.io.manifest import Subject
-from Training.checks import check_subjects
-from Training.manifest import command_line, folder_of, read_split, write_manifest
-from Training.regions import read_regions
+from Training.recipes.checks import check_subjects
+from Training.recipes.manifest import command_line, folder_of, read_split, write_manifest
+from Training.recipes.regions import read_regions
 
 
 def main(data: Path, manifest: Path) -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from CLMorphCore.io.manifest import Subject
-from Training.checks import check_subjects
-from Training.manifest import command_line, folder_of, write_manifest
-from Training.regions import read_regions
+from Training.recipes.checks import check_subjects
+from Training.recipes.manifest import command_line, folder_of, write_manifest
+from Training.recipes.regions import read_regions
 
 ATLAS = "S30"  # the subject whose labels are warped onto the others
 PAIRS, LABEL_PAIRS = "LPBA40_rigidly_registered_pairs", "LPBA40_rigidly_registered_label_pairs"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from CLMorphCore.io.manifest import Subject
-from Training.checks import check_subjects
-from Training.manifest import command_line, folder_of, read_split, write_manifest
 from Training.recipes.brain.prepare import DROPPED, IMAGE, unlabelled
-from Training.regions import read_regions
+from Training.recipes.checks import check_subjects
+from Training.recipes.manifest import command_line, folder_of, read_split, write_manifest
+from Training.recipes.regions import read_regions
 
 LABELS = "labels.DKT31.manual.MNI152Affine.nii.gz"
 TRAIN, TEST = ("NKI-RS-22", "NKI-TRT-20"), ("OASIS-TRT-20",)  # the last number is how many they are

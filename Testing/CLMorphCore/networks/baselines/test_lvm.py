@@ -86,7 +86,7 @@ def test_the_gaussian_has_its_widths_and_keeps_constants():
 
 
 def test_smoothing_is_the_same_length_at_every_level():
-    network = LVM(LVMConfig(channels=(4, 4, 4, 4), smoothing_voxels=(4.0, 4.0, 1.0), flat_levels=1))
+    network = LVM(LVMConfig(channels=(4, 4, 4, 4), smoothing_voxels=(1.0, 4.0, 4.0), flat_levels=1))
     assert [network._sigma(level) for level in range(3)] == [(1.0, 4.0, 4.0), (1.0, 2.0, 2.0), (0.5, 1.0, 1.0)]
 
 

@@ -79,7 +79,7 @@ def test_a_shifted_image_is_found_without_training(flat_levels):
 
 def test_displacements_stay_within_the_capture_range():
     torch.manual_seed(0)
-    network = PDDNet(PDDNetConfig(channels=4, capture_voxels=(2, 6, 1), flat_levels=1)).eval()
+    network = PDDNet(PDDNetConfig(channels=4, capture_voxels=(1, 6, 2), flat_levels=1)).eval()
     with torch.no_grad():
         network.inference.log_weights += 5.0
         field = network(images((8, 24, 24)), images((8, 24, 24)).flip(2, 3, 4)).displacement

@@ -1,0 +1,44 @@
+"""``clmorph build-atlas``: an atlas from many subjects, or one from each."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..atomic import atomic_folder, check_writable
+from ..bundles.atlas import read_structures, save_atlas
+from ..bundles.template import ROUNDS, build_atlas, build_each
+from ..errors import InputError
+from ..io.manifest import read_manifest
+from ..progress import Reporter
+from . import options as given
+
+
+def run(options: Namespace, reporter: Reporter) -> None:
+    """Writes the atlas into the output folder; with --each several, each in a folder of its own below it."""
+    check_writable(options.output)
+    subjects, model = read_manifest(options.data), given.model(options) if options.model else None
+    structures = read_structures(options.label_names) if options.label_names else None
+    if options.each:
+        if others := [f"--{name}" for name in ("rounds", "typical", "margin") if getattr(options, name)]:
+            raise InputError(
+                f"--each and {' and '.join(others)} were given; --each takes every subject as it is", "omit one of them"
+            )
+        reference = model.atlases[0].image if model is not None and model.atlases else None
+        atlases = build_each(subjects, reference=reference, model=model, structures=structures, progress=reporter)
+        with atomic_folder(options.output) as folder:
+            for atlas in atlases:
+                save_atlas(folder / atlas.name, atlas)
+        given.done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
+        return
+    atlas = build_atlas(
+        subjects,
+        model=model,
+        rounds=options.rounds or ROUNDS,
+        structures=structures,
+        typical=options.typical,
+        margin_mm=options.margin,
+        name=options.output.name,
+        progress=reporter,
+    )
+    save_atlas(options.output, atlas)
+    given.done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")

@@ -1,0 +1,34 @@
+"""``clmorph evaluate``: accuracy on labelled subjects."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..atomic import check_writable
+from ..evaluation import evaluate
+from ..io.manifest import read_manifest
+from ..progress import Reporter
+from . import options as given
+
+
+def run(options: Namespace, reporter: Reporter) -> None:
+    """Writes results.csv, summary.json and report.html into the output folder."""
+    check_writable(options.output)
+    evaluation = evaluate(
+        given.model(options),
+        read_manifest(options.data),
+        split=options.split,
+        atlases=given.own_atlases(options),
+        fusion=options.fusion,
+        most_similar=options.atlases,
+        optimization=given.optimization(options),
+        progress=reporter,
+    )
+    evaluation.save(options.output)
+    summary = evaluation.summary
+    given.done(
+        reporter,
+        options.output,
+        f"Dice {summary.dice:.3f} (affine {summary.dice_affine:.3f}), HD95 {summary.hd95_mm:.2f} mm "
+        f"over {summary.subjects} subjects, folding {summary.folding_fraction_mean:.5%}",
+    )

@@ -1,0 +1,63 @@
+"""``clmorph segment``: labels for a scan."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from ..atomic import atomic_folder, check_writable
+from ..errors import InputError
+from ..io.images import read_image
+from ..progress import Reporter, Stopwatch, part
+from ..segmentation import Segmentation, segment
+from . import options as given
+
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
+
+
+def run(options: Namespace, reporter: Reporter) -> None:
+    """Writes labels, transforms, images and the report into the output folder."""
+    check_writable(options.output)
+    model = given.model(options)
+    atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
+    watch = Stopwatch()
+    with watch.step("reading"):
+        reporter("reading", 0.0)
+        image = read_image(options.image)
+    segmentation = segment(
+        image,
+        model,
+        atlases=atlases,
+        fusion=options.fusion,
+        most_similar=options.atlases,
+        affine=affine,
+        optimization=optimization,
+        progress=part(reporter, 0.05, 0.6),
+        source=str(options.image),
+        duration_s=watch.seconds,
+    )
+    with atomic_folder(options.output, optional=OPTIONAL) as folder:
+        save(segmentation, folder, reporter)
+    announce(segmentation, options.output, reporter)
+
+
+def save(segmentation: Segmentation, folder: Path, reporter: Reporter) -> None:
+    """Writes a segmentation; InputError if it has no label at all."""
+    if not segmentation.volumes_ml:
+        raise InputError(
+            "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
+            "in its place and orientation",
+            "check its header, `model` and `affine`",
+        )
+    segmentation.save(folder, part(reporter, 0.6, 0.98))
+    reporter.check_cancelled()
+
+
+def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> None:
+    """Says what was found, and the warnings on stderr."""
+    known, labelled = {s.value for s in segmentation.structures}, set(segmentation.volumes_ml)
+    there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
+    given.done(reporter, output, f"labels of {there} structures and report.html")
+    for warning in segmentation.report.warnings:
+        print(f"clmorph: warning: {warning}", file=sys.stderr)

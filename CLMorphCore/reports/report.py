@@ -1,0 +1,171 @@
+"""The report of a run: one typed value that the page, report.json, the evaluation and Slicer read.
+
+report.json is this tree as JSON, with ``schema``, which grows whenever a reader has to know about a change. Readers of
+an older schema are served too: ``Report.from_dict`` takes whatever an earlier version wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from ..errors import FileError
+
+T = TypeVar("T")
+SCHEMA = 2  # 1: without a number; quality.outlier_score was called oddness
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The model of a run, from its card; what the card lacks is empty."""
+
+    name: str
+    version: str = ""
+    licence: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class AtlasEntry:
+    """The atlas whose registration is saved: the only one, or the most similar one."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class FusionEntry:
+    """How several atlases were fused, and which, the most similar first."""
+
+    method: str
+    atlases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StructureEntry:
+    """One structure: its label, its volume, the Dice to expect and the share of label disagreement; None: not known."""
+
+    value: int
+    name: str
+    color: str
+    terminology: str
+    volume_ml: float
+    uncertainty: float | None = None
+    quality: float | None = None
+
+
+@dataclass(frozen=True)
+class QualityEntry:
+    """Mean expected Dice, the scan's outlier score (unusual above 1), or why there is neither."""
+
+    expected_dice: float | None
+    outlier_score: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SimilarityEntry:
+    """Similarity of scan and atlas after the affine, and after the deformation."""
+
+    measure: str
+    affine: float | None
+    warped: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``segment`` did and found.
+
+    labels_from is "atlas"; a report of version 0.1 may say "network". Times are in seconds, by step.
+    """
+
+    version: str
+    image: str
+    created: str
+    model: ModelEntry
+    atlas: AtlasEntry
+    device: str
+    threads: int
+    refinement_steps: int
+    structures: tuple[StructureEntry, ...]
+    quality: QualityEntry
+    similarity: SimilarityEntry
+    folding_fraction: float
+    duration_s: dict[str, float]
+    warnings: tuple[str, ...]
+    fusion: FusionEntry | None = None
+    labels_from: str = "atlas"
+    schema: int = SCHEMA
+
+    def with_durations(self, seconds: Mapping[str, float]) -> Report:
+        """The same report with the times of further steps, and their total anew."""
+        return replace(self, duration_s=with_total(self.duration_s | dict(seconds)))
+
+    def save(self, path: Path) -> None:
+        """Writes report.json."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The report in a file, of this schema or an older one; FileError where it is none."""
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FileError(
+                f"{path} cannot be read as a report ({type(error).__name__}: {error}); expected report.json of a "
+                "segmentation"
+            ) from None
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> Self:
+        """A report from the tree in its file; KeyError or TypeError where it is none."""
+        quality = dict(tree["quality"])
+        if "oddness" in quality:
+            quality["outlier_score"] = quality.pop("oddness")
+        entries = {
+            "model": _entry(ModelEntry, tree["model"]),
+            "atlas": _entry(AtlasEntry, tree["atlas"]),
+            "structures": tuple(_entry(StructureEntry, each) for each in tree["structures"]),
+            "quality": _entry(QualityEntry, quality),
+            "similarity": _entry(SimilarityEntry, tree["similarity"]),
+            "warnings": tuple(tree["warnings"]),
+            "duration_s": dict(tree["duration_s"]),
+        }
+        if fusion := tree.get("fusion"):
+            entries["fusion"] = FusionEntry(fusion["method"], tuple(fusion["atlases"]))
+        return _entry(cls, {"schema": 1, **tree, **entries})
+
+
+@dataclass(frozen=True)
+class RegistrationReport:
+    """What ``register`` did and found, as its report.json."""
+
+    version: str
+    fixed: str
+    moving: str
+    model: str
+    refinement_steps: int
+    folding_fraction: float
+    similarity: dict[str, float]
+    duration_s: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def save(self, path: Path) -> None:
+        """Writes report.json."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def with_total(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The steps' seconds with their sum as ``total``, last."""
+    steps = {step: spent for step, spent in seconds.items() if step != "total"}
+    return steps | {"total": round(sum(steps.values()), 2)}
+
+
+def _entry(kind: type[T], tree: Mapping[str, Any]) -> T:
+    """A dataclass from a tree; what this version does not know is left out."""
+    assert is_dataclass(kind)
+    known = {each.name for each in fields(kind)}
+    return kind(**{key: value for key, value in tree.items() if key in known})

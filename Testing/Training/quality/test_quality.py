@@ -1,0 +1,119 @@
+"""Fitting and measuring the quality score, from a manifest to figures."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from made_up import ellipsoid_atlas, fresh_model
+
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.quality.score import fit, read_quality
+from Training.quality import __main__ as command
+from Training.quality import table
+from Training.quality.fit import leave_one_out
+from Training.quality.measure import correlation, figures
+from Training.quality.observations import GENUINE, Observation
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return ellipsoid_atlas()
+
+
+@pytest.fixture(scope="module")
+def atlas_model(atlas, tmp_path_factory):
+    return fresh_model(tmp_path_factory.mktemp("models") / "fresh", atlas)
+
+
+def observed(subject, kind, level, dice, odd=0.0):
+    return Observation(
+        subject,
+        kind,
+        Evidence((1, 2), np.full((2, len(FEATURES)), level), np.full(len(CHECKS), 0.5 - odd)),
+        None if dice is None else np.array([dice, dice - 0.2]),
+    )
+
+
+@pytest.fixture
+def cases():
+    """Eight subjects whose evidence tells their Dice, and a corrupted scan of each."""
+    return [
+        one
+        for n in range(8)
+        for one in (
+            observed(f"s{n}", GENUINE, n / 8, 0.6 + n / 25, odd=0.001 * n),
+            observed(f"s{n}", "noise", -3.0, None, odd=0.4),
+        )
+    ]
+
+
+def test_correlation_and_flags_of_subjects_leave_one_out(cases):
+    table = figures(leave_one_out("average", cases))
+    assert table["spearman"] > 0.9 and table["subjects"] == 8 and abs(table["mean_error"]) < 0.02
+    assert table["flagged: noise"] == table["flagged"] == 1.0 and table["false alarms"] < 0.3
+
+
+def test_a_subject_has_no_part_in_the_fit_it_is_measured_with(cases):
+    changed = [*cases]
+    changed[0] = observed("s0", GENUINE, 0.0, 0.95)
+    before, after = ({s.subject: q for q, s in leave_one_out("average", some)} for some in (cases, changed))
+    assert before["s0"] == after["s0"] and before["s1"] != after["s1"]
+
+
+def test_a_case_that_the_engine_refuses_counts_as_flagged(cases):
+    pairs = leave_one_out("average", [*cases, Observation("s0", "wrong organ", None, None)])
+    assert figures(pairs)["flagged: wrong organ"] == 1.0
+
+
+def test_a_missing_structure_is_left_out_of_the_correlation(cases):
+    quality = fit("average", [(s.evidence, s.dice) for s in cases if s.kind == GENUINE])
+    whole = [(quality, s) for s in cases if s.kind == GENUINE]
+    gap = [*whole, (quality, observed("x", GENUINE, 0.9, 0.1))]
+    gap[-1][1].dice[:] = np.nan
+    assert correlation(gap) == correlation(whole)
+
+
+def test_the_command_fits_and_measures(atlas_model, atlas, tmp_path, monkeypatch, capsys):
+    rows = ["subject,image,labels,split"]
+    for seed in range(3):
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
+        sitk.WriteImage(phantom.image, str(tmp_path / f"{seed}.nii.gz"))
+        sitk.WriteImage(phantom.labels, str(tmp_path / f"{seed}-labels.nii.gz"))
+        rows.append(f"s{seed},{seed}.nii.gz,{seed}-labels.nii.gz,{'validation' if seed == 2 else 'train'}")
+    (tmp_path / "data.csv").write_text("\n".join(rows), encoding="utf-8")
+    words = ["--model", str(atlas_model), "--data", str(tmp_path / "data.csv")]
+    to_file = ["--split", "validation", "--figures", str(tmp_path / "f.json")]
+    for verb, more in (("fit", ["--spoil-every", "4"]), ("measure", ["--corrupt-every", "4", *to_file])):
+        monkeypatch.setattr(sys, "argv", ["quality", verb, *words, *more])
+        assert command.main() == 0
+    assert set(read_quality(atlas_model).usual) == {1, 2}
+    table = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert table["subjects"] == 1 and table["flagged: failed affine"] == 1.0
+    assert json.loads(capsys.readouterr().out.split("validation")[-1].split("s2\n")[-1]) == table
+
+
+def test_bad_input_is_one_line(atlas_model, tmp_path, capsys):
+    manifest = tmp_path / "data.csv"
+    manifest.write_text("subject,image,labels,split\na,a.nii.gz,,train\n", encoding="utf-8")
+    (tmp_path / "a.nii.gz").touch()
+    for model, told in ((atlas_model, "no subject with the split test"), ("lddmm", "lddmm has no atlas of its own")):
+        assert command.main(["measure", "--model", str(model), "--data", str(manifest)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("quality: ") and told in said and said.count("\n") == 1
+
+
+def test_the_results_show_the_table_of_the_recipes_files():
+    shown = (Path(table.__file__).parents[1] / "results" / "quality.md").read_text(encoding="utf-8")
+    assert table.table() in shown
+
+
+def test_the_table_names_the_corruptions_that_were_missed(tmp_path):
+    figures = {"spearman": 0.81234, "false alarms": 0.0125, "flagged": 0.95, "flagged: a": 0.9, "flagged: b": 1.0}
+    (tmp_path / "liver").mkdir()
+    for split in ("validation", "test"):
+        (tmp_path / "liver" / f"quality-{split}.json").write_text(json.dumps(figures), encoding="utf-8")
+    assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 95 % (a 90 %) | 1.25 % |"

@@ -1,0 +1,131 @@
+"""The tables in short, as Markdown: what a README shows of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from CLMorphCore.reports.page import NO_FIGURE, number
+from Training import markdown
+
+from ..catalogue import title_of
+from ..findings import Findings
+from ..measures import DICE, PAPER_METRICS, Metric, Spread
+from ..statistics import STUDENT, WILCOXON, Comparison
+from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
+from .html_tables import TITLES
+
+
+def text(findings: Sequence[Findings]) -> str:
+    """Each data set's tables with means ± standard deviation, what was not run left out, and its contrastive tests."""
+    parts = [
+        "Written by `python -m Training.experiments`; every figure is in the CSV files beside this one.\n",
+        "## Dice of all systems, beside the paper's\n",
+        _overview(findings) + "\n",
+    ]
+    for of_one in findings:
+        for name, table in of_one.tables.items():
+            rows = [row for row in table if row.status == RUN and row.region == ALL]
+            if not rows:
+                continue
+            over = "seeds" if name in ("table3", "pyramid") else "subjects"
+            parts.append(f"## {title_of(of_one.dataset)}. {TITLES[name][0]}\n")
+            parts.append(f"Mean ± standard deviation over {over}.\n")
+            parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
+            if name == "table3" and (contrast := _contrast(of_one.tests)):
+                parts.append(contrast + "\n")
+    return "\n".join(parts)
+
+
+def _overview(findings: Sequence[Findings]) -> str:
+    """Mean Dice of each system on each data set where anything was run: measured, and published."""
+    columns: dict[str, dict[str, TableRow]] = {}
+    for of_one in findings:
+        table = of_one.tables.get("table1", of_one.tables.get("table4", ()))
+        rows = {row.title: row for row in table if row.region == ALL}
+        if any(row.status == RUN for row in rows.values()):
+            columns[title_of(of_one.dataset)] = rows
+    titles = dict.fromkeys(title for rows in columns.values() for title in rows)
+    lines = [
+        [
+            title,
+            *(
+                number(figure, 3)
+                for rows in columns.values()
+                for figure in (rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean)
+            ),
+        ]
+        for title in titles
+    ]
+    return markdown.table(["system", *(head for name in columns for head in (name, "paper"))], lines)
+
+
+def _systems(rows: Sequence[TableRow]) -> str:
+    lines = [
+        [
+            row.title,
+            *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
+            number(row.deformation["folding_percent"], 2),
+            number(row.deformation["log_jacobian_sd"], 2),
+            str(row.cost["train_steps"] or NO_FIGURE),
+            number(row.paper.get(DICE.key, Spread()).mean, 3),
+        ]
+        for row in rows
+    ]
+    heads = ["system", *(metric.title for metric in PAPER_METRICS), "folding (%)", "SD log J", "steps", "paper: Dice"]
+    return markdown.table(heads, lines)
+
+
+def _ablation(rows: Sequence[TableRow]) -> str:
+    lines = []
+    for row in rows:
+        if row.spread_over == SEEDS:
+            seeds = [number(seed.figure(DICE).mean, 3) for seed in seeds_of(row, rows)]
+            lines.append(
+                [
+                    row.title,
+                    _spread(row.figure(DICE), DICE),
+                    ", ".join(seeds),
+                    str(row.cost["train_steps"]),
+                    number(row.cost["contrast_loss"], 4),
+                    number(row.paper.get(DICE.key, Spread()).mean, 3),
+                ]
+            )
+    heads = ["loss", "Dice", "of each seed", "steps", "contrastive loss at the end", "paper: Dice"]
+    return markdown.table(heads, lines)
+
+
+def _contrast(tests: Sequence[Comparison]) -> str:
+    """The difference that the contrastive term makes to Dice, over the seeds and over the subjects."""
+    over = {(test.first, test.second, test.test): test for test in tests if test.metric == DICE.key}
+    lines = []
+    for (first, second, kind), seeds in over.items():
+        if kind == STUDENT and seeds.count:
+            subjects = over[first, second, WILCOXON]
+            interval = NO_FIGURE if math.isnan(seeds.low) else f"{seeds.low:+.4f} … {seeds.high:+.4f}"
+            lines.append(
+                [
+                    f"{first} − {second}",
+                    f"{seeds.difference:+.4f}",
+                    interval,
+                    str(seeds.count),
+                    number(seeds.p_corrected, 3),
+                    number(subjects.p_corrected, 4),
+                ]
+            )
+    if not lines:
+        return ""
+    heads = [
+        "difference in Dice",
+        "mean over seeds",
+        "95 % interval",
+        "seeds",
+        "p over seeds (Student × 4)",
+        "p over subjects (Wilcoxon × 4)",
+    ]
+    return markdown.table(heads, lines)
+
+
+def _spread(spread: Spread, metric: Metric) -> str:
+    sd = "" if math.isnan(spread.sd) else f" ± {spread.sd:.{metric.digits}f}"
+    return number(spread.mean, metric.digits) + sd

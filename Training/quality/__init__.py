@@ -1,0 +1,1 @@
+"""Fitting and measuring the quality score: ``python -m Training.quality fit|measure``."""

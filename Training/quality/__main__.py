@@ -1,0 +1,103 @@
+"""``python -m Training.quality fit|measure --model M --data manifest.csv``: fits or measures a model's quality score.
+
+``fit`` writes MODEL/quality.toml from the subjects of the splits train and validation, each as it is and as it might
+have been scanned, and prints how the fit does on each of them left out. ``measure`` prints how the fit that is there
+does on a split: Spearman's correlation of expected and true Dice over structures and subjects, and how many of
+deliberately corrupted scans are flagged (``corruptions.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from CLMorphCore.atomic import atomic_write
+from CLMorphCore.bundles.model import Model, load_model
+from CLMorphCore.devices import use_threads
+from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.io.manifest import read_manifest
+from CLMorphCore.quality.score import read_quality, write_quality
+from Training.provenance import provenance
+
+from .fit import fit, leave_one_out
+from .measure import figures
+from .observations import Observation, genuine_and_corrupted
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fits or measures; returns 0, or 2 for bad input, which is told in one line."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except CLMorphError as error:
+        print(f"quality: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    use_threads(options.threads)
+    model = load_model(options.model)
+    if model.folder is None or not model.atlases:
+        raise InputError(f"model {model.name} has no atlas of its own; expected one whose answers can be judged")
+    observations = list(_observations(model, options))
+    atlas = model.atlases[0].name
+    if options.verb == "fit":
+        write_quality(options.output or model.folder / "quality.toml", fit(atlas, observations))
+        scored = leave_one_out(atlas, observations)
+    else:
+        quality = read_quality(model.folder)
+        if quality is None:
+            raise InputError(f"model {model.name} has no quality.toml; make it with python -m Training.quality fit")
+        scored = [(quality, one) for one in observations]
+    text = json.dumps(figures(scored) | provenance(), indent=1)
+    print(text)
+    if options.figures is not None:
+        with atomic_write(options.figures) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _observations(model: Model, options: argparse.Namespace) -> Iterator[Observation]:
+    """Of every chosen subject, each named once it is done."""
+    splits = ("train", "validation") if options.verb == "fit" else (options.split,)
+    subjects = [s for s in read_manifest(options.data) if s.split in splits]
+    subjects = subjects[:: math.ceil(len(subjects) / options.most)] if options.most and subjects else subjects
+    if not subjects:
+        raise InputError(f"{options.data} has no subject with the split {' or '.join(splits)}; choose another --split")
+    others = [s.image for s in read_manifest(options.others) if s.split in splits] if options.others else []
+    for n, subject in enumerate(subjects):
+        yield from genuine_and_corrupted(model, subject, others, n, corrupt=n % options.corrupt_every == 0)
+        print(f"{n + 1}/{len(subjects)} {subject.name}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m Training.quality", description="Fits or measures the quality score of a model."
+    )
+    add = parser.add_argument
+    add("verb", choices=("fit", "measure"))
+    add("--model", required=True, help="name or folder of a model")
+    add("--data", required=True, type=Path, metavar="MANIFEST.csv")
+    add("--others", type=Path, metavar="MANIFEST.csv", help="images of another organ, same splits")
+    add("--split", default="test", help="of measure (default: test)")
+    add("--most", type=int, metavar="N", help="about so many subjects, evenly spaced (default: all)")
+    add(
+        "--corrupt-every",
+        "--spoil-every",  # its former name
+        type=int,
+        default=1,
+        metavar="N",
+        help="corrupt the scans of every Nth subject (default: 1)",
+    )
+    add("--threads", type=int)
+    add("-o", "--output", type=Path, help="of fit (default: MODEL/quality.toml)")
+    add("--figures", type=Path, metavar="JSON", help="file for what is printed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the quality score is fitted to and measured on: scans, genuine and corrupted, registered as ``segment`` would.
+
+Of the quality score's making this is the only file that registers anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CLMorphCore.bundles.model import Model
+from CLMorphCore.errors import InputError
+from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.io.images import read_image
+from CLMorphCore.io.manifest import Subject, read_subject
+from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match, prepare
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.quality.evidence import Evidence, evidence
+from CLMorphCore.quality.uncertainty import alternative_displacements
+from CLMorphCore.registration import transform_of
+
+from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, wrong_header, wrong_organ
+
+GENUINE = "genuine"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one scan's registration showed.
+
+    kind      GENUINE, or how the scan was corrupted
+    evidence  None where the engine refused the scan
+    dice      (K,) of the structures; None where there are no labels
+    """
+
+    subject: str
+    kind: str
+    evidence: Evidence | None
+    dice: np.ndarray | None
+
+
+def observe(
+    model: Model, prepared: PreparedAtlas, scan: LabelledScan, subject: str, kind: str, *, labelled: bool
+) -> tuple[Observation, Match | None]:
+    """Matches a scan as ``segment`` would and keeps its evidence and, where it is labelled, its Dice."""
+    (atlas,) = prepared.atlases
+    values = [s.value for s in atlas.structures]
+    try:
+        found = match(align_scan(scan.image, prepared, model, affine=scan.affine), prepared, model)
+        shown = evidence(found, atlas.labels, values, alternative_displacements(model, found))
+    except InputError:  # said in words, so it cannot be missed
+        return Observation(subject, kind, None, None), None
+    if not labelled:
+        return Observation(subject, kind, shown, None), found
+    warped = resample_labels(atlas.labels, Grid.of(scan.image), transform_of(found))
+    labels = sitk.Cast(warped, sitk.sitkInt32)
+    dice = dice_per_label(labels, sitk.Cast(scan.labels, sitk.sitkInt32), values)
+    return Observation(subject, kind, shown, np.array([dice[v] for v in values])), found
+
+
+def genuine_and_corrupted(
+    model: Model, subject: Subject, others: Sequence[Path], seed: int, *, corrupt: bool
+) -> Iterator[Observation]:
+    """The subject as it is, as it might have been scanned and, with ``corrupt``, corrupted in every way.
+
+    ``others`` are images of other organs.
+    """
+    image, labels = read_subject(subject)
+    prepared = prepare(model, model.atlases[:1])
+    scan, random = LabelledScan(image, labels if labels is not None else image), np.random.default_rng(seed)
+    first, found = observe(model, prepared, scan, subject.name, GENUINE, labelled=labels is not None)
+    yield first
+    yield observe(model, prepared, as_scanned(scan, random), subject.name, GENUINE, labelled=labels is not None)[0]
+    if not corrupt or found is None:
+        return
+    # Where stacks are aligned by centre and axes, whatever the header calls them, a wrong header corrupts nothing.
+    corrupted = {
+        name: corruption(scan, random)
+        for name, corruption in CORRUPTIONS.items()
+        if not (model.config.data.alignment == "centres" and corruption is wrong_header)
+    }
+    corrupted["failed affine"] = failed_affine(scan, random, found.scan.affine)
+    if others:
+        corrupted["wrong organ"] = wrong_organ(scan, read_image(others[int(random.integers(len(others)))]))
+    for kind, one in corrupted.items():
+        yield observe(model, prepared, one, subject.name, kind, labelled=False)[0]
