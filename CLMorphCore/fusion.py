@@ -19,7 +19,7 @@ import torch
 from .bundles.atlas import Atlas
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
-from .geometry import Grid, resample, to_image
+from .geometry import Grid, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
 from .matching import AlignedScan, Match, PreparedAtlas, match, similarity
 from .progress import Progress, Stopwatch, part, silent
@@ -90,8 +90,7 @@ def fuse(
             found = match(scan, prepared, model, index=n, optimization=optimization, watch=watch, progress=at)
             first = first or found
             with watch.step("labels"):
-                warped = resample(prepared.atlases[n].labels, grid, transform_of(found), labels=True)
-                labels[place] = _array(warped)
+                labels[place] = _array(resample_labels(prepared.atlases[n].labels, grid, transform_of(found)))
                 weights[place] = 1 if method != "similarity" else _weight(found, grid)
         with watch.step("fusion"):
             progress("fusion", 0.9)

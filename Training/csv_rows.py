@@ -15,11 +15,11 @@ from CLMorphCore.errors import FileError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Row = TypeVar("Row", bound="DataclassInstance")
+T = TypeVar("T", bound="DataclassInstance")
 KINDS = {str: "text", int: "a whole number", float: "a number or nothing"}
 
 
-def read_rows(path: Path, kind: type[Row], *, derived: Collection[str] = (), others: bool = False) -> list[Row]:
+def read_rows(path: Path, kind: type[T], *, derived: Collection[str] = (), others: bool = False) -> list[T]:
     """The rows of a CSV file as dataclasses of strings, ints and floats.
 
     ``derived`` are columns that follow from the others: they have to be there and are not read. With ``others`` the
@@ -50,8 +50,8 @@ def read_rows(path: Path, kind: type[Row], *, derived: Collection[str] = (), oth
 
 def write_rows(
     path: Path,
-    kind: type[Row],
-    rows: Iterable[Row],
+    kind: type[T],
+    rows: Iterable[T],
     *,
     derived: Mapping[str, str] | None = None,
     digits: int | None = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
+from .words import _
+
 FOLD_COLOR = (1.0, 0.88, 0.0)
 SHRINK_COLOR = (0.02, 0.19, 0.58)
 NEUTRAL_COLOR = (0.97, 0.97, 0.97)
@@ -40,7 +42,7 @@ def jacobian_color_node() -> slicer.vtkMRMLColorTableNode:
     node.SetNumberOfColors(ENTRIES)
     for entry in range(ENTRIES):
         determinant = (entry - FOLD_ENTRIES + 0.5) * STEP  # in the middle of those that the entry shows
-        name = "fold" if determinant < 0.0 else f"{determinant:.2f}"
+        name = _("fold") if determinant < 0.0 else f"{determinant:.2f}"
         node.SetColor(entry, name, *jacobian_color(determinant), 1.0)
     return node
 
@@ -63,7 +65,7 @@ def show_legend(volume_node: slicer.vtkMRMLScalarVolumeNode, visible: bool) -> N
         if not visible:
             return
         legend = logic.AddDefaultColorLegendDisplayNode(volume_node)
-        legend.SetTitleText("Jacobian")
+        legend.SetTitleText(_("Jacobian"))
         legend.SetLabelFormat("%.1f")
         legend.SetNumberOfLabels(6)
     legend.SetVisibility(visible)

@@ -7,13 +7,16 @@ are Slicer's own and are never touched.
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import re
-import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import slicer
+
+from .words import _
 
 TORCH_VERSION = ">=2.4"
 TORCH = f"torch{TORCH_VERSION}"
@@ -38,8 +41,8 @@ class Missing:
     @property
     def names(self) -> list[str]:
         """One line each, for the confirmation."""
-        torch = [f"{TORCH}, through the PyTorch extension (some hundred MB to 3 GB)"] if self.torch else []
-        return torch + list(self.packages)
+        size = _("{torch}, through the PyTorch extension (some hundred MB to 3 GB)").format(torch=TORCH)
+        return ([size] if self.torch else []) + list(self.packages)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -47,17 +50,23 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*", text).group().split("."))
 
 
-def is_installed(requirement: str) -> bool:
-    """Whether a requirement of the form name>=version is met by a package that is there as a whole."""
-    name, least = requirement.split(">=")
+def installed_version(requirement: str) -> str | None:
+    """The version of the package that a requirement of the form name>=version names; None where it is not whole."""
+    name = requirement.split(">=")[0]
     importlib.invalidate_caches()
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return False
+        return None
     found = importlib.util.find_spec(name)
     whole = found is not None and found.origin is not None  # one that broke off leaves a folder without code
-    return whole and _version(version) >= _version(least)
+    return version if whole else None
+
+
+def is_installed(requirement: str) -> bool:
+    """Whether a requirement of the form name>=version is met by a package that is there as a whole."""
+    version = installed_version(requirement)
+    return version is not None and _version(version) >= _version(requirement.split(">=")[1])
 
 
 def has_extension() -> bool:
@@ -71,6 +80,15 @@ def missing() -> Missing:
     return Missing(torch and not has_extension(), torch, tuple(name for name in PACKAGES if not is_installed(name)))
 
 
+def versions() -> str:
+    """One line for people: what of the packages is installed in which version."""
+    parts = []
+    for requirement in (TORCH, *PACKAGES):
+        name, version = requirement.split(">=")[0], installed_version(requirement)
+        parts.append(f"{name} {version}" if version else _("{name}: missing").format(name=name))
+    return " · ".join(parts)
+
+
 def ensure(during: Callable[[], AbstractContextManager] = nullcontext) -> bool:
     """Install what is missing after one confirmation. False when the user declines or Slicer has to restart first.
 
@@ -81,37 +99,93 @@ def ensure(during: Callable[[], AbstractContextManager] = nullcontext) -> bool:
     if not needed:
         return True
     if slicer.app.testingEnabled():
-        raise InstallationError(f"{', '.join(needed.names)}: missing; nothing is installed while Slicer tests itself")
+        raise InstallationError(
+            _("{names}: missing; nothing is installed while Slicer tests itself").format(names=", ".join(needed.names))
+        )
     if needed.extension:
         return _offer_extension(during)
-    listed = "\n".join(f"  • {name}" for name in needed.names)
-    question = (
-        f"CLMorph needs these Python packages, which will be downloaded and installed into Slicer:\n\n{listed}\n\n"
+    question = _(
+        "CLMorph needs these Python packages, which will be downloaded and installed into Slicer:\n\n{listed}\n\n"
         "This happens once and can take some minutes. Install them now?"
-    )
+    ).format(listed="\n".join(f"  • {name}" for name in needed.names))
     if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
         return False
-    try:
-        with during():
+    _install(needed, during)
+    return True
+
+
+def reinstall(during: Callable[[], AbstractContextManager] = nullcontext) -> bool:
+    """Remove torch and the packages and install them anew, after one confirmation. False when the user declines.
+
+    Raises InstallationError when something cannot be installed, or torch is in use by this Slicer.
+    """
+    if "torch" in sys.modules:  # its libraries are loaded: Windows does not let them be replaced
+        raise InstallationError(_("PyTorch is in use in this session: restart Slicer and press Reinstall first"))
+    if not has_extension():
+        return _offer_extension(during)
+    question = _(
+        "torch and the packages {packages} are removed, downloaded and installed anew; this takes minutes. "
+        "Other extensions may use them too.\n\nReinstall them now?"
+    ).format(packages=", ".join(PACKAGES))
+    if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
+        return False
+    with during():
+        try:
+            _torch_logic().uninstallTorch()
+            slicer.util.pip_uninstall([name.split(">=")[0] for name in PACKAGES])
+        except Exception as error:  # what was not there, or is broken: what counts is what is there at the end
+            logging.warning("CLMorph: %s", error)
+    _install(Missing(False, True, PACKAGES), during)
+    return True
+
+
+def _install(needed: Missing, during: Callable[[], AbstractContextManager]) -> None:
+    # Slicer's process imports torch at the end of its installation, which can fail in any way (a DLL, numpy) though the
+    # engine's own process can import it: what counts is what is installed.
+    trouble: Exception | None = None
+    with during():
+        try:
             if needed.torch:
                 _install_torch()
             if needed.packages:
                 _install_packages(list(needed.packages))
-    except (subprocess.SubprocessError, ImportError, OSError) as error:  # pip, or a library that does not load
-        raise InstallationError(f"The installation broke off: {error}; restart Slicer and try again") from error
+        except Exception as error:
+            trouble = error
+            logging.exception("CLMorph: a package could not be installed")
     left = missing()
-    if left:
-        raise InstallationError(f"{', '.join(left.names)} could not be installed; restart Slicer and try again")
-    return True
+    if left.packages and trouble is not None and not left.torch:  # torch is whole: the others can still be had
+        trouble = _try_packages(left, during) or trouble
+        left = missing()
+    if not left:
+        return
+    if isinstance(trouble, InstallationError):
+        raise trouble
+    names = ", ".join(left.names)
+    if trouble is not None:
+        reason = _("The installation broke off ({error}): {names} missing; restart Slicer and try again")
+        raise InstallationError(reason.format(error=trouble, names=names)) from trouble
+    raise InstallationError(_("{names} could not be installed; restart Slicer and try again").format(names=names))
+
+
+def _try_packages(left: Missing, during: Callable[[], AbstractContextManager]) -> Exception | None:
+    with during():
+        try:
+            _install_packages(list(left.packages))
+        except Exception as error:
+            return error
+    return None
 
 
 def _offer_extension(during: Callable[[], AbstractContextManager]) -> bool:
     manager = slicer.app.extensionsManagerModel()
     if manager.isExtensionInstalled("PyTorch"):
         raise InstallationError(
-            "The PyTorch extension is installed but not loaded: restart Slicer, or enable it in the Extensions Manager"
+            _(
+                "The PyTorch extension is installed but not loaded: "
+                "restart Slicer, or enable it in the Extensions Manager"
+            )
         )
-    question = (
+    question = _(
         "CLMorph computes with PyTorch, which the extension “PyTorch” installs; that extension is missing.\n\n"
         "Install the PyTorch extension now? Slicer has to restart afterwards."
     )
@@ -119,8 +193,11 @@ def _offer_extension(during: Callable[[], AbstractContextManager]) -> bool:
         return False
     with during():
         _install_extension(manager)
-    later = "Restart Slicer now? Unsaved data is lost. With “No” you can save it first and restart Slicer later."
-    if slicer.util.confirmYesNoDisplay(f"The PyTorch extension is installed.\n\n{later}", "CLMorph"):
+    later = _(
+        "The PyTorch extension is installed.\n\n"
+        "Restart Slicer now? Unsaved data is lost. With “No” you can save it first and restart Slicer later."
+    )
+    if slicer.util.confirmYesNoDisplay(later, "CLMorph"):
         slicer.util.restart()
     return False
 
@@ -129,21 +206,24 @@ def _install_extension(manager: "slicer.qSlicerExtensionsManagerModel") -> None:
     interactive = manager.interactive
     manager.interactive = False  # or it would ask the same again
     try:
-        installed = manager.installExtensionFromServer("PyTorch", False)
+        manager.installExtensionFromServer("PyTorch", False)  # true even where the download failed
     finally:
         manager.interactive = interactive
-    if not installed:
+    if not manager.isExtensionInstalled("PyTorch"):
         raise InstallationError(
-            "The PyTorch extension could not be installed; install it in the Extensions Manager and restart Slicer"
+            _("The PyTorch extension could not be installed; install it in the Extensions Manager and restart Slicer")
         )
 
 
-def _install_torch() -> None:
+def _torch_logic() -> object:
     import PyTorchUtils
 
-    logic = PyTorchUtils.PyTorchUtilsLogic()
-    if logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH_VERSION) is None:
-        raise InstallationError("PyTorch was not installed; see the module “PyTorch Util” and try again")
+    return PyTorchUtils.PyTorchUtilsLogic()
+
+
+def _install_torch() -> None:
+    if _torch_logic().installTorch(askConfirmation=False, torchVersionRequirement=TORCH_VERSION) is None:
+        raise InstallationError(_("PyTorch was not installed; see the module “PyTorch Util” and try again"))
 
 
 def _install_packages(packages: list[str]) -> None:

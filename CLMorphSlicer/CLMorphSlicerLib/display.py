@@ -11,14 +11,16 @@ import vtk
 
 from .colors import show_legend
 from .errors import NodeError
-from .nodes import Results, is_result, results_of
+from .results import Results, is_result, results_of
+from .words import _
 
 MODES = ("grid", "glyph", "contour")
 PLAIN_COLOR = (1.0, 0.85, 0.25)
 DISPLACEMENT_COLORS = ((0.0, (0.45, 0.70, 1.0)), (0.5, (1.0, 0.90, 0.35)), (1.0, (1.0, 0.20, 0.10)))  # seen on dark
 AXIAL_SLICE = "vtkMRMLSliceNodeRed"
-LAYERS = (1, 3, 4)  # of a slice view: 0 is the background, 1 the foreground, 2 the labels; the others lie above
-NAMES = {"affine_warped": "affine-only atlas", "jacobian": "Jacobian map", "field": "deformation for display"}
+# Of a slice view 0 is the background, 1 the foreground, 2 the labels; the others lie above. Slicer shows the legend of
+# a map in the foreground, not of one in the layers above it.
+LAYERS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,21 @@ def show_slices(
     Slicer does not save the opacity of all layers: call this again after a scene was loaded.
     """
     results = results_of(transform_node)
-    layers = []
+    layers, opacities = [], []
     if blend is not None:
-        affine_opacity, warped_opacity = blend_opacities(blend, atlas_opacity)
-        layers += [(_present(results, "affine_warped"), affine_opacity), (_present(results, "warped"), warped_opacity)]
-    if jacobian_opacity > 0.0:
-        layers.append((_present(results, "jacobian"), jacobian_opacity))
+        layers += [_present(results, "affine_warped"), _present(results, "warped")]
+        opacities += blend_opacities(blend, atlas_opacity)
+    if jacobian_opacity > 0.0:  # it is on top, as far as one sees, and yet the lowest layer: the foreground
+        layers = [_present(results, "jacobian"), *layers]
+        weights = layer_weights([*opacities, jacobian_opacity])
+        opacities = stacked_opacities([weights[-1], *weights[:-1]])
     overlays = _overlay_ids()
     with slicer.util.RenderBlocker():
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             with slicer.util.NodeModify(composite):
                 if layers:
                     composite.SetBackgroundVolumeID(_present(results, "volume").GetID())
-                _set_layers(composite, layers, overlays)
+                _set_layers(composite, list(zip(layers, opacities, strict=True)), overlays)
         if results.jacobian is not None:
             show_legend(results.jacobian, jacobian_opacity > 0.0)
 
@@ -163,6 +167,24 @@ def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
     upper = opacity * blend
     lower = opacity * (1.0 - blend) / (1.0 - upper) if upper < 1.0 else 0.0
     return lower, upper
+
+
+def layer_weights(opacities: list[float]) -> list[float]:
+    """What part of the picture each layer of a stack is, from the lowest to the uppermost: a * Π(1 - those above)."""
+    weights, through = [], 1.0
+    for opacity in reversed(opacities):
+        weights.insert(0, through * opacity)
+        through *= 1.0 - opacity
+    return weights
+
+
+def stacked_opacities(weights: list[float]) -> list[float]:
+    """The opacities by which layers, from the lowest to the uppermost, make up these parts of the picture."""
+    opacities, through = [], 1.0
+    for weight in reversed(weights):
+        opacities.insert(0, min(weight / through, 1.0) if through > 0.0 else 0.0)
+        through -= weight
+    return opacities
 
 
 def _overlay_ids() -> set[str]:
@@ -200,5 +222,12 @@ def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
 def _present(results: Results, name: str) -> slicer.vtkMRMLNode:
     node = getattr(results, name)
     if node is None:
-        raise NodeError(f"the {NAMES.get(name, name)} of this result was deleted: run the segmentation again")
+        called = {
+            "affine_warped": _("affine-only image"),
+            "warped": _("warped image"),
+            "jacobian": _("Jacobian map"),
+            "field": _("deformation for display"),
+        }
+        refused = _("the {part} of this result was deleted or was not kept: run it again")
+        raise NodeError(refused.format(part=called.get(name, name)))
     return node

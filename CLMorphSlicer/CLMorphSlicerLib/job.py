@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from .words import _, engine_sentence
+
 GRACE_S = 1.5  # after a request to stop; then the process is ended
 LOG_LINES = 400
 TAIL_LINES = 12
 CHUNK_BYTES = 1 << 18  # read at most this much per look, so that a chatty engine cannot stop the window
 CANCELLED = 130
+CREATE_NO_WINDOW = 0x08000000  # of Windows; subprocess has the name there only
 
 
 class State(Enum):
@@ -60,22 +63,40 @@ def python_executable() -> str:
         return found
     if Path(sys.executable).stem.lower().startswith("python"):
         return sys.executable
-    raise EngineError("Slicer's Python (PythonSlicer) was not found on the PATH; start Slicer by its launcher")
+    raise EngineError(_("Slicer's Python (PythonSlicer) was not found on the PATH; start Slicer by its launcher"))
 
 
-def engine_command(root: Path, arguments: list[str], folder: Path, keep: bool = False) -> list[str]:
-    """The command line that runs the engine found in `root`, tied to the life of this process."""
-    child = Path(__file__).with_name("child.py")
-    return [python_executable(), str(child), str(root), "" if keep else str(folder), *map(str, arguments)]
+def prepare_engine(
+    root: Path, arguments: list[str], folder: Path, keep: bool = False, platform: str = os.name
+) -> list[str]:
+    """Lay what runs the engine found in `root` into `folder`; returns the command line, to be started there.
+
+    The engine is tied to the life of this process. The command line is plain ASCII whatever the paths are: they stand
+    in a file, because the launcher of Slicer 5.10 breaks other letters in Windows.
+    """
+    shutil.copyfile(Path(__file__).with_name("child.py"), folder / "child.py")
+    told = {
+        "root": str(root),
+        "arguments": [str(argument) for argument in arguments],
+        "remove": None if keep else str(folder),
+        "parent": os.getpid() if platform == "nt" else None,
+    }
+    (folder / "arguments.json").write_text(json.dumps(told), encoding="ascii")
+    return [python_executable(), "child.py"]
 
 
-def start_process(command: list[str], folder: Path) -> subprocess.Popen:
-    """Start a command: standard output to `stdout.txt`, errors to `stderr.txt` in `folder`, input held open."""
+def start_process(command: list[str], folder: Path, platform: str = os.name) -> subprocess.Popen:
+    """Start a command in `folder`: its standard output goes to `stdout.txt`, its errors to `stderr.txt` there.
+
+    Its input is held open, by which it knows that this process lives; in Windows it has none (see child.py).
+    """
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
-    own_group = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
+    windows = platform == "nt"
+    own_group = {"creationflags": CREATE_NO_WINDOW} if windows else {"start_new_session": True}
+    given = subprocess.DEVNULL if windows else subprocess.PIPE
     with open(folder / "stdout.txt", "wb") as output, open(folder / "stderr.txt", "wb") as errors:
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=errors, **own_group
+            command, cwd=folder, env=environment, stdin=given, stdout=output, stderr=errors, **own_group
         )
 
 
@@ -84,7 +105,7 @@ def end_process(process: subprocess.Popen) -> None:
     if process.poll() is None:
         if os.name == "nt":
             kill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
-            subprocess.run(kill, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+            subprocess.run(kill, capture_output=True, creationflags=CREATE_NO_WINDOW, check=False)
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -198,12 +219,12 @@ class Job:
         self._end(self._process)
         kind = self._answer.get("event")
         if code == 0 and kind == "done":
-            self.state, self.progress = State.DONE, Progress("loading the results", 1.0)
+            self.state, self.progress = State.DONE, Progress(_("loading the results"), 1.0)
         elif code == CANCELLED or kind == "cancelled":
             self.state = State.CANCELLED
         else:
             self.state = State.FAILED
-            self.message = str(self._answer.get("message") or _reason(code))
+            self.message = engine_sentence(self._answer) or _reason(code)
 
 
 def _event(line: str) -> dict:
@@ -226,7 +247,9 @@ def _progress(event: dict) -> Progress:
 
 def _reason(code: int) -> str:
     if code == 0:
-        return "The engine ended without a result."
+        return _("The engine ended without a result.")
     if code < 0 or code > 255:
-        return f"The engine was ended by the system (exit code {code}); often there was too little memory."
-    return f"The engine stopped with exit code {code}; the log says why."
+        return _("The engine was ended by the system (exit code {code}); often there was too little memory.").format(
+            code=code
+        )
+    return _("The engine stopped with exit code {code}; the log says why.").format(code=code)

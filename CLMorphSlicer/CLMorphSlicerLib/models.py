@@ -1,14 +1,17 @@
 """The models that ship with the extension, read from their cards; the engine itself is not imported."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from .words import _
+
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a person needs to know to choose a model; `folder` is its bundle."""
+    """What a person needs to know to choose a model; `folder` is its bundle, `dice` its mean on unseen subjects."""
 
     name: str
     title: str
@@ -17,11 +20,25 @@ class ModelCard:
     anatomy: str
     licence: str
     folder: Path
+    credit: str = ""
+    dice: float | None = None
+    subjects: int = 0
 
     @property
     def description(self) -> str:
-        """One line for the panel: purpose, anatomy and modality, as far as the card tells them."""
-        return " · ".join(part for part in (self.purpose, self.anatomy, self.modality) if part)
+        """Lines for the panel: what the model does, needs, may be used for, and how well it did; as far as known."""
+        needs = ", ".join(part for part in (self.modality, self.anatomy) if part)
+        lines = [self.purpose]
+        if needs:
+            lines.append(_("Needs: {needs}").format(needs=needs))
+        if self.licence:
+            free = _("; not for commercial use") if "NC" in re.split(r"[\s-]", self.licence) else ""
+            lines.append(_("Licence: {licence}").format(licence=self.licence) + free)
+        if self.dice is not None:
+            lines.append(
+                _("Mean Dice {dice:.2f} on {subjects} unseen subjects").format(dice=self.dice, subjects=self.subjects)
+            )
+        return "\n".join(line for line in lines if line)
 
 
 def engine_root() -> Path:
@@ -33,19 +50,22 @@ def engine_root() -> Path:
     for root in (here.parent, here.parent.parent):
         if (root / "CLMorphCore" / "__init__.py").is_file():
             return root
-    raise RuntimeError(f"CLMorphCore was not found beside {here}; install the extension again")
+    raise RuntimeError(_("CLMorphCore was not found beside {folder}; install the extension again").format(folder=here))
 
 
 def read_card(folder: Path) -> ModelCard:
     """The card of the bundle in `folder`. Raises ValueError when there is no readable one."""
     try:
         with open(folder / "card.toml", "rb") as file:
-            model = tomllib.load(file)["model"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{folder} is not a model: it needs a card.toml with a [model] table ({error})") from error
-    text = {key: str(model.get(key, "")) for key in ("title", "purpose", "modality", "anatomy", "licence")}
+            whole = tomllib.load(file)
+        model, test = whole["model"], whole.get("accuracy", {}).get("test", {})
+    except (OSError, KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
+        refused = _("{folder} is not a model: it needs a card.toml with a [model] table ({error})")
+        raise ValueError(refused.format(folder=folder, error=error)) from error
+    text = {key: str(model.get(key, "")) for key in ("title", "purpose", "modality", "anatomy", "licence", "credit")}
     name = str(model.get("name", folder.name))
-    return ModelCard(**{**text, "title": text["title"] or name}, name=name, folder=folder)
+    figures = {"dice": test.get("dice"), "subjects": int(test.get("subjects", 0))}
+    return ModelCard(**{**text, "title": text["title"] or name}, name=name, folder=folder, **figures)
 
 
 def models_folder() -> Path:
@@ -78,5 +98,6 @@ def atlas_image(card: ModelCard) -> Path:
     """The image of the first atlas of a model. Raises ValueError when it has none."""
     images = atlas_images(card)
     if not images:
-        raise ValueError(f"the model {card.name} has no atlas in {card.folder / 'atlases'}")
+        refused = _("the model {model} has no atlas in {folder}")
+        raise ValueError(refused.format(model=card.name, folder=card.folder / "atlases"))
     return images[0]

@@ -1,7 +1,6 @@
-"""Nodes of the scene <-> files of the engine.
+"""Files of the engine -> nodes of the scene.
 
-Files and positions are exchanged in world coordinates: a linear transform above a node is hardened into what is
-exported, and results come back without a parent transform, on the place where the patient is seen.
+Results come back without a parent transform, on the place where the patient is seen.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -20,142 +19,49 @@ import vtk
 
 from .colors import color_by_jacobian
 from .errors import NodeError
-from .geometry import (
-    LPS_TO_RAS,
-    grid_transform,
-    ijk_to_ras,
-    image_from_array,
-    linear_transform_ras,
-    spacing_and_direction,
-    vtk_matrix,
-)
-from .labels import labels_of_labelmap, labels_of_segmentation, name_segment
+from .exporting import world_matrix
+from .figures import fill_table
+from .geometry import grid_transform, ijk_to_ras, linear_transform_ras, vtk_matrix
+from .labels import name_segment
 from .output import EngineOutput
+from .outputs import Kept, Outputs, Undo
+from .results import Results, interpolate_linearly, link
+from .terminology import with_standard_looks
+from .words import _
 
-RESULT_ATTRIBUTE = "CLMorph.Result"
-ORTHOGONAL = 1e-4
-MOST_SURFACES = 30  # that are made unasked: for a hundred structures Slicer would stand still for seconds
+MAX_SURFACES = 30  # that are made unasked: for a hundred structures Slicer would stand still for seconds
+REPORTED = ("atlas", "structures", "similarity", "quality", "folding_fraction", "duration_s")  # of each segmentation
+SEGMENT, REGISTER = "1", "register"  # what made a result; version 0.1 knew the first alone
 
 
 @dataclass(frozen=True)
-class Results:
-    """The nodes of one run; None where a person has deleted the node since, or the model gives no uncertainty."""
+class Grid:
+    """Where the voxels of an exported volume lie: size (i, j, k) and ijk-to-world-RAS matrix (4, 4), mm."""
 
-    transform: slicer.vtkMRMLTransformNode | None
-    affine: slicer.vtkMRMLLinearTransformNode | None
-    field: slicer.vtkMRMLTransformNode | None
-    volume: slicer.vtkMRMLScalarVolumeNode | None
-    atlas: slicer.vtkMRMLScalarVolumeNode | None
-    segmentation: slicer.vtkMRMLSegmentationNode | None
-    warped: slicer.vtkMRMLScalarVolumeNode | None
-    affine_warped: slicer.vtkMRMLScalarVolumeNode | None
-    jacobian: slicer.vtkMRMLScalarVolumeNode | None
-    uncertainty: slicer.vtkMRMLScalarVolumeNode | None
-    table: slicer.vtkMRMLTableNode | None
+    size: tuple[int, int, int]
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVolumeNode | None = None) -> Grid:
+        return cls(volume_node.GetImageData().GetDimensions(), world_matrix(volume_node, proxy))
 
 
-# -- nodes -> files
+@dataclass(frozen=True)
+class Loading:
+    """How results are put into the scene.
 
-
-def likely_input() -> slicer.vtkMRMLScalarVolumeNode | None:
-    """The volume that was chosen last for the slice views, or the scene's first; no labelmap, no vectors."""
-    offered = [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
-    ]
-    active = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
-    return next((node for node in offered if node.GetID() == active), offered[0] if offered else None)
-
-
-def world_matrix(volume_node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """World RAS = matrix @ (i, j, k, 1), with the linear transforms above the node; (4, 4), mm.
-
-    Raises NodeError where a transform above it is not linear.
+    outputs: existing nodes to write into. display_resolution: of the field that is drawn, per voxel of the patient.
+    standard_names: whether segments get Slicer's names and colours. grid: of the volume when it was exported, where the
+    node may show another frame by now. in_folder: whether new nodes are filed in a folder of their own. undo: is told
+    how to take it back.
     """
-    matrix, parent = vtk.vtkMatrix4x4(), volume_node.GetParentTransformNode()
-    volume_node.GetIJKToRASMatrix(matrix)
-    if parent is None:
-        return slicer.util.arrayFromVTKMatrix(matrix)
-    to_world = vtk.vtkMatrix4x4()
-    if not parent.GetMatrixTransformToWorld(to_world):
-        raise NodeError(
-            f"“{volume_node.GetName()}” is under the non-linear transform “{parent.GetName()}”: "
-            "harden the transform or take the volume out of it first"
-        )
-    return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
 
-
-def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
-    """Raise NodeError, saying why, if the volume cannot be given to the engine."""
-    if volume_node is None:
-        raise NodeError("no volume is chosen: load an image and choose it")
-    name, image = volume_node.GetName(), volume_node.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
-        raise NodeError(f"“{name}” has no voxels: load its image again")
-    if image.GetNumberOfScalarComponents() != 1:
-        raise NodeError(
-            f"“{name}” has {image.GetNumberOfScalarComponents()} values in each voxel: choose a volume with one"
-        )
-    if min(image.GetDimensions()) < 2:
-        raise NodeError(f"“{name}” has the size {image.GetDimensions()}: choose a volume of several slices")
-    direction = spacing_and_direction(world_matrix(volume_node))[1]
-    if np.abs(direction.T @ direction - np.eye(3)).max() > ORTHOGONAL:
-        raise NodeError(f"the axes of “{name}” are sheared: resample the volume (module Resample Scalar/Vector/DWI)")
-
-
-def image_of(volume_node: slicer.vtkMRMLVolumeNode) -> sitk.Image:
-    """SimpleITK image of a volume node in world coordinates. Raises NodeError as `check_volume`."""
-    check_volume(volume_node)
-    return image_from_array(slicer.util.arrayFromVolume(volume_node), world_matrix(volume_node))
-
-
-def export_volume(volume_node: slicer.vtkMRMLVolumeNode, path: str | Path) -> None:
-    """Write a volume in its world geometry; the format goes by the ending. Raises NodeError as `check_volume`."""
-    sitk.WriteImage(image_of(volume_node), str(path))
-
-
-def export_labels(
-    labels_node: slicer.vtkMRMLNode,
-    atlas_node: slicer.vtkMRMLVolumeNode,
-    labels_path: str | Path,
-    names_path: str | Path,
-) -> None:
-    """Write the labels of an atlas on the grid of its volume, and their names as CSV value,name,color,terminology.
-
-    `labels_node` is a segmentation or a labelmap volume. Raises NodeError where it holds no label inside the volume.
-    """
-    grid = image_of(atlas_node)
-    if labels_node.IsA("vtkMRMLSegmentationNode"):
-        labels, rows = labels_of_segmentation(labels_node, atlas_node, grid)
-    else:
-        labels, rows = labels_of_labelmap(labels_node, image_of(labels_node), grid)
-    if not rows:
-        raise NodeError(
-            f"“{labels_node.GetName()}” has no structure inside “{atlas_node.GetName()}”: "
-            "choose the labels that belong to this atlas"
-        )
-    sitk.WriteImage(labels, str(labels_path), useCompression=True)
-    with open(names_path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("value", "name", "color", "terminology"), *rows])
-
-
-def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: str | Path) -> None:
-    """Write the linear transform that moves the atlas onto the patient as the engine wants it: fixed -> moving, LPS.
-
-    Raises NodeError where it is not linear.
-    """
-    from_world = vtk.vtkMatrix4x4()
-    if not transform_node.GetMatrixTransformFromWorld(from_world):
-        raise NodeError(f"“{transform_node.GetName()}” is not linear: choose a linear transform to start from")
-    matrix = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(from_world) @ LPS_TO_RAS
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
-
-
-# -- files -> nodes
+    outputs: Outputs = field(default_factory=Outputs)
+    display_resolution: float = 0.5
+    standard_names: bool = False
+    grid: Grid | None = None
+    in_folder: bool = True
+    undo: Undo = field(default_factory=Undo)
 
 
 def import_results(
@@ -164,24 +70,218 @@ def import_results(
     atlas_image: str | Path,
     atlas_node: slicer.vtkMRMLScalarVolumeNode | None = None,
     *,
-    display_resolution: float = 0.5,
+    loading: Loading | None = None,
 ) -> Results:
     """Add what the engine wrote for `volume_node` to the scene, in one folder of the subject hierarchy.
 
     `atlas_image` is the file of the atlas that the engine warped; `atlas_node` its node, where it came from the scene.
     Raises NodeError where a file is missing or lies on another grid; then the scene is left as it was.
     """
-    size = volume_node.GetImageData().GetDimensions()
-    output = EngineOutput(Path(output_folder), Path(atlas_image), size, world_matrix(volume_node))
-    with slicer.util.RenderBlocker(), _all_or_nothing():
-        results = _add_results(output, volume_node, atlas_node, display_resolution)
-        added = [getattr(results, field.name) for field in fields(Results) if field.name != "volume"]
-        _file_in_folder(volume_node, [node for node in added if node not in (atlas_node, None)])
-    return results
+    loading = loading or Loading()
+    output = _output(output_folder, volume_node, atlas_image, loading)
+    if output.labels is None:
+        raise NodeError(
+            _("the results have no {file}: the run did not finish; run it again").format(file="labels.nii.gz")
+        )
+    if not output.labels.any():
+        raise NodeError(_("labels.nii.gz holds no structure: does the image show the anatomy that the model knows?"))
+    report = {key: output.report[key] for key in REPORTED}  # or it is a report of another kind
+    patient, atlas = volume_node.GetName(), report["atlas"]["name"]
+    names = {
+        "transform": _("{patient} transform"),
+        "affine": _("{patient} affine"),
+        "field": _("{patient} deformation for display"),
+        "segmentation": _("{patient} segmentation"),
+        "warped": _("{atlas} warped to {patient}"),
+        "affine_warped": _("{atlas} affine to {patient}"),
+        "jacobian": _("{patient} Jacobian"),
+        "uncertainty": _("{patient} uncertainty"),
+        "table": _("{patient} report"),
+    }
+    told = {name: text.format(patient=patient, atlas=atlas) for name, text in names.items()}
+    work = _Work(output, volume_node, atlas_node, atlas, told, report["structures"], loading, SEGMENT)
+    return work.done()
+
+
+def import_registration(
+    output_folder: str | Path,
+    fixed_node: slicer.vtkMRMLScalarVolumeNode,
+    moving_node: slicer.vtkMRMLScalarVolumeNode,
+    moving_image: str | Path,
+    label_names: str | Path | None = None,
+    *,
+    loading: Loading | None = None,
+) -> Results:
+    """Add to the scene how the engine laid a moving volume, and its labels where there were any, onto a fixed one.
+
+    `moving_image` is the file of the moving volume; `label_names` the table of its labels. Raises as `import_results`.
+    """
+    loading = loading or Loading()
+    output = _output(output_folder, fixed_node, moving_image, loading)
+    fixed, moving = fixed_node.GetName(), moving_node.GetName()
+    names = {
+        "transform": _("{moving} to {fixed} transform"),
+        "affine": _("{moving} to {fixed} affine"),
+        "field": _("{moving} to {fixed} deformation for display"),
+        "segmentation": _("{moving} segmentation warped to {fixed}"),
+        "warped": _("{moving} warped to {fixed}"),
+        "affine_warped": _("{moving} affine to {fixed}"),
+        "jacobian": _("{moving} to {fixed} Jacobian"),
+        "uncertainty": _("{moving} to {fixed} uncertainty"),
+        "table": _("{moving} to {fixed} report"),
+    }
+    told = {name: text.format(fixed=fixed, moving=moving) for name, text in names.items()}
+    structures = _structures(label_names) if output.labels is not None and label_names else []
+    return _Work(output, fixed_node, moving_node, moving, told, structures, loading, REGISTER).done()
+
+
+def _output(folder: str | Path, volume_node: object, image: str | Path, loading: Loading) -> EngineOutput:
+    grid = loading.grid or Grid.of(volume_node)
+    return EngineOutput(Path(folder), Path(image), grid.size, grid.matrix)
+
+
+def _structures(label_names: str | Path) -> list[dict]:
+    with open(label_names, newline="", encoding="utf-8") as file:
+        return [{**row, "value": int(row["value"])} for row in csv.DictReader(file)]
+
+
+@dataclass
+class _Work:
+    """One run's files on their way into the scene; `atlas` is what was warped, the moving volume in a registration."""
+
+    output: EngineOutput
+    volume: slicer.vtkMRMLScalarVolumeNode
+    atlas: slicer.vtkMRMLScalarVolumeNode | None
+    atlas_name: str
+    names: dict[str, str]
+    structures: list[dict]
+    loading: Loading
+    task: str
+
+    def done(self) -> Results:
+        """The results, whole, or the scene as it was."""
+        self.into = self.loading.outputs.targets()
+        undo = self.loading.undo
+        with slicer.util.RenderBlocker():
+            undo.kept = [Kept.of(node) for node in self.into.values()]
+            with _all_or_nothing(undo.kept):
+                results = self._results()
+                link(results, self.task)
+                given = (self.volume, self.atlas, *self.into.values())
+                made = [getattr(results, each.name) for each in fields(Results)]
+                undo.added = [node for node in made if node is not None and node not in given]
+                if self.loading.in_folder:
+                    _file_in_folder(self.volume, undo.added)
+        return results
+
+    def _results(self) -> Results:
+        output = self.output
+        results = Results(
+            transform=self._transform(),
+            affine=self._affine(),
+            field=self._field(),
+            volume=self.volume,
+            atlas=self.atlas or self._new_atlas(),
+            segmentation=self._segmentation(),
+            warped=self._volume("warped", output.warped),
+            affine_warped=self._volume("affine_warped", output.affine_warped()),
+            jacobian=self._volume("jacobian", output.jacobian),
+            uncertainty=self._uncertainty(),
+            table=self._table(),
+        )
+        color_by_jacobian(results.jacobian)
+        results.affine_warped.GetDisplayNode().CopyContent(results.warped.GetDisplayNode())
+        return results
+
+    def _node(self, name: str, class_name: str) -> object:
+        """The node to write into, without a parent transform, or a new one."""
+        node = self.into.get(name)
+        if node is None:
+            return slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(self.names[name]))
+        if hasattr(node, "SetAndObserveTransformNodeID"):
+            node.SetAndObserveTransformNodeID(None)
+        return node
+
+    def _transform(self) -> object:
+        # Slicer reads ITK's resampling direction as TransformFromParent: a node under it moves from moving to fixed
+        node, storage = self._node("transform", "vtkMRMLTransformNode"), slicer.vtkMRMLTransformStorageNode()
+        path = self.output.transform_path
+        storage.SetFileName(str(path))
+        if not storage.ReadData(node):
+            refused = _("Slicer cannot read {file}, though ITK can: please report this")
+            raise NodeError(refused.format(file=path.name))
+        interpolate_linearly(node)
+        return node
+
+    def _affine(self) -> object:
+        node = self._node("affine", "vtkMRMLLinearTransformNode")
+        node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(self.output.affine)))
+        return node
+
+    def _field(self) -> object:
+        # Slicer draws a transform by ToParent. Given as a field, on a regular grid, it is a plain look-up; as the
+        # inverse of FromParent it would be searched point by point, in vain where the field folds.
+        # The node stays visible in selectors: Slicer does not save hidden ones.
+        node = self._node("field", "vtkMRMLTransformNode")
+        drawn = self.output.field_for_display(self.loading.display_resolution)
+        node.SetAndObserveTransformToParent(grid_transform(drawn))
+        return node
+
+    def _new_atlas(self) -> object:
+        image = self.output.atlas
+        name = slicer.mrmlScene.GenerateUniqueName(self.atlas_name)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        return _fill_volume(node, sitk.GetArrayFromImage(image), ijk_to_ras(image))
+
+    def _volume(self, name: str, array: np.ndarray) -> object:
+        return _fill_volume(self._node(name, "vtkMRMLScalarVolumeNode"), array, self.output.matrix)
+
+    def _uncertainty(self) -> object | None:
+        if self.output.uncertainty is None:
+            return None
+        node = self._volume("uncertainty", self.output.uncertainty)
+        node.GetDisplayNode().AutoWindowLevelOff()
+        node.GetDisplayNode().SetWindowLevelMinMax(0.0, 1.0)
+        return node
+
+    def _table(self) -> object:
+        node = self._node("table", "vtkMRMLTableNode")
+        fill_table(node, self.output.report)
+        return node
+
+    def _segmentation(self) -> object | None:
+        if self.output.labels is None or not self.structures:
+            return None
+        labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        slicer.util.updateVolumeFromArray(labelmap, self.output.labels.astype(np.int16))
+        labelmap.SetIJKToRASMatrix(vtk_matrix(self.output.matrix))
+        node = self._node("segmentation", "vtkMRMLSegmentationNode")
+        segmentation = node.GetSegmentation()
+        segmentation.RemoveAllSegments()
+        node.CreateDefaultDisplayNodes()
+        node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
+        slicer.mrmlScene.RemoveNode(labelmap)
+        structures = with_standard_looks(self.structures) if self.loading.standard_names else self.structures
+        by_value = {structure["value"]: structure for structure in structures}
+        for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
+            name_segment(segment, by_value.get(segment.GetLabelValue()))
+        few = segmentation.GetNumberOfSegments() <= MAX_SURFACES
+        node.GetDisplayNode().SetVisibility3D(few)
+        if few:
+            node.CreateClosedSurfaceRepresentation()
+        return node
+
+
+def _fill_volume(node: object, array: np.ndarray, matrix: np.ndarray) -> object:
+    slicer.util.updateVolumeFromArray(node, array)
+    node.SetIJKToRASMatrix(vtk_matrix(matrix))
+    node.CreateDefaultDisplayNodes()
+    return node
 
 
 @contextmanager
-def _all_or_nothing() -> Iterator[None]:
+def _all_or_nothing(kept: list[Kept]) -> Iterator[None]:
     scene = slicer.mrmlScene
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
@@ -194,6 +294,8 @@ def _all_or_nothing() -> Iterator[None]:
         for node in slicer.util.getNodesByClass("vtkMRMLNode"):
             if node.GetID() not in before:
                 scene.RemoveNode(node)
+        for each in kept:
+            each.restore()
         raise
 
 
@@ -203,184 +305,12 @@ def _hierarchy_items(hierarchy: object) -> list[int]:
     return [items.GetId(i) for i in range(items.GetNumberOfIds())]
 
 
-def _add_results(output: EngineOutput, volume_node: object, atlas_node: object, display_resolution: float) -> Results:
-    patient, atlas = volume_node.GetName(), output.report["atlas"]["name"]
-    transform = _add_transform(output.transform_path, f"{patient} transform")
-    results = Results(
-        transform=transform,
-        affine=_add_affine(output.affine, f"{patient} affine"),
-        field=_add_field(output, f"{patient} deformation for display", display_resolution),
-        volume=volume_node,
-        atlas=atlas_node or _add_volume(sitk.GetArrayFromImage(output.atlas), ijk_to_ras(output.atlas), atlas),
-        segmentation=_add_segmentation(output, volume_node, f"{patient} segmentation"),
-        warped=_add_volume(output.warped, output.matrix, f"{atlas} warped to {patient}"),
-        affine_warped=_add_volume(output.affine_warped(), output.matrix, f"{atlas} affine to {patient}"),
-        jacobian=_add_volume(output.jacobian, output.matrix, f"{patient} Jacobian"),
-        uncertainty=_add_uncertainty(output, f"{patient} uncertainty"),
-        table=_add_table(output.report, f"{patient} report"),
-    )
-    color_by_jacobian(results.jacobian)
-    results.affine_warped.GetDisplayNode().CopyContent(results.warped.GetDisplayNode())
-    transform.SetAttribute(RESULT_ATTRIBUTE, "1")
-    transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume_node.GetID())
-    transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), results.atlas.GetID())
-    for field in fields(Results):
-        node = getattr(results, field.name)
-        if field.name != "transform" and node is not None:
-            transform.SetNodeReferenceID(_role(field.name), node.GetID())
-    return results
-
-
-def _add_node(class_name: str, name: str) -> object:
-    return slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
-
-
-def _add_transform(path: Path, name: str) -> object:
-    # Slicer reads ITK's resampling direction as TransformFromParent: a node under it moves from moving to fixed
-    node, storage = _add_node("vtkMRMLTransformNode", name), slicer.vtkMRMLTransformStorageNode()
-    storage.SetFileName(str(path))
-    if not storage.ReadData(node):
-        raise NodeError(f"Slicer cannot read {path.name}, though ITK can: please report this")
-    interpolate_linearly(node)
-    return node
-
-
-def _add_affine(affine: sitk.Transform, name: str) -> object:
-    node = _add_node("vtkMRMLLinearTransformNode", name)
-    node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(affine)))
-    return node
-
-
-def _add_field(output: EngineOutput, name: str, resolution: float) -> object:
-    # Slicer draws a transform by ToParent. Given as a field, on a regular grid, it is a plain look-up; as the inverse
-    # of FromParent it would be searched point by point, in vain where the field folds.
-    # The node stays visible in selectors: Slicer does not save hidden ones.
-    node = _add_node("vtkMRMLTransformNode", name)
-    node.SetAndObserveTransformToParent(grid_transform(output.field_for_display(resolution)))
-    return node
-
-
-def _add_volume(array: np.ndarray, matrix: np.ndarray, name: str) -> object:
-    node = _add_node("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, array)
-    node.SetIJKToRASMatrix(vtk_matrix(matrix))
-    node.CreateDefaultDisplayNodes()
-    return node
-
-
-def _add_uncertainty(output: EngineOutput, name: str) -> object | None:
-    if output.uncertainty is None:
-        return None
-    node = _add_volume(output.uncertainty, output.matrix, name)
-    node.GetDisplayNode().AutoWindowLevelOff()
-    node.GetDisplayNode().SetWindowLevelMinMax(0.0, 1.0)
-    return node
-
-
-def _add_segmentation(output: EngineOutput, volume_node: object, name: str) -> object:
-    if not output.labels.any():
-        raise NodeError("labels.nii.gz holds no structure: does the image show the anatomy that the model knows?")
-    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-    slicer.util.updateVolumeFromArray(labelmap, output.labels.astype(np.int16))
-    labelmap.SetIJKToRASMatrix(vtk_matrix(output.matrix))
-    node = _add_node("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
-    slicer.mrmlScene.RemoveNode(labelmap)
-    structures = {structure["value"]: structure for structure in output.report["structures"]}
-    segmentation = node.GetSegmentation()
-    for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
-        name_segment(segment, structures.get(segment.GetLabelValue()))
-    few = segmentation.GetNumberOfSegments() <= MOST_SURFACES
-    node.GetDisplayNode().SetVisibility3D(few)
-    if few:
-        node.CreateClosedSurfaceRepresentation()
-    return node
-
-
-def _add_table(report: dict, name: str) -> object:
-    similarity, quality = report["similarity"], report["quality"]
-    rows = [
-        (structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
-        for structure in report["structures"]
-    ]
-    rows += [
-        (f"{similarity['measure']} after the affine", similarity["affine"], "", None, None),
-        (f"{similarity['measure']} after the deformation", similarity["warped"], "", None, None),
-        ("folding fraction", report["folding_fraction"], "", None, None),
-        ("duration", report["duration_s"]["total"], "s", None, None),
-    ]
-    outlier_score = quality.get("outlier_score", quality.get("oddness"))  # its name in reports of version 0.1
-    if outlier_score is not None:
-        rows.append(("outlier score of the image, usual up to 1", outlier_score, "", quality["expected_dice"], None))
-    node = _add_node("vtkMRMLTableNode", name)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    node.SetLocked(True)  # figures of a run are not for typing over
-    columns = (
-        ("Name", vtk.vtkStringArray()),
-        ("Value", vtk.vtkDoubleArray()),
-        ("Unit", vtk.vtkStringArray()),
-        ("Expected Dice", vtk.vtkStringArray()),
-        ("Uncertainty", vtk.vtkStringArray()),
-    )
-    for index, (title, column) in enumerate(columns):
-        values = [row[index] for row in rows]
-        if all(value is None for value in values):
-            continue  # the model has no figures of that kind
-        column.SetName(title)
-        for value in values:
-            # As text where not every row has a figure: an empty cell says more than "nan".
-            column.InsertNextValue(value if index < 3 else "" if value is None else f"{value:.2f}")
-        node.AddColumn(column)
-    return node
-
-
 def _file_in_folder(volume_node: object, nodes: list) -> None:
+    if not nodes:
+        return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.GetItemByDataNode(volume_node)
     parent = hierarchy.GetItemParent(patient) if patient else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent, f"{volume_node.GetName()} CLMorph")
     for node in nodes:
         hierarchy.CreateItem(folder, node)
-
-
-# -- a run's nodes, found again
-
-
-def interpolate_linearly(transform_node: slicer.vtkMRMLTransformNode) -> None:
-    """Read the displacement fields of a transform as ITK does; Slicer's reader sets cubic interpolation (≈ 0.1 mm)."""
-    parts = vtk.vtkCollection()
-    transform_node.FlattenGeneralTransform(parts, transform_node.GetTransformFromParent())
-    for part in (parts.GetItemAsObject(i) for i in range(parts.GetNumberOfItems())):
-        if part.IsA("vtkOrientedGridTransform"):
-            part.SetInterpolationModeToLinear()
-
-
-def watch_scene_loading() -> int:
-    """From now on, let the transforms of every scene that is loaded move points as the engine does.
-
-    Returns the observer's tag. To be called once, when the application has started.
-    """
-
-    def loaded(scene: slicer.vtkMRMLScene, event: str) -> None:
-        for node in slicer.util.getNodesByClass("vtkMRMLTransformNode", scene):
-            if is_result(node):
-                interpolate_linearly(node)
-
-    return slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, loaded)
-
-
-def _role(name: str) -> str:
-    return f"CLMorph.{name}"
-
-
-def is_result(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether the node is the transform of a run."""
-    return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) is not None
-
-
-def results_of(transform_node: slicer.vtkMRMLTransformNode) -> Results:
-    """The nodes of the run that made this transform, also after the scene was saved and loaded."""
-    others = (field.name for field in fields(Results) if field.name != "transform")
-    return Results(transform=transform_node, **{name: transform_node.GetNodeReference(_role(name)) for name in others})

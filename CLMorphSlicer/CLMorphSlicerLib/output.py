@@ -12,15 +12,17 @@ import SimpleITK as sitk
 
 from .errors import NodeError
 from .geometry import LPS_TO_RAS, coarser_grid, ijk_to_ras, inverted, sampled, spacing_and_direction, tapered
+from .words import _
 
+NEEDED = ("warped", "jacobian")  # of the images, whatever was asked for
 SAME_GRID_MM = 0.005  # NIfTI keeps a grid in single precision
 
 
 class EngineOutput:
-    """What the engine made of one image, and the atlas image that it warped.
+    """What the engine made of one image, and the atlas or moving image that it warped.
 
-    `labels`, `warped`, `jacobian`, `uncertainty` (None where the model gives none): arrays (k, j, i) on the patient's
-    grid; `transform`, `affine`: LPS transforms,
+    `labels` (None where nothing was labelled), `warped`, `jacobian`, `uncertainty` (None where the model gives none):
+    arrays (k, j, i) on the patient's grid; `transform`, `affine`: LPS transforms,
     patient -> atlas; `inverse`: atlas -> patient, None where the model gives none; `transform_path`: the file;
     `atlas`: image; `report`: dictionary of report.json.
     Raises NodeError where a file is missing or lies on another grid than size (i, j, k) and matrix (4, 4) say.
@@ -34,11 +36,11 @@ class EngineOutput:
         self.affine = _read(sitk.ReadTransform, folder / "affine.h5")
         inverse = folder / "inverse.h5"
         self.inverse = _read(sitk.ReadTransform, inverse) if inverse.exists() else None
-        self.labels, self.warped, self.jacobian = (
-            self._on_patient_grid(folder / f"{name}.nii.gz") for name in ("labels", "warped", "jacobian")
+        self.warped, self.jacobian = (self._on_patient_grid(folder / f"{name}.nii.gz") for name in NEEDED)
+        self.labels, self.uncertainty = (
+            self._on_patient_grid(path) if path.exists() else None
+            for path in (folder / "labels.nii.gz", folder / "uncertainty.nii.gz")
         )
-        uncertainty = folder / "uncertainty.nii.gz"
-        self.uncertainty = self._on_patient_grid(uncertainty) if uncertainty.exists() else None
         self.atlas = _read(sitk.ReadImage, atlas_image)
 
     def _on_patient_grid(self, path: Path) -> np.ndarray:
@@ -46,10 +48,11 @@ class EngineOutput:
         ends = np.diag([*np.subtract(self.size, 1), 1])  # of the three axes, and the first voxel
         ends[3] = 1
         if image.GetSize() != self.size or np.abs((ijk_to_ras(image) - self.matrix) @ ends).max() > SAME_GRID_MM:
-            raise NodeError(
-                f"{path.name} lies on another grid than the volume: size {image.GetSize()} and {self.size}; "
-                "was the volume changed during the run? Run the segmentation again"
+            refused = _(
+                "{file} lies on another grid than the volume: size {found} and {wanted}; "
+                "was the volume changed during the run? Run it again"
             )
+            raise NodeError(refused.format(file=path.name, found=image.GetSize(), wanted=self.size))
         return sitk.GetArrayFromImage(image)
 
     def field_for_display(self, resolution: float) -> sitk.Image:
@@ -70,7 +73,7 @@ class EngineOutput:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise NodeError(f"the results have no {path.name}: the run did not finish; run the segmentation again")
+        raise NodeError(_("the results have no {file}: the run did not finish; run it again").format(file=path.name))
     return path
 
 
@@ -78,4 +81,4 @@ def _read(reader: Callable[[str], Any], path: Path) -> Any:
     try:
         return reader(str(_existing(path)))
     except RuntimeError as error:
-        raise NodeError(f"{path.name} is damaged, ITK cannot read it: run the segmentation again") from error
+        raise NodeError(_("{file} is damaged, ITK cannot read it: run it again").format(file=path.name)) from error

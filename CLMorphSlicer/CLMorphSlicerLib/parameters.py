@@ -4,12 +4,47 @@ import enum
 from typing import Annotated
 
 import slicer
-from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from .run import Options, atlas_count, why_not
+from .frames import Frames, browser_of
+from .options import Options, RegisterOptions, atlas_count
+from .outputs import Outputs
+from .series import SequenceFrames, Volumes
+from .tasks import Registration, Segmentation
+from .words import _
 
 FOLDER = "folder:"  # the choice of a model that is not shipped
+SEVERAL_ROLE = "CLMorph.several"  # of the volumes that are segmented one after the other
+
+
+class Task(enum.Enum):
+    """What the window is used for; the order is that of its tabs."""
+
+    SEGMENT = "segment"
+    REGISTER = "register"
+
+
+class Scope(enum.Enum):
+    """What one press on Segment works on."""
+
+    ONE = "one"
+    FRAMES = "frames"
+    SEVERAL = "several"
+
+    def label(self) -> str:
+        return {"one": _("This image"), "frames": _("All frames of its sequence"), "several": _("Several images")}[
+            self.value
+        ]
+
+
+class Similarity(enum.Enum):
+    """What a registration compares; the value is the engine's word for it."""
+
+    LNCC = "lncc"
+    MIND = "mind"
+
+    def label(self) -> str:
+        return {"lncc": _("Same contrast (local correlation)"), "mind": _("Different contrast (MIND)")}[self.value]
 
 
 class Device(enum.Enum):
@@ -21,12 +56,12 @@ class Device(enum.Enum):
     MPS = "mps"
 
     def label(self) -> str:
-        return {"auto": _("Automatic"), "cpu": _("Processor"), "cuda": _("NVIDIA graphics card (CUDA)"),
+        return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA graphics card (CUDA)"),
                 "mps": _("Apple graphics processor (MPS)")}[self.value]  # fmt: skip
 
 
 class Alignment(enum.Enum):
-    """How the atlas is brought roughly onto the image."""
+    """How the images are brought roughly onto each other."""
 
     AUTOMATIC = "automatic"
     TRANSFORM = "transform"
@@ -63,21 +98,37 @@ class Mode(enum.Enum):
 class CLMorphSlicerParameterNode:
     """What the window shows, kept with the scene.
 
-    model: a shipped model's name, or FOLDER for the one in modelFolder. result: the transform node of a run.
+    model, registerModel: a shipped model's name, or FOLDER for the one in modelFolder; registerModel may be empty, for
+    none. result: the transform node of a run. The volumes of Scope.SEVERAL are references of the node
+    (`several_volumes`).
     """
 
+    task: Task
     inputVolume: slicer.vtkMRMLScalarVolumeNode
+    scope: Scope
     model: str
     modelFolder: str
-    useSceneAtlas: bool = False
-    atlasVolume: slicer.vtkMRMLScalarVolumeNode
-    atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    outputSegmentation: slicer.vtkMRMLSegmentationNode
+    outputTransform: slicer.vtkMRMLTransformNode
+    fixedVolume: slicer.vtkMRMLScalarVolumeNode
+    movingVolume: slicer.vtkMRMLScalarVolumeNode
+    movingLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    registerModel: str
+    similarity: Similarity
+    steps: Annotated[int, WithinRange(0, 200)] = 50
+    registerTransform: slicer.vtkMRMLTransformNode
+    registerVolume: slicer.vtkMRMLScalarVolumeNode
+    registerSegmentation: slicer.vtkMRMLSegmentationNode
     device: Device
     alignment: Alignment
     initialTransform: slicer.vtkMRMLLinearTransformNode
     refine: Annotated[int, WithinRange(0, 200)] = 0
     atlases: Annotated[int, WithinRange(0, 999)] = 0
     fusion: Fusion
+    useSceneAtlas: bool = False
+    atlasVolume: slicer.vtkMRMLScalarVolumeNode
+    atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    standardNames: bool = False
     threads: Annotated[int, WithinRange(0, 256)] = 0
     keepFiles: bool = False
     result: slicer.vtkMRMLTransformNode
@@ -95,29 +146,105 @@ class CLMorphSlicerParameterNode:
     blend: Annotated[float, WithinRange(0, 1)] = 1.0
 
 
+class GuiConnection:
+    """Widgets that follow the parameters, and the parameters them, until `end`.
+
+    Slicer 5.10 leaves the observer that connectGui adds when it disconnects, so that each visit to the module would
+    cost more: the observer is caught on its way to the node, and removed here.
+    """
+
+    def __init__(self, parameters: CLMorphSlicerParameterNode, ui) -> None:
+        self._parameters, self._observers = parameters, []
+        add = parameters.AddObserver
+
+        def add_and_note(*arguments) -> int:
+            self._observers.append(add(*arguments))
+            return self._observers[-1]
+
+        parameters.AddObserver = add_and_note
+        try:
+            self._tag = parameters.connectGui(ui)
+        finally:
+            del parameters.AddObserver
+
+    def end(self) -> None:
+        self._parameters.disconnectGui(self._tag)
+        for tag in self._observers:
+            self._parameters.RemoveObserver(tag)
+
+
+def several_volumes(parameters: CLMorphSlicerParameterNode) -> list[slicer.vtkMRMLScalarVolumeNode]:
+    """The volumes that are segmented one after the other, as far as the scene still has them."""
+    node = parameters.parameterNode
+    numbers = range(node.GetNumberOfNodeReferences(SEVERAL_ROLE))
+    found = [node.GetNthNodeReference(SEVERAL_ROLE, number) for number in numbers]
+    return [volume for volume in found if volume is not None]
+
+
+def set_several_volumes(parameters: CLMorphSlicerParameterNode, volumes: list) -> None:
+    """Keep these volumes with the scene; tells the node's observers once."""
+    with slicer.util.NodeModify(parameters.parameterNode):
+        parameters.parameterNode.RemoveNodeReferenceIDs(SEVERAL_ROLE)
+        for volume in volumes:
+            parameters.parameterNode.AddNodeReferenceID(SEVERAL_ROLE, volume.GetID())
+        parameters.parameterNode.Modified()
+
+
 def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
-    """The options of a run as the window's parameters say."""
-    affine = {Alignment.AUTOMATIC: None, Alignment.NONE: "none", Alignment.TRANSFORM: parameters.initialTransform}[
-        parameters.alignment
-    ]
+    """The options of a segmentation as the window's parameters say."""
+    one = parameters.scope is Scope.ONE
     return Options(
-        model=_model_of(parameters),
+        model=_model_of(parameters, parameters.model),
         atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
         atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
         device=parameters.device.value,
-        affine=affine,
+        affine=_affine_of(parameters),
         refine=parameters.refine,
         atlases=0 if why_one_atlas(parameters) else parameters.atlases,
         fusion=parameters.fusion.value,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
+        standard_names=parameters.standardNames,
+        outputs=Outputs(parameters.outputSegmentation, parameters.outputTransform) if one else Outputs(),
     )
+
+
+def register_options_of(parameters: CLMorphSlicerParameterNode) -> RegisterOptions:
+    """The options of a registration as the window's parameters say."""
+    return RegisterOptions(
+        model=_model_of(parameters, parameters.registerModel),
+        labels=parameters.movingLabels,
+        similarity=parameters.similarity.value,
+        device=parameters.device.value,
+        affine=_affine_of(parameters),
+        refine=parameters.steps,
+        threads=parameters.threads,
+        keep_files=parameters.keepFiles,
+        outputs=Outputs(parameters.registerSegmentation, parameters.registerTransform, parameters.registerVolume),
+    )
+
+
+def _affine_of(parameters: CLMorphSlicerParameterNode) -> str | slicer.vtkMRMLTransformNode | None:
+    choices = {Alignment.AUTOMATIC: None, Alignment.NONE: "none", Alignment.TRANSFORM: parameters.initialTransform}
+    return choices[parameters.alignment]
+
+
+def work_of(parameters: CLMorphSlicerParameterNode) -> Segmentation | Registration | Volumes | SequenceFrames:
+    """What is to be done as the window's parameters say: one task, or the collection of a series."""
+    if parameters.task is Task.REGISTER:
+        return Registration(parameters.fixedVolume, parameters.movingVolume, register_options_of(parameters))
+    options = options_of(parameters)
+    if parameters.scope is Scope.FRAMES:
+        return SequenceFrames(Frames.of_volume(parameters.inputVolume), options)
+    if parameters.scope is Scope.SEVERAL:
+        return Volumes(several_volumes(parameters), options)
+    return Segmentation(parameters.inputVolume, options)
 
 
 def atlases_of_model(parameters: CLMorphSlicerParameterNode) -> int:
     """How many atlases the chosen model has; 0 while none is chosen."""
     try:
-        return atlas_count(Options(model=_model_of(parameters)))
+        return atlas_count(Options(model=_model_of(parameters, parameters.model)))
     except ValueError:
         return 0
 
@@ -129,14 +256,33 @@ def why_one_atlas(parameters: CLMorphSlicerParameterNode) -> str:
     return "" if atlases_of_model(parameters) > 1 else _("the model's only one")
 
 
-def _model_of(parameters: CLMorphSlicerParameterNode) -> str:
-    return parameters.modelFolder if parameters.model == FOLDER else parameters.model
+def _model_of(parameters: CLMorphSlicerParameterNode, name: str) -> str:
+    return parameters.modelFolder if name == FOLDER else name
 
 
 def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:
-    """Why Segment cannot be pressed, as a sentence; empty when it can."""
-    if parameters.useSceneAtlas and parameters.atlasVolume is None:
-        return _("Choose the atlas image.")
+    """Why the run cannot be started, as a sentence; empty when it can."""
     if parameters.alignment is Alignment.TRANSFORM and parameters.initialTransform is None:
         return _("Choose the transform of the initial alignment, under Advanced.")
-    return why_not(parameters.inputVolume, options_of(parameters))
+    if parameters.task is Task.SEGMENT:
+        reason = _missing_to_segment(parameters)
+        if reason:
+            return reason
+    work = work_of(parameters)
+    if isinstance(work, (Volumes, SequenceFrames)):
+        return next((reason for reason in (item.task.why_not() for item in work.items) if reason), "")
+    return work.why_not()
+
+
+def _missing_to_segment(parameters: CLMorphSlicerParameterNode) -> str:
+    if parameters.useSceneAtlas and parameters.atlasVolume is None:
+        return _("Choose the atlas image.")
+    if parameters.scope is Scope.SEVERAL and not several_volumes(parameters):
+        return _("Choose the images to segment.")
+    if parameters.scope is Scope.FRAMES:
+        if parameters.inputVolume is None:
+            return _("Choose the image to segment.")
+        if browser_of(parameters.inputVolume) is None:
+            refused = _("“{name}” is no frame of a sequence: choose the volume that a sequence browser plays.")
+            return refused.format(name=parameters.inputVolume.GetName())
+    return ""

@@ -71,12 +71,12 @@ def phantom_case(headless, phantom_files):
 
     def case(grid_name="RAS", amplitude_mm=7.0):
         import phantom
-        from CLMorphSlicerLib import nodes
+        from CLMorphSlicerLib import exporting
 
         folder = phantom_files(grid_name, amplitude_mm)
         volume = headless.load_volume(folder / "Patient.nii.gz")
         if not (folder / "output").exists():
-            nodes.export_volume(volume, folder / "input.nii.gz")
+            exporting.export_volume(volume, folder / "input.nii.gz")
             phantom.write_engine_output(folder / "output", folder / "input.nii.gz", amplitude_mm)
         return Case(volume, folder / "Patient.nii.gz", folder / "output", folder / "atlas.nii.gz")
 

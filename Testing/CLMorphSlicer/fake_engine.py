@@ -1,4 +1,7 @@
-"""Speaks as the engine does, in one of several moods: `python fake_engine.py MOOD segment IMAGE ... -o OUT ...`."""
+"""Speaks as the engine does, in one of several moods: `python fake_engine.py MOOD segment IMAGE ... -o OUT ...`.
+
+Or `MOOD register FIXED MOVING ... -o OUT ...`: the moving image is taken to be the phantom's atlas.
+"""
 
 import json
 import os
@@ -17,6 +20,8 @@ def works(image: str, output: str, cancel: Path) -> int:
     say(event="progress", step="reading", fraction=0.1, seconds_left=None)
     print("a warning on the error stream", file=sys.stderr, flush=True)
     phantom.write_engine_output(Path(output), Path(image))
+    if sys.argv[2] == "register":
+        phantom.make_registration_output(Path(output), "--moving-labels" in sys.argv)
     say(event="progress", step="writing", fraction=0.9, seconds_left=0.2)
     say(event="done", output=output)
     return 0
@@ -43,6 +48,22 @@ def hangs(image: str, output: str, cancel: Path) -> int:
     say(event="progress", step="network", fraction=0.5, seconds_left=None)
     time.sleep(60)
     return 0
+
+
+def two_then_waits(image: str, output: str, cancel: Path) -> int:
+    """Works for the first two images of a series, and takes its time for the others: their brightness tells them."""
+    import SimpleITK as sitk
+
+    brightness = sitk.GetArrayFromImage(sitk.ReadImage(image)).max()
+    return (works if brightness < 2000 else waits)(image, output, cancel)
+
+
+def names_parameters(image: str, output: str, cancel: Path) -> int:
+    """Refuses in the engine's words of today, with parameters of the library in backticks."""
+    message = "out of memory on the graphics card; give --device cpu, or less to do with --affine none"
+    remedy = "give `device=cpu`, or less to do with `affine`"
+    say(event="error", message=message, problem="out of memory on the graphics card", remedy=remedy)
+    return 2
 
 
 def crashes(image: str, output: str, cancel: Path) -> int:
@@ -74,5 +95,5 @@ def half_done(image: str, output: str, cancel: Path) -> int:
 
 if __name__ == "__main__":
     mood, arguments = sys.argv[1], sys.argv[2:]
-    after = {name: arguments[arguments.index(name) + 1] for name in ("-o", "--cancel-file", "segment")}
-    sys.exit(globals()[mood](after["segment"], after["-o"], Path(after["--cancel-file"])))
+    after = {name: arguments[arguments.index(name) + 1] for name in ("-o", "--cancel-file", arguments[0])}
+    sys.exit(globals()[mood](after[arguments[0]], after["-o"], Path(after["--cancel-file"])))

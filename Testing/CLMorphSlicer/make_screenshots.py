@@ -22,7 +22,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "CLMorphSlicer"))
 import phantom
 import slicer
 import slicer.util
-from CLMorphSlicerLib import display, models, nodes, sample
+from CLMorphSlicerLib import display, exporting, models, nodes, sample
+from CLMorphSlicerLib.results import Results
 from PIL import Image
 from standins.scene import FOUR_UP, HeadlessSlicer
 
@@ -48,7 +49,7 @@ def main() -> None:
 # -- what is drawn
 
 
-def shipped_model(application: HeadlessSlicer, folder: Path) -> nodes.Results | None:
+def shipped_model(application: HeadlessSlicer, folder: Path) -> Results | None:
     """The synthetic patient of a shipped model, segmented by the engine."""
     cards = {card.name: card for card in models.shipped_models()}
     if not cards:
@@ -56,13 +57,13 @@ def shipped_model(application: HeadlessSlicer, folder: Path) -> nodes.Results | 
     card = cards.get("brain", next(iter(cards.values())))
     sitk.WriteImage(sample.synthetic_patient(card)[0], str(folder / "Patient.nii.gz"))
     volume = application.load_volume(folder / "Patient.nii.gz")
-    nodes.export_volume(volume, folder / "input.nii.gz")
+    exporting.export_volume(volume, folder / "input.nii.gz")
     command = ["-m", "CLMorphCore", "segment", "input.nii.gz", "--model", str(card.folder), "-o", "output"]
     subprocess.run([sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     return nodes.import_results(folder / "output", volume, models.atlas_image(card))
 
 
-def phantom_model(application: HeadlessSlicer, folder: Path) -> nodes.Results:
+def phantom_model(application: HeadlessSlicer, folder: Path) -> Results:
     """The phantom, as if an engine had segmented it."""
     sitk.WriteImage(phantom.patient("RAS", 11.0), str(folder / "Patient.nii.gz"))
     volume = application.load_volume(folder / "Patient.nii.gz")
@@ -70,7 +71,7 @@ def phantom_model(application: HeadlessSlicer, folder: Path) -> nodes.Results:
     return nodes.import_results(folder / "output", volume, atlas)
 
 
-def look_at_structures(application: HeadlessSlicer, results: nodes.Results) -> None:
+def look_at_structures(application: HeadlessSlicer, results: Results) -> None:
     """Show the patient, the slices through the middle of the structures; see through one that holds the others."""
     segmentation = results.segmentation.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(i) for i in range(segmentation.GetNumberOfSegments())]
@@ -81,7 +82,7 @@ def look_at_structures(application: HeadlessSlicer, results: nodes.Results) -> N
         results.segmentation.GetDisplayNode().SetSegmentOpacity3D(largest, 0.25)
         del points[largest]
     kji = np.vstack(list(points.values())).mean(axis=0)
-    middle = nodes.world_matrix(results.volume) @ [*kji[::-1], 1.0]
+    middle = exporting.world_matrix(results.volume) @ [*kji[::-1], 1.0]
     for name in SLICES:
         application.views[name].show(results.volume)
         application.views[name].node.JumpSliceByOffsetting(*middle[:3])
@@ -90,7 +91,7 @@ def look_at_structures(application: HeadlessSlicer, results: nodes.Results) -> N
 # -- the pictures
 
 
-def draw_labels(application: HeadlessSlicer, results: nodes.Results) -> None:
+def draw_labels(application: HeadlessSlicer, results: Results) -> None:
     results.segmentation.CreateClosedSurfaceRepresentation()  # not made by itself for many structures
     results.segmentation.GetDisplayNode().SetVisibility3D(True)
     results.segmentation.GetDisplayNode().SetOpacity2DFill(0.35)
@@ -101,7 +102,7 @@ def draw_labels(application: HeadlessSlicer, results: nodes.Results) -> None:
     )
 
 
-def draw_grid(application: HeadlessSlicer, results: nodes.Results) -> None:
+def draw_grid(application: HeadlessSlicer, results: Results) -> None:
     segmentation = results.segmentation.GetDisplayNode()
     segmentation.SetOpacity2DFill(0.0)
     style = display.DeformationStyle(spacing_mm=display.suggested_spacing_mm(results.transform), line_width=2.0)
@@ -111,14 +112,14 @@ def draw_grid(application: HeadlessSlicer, results: nodes.Results) -> None:
     save("grid", [row])
 
 
-def draw_jacobian(application: HeadlessSlicer, results: nodes.Results) -> None:
+def draw_jacobian(application: HeadlessSlicer, results: Results) -> None:
     display.show_slices(results.transform, jacobian_opacity=0.6)
     row = [grab(application, name) for name in SLICES]
     display.show_slices(results.transform)
     save("jacobian", [row])
 
 
-def draw_before_and_after(application: HeadlessSlicer, results: nodes.Results) -> None:
+def draw_before_and_after(application: HeadlessSlicer, results: Results) -> None:
     row = []
     for blend in (0.0, 1.0):
         display.show_slices(results.transform, blend=blend, atlas_opacity=1.0)

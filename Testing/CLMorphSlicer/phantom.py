@@ -122,6 +122,26 @@ def write_engine_output(folder: Path, image_path: Path, amplitude_mm: float = 7.
     return atlas_path
 
 
+def make_registration_output(folder: Path, labelled: bool) -> None:
+    """Turn what `segment` would write into what `register` does: other reports, and labels where they are given."""
+    (folder / "uncertainty.nii.gz").unlink()
+    (folder / "report.html").unlink()
+    if not labelled:
+        (folder / "labels.nii.gz").unlink()
+    report = {
+        "version": "0.2.0",
+        "schema": 2,
+        "fixed": "image.nii",
+        "moving": "moving.nii",
+        "model": "",
+        "refinement_steps": 12,
+        "folding_fraction": 0.0,
+        "similarity": {"affine": 0.41, "warped": 0.67},
+        "duration_s": {"total": 3.5},
+    }
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
 def _inverse(bend: sitk.DisplacementFieldTransform) -> sitk.DisplacementFieldTransform:
     # v(x) = -u(x + v(x)), repeated; where the field folds there is no inverse, and any smooth one will do
     field = bend.GetDisplacementField()

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import shutil
 import sys
 import time
@@ -21,7 +22,8 @@ def fake_engine(mood: str):
     from CLMorphSlicerLib.job import start_process
 
     def start(command: list[str], folder: Path):
-        return start_process([sys.executable, str(FAKE_ENGINE), mood, *command[4:]], folder)
+        told = json.loads((folder / "arguments.json").read_text(encoding="ascii"))
+        return start_process([sys.executable, str(FAKE_ENGINE), mood, *told["arguments"]], folder)
 
     return start
 
@@ -51,15 +53,15 @@ def leftovers() -> list[str]:
 
 
 def begin(window, mood: str):
-    """Press Segment with a fake engine of some mood; returns the run."""
-    window.logic.startProcess = fake_engine(mood)
-    window.ui.segmentButton.click()
+    """Press the button with a fake engine of some mood; returns the run."""
+    window.logic.runner.start_process = fake_engine(mood)
+    window.ui.runButton.click()
     assert window.logic.run is not None, window.ui.statusLabel.text
     return window.logic.run
 
 
 def finish(window) -> None:
-    wait_until(lambda: not window.logic.running and not window.logic._timer.isActive(), "the end of the run")
+    wait_until(lambda: not window.logic.running and not window.logic.runner.timer.isActive(), "the end of the run")
 
 
 def get_started(window, mood: str):
@@ -149,6 +151,6 @@ def window(module):
 
     widget = application.make_widget(module)
     yield widget
-    widget.cleanup()
+    widget.cleanup()  # a second time, where a test has done so
     widget.parent.deleteLater()
     wait_until(lambda: True)

@@ -1,57 +1,89 @@
-"""Draws the module's panel into CLMorphSlicer/Resources/Screenshots/panel.png: `python screenshot_panel.py`.
+"""Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
-The panel is the real one. With a model that ships, its synthetic patient is segmented by the real engine; without one,
-the phantom, and the engine is played.
+fresh.png: as it is found, with a sample loaded. panel.png: after Segment. register.png: after Register. The panel is
+the real one, and the real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
 """
 
+import csv
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "CLMorphSlicer")]
 
-PICTURE = HERE.parents[1] / "CLMorphSlicer" / "Resources" / "Screenshots" / "panel.png"
-WIDTH = 440
+PICTURES = HERE.parents[1] / "CLMorphSlicer" / "Resources" / "Screenshots"
+WIDTH = 460
+MODEL = "hippocampus"
 
 
-def draw(headless, folder: Path) -> None:
-    """Segment a volume in the panel, unfold it, and write the picture."""
-    import phantom
-    import SimpleITK as sitk
+def draw(headless) -> None:
+    """Use the panel as a person would, and write a picture at each stop."""
     from CLMorphSlicerLib import models
-    from qt_fixtures import fake_engine, wait_until, write_bundle
+    from qt_fixtures import wait_until
     from standins import application
 
     application.slicer_with_qt(headless)
     module = application.load_module()
     module.dependencies.is_installed = lambda requirement: True
-    shipped = models.shipped_models()
-    if shipped:
-        module.sample.add_sample(shipped[0])
-    else:
-        write_bundle(folder / "models" / "phantom", title="Head phantom", purpose="Three structures", modality="MRI")
-        models.models_folder = lambda: folder / "models"
-        sitk.WriteImage(phantom.patient("RAS"), str(folder / "Patient.nii.gz"))
-        headless.load_volume(folder / "Patient.nii.gz")
+    card = next(card for card in models.shipped_models() if card.name == MODEL)
     widget = application.make_widget(module)
-    if not shipped:
-        widget.logic.startProcess = fake_engine("works")
-    widget.ui.segmentButton.click()
-    wait_until(lambda: not widget.logic.running and not widget.logic._timer.isActive())
-    widget.ui.showDeformationCheckBox.checked = True
-    widget.ui.advancedSection.collapsed = False
-    panel = widget.parent
-    panel.resize(WIDTH, panel.minimumSizeHint().height())
-    panel.show()
-    wait_until(lambda: True)
-    PICTURE.parent.mkdir(exist_ok=True)
-    panel.grab().save(str(PICTURE))
+    ui = widget.ui
+    ui.modelSelector.currentIndex = [ui.modelSelector.itemData(i) for i in range(ui.modelSelector.count)].index(MODEL)
+    ui.sampleButton.click()
+    save(widget, "fresh")
+
+    def run() -> None:
+        ui.runButton.click()
+        wait_until(lambda: not widget.logic.running and not widget.logic.runner.timer.isActive())
+        if widget.logic.run.error is not None:
+            raise widget.logic.run.error
+
+    run()
+    ui.showDeformationCheckBox.checked = True
+    save(widget, "panel")
+    ui.taskTabs.currentIndex = 1
+    ui.fixedVolumeSelector.setCurrentNode(widget._parameterNode.inputVolume)
+    atlas = headless.load_volume(models.atlas_image(card))
+    atlas.SetName("Template")
+    ui.movingVolumeSelector.setCurrentNode(atlas)
+    ui.movingLabelsSelector.setCurrentNode(atlas_segmentation(headless, models.atlas_image(card).parent))
+    run()
+    ui.advancedSection.collapsed = False
+    save(widget, "register")
     widget.cleanup()
+
+
+def atlas_segmentation(headless, folder: Path):
+    """The labels of a model's atlas as a segmentation with their names and colours."""
+    import slicer
+    from CLMorphSlicerLib.labels import name_segment
+
+    labels = headless.load_volume(folder / "labels.nii.gz", labels=True)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Template labels")
+    node.CreateDefaultDisplayNodes()
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, node)
+    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            name_segment(node.GetSegmentation().GetNthSegment(number), row)
+    slicer.mrmlScene.RemoveNode(labels)
+    return node
+
+
+def save(widget, name: str) -> None:
+    """Write the panel as high as it wants to be."""
+    from qt_fixtures import wait_until
+
+    panel = widget.parent
+    panel.show()
+    for _ in range(3):  # lines that wrap know their height only at the final width
+        panel.resize(WIDTH, max(panel.minimumSizeHint().height(), panel.heightForWidth(WIDTH)))
+        wait_until(lambda: True)
+    PICTURES.mkdir(exist_ok=True)
+    panel.grab().save(str(PICTURES / f"{name}.png"))
 
 
 if __name__ == "__main__":
     from standins.scene import HeadlessSlicer
 
-    with HeadlessSlicer() as headless_slicer, tempfile.TemporaryDirectory() as temporary:
-        draw(headless_slicer, Path(temporary))
+    with HeadlessSlicer() as headless_slicer:
+        draw(headless_slicer)

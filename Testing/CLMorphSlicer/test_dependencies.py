@@ -171,3 +171,64 @@ def test_version_and_wholeness_decide(tmp_path, monkeypatch, version, code, expe
 
 def test_package_that_was_never_there_is_missing():
     assert not dependencies.is_installed("never-heard-of-it>=1")
+
+
+# -- installations that fail in ways of their own
+
+
+def test_torch_that_slicer_cannot_import_counts_where_it_is_installed(monkeypatch):
+    computer = Computer(monkeypatch)
+    computer.torch_fails = OSError("[WinError 1114] a DLL initialization routine failed")  # the engine's process may
+    assert dependencies.ensure()
+    assert computer.events == [("PyTorchUtils", ("torch>=2.4",)), ("pip_ensure", dependencies.PACKAGES)]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), ValueError("no"), KeyError("no"), SystemError("no")])
+def test_installation_that_fails_with_anything_is_told_with_what_is_missing(monkeypatch, error):
+    computer = Computer(monkeypatch, packages=dependencies.PACKAGES)
+
+    def fails(**options):
+        raise error
+
+    sys.modules["PyTorchUtils"].PyTorchUtilsLogic().installTorch = fails
+    with pytest.raises(dependencies.InstallationError, match=r"broke off .*no.*torch>=2.4.* missing"):
+        dependencies.ensure()
+    assert computer.events == []
+
+
+# -- Reinstall
+
+
+def test_reinstall_removes_everything_and_installs_it_anew(monkeypatch):
+    computer = Computer(monkeypatch, packages=ALL)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert dependencies.reinstall()
+    names = tuple(name.split(">=")[0] for name in dependencies.PACKAGES)
+    assert computer.events == [
+        ("removed", ("torch",)),
+        ("removed", names),
+        ("PyTorchUtils", ("torch>=2.4",)),
+        ("pip_ensure", dependencies.PACKAGES),
+    ]
+    assert len(computer.questions) == 1
+
+
+def test_reinstall_is_refused_while_torch_is_in_use(monkeypatch):
+    computer = Computer(monkeypatch, packages=ALL)
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with pytest.raises(dependencies.InstallationError, match="restart Slicer"):
+        dependencies.reinstall()
+    assert not computer.events and not computer.questions
+
+
+def test_reinstall_that_is_declined_removes_nothing(monkeypatch):
+    computer = Computer(monkeypatch, packages=ALL, answer=False)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert not dependencies.reinstall()
+    assert not computer.events
+
+
+def test_versions_name_what_is_there_and_what_is_missing(monkeypatch):
+    found = {dependencies.TORCH: "2.13.0+cpu", dependencies.PACKAGES[0]: "0.4.5"}
+    monkeypatch.setattr(dependencies, "installed_version", found.get)
+    assert dependencies.versions() == "torch 2.13.0+cpu · safetensors 0.4.5 · tqdm: missing"

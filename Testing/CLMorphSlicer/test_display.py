@@ -10,7 +10,9 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 
 import phantom
 import slicer.util
-from CLMorphSlicerLib import colors, display, nodes
+from CLMorphSlicerLib import colors, display, exporting, nodes
+from CLMorphSlicerLib.errors import NodeError
+from CLMorphSlicerLib.results import Results, is_result, watch_scene_loading
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 ONE_GREY_LEVEL = 1.0 / 255.0
@@ -102,13 +104,13 @@ def test_lines_have_the_colour_of_the_displacement_or_one_colour(shown):
 # -- Jacobian map
 
 
-def set_jacobian(results: nodes.Results, ijk: tuple[int, int, int], value: float) -> tuple:
+def set_jacobian(results: Results, ijk: tuple[int, int, int], value: float) -> tuple:
     """Set 5 x 5 x 5 voxels of the map, and return the point in their middle."""
     i, j, k = ijk
     array = slicer.util.arrayFromVolume(results.jacobian)
     array[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3] = value
     slicer.util.arrayFromVolumeModified(results.jacobian)
-    return tuple((nodes.world_matrix(results.jacobian) @ [i, j, k, 1])[:3])
+    return tuple((exporting.world_matrix(results.jacobian) @ [i, j, k, 1])[:3])
 
 
 @pytest.mark.parametrize("value", [-0.3, 0.0, 0.001, 0.5, 0.8, 1.0, 1.3, 2.0, 7.0])
@@ -202,9 +204,9 @@ def test_displacement_at_a_point_is_that_of_the_deformation_alone(shown, ras):
 
 def test_displacement_is_the_same_after_loading_the_scene(shown, headless, tmp_path):
     headless.save_scene(tmp_path / "scene.mrb")
-    nodes.watch_scene_loading()
+    watch_scene_loading()
     headless.load_scene(tmp_path / "scene.mrb")
-    transform = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if nodes.is_result(n))
+    transform = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(n))
     ras = (-18.0, -4.0, 9.0)
     assert display.displacement_mm(transform, ras) == pytest.approx(true_displacement(ras), abs=0.01)
     view = headless.views["Red"]
@@ -235,7 +237,7 @@ def test_largest_displacement_is_that_of_the_bumps(shown):
 def test_deleted_node_is_named_in_the_error(shown):
     results, _ = shown
     slicer.mrmlScene.RemoveNode(results.jacobian)
-    with pytest.raises(nodes.NodeError, match="Jacobian map of this result was deleted"):
+    with pytest.raises(NodeError, match="Jacobian map of this result was deleted"):
         display.show_slices(results.transform, jacobian_opacity=0.5)
 
 
@@ -273,3 +275,52 @@ def test_suggested_spacing_fits_the_patient(shown):
 def test_wrong_styles_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         display.DeformationStyle(**wrong)
+
+
+# -- the map above the atlas, and its legend
+
+
+@pytest.mark.parametrize("opacities", [[0.3], [0.0, 0.5], [0.25, 0.5, 0.4], [1.0, 0.5, 0.0], [0.2, 1.0, 0.3]])
+def test_opacities_come_back_from_the_parts_of_the_picture(opacities):
+    weights = display.layer_weights(opacities)
+    assert sum(weights) <= 1.0 + 1e-12
+    assert display.layer_weights(display.stacked_opacities(weights)) == pytest.approx(weights)
+
+
+def test_layers_in_another_order_make_the_same_picture():
+    layers, opacities = np.array([0.2, 0.9, 0.5]), [0.25, 0.5, 0.4]
+    weights = display.layer_weights(opacities)
+    expected = 0.1 * (1.0 - sum(weights)) + np.dot(weights, layers)
+    turned = display.stacked_opacities([weights[2], weights[0], weights[1]])
+    picture = 0.1
+    for value, opacity in zip(layers[[2, 0, 1]], turned, strict=True):
+        picture = opacity * value + (1.0 - opacity) * picture
+    assert picture == pytest.approx(expected)
+
+
+def test_legend_of_the_map_stays_when_the_atlas_is_shown_too(shown, headless):
+    results, view = shown
+    display.show_slices(results.transform, blend=1.0)
+    atlas = view.grab()
+    display.show_slices(results.transform, blend=1.0, jacobian_opacity=0.5)
+    composite = view.logic.GetSliceCompositeNode()
+    assert composite.GetForegroundVolumeID() == results.jacobian.GetID()
+    layers = [composite.GetNthLayerVolumeID(index) for index in (3, 4)]
+    assert layers == [results.affine_warped.GetID(), results.warped.GetID()]
+    both = view.grab()
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian)
+    legend.SetVisibility(False)
+    assert changed_pixels(both, view.grab()) > 300  # it was drawn
+    assert changed_pixels(both, atlas) > 300
+
+
+def test_map_over_the_atlas_looks_as_if_it_lay_on_top(shown):
+    results, view = shown
+    display.show_slices(results.transform, blend=1.0)
+    atlas = view.grab().astype(float)
+    display.show_slices(results.transform, jacobian_opacity=1.0)
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian).SetVisibility(False)
+    jacobian = view.grab().astype(float)
+    display.show_slices(results.transform, blend=1.0, jacobian_opacity=0.5)
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(results.jacobian).SetVisibility(False)
+    assert np.abs(view.grab() - (atlas + jacobian) / 2.0).max() < 3.0

@@ -13,7 +13,8 @@ pytest.importorskip("torch", reason="the engine needs torch")
 import phantom
 import slicer
 import torch
-from CLMorphSlicerLib import display, nodes
+from CLMorphSlicerLib import display, exporting, nodes
+from CLMorphSlicerLib.results import Results
 from places import (
     FLIP,
     TOLERANCE_MM,
@@ -57,7 +58,7 @@ def segment(volume: object, folder: Path, bundle: Path, *options: object) -> Pat
     """Export a volume and run the engine's command on it; the folder of its output."""
     from CLMorphCore.cli import main
 
-    nodes.export_volume(volume, folder / "input.nii.gz")
+    exporting.export_volume(volume, folder / "input.nii.gz")
     command = ["segment", folder / "input.nii.gz", "--model", bundle, "-o", folder / "output", *options]
     assert main([*map(str, command), "--device", "cpu", "--progress", "none"]) == 0
     return folder / "output"
@@ -67,7 +68,7 @@ def atlas_file(bundle: Path) -> Path:
     return bundle / "atlases" / "phantom" / "image.nii.gz"
 
 
-def check_places(results: nodes.Results, output: Path) -> None:
+def check_places(results: Results, output: Path) -> None:
     """Labels and transform of the scene are those of the engine, point for point."""
     labels = sitk.ReadImage(str(output / "labels.nii.gz"))
     for structure in phantom.STRUCTURES:
@@ -97,14 +98,15 @@ def test_real_engine_with_the_scenes_own_atlas_and_initial_transform(headless, p
     volume = headless.load_volume(phantom_files("oblique") / "Patient.nii.gz")
     volume.SetAndObserveTransformNodeID(linear_node().GetID())
     atlas = headless.load_volume(atlas_file(bundle))
-    nodes.export_volume(atlas, tmp_path / "atlas.nii.gz")
-    nodes.export_labels(labelmap_node(phantom.atlas()[1]), atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
+    exporting.export_volume(atlas, tmp_path / "atlas.nii.gz")
+    labels = labelmap_node(phantom.atlas()[1])
+    exporting.export_labels(labels, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
     start = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Start")
     onto_patient = slicer.util.arrayFromTransformMatrix(volume.GetParentTransformNode()) @ ras_matrix(
         phantom.affine().GetInverse()
     )
     start.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(onto_patient))
-    nodes.export_initial_transform(start, tmp_path / "initial.tfm")
+    exporting.export_initial_transform(start, tmp_path / "initial.tfm")
     output = segment(
         volume,
         tmp_path,

@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 def make_job(mood: str, folder: Path, **options) -> Job:
     arguments = ["segment", folder / "image.nii.gz", "-o", folder / "output", "--cancel-file", folder / "cancel"]
-    command = job.engine_command(Path("/engine"), arguments, folder)
+    command = job.prepare_engine(Path("/engine"), arguments, folder)
     return Job(command, folder, start=fake_engine(mood), **options)
 
 
@@ -154,7 +154,7 @@ def engine_root(tmp_path):
 
 
 def test_engine_is_found_and_given_its_arguments(engine_root, folder):
-    command = job.engine_command(engine_root, ["quick", "größe 1"], folder)
+    command = job.prepare_engine(engine_root, ["quick", "größe 1"], folder)
     process = job.start_process(command, folder)
     assert process.wait(TIME_OUT_S) == 0, (folder / "stderr.txt").read_text(encoding="utf-8")
     said = (folder / "stdout.txt").read_text("utf-8")
@@ -168,13 +168,13 @@ def test_child_ends_with_its_parent_and_removes_the_folder(engine_root, folder):
         "from pathlib import Path\n"
         "from CLMorphSlicerLib import job\n"
         "root, folder = Path(sys.argv[2]), Path(sys.argv[3])\n"
-        "print(job.start_process(job.engine_command(root, ['slow'], folder), folder).pid, flush=True)\n"
+        "print(job.start_process(job.prepare_engine(root, ['slow'], folder), folder).pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     library = Path(job.__file__).parents[1]
-    stub = folder.parent / "stub"  # only job.py is needed, and the library's other files need slicer
+    stub = folder.parent / "stub"  # job.py and its words are needed, and the library's other files need slicer
     (stub / "CLMorphSlicerLib").mkdir(parents=True)
-    for name in ("job.py", "child.py"):
+    for name in ("job.py", "child.py", "words.py"):
         (stub / "CLMorphSlicerLib" / name).write_bytes((library / "CLMorphSlicerLib" / name).read_bytes())
     command = [sys.executable, "-c", code, str(stub), str(engine_root), str(folder)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -11,7 +11,8 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import phantom
 import slicer.util
 import vtk
-from CLMorphSlicerLib import nodes
+from CLMorphSlicerLib import exporting, nodes
+from CLMorphSlicerLib.errors import NodeError
 from CLMorphSlicerLib.geometry import ijk_to_ras
 from CLMorphSlicerLib.labels import name_segment
 from places import TOLERANCE_MM, greatest_distance, labelmap_node, ras_points
@@ -23,7 +24,7 @@ def atlas_node(headless: object, tmp_path: object) -> object:
 
 
 def exported_labels(labels_node: object, atlas: object, tmp_path: object) -> tuple[sitk.Image, list[dict]]:
-    nodes.export_labels(labels_node, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
+    exporting.export_labels(labels_node, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
     with open(tmp_path / "names.csv", newline="", encoding="utf-8") as file:
         return sitk.ReadImage(str(tmp_path / "labels.nii.gz")), list(csv.DictReader(file))
 
@@ -38,7 +39,7 @@ def test_segmentation_of_an_atlas_becomes_labels_on_the_grid_of_its_volume(headl
         )
         segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap, name, color)
     image, rows = exported_labels(segmentation, atlas, tmp_path)
-    nodes.export_volume(atlas, tmp_path / "atlas_out.nii.gz")
+    exporting.export_volume(atlas, tmp_path / "atlas_out.nii.gz")
     exported_atlas = sitk.ReadImage(str(tmp_path / "atlas_out.nii.gz"))
     assert image.GetSize() == exported_atlas.GetSize()
     assert np.allclose(ijk_to_ras(image), ijk_to_ras(exported_atlas), atol=1e-4)
@@ -96,5 +97,5 @@ def test_labels_outside_the_atlas_are_refused(headless, tmp_path, kind):
     labels = slicer.mrmlScene.AddNewNodeByClass(kind, "Elsewhere")
     if kind == "vtkMRMLLabelMapVolumeNode":
         slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
-    with pytest.raises(nodes.NodeError, match=r"Elsewhere.*no structure inside"):
-        nodes.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
+    with pytest.raises(NodeError, match=r"Elsewhere.*no structure inside"):
+        exporting.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")

@@ -13,9 +13,11 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import phantom
 import slicer.util
 import vtk
-from CLMorphSlicerLib import nodes
+from CLMorphSlicerLib import exporting, nodes
+from CLMorphSlicerLib.errors import NodeError
 from CLMorphSlicerLib.geometry import linear_transform_ras
 from CLMorphSlicerLib.labels import hex_color
+from CLMorphSlicerLib.results import Results, is_result, results_of, watch_scene_loading
 from places import (
     FLIP,
     TOLERANCE_MM,
@@ -55,7 +57,7 @@ def test_labels_lie_on_the_same_points_as_in_the_file_the_patient_came_from(phan
 @pytest.mark.parametrize("grid", GRIDS)
 def test_exported_voxels_keep_their_values_and_places(phantom_case, tmp_path, grid):
     case = phantom_case(grid)
-    nodes.export_volume(case.volume, tmp_path / "a b é.nrrd")
+    exporting.export_volume(case.volume, tmp_path / "a b é.nrrd")
     original, exported = sitk.ReadImage(str(case.image)), sitk.ReadImage(str(tmp_path / "a b é.nrrd"))
     assert exported.GetPixelID() == original.GetPixelID()
     for index in ((3, 5, 7), (40, 22, 11)):
@@ -75,9 +77,9 @@ def test_transform_node_and_file_move_points_alike(phantom_case, headless, tmp_p
     with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
         saved = next(name for name in bundle.namelist() if name.endswith("Patient transform.h5"))
         kept = sitk.ReadTransform(bundle.extract(saved, tmp_path))
-    nodes.watch_scene_loading()
+    watch_scene_loading()
     headless.load_scene(tmp_path / "scene.mrb")
-    reloaded = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if nodes.is_result(n))
+    reloaded = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(n))
     assert greatest_disagreement(reloaded, engine, points) < TOLERANCE_MM
     assert greatest_disagreement(reloaded, kept, points) < TOLERANCE_MM
 
@@ -100,7 +102,7 @@ def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headl
     volume = headless.load_volume(phantom_files("oblique") / "Patient.nii.gz")
     turn = linear_node()
     volume.SetAndObserveTransformNodeID(turn.GetID())
-    nodes.export_volume(volume, tmp_path / "input.nii.gz")
+    exporting.export_volume(volume, tmp_path / "input.nii.gz")
     atlas = phantom.write_engine_output(tmp_path / "output", tmp_path / "input.nii.gz")
     results = nodes.import_results(tmp_path / "output", volume, atlas)
     exported = sitk.ReadImage(str(tmp_path / "input.nii.gz"))
@@ -118,8 +120,8 @@ def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headl
 
 
 def refused(volume_node: object) -> str:
-    with pytest.raises(nodes.NodeError) as error:
-        nodes.check_volume(volume_node)
+    with pytest.raises(NodeError) as error:
+        exporting.check_volume(volume_node)
     return str(error.value)
 
 
@@ -147,7 +149,7 @@ def linear_free(case: object) -> tuple:
 
 def test_initial_transform_is_written_from_patient_to_atlas(headless, tmp_path):
     turn = linear_node()
-    nodes.export_initial_transform(turn, tmp_path / "initial.tfm")
+    exporting.export_initial_transform(turn, tmp_path / "initial.tfm")
     written = linear_transform_ras(sitk.ReadTransform(str(tmp_path / "initial.tfm")))
     onto_patient = slicer.util.arrayFromTransformMatrix(turn)
     assert np.allclose(written, np.linalg.inv(onto_patient), atol=1e-9)
@@ -156,14 +158,14 @@ def test_initial_transform_is_written_from_patient_to_atlas(headless, tmp_path):
 def test_initial_transform_must_be_linear(phantom_case, tmp_path):
     case = phantom_case("RAS")
     bend = nodes.import_results(case.output, case.volume, case.atlas).transform
-    with pytest.raises(nodes.NodeError, match="“Patient transform” is not linear"):
-        nodes.export_initial_transform(bend, tmp_path / "initial.tfm")
+    with pytest.raises(NodeError, match="“Patient transform” is not linear"):
+        exporting.export_initial_transform(bend, tmp_path / "initial.tfm")
 
 
 # -- the results in the scene
 
 
-def check_results(results: nodes.Results) -> None:
+def check_results(results: Results) -> None:
     """What a person finds after a run; the same after saving and loading."""
     segmentation = results.segmentation.GetSegmentation()
     segments = [segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())]
@@ -192,7 +194,7 @@ def check_results(results: nodes.Results) -> None:
     assert results.jacobian.GetDisplayNode().GetColorNode().GetColorName(0) == "fold"
 
 
-def folder_of(results: nodes.Results) -> tuple[str, set[str]]:
+def folder_of(results: Results) -> tuple[str, set[str]]:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(results.transform))
     children = vtk.vtkIdList()
@@ -213,8 +215,8 @@ def test_results_are_complete_and_survive_the_scene(phantom_case, headless, tmp_
     before = segment_points(results.segmentation, "Ventricle")
     headless.save_scene(tmp_path / f"scene.{kind}")
     headless.load_scene(tmp_path / f"scene.{kind}")
-    transform = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if nodes.is_result(n))
-    reloaded = nodes.results_of(transform)
+    transform = next(n for n in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(n))
+    reloaded = results_of(transform)
     check_results(reloaded)
     assert folder_of(reloaded) == folder
     assert greatest_distance(before, segment_points(reloaded.segmentation, "Ventricle")) < TOLERANCE_MM
@@ -244,8 +246,8 @@ def test_deleted_nodes_are_none(phantom_case):
     case = phantom_case("RAS")
     results = nodes.import_results(case.output, case.volume, case.atlas)
     slicer.mrmlScene.RemoveNode(results.jacobian)
-    assert nodes.results_of(results.transform).jacobian is None
-    assert nodes.results_of(results.transform).warped is results.warped
+    assert results_of(results.transform).jacobian is None
+    assert results_of(results.transform).warped is results.warped
 
 
 def spoiled(case: object, tmp_path: object) -> object:
@@ -264,16 +266,16 @@ def no_total_duration(folder: object) -> None:
 
 
 SPOILS = {
-    "labels are missing": (lambda folder: (folder / "labels.nii.gz").unlink(), nodes.NodeError, "no labels.nii.gz"),
-    "labels are empty": (no_labels, nodes.NodeError, "holds no structure"),
+    "labels are missing": (lambda folder: (folder / "labels.nii.gz").unlink(), NodeError, "no labels.nii.gz"),
+    "labels are empty": (no_labels, NodeError, "holds no structure"),
     "transform is damaged": (
         lambda folder: (folder / "transform.h5").write_bytes(b"no transform"),
-        nodes.NodeError,
+        NodeError,
         "transform.h5 is damaged",
     ),
     "labels lie elsewhere": (
         lambda folder: sitk.WriteImage(phantom.grid("oblique"), str(folder / "labels.nii.gz")),
-        nodes.NodeError,
+        NodeError,
         "lies on another grid",
     ),
     "report is of another kind": (no_total_duration, KeyError, "duration_s"),
@@ -315,5 +317,5 @@ def test_a_run_without_uncertainty_and_score_is_complete(phantom_case, tmp_path)
     report["quality"] = {"expected_dice": None, "oddness": None, "note": "no quality score"}
     (output / "report.json").write_text(json.dumps(report), encoding="utf-8")
     results = nodes.import_results(output, case.volume, case.atlas)
-    assert results.uncertainty is None and nodes.results_of(results.transform).uncertainty is None
+    assert results.uncertainty is None and results_of(results.transform).uncertainty is None
     assert results.table.GetNumberOfRows() == 7

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,88 @@ def test_pictures_of_the_description_are_in_the_repository(built):
 
 
 def test_licence_is_the_whole_apache_2():
-    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    text = (ROOT / "LICENSE.txt").read_text(encoding="utf-8")
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_licence_of_each_model_is_named_in_the_description(built):
+    described = described_by_cmake(built[0])["DESCRIPTION"]
+    for path in (ROOT / "CLMorphCore" / "models").glob("*/card.toml"):
+        model = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
+        assert f"{model['name']} {model['licence']}" in described
+
+
+def test_one_name_everywhere(built):
+    """Extension, module, title and catalogue entry have one name, and the tutorial stands where the help points to."""
+    assert described_by_cmake(built[0])["NAME"] == "CLMorphSlicer"
+    assert (ROOT / "CLMorphSlicer.json").is_file() and (ROOT / "CLMorphSlicer.s4ext").is_file()
+    source = (ROOT / "CLMorphSlicer" / "CLMorphSlicer.py").read_text(encoding="utf-8")
+    assert 'parent.title = _("CLMorphSlicer")' in source
+    page, anchor = re.search(r"blob/main/(\S+)#(\w+)\"", source).groups()
+    assert f"## {anchor.capitalize()}" in (ROOT / page).read_text(encoding="utf-8")
+
+
+# -- Python 3.11 to 3.13: 5.10 and 5.12 have 3.12
+
+# from the standard library, by 3.12 and 3.13
+REMOVED = "asynchat asyncore distutils imp smtpd aifc audioop cgi cgitb chunk crypt imghdr mailcap msilib nis nntplib"
+REMOVED += " ossaudiodev pipes sndhdr spwd sunau telnetlib uu xdrlib lib2to3"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "CLMorphSlicer").rglob("*.py")), ids=lambda path: path.name)
+def test_module_uses_nothing_that_one_of_the_versions_lacks(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 11))
+    assert not {name for name in all_imports(tree) if name in REMOVED.split()}
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_module_is_imported_by_each_version(version, tmp_path):
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"Python {version} is not installed here")
+    code = (
+        "import sys, types, unittest.mock as mock\n"
+        "class Anything(mock.MagicMock):\n"
+        "    __all__ = ()\n"
+        "for name in ('qt', 'ctk', 'slicer', 'slicer.util', 'slicer.i18n', 'slicer.parameterNodeWrapper', 'vtk',\n"
+        "             'slicer.ScriptedLoadableModule', 'numpy', 'SimpleITK', 'vtk.util', 'vtk.util.numpy_support'):\n"
+        "    sys.modules[name] = Anything()\n"
+        "for name in ('ScriptedLoadableModule', 'ScriptedLoadableModuleWidget', 'ScriptedLoadableModuleLogic',\n"
+        "             'ScriptedLoadableModuleTest'):\n"
+        "    setattr(sys.modules['slicer.ScriptedLoadableModule'], name, type(name, (), {}))\n"
+        "sys.modules['slicer.util'].VTKObservationMixin = type('VTKObservationMixin', (), {})\n"
+        "sys.modules['slicer.parameterNodeWrapper'].parameterNodeWrapper = lambda described: described\n"
+        "for name in ('vtkMRMLSegmentationNode', 'vtkMRMLLabelMapVolumeNode'):\n"
+        "    setattr(sys.modules['slicer'], name, type(name, (), {}))\n"
+        f"sys.path.append({str(ROOT / 'CLMorphSlicer')!r})\n"
+        "import CLMorphSlicer\n"
+        "print(CLMorphSlicer.CLMorphSlicerWidget.__name__)\n"
+    )
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([python, "-c", code], capture_output=True, encoding="utf-8", env=environment, timeout=120)
+    assert done.returncode == 0 and done.stdout == "CLMorphSlicerWidget\n", done.stderr
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of a version: this one, one on the PATH, or one that pyenv keeps; None where none runs."""
+    own = [sys.executable] if version == f"{sys.version_info.major}.{sys.version_info.minor}" else []
+    kept = (Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python{version}")
+    for python in (*own, shutil.which(f"python{version}"), *kept):
+        if python and subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(python)
+    return None
+
+
+def all_imports(tree: ast.Module) -> set[str]:
+    """Top-level packages that are imported anywhere in a file."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def imports_at_file_scope(tree: ast.Module) -> set[str]:

@@ -118,24 +118,27 @@ def test_displacement_is_told_at_the_pointer(done, window):
 
 
 def test_structures_can_be_hidden_in_3d(done, window):
-    window.ui.show3DCheckBox.checked = False
-    assert not done.segmentation.GetDisplayNode().GetVisibility3D()
-    window.ui.show3DCheckBox.checked = True
-    assert done.segmentation.GetDisplayNode().GetVisibility3D()
+    closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    segmentation = done.segmentation.GetSegmentation()
+    assert window.ui.show3DButton.checked and segmentation.ContainsRepresentation(closed)
+    window.ui.show3DButton.checked = False
+    assert not segmentation.ContainsRepresentation(closed)
+    window.ui.show3DButton.checked = True
+    assert done.segmentation.GetDisplayNode().GetVisibility3D() and segmentation.ContainsRepresentation(closed)
 
 
 def test_surfaces_of_many_structures_are_made_when_they_are_asked_for(patient, window, headless, monkeypatch):
     from CLMorphSlicerLib import nodes
 
-    monkeypatch.setattr(nodes, "MOST_SURFACES", 2)
+    monkeypatch.setattr(nodes, "MAX_SURFACES", 2)
     begin(window, "works")
     finish(window)
     segmentation = window.logic.run.results.segmentation.GetSegmentation()
     closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    assert not segmentation.ContainsRepresentation(closed) and not window.ui.show3DCheckBox.checked
+    assert not segmentation.ContainsRepresentation(closed) and not window.ui.show3DButton.checked
     view = headless.add_three_d_view("1", 200)
     empty = view.grab()
-    window.ui.show3DCheckBox.checked = True
+    window.ui.show3DButton.checked = True
     assert segmentation.ContainsRepresentation(closed) and slicer.app.cursors == []
     view.fit()
     assert (view.grab() != empty).any(axis=-1).mean() > 0.05
@@ -164,7 +167,7 @@ def test_figures_have_titles_and_cannot_be_overwritten(done, window):
 
 
 def test_scene_loaded_behind_the_panel_shows_its_own_result(done, window, headless, tmp_path):
-    from CLMorphSlicerLib import nodes
+    from CLMorphSlicerLib.results import results_of
     from standins import application
 
     shown = window.ui.figuresTable.mrmlTableNode
@@ -176,7 +179,7 @@ def test_scene_loaded_behind_the_panel_shows_its_own_result(done, window, headle
     application.enter_module(window)
     assert shown().GetName() == "of the other patient" and shown().GetScene() is slicer.mrmlScene
     result = window.ui.resultSelector.currentNode()
-    assert window.ui.segmentsTable.segmentationNode() is nodes.results_of(result).segmentation
+    assert window.ui.segmentsTable.segmentationNode() is results_of(result).segmentation
 
 
 def test_result_that_is_deleted_leaves_an_empty_panel(done, window):

@@ -1,5 +1,6 @@
 """From nodes to nodes without the window: the logic's own door, what it refuses, and what it gives the engine."""
 
+import types
 from itertools import pairwise
 
 import phantom
@@ -12,7 +13,9 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 import vtk
-from CLMorphSlicerLib import nodes, run
+from CLMorphSlicerLib import options, tasks
+from CLMorphSlicerLib.results import RESULT_ATTRIBUTE
+from CLMorphSlicerLib.run import Run
 
 
 def test_logic_segments_from_python(patient, module):
@@ -38,8 +41,11 @@ def test_logic_segments_lists_and_sequences(patient, module):
     assert [results.volume for results in logic.segment([patient])] == [patient]
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
     browser.AddSynchronizedSequenceNode(sequence)
-    names = [results.volume.GetName() for results in logic.segment(sequence)]
-    assert names == ["heart [0]", "heart [1]"]
+    volumes = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+    results = logic.segment(sequence)
+    assert results.volume is browser.GetProxyNode(sequence)
+    added = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) - volumes
+    assert added == 3  # atlas, Jacobian and uncertainty: none for each frame
     gathered = slicer.util.getFirstNodeByClassByName("vtkMRMLSequenceNode", "heart segmentation")
     assert gathered.GetNumberOfDataNodes() == 2 and gathered.GetNthIndexValue(1) == "1"
     assert gathered.GetNthDataNode(1).GetSegmentation().GetNumberOfSegments() == 3
@@ -49,17 +55,42 @@ def test_logic_segments_lists_and_sequences(patient, module):
 def test_one_run_at_a_time(patient, window, module):
     get_started(window, "waits")
     with pytest.raises(RuntimeError, match="running already"):
-        window.logic.start(patient, module.options_of(window._parameterNode))
+        window.logic.start(module.work_of(window._parameterNode))
 
 
-def test_sample_data_is_registered_and_made_without_a_download(module):
+@pytest.mark.parametrize("way", ["button", "downloadSample"])
+def test_sample_data_is_registered_and_made_without_a_download(module, way):
     import SampleData
 
     slicer.app.emit("startupCompleted")
     source = SampleData.SampleDataLogic.sources["CLMorph"][0]
-    volume = source.customDownloader(source)
-    assert source.uris == "" and volume.GetName() == "Phantom sample"
+    if way == "button":
+        SampleData.SampleDataLogic().press(source)
+    else:
+        assert SampleData.downloadSample("CLMorphPhantom").GetClassName() == "vtkMRMLScalarVolumeNode"
+    (volume,) = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert source.uris.startswith("file:") and volume.GetName() == "Phantom sample"
     assert volume.GetImageData().GetDimensions() == phantom.atlas()[0].GetSize()
+
+
+def test_sample_of_a_model_that_is_gone_is_refused_with_a_sentence(module, tmp_path):
+    from standins.application import IOManager
+
+    reader = IOManager.readers[0]
+    assert not reader.load({"fileName": str(tmp_path / "liver.clmorph")})
+    assert reader.parent.messages == ["liver.clmorph names no model of CLMorph; there are phantom"]
+
+
+def test_samples_are_offered_once_also_by_a_module_that_is_added_to_a_running_slicer(module):
+    import SampleData
+    from standins import application
+
+    assert SampleData.SampleDataLogic.sources == {}  # Slicer has yet to start
+    slicer.util.mainWindow = lambda: types.SimpleNamespace(visible=True)
+    application.load_module()
+    assert len(SampleData.SampleDataLogic.sources["CLMorph"]) == 1
+    slicer.app.emit("startupCompleted")
+    assert len(SampleData.SampleDataLogic.sources["CLMorph"]) == 1
 
 
 def test_results_in_loaded_scenes_move_points_as_the_engine_does(module):
@@ -68,7 +99,7 @@ def test_results_in_loaded_scenes_move_points_as_the_engine_does(module):
     field.SetInterpolationModeToCubic()  # what Slicer's reader sets
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode")
     node.SetAndObserveTransformFromParent(field)
-    node.SetAttribute(nodes.RESULT_ATTRIBUTE, "1")
+    node.SetAttribute(RESULT_ATTRIBUTE, "1")
     slicer.mrmlScene.InvokeEvent(slicer.vtkMRMLScene.EndImportEvent)
     assert node.GetTransformFromParent().GetInterpolationModeAsString() == "Linear"
 
@@ -84,11 +115,10 @@ def atlas_nodes(headless, tmp_path):
     return headless.load_volume(atlas), headless.load_volume(labels, labels=True)
 
 
-def write(volume, folder, **options) -> dict[str, str]:
+def write(volume, folder, **chosen) -> dict[str, str]:
     """The engine's arguments, by the option before each; the files are in `folder`."""
-    inputs = run.write_inputs(volume, run.Options(model="phantom", **options), folder)
-    words = [str(word) for word in inputs.arguments]
-    return dict(pairwise(words))
+    task = tasks.Segmentation(volume, options.Options(model="phantom", **chosen))
+    return dict(pairwise(task.write(folder)))
 
 
 def test_files_are_named_relative_to_the_folder_of_the_run(patient, module, atlas_nodes, tmp_path):
@@ -119,19 +149,19 @@ def test_ways_to_fuse_are_the_engines(module):
     methods = pytest.importorskip("CLMorphCore.fusion", reason="the engine needs torch").METHODS
     from CLMorphSlicerLib.parameters import Fusion
 
-    assert sorted(run.FUSIONS) == sorted(methods) == sorted(choice.value for choice in Fusion)
-    assert run.Options().fusion == next(iter(Fusion)).value
+    assert sorted(options.FUSIONS) == sorted(methods) == sorted(choice.value for choice in Fusion)
+    assert options.Options().fusion == next(iter(Fusion)).value
 
 
 def test_folder_of_a_model_is_as_good_as_a_name(module, tmp_path):
     folder = write_bundle(tmp_path / "mein Modell", title="Mine")
-    assert run.model_card(folder).title == run.model_card(str(folder)).title == "Mine"
-    assert run.model_card("phantom").folder.name == "phantom"
+    assert options.model_card(folder).title == options.model_card(str(folder)).title == "Mine"
+    assert options.model_card("phantom").folder.name == "phantom"
 
 
 def test_reasons_against_a_run_are_sentences(patient, module, atlas_nodes):
     atlas, labels = atlas_nodes
-    for options, words in (
+    for chosen, words in (
         ({"model": ""}, "Choose a model"),
         ({"model": "nothing"}, "no model 'nothing'; there are phantom"),
         ({"model": "phantom", "atlas": atlas}, "Choose the labels"),
@@ -141,36 +171,35 @@ def test_reasons_against_a_run_are_sentences(patient, module, atlas_nodes):
         ({"model": "phantom", "atlases": 2}, "2 atlases given, there is 1"),
         ({"model": "phantom", "fusion": "average"}, "Unknown fusion 'average'; expected one of similarity"),
     ):
-        assert words in run.why_not(patient, run.Options(**options))
-    assert run.why_not(None, run.Options(model="phantom")) == "Choose the image to segment."
-    assert run.why_not(patient, run.Options(model="phantom", atlas=atlas, atlas_labels=labels)) == ""
+        assert words in options.why_not(patient, options.Options(**chosen))
+    assert options.why_not(None, options.Options(model="phantom")) == "Choose the image to segment."
+    assert options.why_not(patient, options.Options(model="phantom", atlas=atlas, atlas_labels=labels)) == ""
 
 
 def test_no_more_atlases_are_used_than_there_are(patient, module, atlas_nodes):
     atlas, labels = atlas_nodes
-    folder = run.model_card("phantom").folder
+    folder = options.model_card("phantom").folder
     add_atlases(folder, "second", "third")
-    assert run.why_not(patient, run.Options(model="phantom", atlases=3)) == ""
-    assert "4 atlases given, there are 3" in run.why_not(patient, run.Options(model="phantom", atlases=4))
-    of_scene = run.Options(model="phantom", atlas=atlas, atlas_labels=labels, atlases=2)
-    assert "2 atlases given, there is 1" in run.why_not(patient, of_scene)
+    assert options.why_not(patient, options.Options(model="phantom", atlases=3)) == ""
+    assert "4 atlases given, there are 3" in options.why_not(patient, options.Options(model="phantom", atlases=4))
+    of_scene = options.Options(model="phantom", atlas=atlas, atlas_labels=labels, atlases=2)
+    assert "2 atlases given, there is 1" in options.why_not(patient, of_scene)
     for image in folder.glob("atlases/*/image.nii.gz"):
         image.unlink()
-    assert "Phantom has no atlas" in run.why_not(patient, run.Options(model="phantom"))
+    assert "Phantom has no atlas" in options.why_not(patient, options.Options(model="phantom"))
 
 
 def test_folder_goes_when_the_inputs_cannot_be_written(patient, module):
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
     transform.SetAndObserveTransformFromParent(vtk.vtkThinPlateSplineTransform())
     with pytest.raises(ValueError, match="linear"):
-        run.Run(patient, run.Options(model="phantom", affine=transform))
+        Run(tasks.Segmentation(patient, options.Options(model="phantom", affine=transform)))
     assert leftovers() == []
 
 
 def test_atlas_that_the_report_names_is_the_one_that_is_shown(module, tmp_path):
-    card = run.model_card("phantom")
+    card = options.model_card("phantom")
     (card.folder / "atlases" / "aaa").mkdir()
     (card.folder / "atlases" / "aaa" / "image.nii.gz").touch()
-    inputs = run.Inputs(tmp_path, card)
-    assert run.atlas_file(inputs, {"atlas": {"name": "phantom"}}).parent.name == "phantom"
-    assert run.atlas_file(inputs, {}).parent.name == "aaa"
+    assert tasks.atlas_file(tmp_path, card, {"atlas": {"name": "phantom"}}).parent.name == "phantom"
+    assert tasks.atlas_file(tmp_path, card, {}).parent.name == "aaa"

@@ -38,7 +38,7 @@ def test_press_on_segment_runs_the_real_engine(real_model, patient, window):
     timer.setInterval(20)
     timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
     timer.start()
-    window.ui.segmentButton.click()
+    window.ui.runButton.click()
     wait_until(lambda: window.logic.run.job.state.value != "running", "the engine")
     timer.stop()
     wait_until(lambda: not window.logic.running, "the results")
@@ -55,7 +55,7 @@ def test_press_on_segment_runs_the_real_engine(real_model, patient, window):
 def test_press_on_segment_refines_and_tells_the_time_left(real_model, patient, window):
     window.ui.refineSpinBox.value, window.ui.keepFilesCheckBox.checked = 5, True
     said = set()
-    window.ui.segmentButton.click()
+    window.ui.runButton.click()
     run = window.logic.run
 
     def over() -> bool:
@@ -78,7 +78,7 @@ def test_several_atlases_of_a_model_are_fused_by_the_real_engine(real_model, mod
     add_atlases(models_folder / "phantom", "second", "third")
     logic = module.CLMorphSlicerLogic()
     options = module.Options(model="phantom", refine=1, atlases=2, fusion="majority", keep_files=True)
-    run = logic.start(patient, options)
+    run = logic.start(module.Segmentation(patient, options))
     wait_until(lambda: not logic.running, "the results")
     assert run.results is not None, f"{run.error} {run.error.log}"
     report = report_of(run)
@@ -88,7 +88,7 @@ def test_several_atlases_of_a_model_are_fused_by_the_real_engine(real_model, mod
 
 
 def test_real_engine_stops_when_cancelled(real_model, patient, window):
-    window.ui.segmentButton.click()
+    window.ui.runButton.click()
     run = window.logic.run
     wait_until(lambda: run.job.progress.step != "", "the first step")
     window.ui.cancelButton.click()

@@ -14,7 +14,7 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 
 import slicer.util
 import vtk
-from CLMorphSlicerLib import display, nodes
+from CLMorphSlicerLib import display, exporting, nodes
 from CLMorphSlicerLib.geometry import ijk_to_ras
 
 FOLDING_MM = 40.0
@@ -25,7 +25,7 @@ def test_1_left_handed_files_are_flipped_by_slicer_but_keep_their_places(phantom
     file = sitk.ReadImage(str(case.image))
     in_node, in_file = slicer.util.arrayFromVolume(case.volume), sitk.GetArrayFromImage(file)
     assert not np.array_equal(in_node, in_file)
-    nodes.export_volume(case.volume, tmp_path / "exported.nii.gz")
+    exporting.export_volume(case.volume, tmp_path / "exported.nii.gz")
     exported = sitk.ReadImage(str(tmp_path / "exported.nii.gz"))
     assert np.linalg.det(ijk_to_ras(exported)) != pytest.approx(np.linalg.det(ijk_to_ras(file)))
     back = sitk.Resample(exported, file, sitk.Transform(), sitk.sitkNearestNeighbor)
@@ -110,7 +110,9 @@ def test_5_labels_are_those_of_the_engine_voxel_by_voxel(phantom_case):
 @pytest.mark.parametrize(("resolution", "part"), [(0.5, 1 / 8), (1.0, 1.0)])
 def test_6_field_for_display_has_half_the_resolution(phantom_case, resolution, part):
     case = phantom_case("RAS")
-    results = nodes.import_results(case.output, case.volume, case.atlas, display_resolution=resolution)
+    results = nodes.import_results(
+        case.output, case.volume, case.atlas, loading=nodes.Loading(display_resolution=resolution)
+    )
     vectors = slicer.util.arrayFromGridTransform(results.field)
     assert vectors.dtype == np.float32
     voxels = np.prod(case.volume.GetImageData().GetDimensions())

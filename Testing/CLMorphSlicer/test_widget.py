@@ -18,13 +18,13 @@ import slicer.util
 
 
 def test_empty_scene_says_what_to_do(window):
-    assert not window.ui.segmentButton.enabled
-    assert window.ui.statusLabel.text == window.ui.segmentButton.toolTip == "Choose the image to segment."
+    assert not window.ui.runButton.enabled
+    assert window.ui.statusLabel.text == window.ui.runButton.toolTip == "Choose the image to segment."
 
 
 def test_first_volume_is_chosen_and_segment_is_enabled(patient, window):
     assert window.ui.inputVolumeSelector.currentNode() is patient
-    assert window.ui.segmentButton.enabled and window.ui.statusLabel.text == "Ready."
+    assert window.ui.runButton.enabled and window.ui.statusLabel.text == "Ready."
     assert not window.ui.cancelButton.enabled
 
 
@@ -53,18 +53,18 @@ def test_volume_that_is_looked_at_is_chosen(patient, module):
 def test_volume_that_cannot_be_used_is_refused_with_a_sentence(patient, window):
     patient.SetAndObserveImageData(None)
     window._refresh()
-    assert not window.ui.segmentButton.enabled
+    assert not window.ui.runButton.enabled
     assert "has no voxels" in window.ui.statusLabel.text
 
 
 def test_model_is_described_and_another_folder_can_be_given(patient, window, tmp_path):
-    assert window.ui.modelDescriptionLabel.text == "Tests · Head · MRI T1"
+    assert window.ui.modelDescriptionLabel.text == "Tests\nNeeds: MRI T1, Head"
     window.ui.modelSelector.currentIndex = 1
-    assert "model" in window.ui.statusLabel.text and not window.ui.segmentButton.enabled
+    assert "model" in window.ui.statusLabel.text and not window.ui.runButton.enabled
     window.ui.modelFolderEdit.currentPath = str(tmp_path)
     assert "card.toml" in window.ui.statusLabel.text
     window.ui.modelFolderEdit.currentPath = str(write_bundle(tmp_path / "mein Modell"))
-    assert window.ui.segmentButton.enabled
+    assert window.ui.runButton.enabled
 
 
 def test_atlas_of_the_scene_needs_image_and_labels(patient, window, headless, tmp_path):
@@ -81,7 +81,7 @@ def test_atlas_of_the_scene_needs_image_and_labels(patient, window, headless, tm
     window.ui.atlasLabelsSelector.setCurrentNode(labels)
     assert "same volume" in window.ui.statusLabel.text
     window.ui.atlasVolumeSelector.setCurrentNode(headless.load_volume(tmp_path / "atlas.nii.gz"))
-    assert window.ui.segmentButton.enabled
+    assert window.ui.runButton.enabled
     run = begin(window, "works")
     finish(window)
     assert run.state.value == "done", run.error
@@ -92,7 +92,7 @@ def test_transform_of_the_initial_alignment_is_asked_for(patient, window, choice
     window._parameterNode.alignment = choices.Alignment.TRANSFORM
     assert "initial alignment" in window.ui.statusLabel.text
     window._parameterNode.initialTransform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    assert window.ui.segmentButton.enabled
+    assert window.ui.runButton.enabled
 
 
 def test_number_of_atlases_can_be_chosen_where_the_model_has_several(patient, window, models_folder):
@@ -106,18 +106,18 @@ def test_number_of_atlases_can_be_chosen_where_the_model_has_several(patient, wi
     assert shown("atlasesSpinBox") and not shown("oneAtlasLabel") and not shown("fusionSelector")
     assert (window.ui.atlasesSpinBox.minimum, window.ui.atlasesSpinBox.maximum) == (0, 3)
     window.ui.atlasesSpinBox.value = 2
-    assert shown("fusionSelector") and window.ui.segmentButton.enabled
+    assert shown("fusionSelector") and window.ui.runButton.enabled
     window.ui.sceneAtlasCheckBox.checked = True
     assert not shown("atlasesSpinBox") and window.ui.oneAtlasLabel.text == "the one from the scene"
 
 
-def test_atlases_of_another_model_are_not_asked_of_this_one(patient, window, module, models_folder):
+def test_atlases_of_another_model_are_not_asked_of_this_one(patient, window, choices, models_folder):
     window._parameterNode.atlases = 5
-    assert window.ui.segmentButton.enabled and module.options_of(window._parameterNode).atlases == 0
+    assert window.ui.runButton.enabled and choices.options_of(window._parameterNode).atlases == 0
     add_atlases(models_folder / "phantom", "second", "third")
     window._refresh()
     assert window._parameterNode.atlases == window.ui.atlasesSpinBox.value == 3
-    assert module.options_of(window._parameterNode).atlases == 3
+    assert choices.options_of(window._parameterNode).atlases == 3
 
 
 # -- parameters
@@ -169,7 +169,7 @@ def test_engine_gets_what_the_window_shows(patient, window, choices, models_fold
     parameters = window._parameterNode
     window.ui.refineSpinBox.value, window.ui.atlasesSpinBox.value, window.ui.fusionSelector.currentIndex = 30, 2, 1
     parameters.device, parameters.threads, parameters.alignment = choices.Device.CPU, 2, choices.Alignment.NONE
-    arguments = list(map(str, begin(window, "works")._inputs.arguments))
+    arguments = list(map(str, begin(window, "works").arguments))
     for option, value in (("--device", "cpu"), ("--threads", "2"), ("--affine", "none"), ("--progress", "json"),
                           ("--refine", "30"), ("--atlases", "2"), ("--fusion", "majority")):  # fmt: skip
         assert arguments[arguments.index(option) + 1] == value

@@ -16,7 +16,7 @@ from pathlib import Path
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import CLMorphError, InputError
 
-from .pairs import ATLASES, RECIPES, Pair, pairs_of, prepare
+from .pairs import ATLASES, RECIPE_OF, Pair, pairs_of, prepare
 from .results import OK, PLANNED, BenchmarkRow, ResultsFile
 from .running import RunSettings, planned_row, run
 from .summary import save_summary
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    datasets = options.dataset or list(RECIPES)
+    datasets = options.dataset or list(RECIPE_OF)
     if options.model and len(datasets) != 1:
         raise InputError("--model goes with one data set; add --dataset NAME")
     words = {name: shlex.split(text) for name, text in _named(options.arguments, "--arguments").items()}
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DATA", help="folder of the data sets, see Training/README.md")
     add("--out", type=Path, required=True, metavar="OUT", help="folder of results.csv, summary.md and the pictures")
-    add("--dataset", action="append", choices=tuple(RECIPES), help="may be repeated (default: all)")
+    add("--dataset", action="append", choices=tuple(RECIPE_OF), help="may be repeated (default: all)")
     add("--split", choices=("validation", "test", "train"), default="test", help="(default: test)")
     add(
         "--atlas",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest
+from Training.recipes import RECIPES, prepare_of
 from Training.recipes.manifest import atlas_candidates, read_labelled
 
 ATLASES = ("typical", "average", "random")
-RECIPES = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}
+RECIPE_OF = {"hippocampus": "hippocampus", "brain": "brain", "heart": "acdc"}
 INTENSITY = 1000.0  # of the brightest voxels in the files
 
 
@@ -60,7 +60,7 @@ def pairs_of(dataset: str, data: Path, split: str, atlas: str, out: Path) -> lis
     enters it. Raises InputError when there is no pair.
     """
     manifest = out / f"{dataset}.csv"
-    importlib.import_module(f"Training.recipes.{RECIPES[dataset]}.prepare").main(data, manifest)
+    prepare_of(RECIPE_OF[dataset]).main(data, manifest)
     subjects = read_manifest(manifest)
     pairs = (
         _hearts(choose(subjects, split, labelled=True))
@@ -99,7 +99,7 @@ def scaled(image: sitk.Image) -> sitk.Image:
 def shared_values(dataset: str, fixed: sitk.Image, moving: sitk.Image) -> list[int]:
     """The labels that both have and, where the data set's recipe has a table of structures, that it names."""
     shared = set(label_values(fixed)) & set(label_values(moving))
-    table = Path(__file__).parents[1] / "recipes" / RECIPES[dataset] / "labels.csv"
+    table = RECIPES / RECIPE_OF[dataset] / "labels.csv"
     named = {s.value for s in read_structures(table)} if table.exists() else shared
     if not shared & named:
         raise InputError(f"a pair of {dataset} has no label in common; expected labels of one protocol")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from CLMorphCore.atomic import atomic_write
 from CLMorphCore.errors import InputError
 from Training import markdown
+from Training.spread import Spread
 
 from .results import OK, BenchmarkRow
 
@@ -62,7 +62,7 @@ def table(rows: Sequence[BenchmarkRow]) -> str:
     reference = by_system.get(REFERENCE, [])
     measured = {(r.fixed, r.moving): r.dice_affine for r in rows if r.status == OK}
     if measured:
-        lines.append(["affine only", str(len(measured)), _spread(list(measured.values()), 3), *[""] * 10])
+        lines.append(["affine only", str(len(measured)), Spread.of(list(measured.values())).text(3), *[""] * 10])
     lines += [_line(name, own, reference) for name, own in by_system.items()]
     return markdown.table(HEADS, lines)
 
@@ -78,10 +78,10 @@ def _line(name: str, rows: Sequence[BenchmarkRow], reference: Sequence[Benchmark
         ("inverse_error_mm", 3, 1),
         ("seconds", 2, 1),
     ):
-        cells.append(_spread([scale * getattr(row, key) for row in done], digits))
+        cells.append(Spread.of([scale * getattr(row, key) for row in done]).text(digits))
     cells += _compared(done, reference, name)
-    cells.insert(9, _spread([row.seconds_import for row in done], 1))
-    cells.insert(10, _spread([row.peak_mb for row in done], 0))
+    cells.insert(9, Spread.of([row.seconds_import for row in done]).text(1))
+    cells.insert(10, Spread.of([row.peak_mb for row in done]).text(0))
     return cells
 
 
@@ -176,15 +176,6 @@ def _grouped(rows: Sequence[BenchmarkRow]) -> dict[str, list[BenchmarkRow]]:
     for row in rows:
         groups.setdefault(row.system, []).append(row)
     return groups
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation (n − 1) of the values that exist."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return ""
-    deviation = f" ± {_deviation(known):.{digits}f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.{digits}f}{deviation}"
 
 
 def _deviation(values: Sequence[float]) -> float:

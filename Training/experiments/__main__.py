@@ -67,9 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, reporter: Reporter) -> None:
+    from Training.recipes import RECIPES
     from Training.recipes.regions import read_regions
 
-    from .datasets import RECIPES, common_divisor, datasets_in, prepare_protocol, shared_settings
+    from .datasets import common_divisor, datasets_in, prepare_protocol, shared_settings
     from .runs import configuration, perform
     from .store import load
     from .views.page import write_report

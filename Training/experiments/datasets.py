@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,13 +24,12 @@ from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.io.transforms import read_affine, write_transform
 from CLMorphCore.training.batches import Dataset, Volume, load_dataset
+from Training.recipes import RECIPES, prepare_of
 from Training.recipes.manifest import atlas_candidates, read_labelled
 from Training.recipes.regions import Region, read_regions, relabel
 
 from .catalogue import DATASETS
 from .supervised import network_of
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def prepare_protocol(
     if settings["training"].get("moving") == "group":
         cases = list(_cases_of_groups(choose(subjects, "test", labelled=True)))
     else:
-        chosen = getattr(_recipe(name), "ATLAS", None)
+        chosen = getattr(prepare_of(name), "ATLAS", None)
         atlas = _atlas(subjects, structures, cache / "atlas", say, chosen)
         settings["data"]["reference"] = str(cache / "atlas" / "image.nii.gz")
         cases = list(
@@ -107,12 +104,8 @@ def shared_settings(name: str) -> dict[str, Any]:
 
 def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:
     """The recipe's subjects with label files that hold regions' numbers, made where they are missing."""
-    _recipe(name).main(data, cache / "subjects.csv")
+    prepare_of(name).main(data, cache / "subjects.csv")
     return [_relabelled(s, cache / "regions", regions) for s in read_manifest(cache / "subjects.csv")]
-
-
-def _recipe(name: str) -> ModuleType:
-    return importlib.import_module(f"Training.recipes.{name}.prepare")
 
 
 def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Subject:

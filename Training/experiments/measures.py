@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from CLMorphCore.metrics import OK
+from Training.spread import mean
 
 from .catalogue import AS_PUBLISHED, PAPER, Variant, trained_as
 from .store import SEGMENTATION, DeformationRow, RegionRow, Results, Run
@@ -32,20 +33,6 @@ DICE, HD = Metric("dice", "Dice", 3, higher_is_better=True), Metric("hd_mm", "HD
 HD95, ASSD = Metric("hd95_mm", "HD95 (mm)", 2), Metric("assd_mm", "ASSD (mm)", 2)
 METRICS = (DICE, HD, HD95, ASSD)
 PAPER_METRICS = (DICE, HD, ASSD)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean, sample standard deviation (NaN for fewer than two) and number of the values that are not NaN."""
-
-    mean: float = math.nan
-    sd: float = math.nan
-    count: int = 0
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        known = [value for value in values if not math.isnan(value)]
-        return cls(mean(known), float(np.std(known, ddof=1)) if len(known) > 1 else math.nan, len(known))
 
 
 @dataclass(frozen=True)
@@ -157,9 +144,3 @@ def missing(selection: Selection, runs: Iterable[Run], region: str | None = None
 def deformation_mean(selection: Selection, runs: Iterable[Run], key: str) -> float:
     """Mean of a column of deformations.csv over subjects and seeds."""
     return mean([getattr(row, key) for run in runs for row in selection.deformations.get(run.name, ())])
-
-
-def mean(values: Iterable[float]) -> float:
-    """Mean of the values that are not NaN; NaN where there is none."""
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan

@@ -15,7 +15,7 @@ from CLMorphCore.bundles.config import Config, from_dict, to_dict
 from CLMorphCore.bundles.model import Model
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import compare_labels, inverse_consistency, log_jacobian_std
-from CLMorphCore.networks import system
+from CLMorphCore.networks import RegistrationNetwork, system
 from CLMorphCore.progress import Progress, part, silent
 from CLMorphCore.registration import Registration, register
 from CLMorphCore.training.loop import fit
@@ -30,7 +30,17 @@ from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow,
 NO_LIMIT = 1_000_000  # steps: the minutes end a training
 TRAINING = 0.8  # share of a run's progress
 
-Trained = Model | supervised.Labeller | None  # None: the affine alignment alone
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's network, ready to predict, and the header of its training's state, empty where nothing is trained."""
+
+    system: str
+    folder: Path
+    config: Config
+    network: RegistrationNetwork | supervised.UNet
+    device: torch.device
+    header: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def perform(
     An interrupted training goes on from its checkpoint.
     """
     started = now()
-    model, header = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
+    trained = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
+    header = trained.header if trained else {}
     regions: list[RegionRow] = []
     deformations: list[DeformationRow] = []
     example = None
@@ -78,7 +89,7 @@ def perform(
     for n, case in enumerate(protocol.cases):
         progress(f"{planned.name}: {case.subject}", TRAINING + (1 - TRAINING) * n / len(protocol.cases))
         for direction in directions:
-            found, expected, answer = _solved(case, direction, model)
+            found, expected, answer = _solved(case, direction, trained)
             regions += _region_rows(planned.name, direction, case.subject, answer.labels, expected, protocol.regions)
             deformations.append(_deformation_row(planned.name, direction, case.subject, answer, found))
             if example is None:
@@ -90,12 +101,12 @@ def perform(
         planned.variant,
         planned.seed,
         planned.budget_minutes,
-        settings=_recorded(model.config, results) if model else "{}",
+        settings=_recorded(trained.config, results) if trained else "{}",
         commit=commit(),
         started=started,
         device=str(device),
         threads=torch.get_num_threads(),
-        parameters=sum(p.numel() for p in model.network.parameters()) if model else 0,
+        parameters=sum(p.numel() for p in trained.network.parameters()) if trained else 0,
         train_steps=int(header.get("step", 0)),
         train_seconds=float(header.get("seconds", 0.0)),
         seconds_per_pair=sum(seconds) / len(seconds),
@@ -106,10 +117,10 @@ def perform(
 
 def _trained(
     planned: Planned, protocol: Protocol, work: Path, device: torch.device, progress: Progress
-) -> tuple[Trained, dict[str, Any]]:
-    """The model of a run, and its training state's header; (None, {}) for the affine alignment alone."""
+) -> Trained | None:
+    """The network of a run; None for the affine alignment alone."""
     if planned.system == AFFINE:
-        return None, {}
+        return None
     config = configuration(protocol.settings, protocol.regions, planned)
     folder = work / planned.name
     network = supervised.network_of(config)
@@ -127,25 +138,23 @@ def _trained(
         )
         checkpoint.load_into(network, checkpoint.load(folder / "model" / "weights.safetensors")[0], source=folder)
         header = checkpoint.load(state)[1]
-    network.to(device).eval()
-    if isinstance(network, supervised.UNet):
-        return supervised.Labeller(config, network, device), header
-    return Model(planned.system, folder, config, {}, network, (), str(device)), header
+    return Trained(planned.system, folder, config, network.to(device).eval(), device, header)
 
 
-def _solved(case: Case, direction: str, model: Trained) -> tuple[sitk.Image, sitk.Image, Answer]:
+def _solved(case: Case, direction: str, trained: Trained | None) -> tuple[sitk.Image, sitk.Image, Answer]:
     """(image, its manual labels, what was found) of a case; the by-product is the same with the roles swapped."""
     (image, expected), (moving, labels), affine = case.fixed(), case.moving(), case.affine
     if direction == BY_PRODUCT:
         (image, expected), (moving, labels), affine = (moving, labels), (image, expected), affine.GetInverse()
-    if model is None:
+    if trained is None:
         return image, expected, Answer(resample_labels(labels, Grid.of(image), affine), None, 0.0)
-    if isinstance(model, supervised.Labeller):
-        found, seconds = model.segment(image, moving, affine)
-        return image, expected, Answer(found, None, seconds)
-    registration = register(image, moving, model, affine=affine)
-    warped = registration.warp(labels, labels=True)
-    return image, expected, Answer(warped, registration, registration.duration_s["network"])
+    network, config = trained.network, trained.config
+    if isinstance(network, supervised.UNet):
+        labelled, seconds = supervised.Labeller(config, network, trained.device).segment(image, moving, affine)
+        return image, expected, Answer(labelled, None, seconds)
+    model = Model(trained.system, trained.folder, config, {}, network, (), str(trained.device))
+    found = register(image, moving, model, affine=affine)
+    return image, expected, Answer(found.warp(labels, labels=True), found, found.duration_s["network"])
 
 
 def _region_rows(

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from Training.spread import mean
+
 from .catalogue import OURS, UNSUPERVISED, Variant
-from .measures import PAPER_METRICS, Metric, Selection, common_seeds, comparison, mean, per_subject, select
+from .measures import PAPER_METRICS, Metric, Selection, common_seeds, comparison, per_subject, select
 from .store import Results
 
 FRIEDMAN, WILCOXON, STUDENT = "Friedman", "Wilcoxon", "Student, paired"

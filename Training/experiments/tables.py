@@ -10,20 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from Training.csv_rows import read_rows
+from Training.spread import Spread, mean
 
 from .catalogue import AS_PUBLISHED, PYRAMID_ABLATION, SUPERVISED, SYSTEMS, TABLE3, Variant
-from .measures import (
-    METRICS,
-    Metric,
-    Selection,
-    Spread,
-    comparison,
-    deformation_mean,
-    mean,
-    missing,
-    per_subject,
-    select,
-)
+from .measures import METRICS, Metric, Selection, comparison, deformation_mean, missing, per_subject, select
 from .store import BY_PRODUCT, SEGMENTATION, Results, Run
 
 RUN, NOT_RUN, NO_DEFORMATION = "run", "not run", "has no deformation"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from Training import markdown
+from Training.recipes import RECIPES
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 HEADS = (
     "model",
     "Spearman, subjects left out",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from CLMorphCore.bundles.model import write_card
 from Training.provenance import commit
+from Training.recipes import RECIPES
 
-RECIPES = Path(__file__).parent
 MODELS = RECIPES.parents[1] / "CLMorphCore" / "models"
 FIGURES = (
     "subjects",

@@ -8,14 +8,17 @@ base classes of scripted modules, translation, and the register of sample data.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import types
 import unittest
+import urllib.request
 from pathlib import Path
 from typing import ClassVar
 
 import slicer
 import slicer.util
+import vtk
 
 from . import ctk, pythonqt, qt
 
@@ -36,7 +39,10 @@ class Application:
         self.processEvents = lambda *_: pythonqt.application().processEvents()
         self.moduleManager = lambda: self
         self.layoutManager = lambda: None
-        self.userSettings = self.settings = lambda: qt.QSettings("CLMorph", "tests")
+        # of one test: in its own file, gone with its temporary folder
+        path = str(Path(self.temporaryPath) / "settings.ini")
+        self.userSettings = self.settings = lambda: qt.QSettings(path, qt.QSettings.IniFormat)
+        self.coreIOManager = lambda: IOManager
         self.cursors = []  # those that were set and not restored
         self.setOverrideCursor = self.cursors.append
         self.restoreOverrideCursor = self.cursors.pop
@@ -63,11 +69,13 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
+    """As Base/Python/slicer/ScriptedLoadableModule.py; the developer section is missing."""
+
     def __init__(self, parent=None) -> None:
         self.moduleName = type(self).__name__.removesuffix("Widget")
         self.developerMode = False
         self.parent, self.layout = parent, parent.layout()
-        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._about_to_be_unloaded)
+        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
     def setup(self) -> None:
         """Slicer adds its developer section here."""
@@ -75,12 +83,41 @@ class ScriptedLoadableModuleWidget:
     def cleanup(self) -> None:
         """For modules to override."""
 
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)
+
     def resourcePath(self, name: str) -> str:
         return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / name)
 
-    def _about_to_be_unloaded(self, name: str) -> None:
+    def _onModuleAboutToBeUnloaded(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()
+            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
+
+
+def reload_scripted_module(name: str) -> types.ModuleType:
+    """As `slicer.util.reloadScriptedModule` in Base/Python/slicer/util.py.
+
+    The file is executed anew, the old widget cleaned up, its contents taken away, and a new widget made and set up in
+    the same panel: it is not entered, though the panel may be. That last step is qSlicerScriptedLoadableModuleWidget's
+    reload() in Slicer.
+    """
+    spec = importlib.util.spec_from_file_location(name, slicer.util.modulePath(name))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    old = getattr(slicer.modules, f"{name}Widget")
+    panel = old.parent
+    old.cleanup()
+    slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", old._onModuleAboutToBeUnloaded)
+    while panel.layout().count():
+        item = panel.layout().takeAt(0)
+        if item.widget() is not None:
+            item.widget().hide()
+    widget = getattr(module, f"{name}Widget")(panel)
+    setattr(slicer.modules, f"{name}Widget", widget)
+    widget.setup()
+    return module
 
 
 class ScriptedLoadableModuleLogic:
@@ -104,21 +141,71 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         slicer.app.processEvents()
 
 
+class IOManager:
+    """The readers of files that Python modules bring, as Base/QTCore/qSlicerCoreIOManager.cxx uses them.
+
+    A reader is taken by its type where the file has one of its endings.
+    """
+
+    readers: ClassVar[list] = []
+
+    @staticmethod
+    def loadNodes(fileType: str, properties: dict, loaded: vtk.vtkCollection) -> bool:
+        for reader in IOManager.readers:
+            endings = [part.strip("*)") for text in reader.extensions() for part in text.split("(")[1].split()]
+            if reader.fileType() == fileType and properties["fileName"].endswith(tuple(endings)):
+                done = reader.load(properties)
+                for node_id in reader.parent.loadedNodes if done else []:
+                    loaded.AddItem(slicer.mrmlScene.GetNodeByID(node_id))
+                return done
+        return False
+
+
+class ReaderParent:
+    """Slicer's side of a reader: what it loaded, and what it has to say."""
+
+    def __init__(self) -> None:
+        self.loadedNodes, self.messages = [], []
+
+    def userMessages(self):
+        return types.SimpleNamespace(AddMessage=lambda event, text: self.messages.append(text))
+
+
 class SampleDataLogic:
-    """The register of sample data: categories of sources, which a test reads."""
+    """The register of sample data, and its two ways to a sample, as Modules/Scripted/SampleData/SampleData.py.
+
+    The button of a source with a custom downloader calls that; any other button, and downloadSample, copy the source's
+    address into the cache and load the file by its type. Differs: one file for each source, no archives or scenes.
+    """
 
     sources: ClassVar[dict[str, list]] = {}
 
     @staticmethod
-    def registerCustomSampleDataCategory(category: str, title: str) -> None:
-        SampleDataLogic.sources.setdefault(category, [])
-
-    @staticmethod
-    def registerCustomSampleDataSource(category: str = "Custom", **source) -> None:
-        source = types.SimpleNamespace(**source)
+    def registerCustomSampleDataSource(
+        category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
+        thumbnailFileName=None, loadFileTypes=None,
+    ) -> None:  # fmt: skip
+        source = types.SimpleNamespace(**{name: value for name, value in locals().items() if name != "category"})
         known = SampleDataLogic.sources.setdefault(category, [])
         if source.sampleName not in [other.sampleName for other in known]:
             known.append(source)
+
+    def press(self, source) -> None:
+        """The button of a source."""
+        source.customDownloader(source) if source.customDownloader else self.downloadFromSource(source)
+
+    def downloadSample(self, sampleName: str):
+        found = [each for sources in self.sources.values() for each in sources if each.sampleName == sampleName]
+        return self.downloadFromSource(found[0])[0]
+
+    def downloadFromSource(self, source) -> list:
+        path = Path(slicer.app.temporaryPath) / source.fileNames
+        urllib.request.urlretrieve(source.uris, path)
+        properties = {"fileName": str(path), "name": source.nodeNames}
+        loaded = vtk.vtkCollection()
+        if not slicer.app.coreIOManager().loadNodes(source.loadFileTypes, properties, loaded):
+            raise RuntimeError(f"{path} could not be loaded")
+        return [loaded.GetItemAsObject(0)]
 
 
 def _module(name: str, **contents) -> types.ModuleType:
@@ -140,7 +227,11 @@ def slicer_with_qt(headless) -> None:
     wrapper = {name: getattr(parameters, name) for name in names}
     slicer.parameterNodeWrapper = _module("slicer.parameterNodeWrapper", **wrapper)
     slicer.i18n = _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
-    _module("SampleData", SampleDataLogic=SampleDataLogic)
+    SampleDataLogic.sources.clear()
+    IOManager.readers.clear()
+    _module("SampleData", SampleDataLogic=SampleDataLogic, downloadSample=SampleDataLogic().downloadSample)
+    slicer.util.mainWindow = lambda: None  # while Slicer starts
+    slicer.util.reloadScriptedModule = reload_scripted_module
     slicer.util.modulePath = lambda name: str(MODULE_FOLDER / f"{name}.py")
     if str(MODULE_FOLDER) not in sys.path:
         sys.path.append(str(MODULE_FOLDER))
@@ -151,6 +242,9 @@ def load_module(name: str = "CLMorphSlicer") -> types.ModuleType:
     module = importlib.import_module(name)
     parent = types.SimpleNamespace(path=str(MODULE_FOLDER / f"{name}.py"))
     getattr(module, name)(parent)
+    reader = getattr(module, f"{name}FileReader", None)
+    if reader is not None:
+        IOManager.readers.append(reader(ReaderParent()))
     return module
 
 
@@ -160,6 +254,7 @@ def make_widget(module: types.ModuleType):
     panel.setLayout(qt.QVBoxLayout())
     panel.setMRMLScene(slicer.mrmlScene)
     widget = getattr(module, f"{module.__name__}Widget")(panel)
+    setattr(slicer.modules, f"{module.__name__}Widget", widget)
     widget.setup()
     enter_module(widget)
     return widget

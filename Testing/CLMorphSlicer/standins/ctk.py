@@ -1,5 +1,7 @@
 """Stand-ins for the CTK widgets that the panel uses, drawn much as CTK draws them."""
 
+from pathlib import Path
+
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
@@ -91,7 +93,11 @@ class ctkSliderWidget(QWidget):
 
 
 class ctkPathLineEdit(QWidget):
-    """A line for a path with a button to look for one."""
+    """A line for a path with a button to look for one.
+
+    As CTK's (Libs/Widgets/ctkPathLineEdit.cpp) it tells of valid paths alone: a folder where `filters` is Dirs. Whether
+    one is valid CTK leaves to QFileSystemModel's filters, here it is that the folder or file exists.
+    """
 
     currentPathChanged = Signal(str)
     Dirs, Drives, Executable, Files, Readable = 1, 2, 4, 8, 16
@@ -106,7 +112,12 @@ class ctkPathLineEdit(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._edit)
         layout.addWidget(button)
-        self._edit.textChanged.connect(self.currentPathChanged)
+        self._edit.textChanged.connect(self._changed)
+
+    def _changed(self, path: str) -> None:
+        found = Path(path)
+        if path and (found.is_dir() if self.filters & self.Dirs else found.exists()):
+            self.currentPathChanged.emit(path)
 
     currentPath = Property(str, lambda self: self._edit.text(), lambda self, path: self._edit.setText(path))
 

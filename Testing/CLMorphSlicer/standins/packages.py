@@ -12,7 +12,10 @@ from CLMorphSlicerLib import dependencies
 
 
 class ExtensionsManager:
-    """While it is interactive it asks before it installs, as Slicer's does; then "no" is a failure like any other."""
+    """As Base/QTCore/qSlicerExtensionsManagerModel.cxx: while it is interactive it asks before it installs.
+
+    "No" is a failure like any other; a download that fails is none: installExtensionFromServer is true all the same.
+    """
 
     def __init__(self, computer: Computer) -> None:
         self._computer, self.interactive = computer, True
@@ -29,21 +32,23 @@ class ExtensionsManager:
             computer.installed_extensions.add(name)
             if restart and (not self.interactive or computer.ask("Restart?")):
                 slicer.util.restart()
-        return computer.extension_can_be_had
+        return True
 
 
 class Computer:
     """A Slicer with some packages; it notes what it is asked, and what is installed in which way.
 
     answer: to the questions whether to install; restarts: to those whether to restart. `meanwhile` is called in the
-    middle of an installation, when Slicer lets its window live.
+    middle of an installation, when Slicer lets its window live. torch_arrives: whether PyTorchUtilsLogic.installTorch
+    (SlicerPyTorch's PyTorchUtils.py) gives torch or None; torch_fails: what it raises when it imports what it has just
+    installed, as for a library that does not load.
     """
 
     def __init__(self, monkeypatch, packages=(), extension=True, answer=True, restarts=True, packaging=True) -> None:
         self.packages, self.questions, self.events = set(packages), [], []
         self.answer, self.restarts, self.meanwhile = answer, restarts, lambda: None
         self.extension, self.extension_can_be_had, self.installed_extensions = extension, True, set()
-        self.torch_arrives, self.manager = True, ExtensionsManager(self)
+        self.torch_arrives, self.manager, self.torch_fails = True, ExtensionsManager(self), None
         monkeypatch.setattr(dependencies, "is_installed", lambda requirement: requirement in self.packages)
         monkeypatch.setattr(dependencies, "has_extension", lambda: self.extension)
         self._replace_slicer(monkeypatch)
@@ -59,7 +64,8 @@ class Computer:
 
     def _replace_installers(self, monkeypatch, packaging: bool) -> None:
         monkeypatch.setattr(slicer.util, "pip_install", lambda names: self.install("pip_install", names), raising=False)
-        logic = types.SimpleNamespace(installTorch=self.install_torch)
+        logic = types.SimpleNamespace(installTorch=self.install_torch, uninstallTorch=lambda: self.remove(["torch"]))
+        monkeypatch.setattr(slicer.util, "pip_uninstall", self.remove, raising=False)
         utils = types.SimpleNamespace(PyTorchUtilsLogic=lambda: logic)
         monkeypatch.setitem(sys.modules, "PyTorchUtils", utils)
         found = importlib.util.find_spec
@@ -80,10 +86,16 @@ class Computer:
         self.events.append((way, tuple(names)))
         self.packages.update(names)
 
+    def remove(self, names: list[str]) -> None:
+        self.events.append(("removed", tuple(names)))
+        self.packages -= {each for each in self.packages if each.split(">=")[0] in names}
+
     def install_torch(self, askConfirmation: bool, torchVersionRequirement: str):
         assert not askConfirmation, "it was asked already"
         if self.torch_arrives:
             self.install("PyTorchUtils", [f"torch{torchVersionRequirement}"])
+            if self.torch_fails is not None:
+                raise self.torch_fails
             return types.ModuleType("torch")
         return None
 

@@ -1,7 +1,12 @@
 """Stand-in for `slicer.parameterNodeWrapper`: typed attributes kept in a real vtkMRMLScriptedModuleNode.
 
-Values are kept as text under the parameter's name, nodes as references. connectGui() ties each widget that has the
-property SlicerParameterName to its parameter, where Slicer has a connector for the two.
+Follows Base/Python/slicer/parameterNodeWrapper of Slicer 5.10 and 5.12 (wrapper.py, serializers.py, guiConnectors.py):
+values are kept as text under the parameter's name, nodes as references; a wrapper caches all of them, nodes too, and
+renews them when the node is modified by somebody else. connectGui() ties each widget that has the property
+SlicerParameterName to its parameter, where Slicer has a connector for the two. In Slicer 5.10 (`LEAVES_OBSERVERS`)
+disconnectGui() leaves the node's observer behind; 5.12 removes it.
+
+Differs: lists, packs, dictionaries and validators other than ranges and choices are missing.
 """
 
 from __future__ import annotations
@@ -10,12 +15,15 @@ import enum
 import pathlib
 import types
 import typing
+import weakref
 from dataclasses import dataclass
 
 import ctk
 import qt
 import slicer
 import vtk
+
+LEAVES_OBSERVERS = False  # True: as Slicer 5.10
 
 
 @dataclass(frozen=True)
@@ -74,26 +82,36 @@ class Parameter:
         return next(iter(self.kinds[0])) if issubclass(self.kinds[0], enum.Enum) else self.kinds[0]()
 
     def __get__(self, wrapper, _owner=None):
-        if wrapper is None:
-            return self
+        return self if wrapper is None else wrapper.cache[self.name]
+
+    def read(self, node: slicer.vtkMRMLScriptedModuleNode):
+        """The value that the node holds; the default, written into it, where it holds none."""
+        if not node.HasParameter(self.name):  # the scene was closed, which empties its singletons
+            self.write(node, self.default)
         if self.is_node:
-            return wrapper.parameterNode.GetNodeReference(self.name)
-        if not wrapper.parameterNode.HasParameter(self.name):  # the scene was closed, which empties its singletons
-            self.__set__(wrapper, self.default)
-        text, kind = wrapper.parameterNode.GetParameter(self.name), self.kinds[0]
+            return node.GetNodeReference(self.name)
+        text, kind = node.GetParameter(self.name), self.kinds[0]
         if issubclass(kind, enum.Enum):
             return kind[text]
         return text == "True" if kind is bool else kind(text)
 
     def __set__(self, wrapper, value) -> None:
         self._check(value)
-        with slicer.util.NodeModify(wrapper.parameterNode):
-            if self.is_node:
-                wrapper.parameterNode.SetParameter(self.name, "")
-                wrapper.parameterNode.SetNodeReferenceID(self.name, value.GetID() if value else None)
-            else:
-                text = value.name if isinstance(value, enum.Enum) else str(value)
-                wrapper.parameterNode.SetParameter(self.name, text)
+        writing = wrapper.writing
+        writing.add(self.name)
+        try:
+            with slicer.util.NodeModify(wrapper.parameterNode):
+                self.write(wrapper.parameterNode, value)
+                wrapper.cache[self.name] = self.read(wrapper.parameterNode)
+        finally:
+            writing.discard(self.name)
+
+    def write(self, node: slicer.vtkMRMLScriptedModuleNode, value: object) -> None:
+        if self.is_node:
+            node.SetParameter(self.name, "")
+            node.SetNodeReferenceID(self.name, value.GetID() if value else None)
+        else:
+            node.SetParameter(self.name, value.name if isinstance(value, enum.Enum) else str(value))
 
     def _check(self, value: object) -> None:
         kinds = (int, float) if self.kinds == (float,) else self.kinds
@@ -110,10 +128,23 @@ class Wrapper:
     """What the decorator gives to a class of annotated parameters."""
 
     def __init__(self, node: slicer.vtkMRMLScriptedModuleNode) -> None:
-        self.parameterNode, self._guis, self._writing = node, {}, False
+        self.parameterNode, self._guis, self._updating = node, {}, False
+        self.cache: dict[str, object] = {}
+        self.writing: set[str] = set()
         for name, parameter in self.allParameters.items():
             if not node.HasParameter(name):
-                setattr(self, name, parameter.default)
+                parameter.write(node, parameter.default)
+            self.cache[name] = parameter.read(node)
+        me = weakref.ref(self)  # the observer must not keep the wrapper alive
+        self._observer = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: me() and me()._renew())
+
+    def __del__(self) -> None:
+        self.parameterNode.RemoveObserver(self._observer)
+
+    def _renew(self) -> None:
+        for name, parameter in self.allParameters.items():
+            if name not in self.writing:
+                self.cache[name] = parameter.read(self.parameterNode)
 
     def AddObserver(self, event, callback, priority: float = 0.0) -> int:
         return self.parameterNode.AddObserver(event, callback, priority)
@@ -140,26 +171,29 @@ class Wrapper:
 
     def disconnectGui(self, tag: int) -> None:
         if tag in self._guis:
-            for _, link, slot in self._guis.pop(tag):
+            links = self._guis.pop(tag)
+            for _, link, slot in links:
                 link.signal.disconnect(slot)
-            self.RemoveObserver(tag)
+            links.clear()  # an observer that is left behind finds nothing to show
+            if not LEAVES_OBSERVERS:
+                self.RemoveObserver(tag)
 
     def _follow(self, name: str, link: Connector):
         def changed(*_) -> None:
-            if not self._writing:
+            if not self._updating:
                 setattr(self, name, link.read())
 
         return changed
 
     def _show(self, links) -> None:
-        if self._writing:
+        if self._updating:
             return
-        self._writing = True
+        self._updating = True
         try:
             for name, link, _ in links:
                 link.write(getattr(self, name))
         finally:
-            self._writing = False
+            self._updating = False
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,66 @@ class qMRMLNodeComboBox(pythonqt.wrap(QtWidgets.QComboBox)):
             self.currentNodeIDChanged.emit(chosen or "")
 
 
+class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
+    """Offers the scene's nodes with a box each to check, as Libs/MRML/Widgets/qMRMLCheckableNodeComboBox.h.
+
+    Differs: the boxes are kept apart from the items, and the text shown is that of the first node.
+    """
+
+    checkedNodesChanged = Signal()
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._checked: set[str] = set()
+
+    def checkedNodes(self) -> list:
+        return [self._scene.GetNodeByID(node_id) for node_id in self._shown if node_id in self._checked]
+
+    def setCheckState(self, node, state) -> None:
+        before = set(self._checked)
+        (self._checked.add if state == QtCore.Qt.CheckState.Checked else self._checked.discard)(node.GetID())
+        if before != self._checked:
+            self.checkedNodesChanged.emit()
+
+
+class qMRMLSegmentationShow3DButton(pythonqt.wrap(QtWidgets.QPushButton)):
+    """Makes and removes the surfaces, as Modules/Loadable/Segmentations/Widgets/qMRMLSegmentationShow3DButton.cxx.
+
+    Pressed while there are surfaces. Differs: no menu for smoothing, and it looks at the node when it is given alone.
+    """
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._node = None
+        self.setCheckable(True)
+        self.setText("Show 3D")
+        self.toggled.connect(self._toggled)
+
+    def segmentationNode(self):
+        return self._node
+
+    def setSegmentationNode(self, node) -> None:
+        self._node = node
+        segmentation = node.GetSegmentation() if node is not None else None
+        was_blocked = self.blockSignals(True)
+        closed = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+        self.setChecked(bool(segmentation and segmentation.ContainsRepresentation(closed)))
+        self.blockSignals(was_blocked)
+        self.setEnabled(bool(segmentation and segmentation.GetNumberOfSegments()))
+
+    def _toggled(self, on: bool) -> None:
+        if self._node is None:
+            return
+        if on:
+            self._node.CreateClosedSurfaceRepresentation()
+            self._node.GetDisplayNode().SetVisibility3D(True)
+            self._node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(
+                slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+            )
+        else:
+            self._node.RemoveClosedSurfaceRepresentation()
+
+
 class qMRMLSegmentsTableView(QWidget):
     """The segments of a segmentation node: shown or not, colour, opacity, name."""
 
@@ -219,5 +279,6 @@ class qMRMLTableView(pythonqt.wrap(QtWidgets.QTableView)):
 
 def widgets() -> dict[str, type]:
     """The stand-ins by the names that Slicer's package `slicer` gives them."""
-    kinds = (qMRMLWidget, qMRMLNodeComboBox, qMRMLSegmentsTableView, qMRMLTableView)
+    kinds = (qMRMLWidget, qMRMLNodeComboBox, qMRMLCheckableNodeComboBox, qMRMLSegmentationShow3DButton,
+             qMRMLSegmentsTableView, qMRMLTableView)  # fmt: skip
     return {kind.__name__: kind for kind in kinds}

@@ -14,7 +14,7 @@ QColor, QIcon, QPixmap, QPainter, QFont = QtGui.QColor, QtGui.QIcon, QtGui.QPixm
 QTextCursor, QStandardItemModel, QStandardItem = QtGui.QTextCursor, QtGui.QStandardItemModel, QtGui.QStandardItem
 QSize, QPoint, QRect, QUrl, QFile = QtCore.QSize, QtCore.QPoint, QtCore.QRect, QtCore.QUrl, QtCore.QFile
 QEventLoop, QThread, QSettings, QObject = QtCore.QEventLoop, QtCore.QThread, QtCore.QSettings, QtCore.QObject
-QSizePolicy = QtWidgets.QSizePolicy
+QSizePolicy, QStyle = QtWidgets.QSizePolicy, QtWidgets.QStyle
 # layouts are not named by modules, so theirs stay PySide6's own
 QVBoxLayout, QHBoxLayout, QFormLayout = QtWidgets.QVBoxLayout, QtWidgets.QHBoxLayout, QtWidgets.QFormLayout
 

@@ -32,6 +32,7 @@ MODULE_LOGICS = {
     "segmentations": ("Segmentations", "vtkSlicerSegmentationsModuleLogic"),
     "sequences": ("Sequences", "vtkSlicerSequencesLogic"),
     "subjecthierarchy": ("SubjectHierarchy", "vtkSlicerSubjectHierarchyModuleLogic"),
+    "terminologies": ("Terminologies", "vtkSlicerTerminologiesModuleLogic"),
     "tables": ("Tables", "vtkSlicerTablesLogic"),
     "transforms": ("Transforms", "vtkSlicerTransformLogic"),
     "volumes": ("Volumes", "vtkSlicerVolumesLogic"),

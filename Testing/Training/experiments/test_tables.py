@@ -9,9 +9,10 @@ import synthetic
 from synthetic import measured, results_of
 
 from Training.experiments.catalogue import AS_PUBLISHED
-from Training.experiments.measures import Spread, select
+from Training.experiments.measures import select
 from Training.experiments.tables import ALL, NO_DEFORMATION, NOT_RUN, SEEDS, load_paper, table1, table2, table3, table4
 from Training.experiments.views.csv_tables import flat, write_table
+from Training.spread import Spread
 
 DICE = [[0.8, 0.6], [0.9, 0.7], [0.7, 0.5]]  # means over regions: 0.7, 0.8, 0.6
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from Training.csv_rows import write_lines, write_rows
+from Training.spread import Spread
 
-from ..measures import METRICS, Spread
+from ..measures import METRICS
 from ..statistics import Comparison
 from ..tables import TableRow
 

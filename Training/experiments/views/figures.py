@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from Training.spread import Spread
+
 from ..catalogue import OURS, SUPERVISED, SYSTEMS, UNSUPERVISED, WEIGHT_GRID, WEIGHTS, title_of
-from ..measures import DICE, PAPER_METRICS, Metric, Selection, Spread, comparison, per_subject, select
+from ..measures import DICE, PAPER_METRICS, Metric, Selection, comparison, per_subject, select
 from ..statistics import FRIEDMAN, SIGNIFICANT, WILCOXON, Comparison, all_tests
 from ..store import Results
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from html import escape
 
 from CLMorphCore.reports import page
+from Training.spread import Spread
 
 from ..catalogue import OURS, SYSTEMS, UNSUPERVISED
-from ..measures import DICE, METRICS, PAPER_METRICS, Metric, Spread
+from ..measures import DICE, METRICS, PAPER_METRICS, Metric
 from ..statistics import FRIEDMAN, SIGNIFICANT, STUDENT, WILCOXON, Comparison
 from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 

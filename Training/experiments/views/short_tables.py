@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
+from Training.spread import Spread
 
 from ..catalogue import title_of
 from ..findings import Findings
-from ..measures import DICE, PAPER_METRICS, Metric, Spread
+from ..measures import DICE, PAPER_METRICS
 from ..statistics import STUDENT, WILCOXON, Comparison
 from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
 from .html_tables import TITLES
@@ -64,7 +65,7 @@ def _systems(rows: Sequence[TableRow]) -> str:
     lines = [
         [
             row.title,
-            *(_spread(row.figure(metric), metric) for metric in PAPER_METRICS),
+            *(row.figure(metric).text(metric.digits, NO_FIGURE) for metric in PAPER_METRICS),
             number(row.deformation["folding_percent"], 2),
             number(row.deformation["log_jacobian_sd"], 2),
             str(row.cost["train_steps"] or NO_FIGURE),
@@ -84,7 +85,7 @@ def _ablation(rows: Sequence[TableRow]) -> str:
             lines.append(
                 [
                     row.title,
-                    _spread(row.figure(DICE), DICE),
+                    row.figure(DICE).text(DICE.digits, NO_FIGURE),
                     ", ".join(seeds),
                     str(row.cost["train_steps"]),
                     number(row.cost["contrast_loss"], 4),
@@ -124,8 +125,3 @@ def _contrast(tests: Sequence[Comparison]) -> str:
         "p over subjects (Wilcoxon × 4)",
     ]
     return markdown.table(heads, lines)
-
-
-def _spread(spread: Spread, metric: Metric) -> str:
-    sd = "" if math.isnan(spread.sd) else f" ± {spread.sd:.{metric.digits}f}"
-    return number(spread.mean, metric.digits) + sd

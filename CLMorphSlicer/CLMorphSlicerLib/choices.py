@@ -1,0 +1,216 @@
+"""The upper part of the window: what is to be done, with which model and how thoroughly, and where results go."""
+
+import textwrap
+
+import qt
+import slicer
+
+from . import models, presets, settings
+from .frames import browser_of
+from .options import model_card
+from .parameters import (
+    FOLDER,
+    Alignment,
+    Scope,
+    Task,
+    atlases_of_model,
+    set_several_volumes,
+    several_volumes,
+    why_one_atlas,
+)
+from .words import _
+
+LINE_LETTERS = 48  # of a model's description: the panel can be as narrow as Slicer makes it at first
+
+
+class ChoicesPanel:
+    """The two tabs and the choices that depend on each other; `parameters` is None while the window shows none."""
+
+    def __init__(self, ui) -> None:
+        self.ui, self.parameters = ui, None
+        self._folder_shown: str | None = None
+        self._showing = False  # while the widgets are filled, their signals tell nothing new
+        self._offer()
+        ui.taskTabs.connect("currentChanged(int)", self._on_task)
+        ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+        ui.registerModelSelector.connect("currentIndexChanged(int)", self._on_register_model)
+        ui.modelFolderEdit.connect("currentPathChanged(QString)", self._on_folder)
+        ui.effortSelector.connect("currentIndexChanged(int)", self._on_effort)
+        ui.severalSelector.connect("checkedNodesChanged()", self._on_several)
+
+    def _offer(self) -> None:
+        for card in models.shipped_models():
+            self.ui.modelSelector.addItem(card.title, card.name)
+        self.ui.modelSelector.addItem(_("Another, in a folder …"), FOLDER)
+        self.ui.registerModelSelector.addItem(_("None: optimisation alone"), "")
+        for card in models.shipped_models():
+            self.ui.registerModelSelector.addItem(card.title, card.name)
+        self.ui.registerModelSelector.addItem(_("The folder chosen under Segment"), FOLDER)
+        named = {
+            presets.FAST: _("Fast"),
+            presets.BALANCED: _("Balanced"),
+            presets.BEST: _("Best"),
+            presets.OWN: _("As set under Advanced"),
+        }
+        for name, text in named.items():
+            self.ui.effortSelector.addItem(text, name)
+
+    def show(self, parameters) -> None:
+        """Show these parameters; None: the widgets change nothing from now on."""
+        self.parameters = parameters
+        if parameters is None or self._showing:
+            return
+        self._showing = True
+        try:
+            self._show_task(parameters)
+            self._show_scope(parameters)
+            self._show_model(parameters)
+            self._show_atlases(parameters)
+            self._show_times(parameters)
+            self._set_visible(parameters.alignment is Alignment.TRANSFORM, "initialTransform")
+        finally:
+            self._showing = False
+
+    def time_key(self) -> str:
+        """What the time of the run that the window shows is kept under."""
+        parameters = self.parameters
+        if parameters.task is Task.REGISTER:
+            named = ("register", parameters.registerModel, parameters.device.value, parameters.steps, 0)
+        else:
+            atlases = 0 if why_one_atlas(parameters) else parameters.atlases
+            named = ("segment", parameters.model, parameters.device.value, parameters.refine, atlases)
+        return settings.time_key(*named)
+
+    def card(self) -> models.ModelCard | None:
+        """The card of the model that the current tab has chosen; None for none."""
+        parameters = self.parameters
+        name = parameters.model if parameters.task is Task.SEGMENT else parameters.registerModel
+        try:
+            return model_card(parameters.modelFolder if name == FOLDER else name)
+        except ValueError:
+            return None
+
+    def _set_visible(self, visible: bool, *rows: str) -> None:
+        """Show or hide rows, each a label and a selector (or what else there is) of one name."""
+        for row in rows:
+            for ending in ("Label", "Selector", "Edit", "SpinBox", "CheckBox"):
+                widget = getattr(self.ui, row + ending, None)
+                if widget is not None:
+                    widget.setVisible(visible)
+
+    def _show_task(self, parameters) -> None:
+        tasks = list(Task)
+        self.ui.taskTabs.currentIndex = tasks.index(parameters.task)
+        pages = (self.ui.segmentPage, self.ui.registerPage)
+        for task, page in zip(tasks, pages, strict=True):  # or both tabs are as high as the higher one
+            height = qt.QSizePolicy.Preferred if task is parameters.task else qt.QSizePolicy.Ignored
+            page.setSizePolicy(qt.QSizePolicy.Preferred, height)
+        segments = parameters.task is Task.SEGMENT
+        self.ui.runButton.text = _("Segment") if segments else _("Register")
+        self._set_visible(segments, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(segments and parameters.useSceneAtlas, "atlasVolume", "atlasLabels")
+
+    def _show_scope(self, parameters) -> None:
+        one, several = parameters.scope is Scope.ONE, parameters.scope is Scope.SEVERAL
+        playing = browser_of(parameters.inputVolume) is not None
+        self._set_visible(not several, "inputVolume")
+        self._set_visible(several, "several")
+        self._set_visible(one, "outputSegmentation", "outputTransform")
+        frames = list(Scope).index(Scope.FRAMES)
+        text = Scope.FRAMES.label()
+        if playing:
+            sequence = browser_of(parameters.inputVolume).GetSequenceNode(parameters.inputVolume)
+            text = _("All {count} frames of its sequence").format(count=sequence.GetNumberOfDataNodes())
+        self.ui.scopeSelector.setItemText(frames, text)
+        if several:
+            self._check_several(several_volumes(parameters))
+
+    def _check_several(self, volumes: list) -> None:
+        wanted = {volume.GetID() for volume in volumes}
+        shown = {node.GetID() for node in self.ui.severalSelector.checkedNodes()}
+        for node_id in wanted ^ shown:
+            state = qt.Qt.Checked if node_id in wanted else qt.Qt.Unchecked
+            self.ui.severalSelector.setCheckState(slicer.mrmlScene.GetNodeByID(node_id), state)
+
+    def _show_model(self, parameters) -> None:
+        self._choose(self.ui.modelSelector, parameters, "model")
+        self._choose(self.ui.registerModelSelector, parameters, "registerModel")
+        self._set_visible(parameters.model == FOLDER, "modelFolder")
+        if parameters.modelFolder != self._folder_shown:  # and not at each look: it would overwrite what is being typed
+            self._folder_shown = parameters.modelFolder
+            self.ui.modelFolderEdit.currentPath = parameters.modelFolder
+        card = self.card()
+        segments = parameters.task is Task.SEGMENT
+        shown = ((self.ui.modelDescriptionLabel, segments), (self.ui.registerDescriptionLabel, not segments))
+        for label, current in shown:
+            # A label that wraps by itself makes a tab as high as if it were as narrow as it can be.
+            lines = card.description.splitlines() if card else []
+            label.text = "\n".join(textwrap.fill(line, LINE_LETTERS) for line in lines)
+            label.setVisible(current and bool(lines))  # the hidden tab makes the shown one no higher
+        self.ui.sampleButton.setEnabled(card is not None)
+
+    @staticmethod
+    def _choose(selector, parameters, name: str) -> None:
+        choices = [selector.itemData(index) for index in range(selector.count)]
+        if getattr(parameters, name) not in choices:
+            setattr(parameters, name, choices[0])
+        selector.currentIndex = choices.index(getattr(parameters, name))
+
+    def _show_atlases(self, parameters) -> None:
+        if parameters.task is not Task.SEGMENT:
+            self.ui.oneAtlasLabel.setVisible(False)
+            return
+        reason = why_one_atlas(parameters)
+        count = 1 if reason else atlases_of_model(parameters)
+        if not reason:
+            parameters.atlases = min(parameters.atlases, count)
+            self.ui.atlasesSpinBox.maximum = count
+        self.ui.atlasesSpinBox.setVisible(not reason)
+        self.ui.oneAtlasLabel.text = reason
+        self.ui.oneAtlasLabel.setVisible(bool(reason))
+        self._set_visible(not reason and parameters.atlases > 1, "fusion")
+        names = [self.ui.effortSelector.itemData(index) for index in range(self.ui.effortSelector.count)]
+        chosen = presets.chosen(parameters.refine, parameters.atlases, count)
+        self.ui.effortSelector.currentIndex = names.index(chosen)
+
+    def _show_times(self, parameters) -> None:
+        label = self.ui.segmentTimeLabel if parameters.task is Task.SEGMENT else self.ui.registerTimeLabel
+        label.text = settings.time_told(self.time_key())
+
+    def _on_task(self, index: int) -> None:
+        if self.parameters is not None and not self._showing:
+            self.parameters.task = list(Task)[index]
+
+    def _on_model(self, index: int) -> None:
+        if self.parameters is None or self._showing or index < 0:
+            return
+        parameters = self.parameters
+        effort = self.ui.effortSelector.itemData(self.ui.effortSelector.currentIndex)
+        parameters.model = self.ui.modelSelector.itemData(index)
+        self._apply_effort(effort)  # the new model may have more atlases, or fewer
+
+    def _on_register_model(self, index: int) -> None:
+        if self.parameters is not None and not self._showing and index >= 0:
+            self.parameters.registerModel = self.ui.registerModelSelector.itemData(index)
+
+    def _on_folder(self, path: str) -> None:
+        if self.parameters is not None and not self._showing:
+            self._folder_shown = path
+            self.parameters.modelFolder = path
+
+    def _on_effort(self, index: int) -> None:
+        if self.parameters is not None and not self._showing and index >= 0:
+            self._apply_effort(self.ui.effortSelector.itemData(index))
+
+    def _apply_effort(self, name: str) -> None:
+        if name == presets.OWN:
+            self.ui.advancedSection.collapsed = False
+            return
+        parameters = self.parameters
+        effort = presets.efforts(1 if why_one_atlas(parameters) else atlases_of_model(parameters))[name]
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.refine, parameters.atlases = effort.refine, effort.atlases
+
+    def _on_several(self) -> None:
+        if self.parameters is not None and not self._showing:
+            set_several_volumes(self.parameters, list(self.ui.severalSelector.checkedNodes()))

@@ -1,0 +1,146 @@
+"""The part of the window that shows a result: its tables, its deformation, and the overlays in the slice views."""
+
+import qt
+import slicer
+import vtk
+
+from . import display
+from .errors import NodeError
+from .results import is_result, results_of
+from .words import _
+
+NOTHING = "–"
+UNSEEN = "not looked at yet"
+
+
+def spacing_for(transform) -> float:
+    """A grid spacing in mm that suits a result, within the panel's limits."""
+    return min(max(display.suggested_spacing_mm(transform), 1.0), 50.0)
+
+
+class DeformationPanel:
+    """Shows the chosen result: its tables, its deformation, and the overlays in the slice views."""
+
+    def __init__(self, ui) -> None:
+        self.ui = ui
+        self._drawn, self._layers, self._result_id = None, None, UNSEEN
+        self._crosshair, self._observer = None, None
+        self._largest = NOTHING
+
+    @property
+    def _result(self):
+        """The transform node that was shown last, if the scene still has it."""
+        node = slicer.mrmlScene.GetNodeByID(self._result_id) if self._result_id else None
+        return node if is_result(node) else None
+
+    def forget(self) -> None:
+        """Take nothing for drawn: the scene is another one."""
+        self._drawn, self._layers, self._result_id = None, None, UNSEEN
+
+    def present(self, parameters) -> None:
+        """Show a result that has just been made, its patient in the slice views."""
+        self.forget()
+        display.show_patient(parameters.result)
+        self.show(parameters)
+
+    def show(self, parameters) -> None:
+        """Draw what the parameters say, where it is not drawn already."""
+        result = parameters.result
+        self._enable(result is not None)
+        try:
+            if self._result_id != (result and result.GetID()):
+                self._result_id = result and result.GetID()
+                self._show_result()
+            if result is None:
+                return
+            self._draw(parameters)
+            self._lay(parameters)
+        except NodeError as error:
+            self.ui.displacementLabel.text = str(error)
+
+    def follow_crosshair(self, follow: bool) -> None:
+        """Tell the displacement at the mouse pointer from now on, or no longer."""
+        if self._observer is not None:
+            self._crosshair.RemoveObserver(self._observer)
+            self._observer = None
+        self._crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if follow and self._crosshair is not None:
+            event = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
+            self._observer = self._crosshair.AddObserver(event, self._tell_displacement)
+
+    def _tell_displacement(self, crosshair, _event) -> None:
+        point = [0.0, 0.0, 0.0]
+        text, result = self._largest, self._result
+        if result is not None and crosshair.GetCursorPositionRAS(point):
+            try:
+                right, anterior, superior = vector = display.displacement_mm(result, point)
+                length = vtk.vtkMath.Norm(list(vector))
+                here = _("{length:.1f} mm here (R {right:+.1f}, A {anterior:+.1f}, S {superior:+.1f})")
+                text = here.format(length=length, right=right, anterior=anterior, superior=superior)
+            except NodeError as error:
+                text = str(error)
+        self.ui.displacementLabel.text = text
+
+    def _enable(self, enabled: bool) -> None:
+        controls = ("showDeformationCheckBox inSlicesCheckBox in3DCheckBox modeSelector spacingSlider scaleSlider "
+                    "lineWidthSlider colorCheckBox jacobianCheckBox jacobianSlider atlasCheckBox "
+                    "blendSlider")  # fmt: skip
+        for name in controls.split():
+            getattr(self.ui, name).setEnabled(enabled)
+
+    def _show_result(self) -> None:
+        result = self._result
+        results = results_of(result) if result else None
+        segmentation = results.segmentation if results else None
+        self.ui.segmentsTable.setSegmentationNode(segmentation)
+        self._show_figures(results.table if results else None)
+        self.ui.show3DButton.setSegmentationNode(segmentation)
+        for widget in (self.ui.segmentsTable, self.ui.show3DButton):
+            widget.setVisible(segmentation is not None)
+        self.ui.figuresTable.setVisible(results is not None and results.table is not None)
+        for section in (self.ui.resultsSection, self.ui.deformationSection):
+            section.collapsed = result is None
+        self._largest = NOTHING
+        if result is not None:
+            told = _("at most {largest:.1f} mm; point at a slice to see it there")
+            self._largest = told.format(largest=display.max_displacement_mm(result))
+        self.ui.displacementLabel.text = self._largest
+
+    def _show_figures(self, table) -> None:
+        view = self.ui.figuresTable
+        view.setMRMLTableNode(table)
+        if table is not None:
+            view.verticalHeader().setVisible(False)
+            view.resizeColumnsToContents()
+            view.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
+            view.resizeRowsToContents()
+
+    def _draw(self, parameters) -> None:
+        style = display.DeformationStyle(
+            mode=parameters.mode.value,
+            in_slices=parameters.inSlices,
+            in_3d=parameters.in3D,
+            spacing_mm=parameters.spacing,
+            scale=parameters.scale,
+            line_width=parameters.lineWidth,
+            color_by_displacement=parameters.colorByDisplacement,
+        )
+        wanted = (self._result_id, style) if parameters.showDeformation else None
+        if wanted == self._drawn:
+            return
+        drawn = slicer.mrmlScene.GetNodeByID(self._drawn[0]) if self._drawn else None
+        if drawn is not None and (wanted is None or drawn is not self._result):
+            display.hide_deformation(drawn)
+        if wanted is not None:
+            display.show_deformation(self._result, style)
+        self._drawn = wanted
+
+    def _lay(self, parameters) -> None:
+        blend = parameters.blend if parameters.showAtlas else None
+        jacobian = parameters.jacobianOpacity if parameters.showJacobian else 0.0
+        wanted = (self._result_id, blend, jacobian)
+        if self._layers is None and blend is None and not jacobian:
+            return  # the views show what the user chose, and no overlay is asked for
+        if wanted != self._layers:
+            display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
+            self._layers = wanted

@@ -1,0 +1,127 @@
+"""Nodes of the scene -> files of the engine.
+
+Files and positions are exchanged in world coordinates: a linear transform above a node is hardened into what is
+exported.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import slicer.util
+import vtk
+
+from .errors import NodeError
+from .geometry import LPS_TO_RAS, image_from_array, spacing_and_direction
+from .labels import labels_of_labelmap, labels_of_segmentation
+from .words import _
+
+ORTHOGONAL = 1e-4
+
+
+def likely_input() -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The volume that was chosen last for the slice views, or the scene's first; no labelmap, no vectors."""
+    offered = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+    ]
+    active = slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID()
+    return next((node for node in offered if node.GetID() == active), offered[0] if offered else None)
+
+
+def world_matrix(volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVolumeNode | None = None) -> np.ndarray:
+    """World RAS = matrix @ (i, j, k, 1), with the linear transforms above the node; (4, 4), mm.
+
+    A frame inside a sequence has none above it: they are those above its `proxy`. Raises NodeError where one of them is
+    not linear.
+    """
+    matrix, parent = vtk.vtkMatrix4x4(), (proxy or volume_node).GetParentTransformNode()
+    volume_node.GetIJKToRASMatrix(matrix)
+    if parent is None:
+        return slicer.util.arrayFromVTKMatrix(matrix)
+    to_world = vtk.vtkMatrix4x4()
+    if not parent.GetMatrixTransformToWorld(to_world):
+        refused = _(
+            "“{volume}” is under the non-linear transform “{transform}”: "
+            "harden the transform or take the volume out of it first"
+        )
+        raise NodeError(refused.format(volume=volume_node.GetName(), transform=parent.GetName()))
+    return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None, proxy: slicer.vtkMRMLVolumeNode | None = None) -> None:
+    """Raise NodeError, saying why, if the volume cannot be given to the engine."""
+    if volume_node is None:
+        raise NodeError(_("no volume is chosen: load an image and choose it"))
+    name, image = volume_node.GetName(), volume_node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise NodeError(_("“{name}” has no voxels: load its image again").format(name=name))
+    if image.GetNumberOfScalarComponents() != 1:
+        refused = _("“{name}” has {count} values in each voxel: choose a volume with one")
+        raise NodeError(refused.format(name=name, count=image.GetNumberOfScalarComponents()))
+    if min(image.GetDimensions()) < 2:
+        refused = _("“{name}” has the size {size}: choose a volume of several slices")
+        raise NodeError(refused.format(name=name, size=image.GetDimensions()))
+    direction = spacing_and_direction(world_matrix(volume_node, proxy))[1]
+    if np.abs(direction.T @ direction - np.eye(3)).max() > ORTHOGONAL:
+        refused = _("the axes of “{name}” are sheared: resample the volume (module Resample Scalar/Vector/DWI)")
+        raise NodeError(refused.format(name=name))
+
+
+def image_of(volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVolumeNode | None = None) -> sitk.Image:
+    """SimpleITK image of a volume node in world coordinates. Raises NodeError as `check_volume`."""
+    check_volume(volume_node, proxy)
+    return image_from_array(slicer.util.arrayFromVolume(volume_node), world_matrix(volume_node, proxy))
+
+
+def export_volume(
+    volume_node: slicer.vtkMRMLVolumeNode, path: str | Path, proxy: slicer.vtkMRMLVolumeNode | None = None
+) -> None:
+    """Write a volume in its world geometry; the format goes by the ending. Raises NodeError as `check_volume`."""
+    sitk.WriteImage(image_of(volume_node, proxy), str(path))
+
+
+def export_labels(
+    labels_node: slicer.vtkMRMLNode,
+    atlas_node: slicer.vtkMRMLVolumeNode,
+    labels_path: str | Path,
+    names_path: str | Path,
+) -> list[tuple]:
+    """Write the labels of an atlas on the grid of its volume, and their names as CSV value,name,color,terminology.
+
+    Returns the rows of that table, as in labels.py. `labels_node` is a segmentation or a labelmap volume. Raises
+    NodeError where it holds no label inside the volume.
+    """
+    grid = image_of(atlas_node)
+    if labels_node.IsA("vtkMRMLSegmentationNode"):
+        labels, rows = labels_of_segmentation(labels_node, atlas_node, grid)
+    else:
+        labels, rows = labels_of_labelmap(labels_node, image_of(labels_node), grid)
+    if not rows:
+        refused = _("“{labels}” has no structure inside “{image}”: choose the labels that belong to this image")
+        raise NodeError(refused.format(labels=labels_node.GetName(), image=atlas_node.GetName()))
+    sitk.WriteImage(labels, str(labels_path), useCompression=True)
+    with open(names_path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("value", "name", "color", "terminology"), *rows])
+    return rows
+
+
+def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: str | Path) -> None:
+    """Write the linear transform that moves the atlas onto the patient as the engine wants it: fixed -> moving, LPS.
+
+    Raises NodeError where it is not linear.
+    """
+    from_world = vtk.vtkMatrix4x4()
+    if not transform_node.GetMatrixTransformFromWorld(from_world):
+        refused = _("“{name}” is not linear: choose a linear transform to start from")
+        raise NodeError(refused.format(name=transform_node.GetName()))
+    matrix = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(from_world) @ LPS_TO_RAS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    sitk.WriteTransform(transform, str(path))

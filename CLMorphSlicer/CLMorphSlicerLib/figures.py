@@ -1,0 +1,79 @@
+"""Tables of a run's figures: one of each result, and one over the frames or volumes of a series."""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+
+from .words import _
+
+
+def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
+    """Write the figures of one report: the structures' volumes, similarity, folds and time."""
+    rows = [
+        (structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
+        for structure in report.get("structures", ())
+    ]
+    rows += [(*row, None, None) for row in _figures(report)]
+    quality = report.get("quality", {})
+    outlier_score = quality.get("outlier_score", quality.get("oddness"))  # its name in reports of version 0.1
+    if outlier_score is not None:
+        title = _("outlier score of the image, usual up to 1")
+        rows.append((title, outlier_score, "", quality["expected_dice"], None))
+    _empty(node)
+    titles = (_("Name"), _("Value"), _("Unit"), _("Expected Dice"), _("Uncertainty"))
+    for index, title in enumerate(titles):
+        values = [row[index] for row in rows]
+        if all(value is None for value in values):
+            continue  # the model has no figures of that kind
+        # As text where not every row has a figure: an empty cell says more than "nan".
+        texts = values if index < 3 else ["" if value is None else f"{value:.2f}" for value in values]
+        _add_column(node, title, texts)
+
+
+def _figures(report: dict) -> list[tuple[str, float, str]]:
+    """(name, value, unit) of what is told of every run."""
+    similarity, found = report.get("similarity") or {}, []
+    measure = similarity.get("measure", _("similarity"))
+    if similarity.get("affine") is not None:
+        found.append((_("{measure} after the affine").format(measure=measure), similarity["affine"], ""))
+    if similarity.get("warped") is not None:
+        found.append((_("{measure} after the deformation").format(measure=measure), similarity["warped"], ""))
+    if report.get("folding_fraction") is not None:
+        found.append((_("folding fraction"), report["folding_fraction"], ""))
+    seconds = report.get("duration_s") or {}
+    total = seconds.get("total", sum(seconds.values()))
+    return found + ([(_("duration"), total, "s")] if seconds else [])
+
+
+def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[str, dict]]) -> None:
+    """Write one row for each (label, report): the label under `title`, volumes of the structures, and figures."""
+    names: dict[str, None] = {}
+    rows = []
+    for label, report in reports:
+        values = {
+            _("{structure} (ml)").format(structure=structure["name"]): structure["volume_ml"]
+            for structure in report.get("structures", ())
+        }
+        values |= {f"{name} ({unit})" if unit else name: value for name, value, unit in _figures(report)}
+        names |= dict.fromkeys(values)
+        rows.append((label, values))
+    _empty(node)
+    _add_column(node, title, [label for label, values in rows])
+    for name in names:
+        _add_column(node, name, [values.get(name, float("nan")) for label, values in rows])
+
+
+def _empty(node: slicer.vtkMRMLTableNode) -> None:
+    node.RemoveAllColumns()
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)  # figures of a run are not for typing over
+
+
+def _add_column(node: slicer.vtkMRMLTableNode, title: str, values: list) -> None:
+    numbers = bool(values) and all(isinstance(value, (int, float)) for value in values)
+    column = vtk.vtkDoubleArray() if numbers else vtk.vtkStringArray()
+    column.SetName(title)
+    for value in values:
+        column.InsertNextValue(value)
+    node.AddColumn(column)

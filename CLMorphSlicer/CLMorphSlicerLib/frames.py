@@ -1,0 +1,120 @@
+"""The frames of a sequence and what was found in them, played together by one browser.
+
+No frame becomes a node of the scene: it is written from inside its sequence, and its results go into sequences of
+their own. The nodes that one sees are the proxies of the sequence browser.
+"""
+
+from dataclasses import fields, replace
+
+import slicer
+
+from .errors import NodeError
+from .nodes import SEGMENT
+from .outputs import Undo
+from .results import Results, link
+from .words import _
+
+KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
+
+
+def browser_of(volume_node: slicer.vtkMRMLVolumeNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
+    """The browser that plays a sequence through this volume; None where there is none."""
+    if volume_node is None:
+        return None
+    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volume_node)
+
+
+class Frames:
+    """A sequence of volumes, its browser and the volume node (proxy) that shows one of them."""
+
+    def __init__(self, sequence, browser, proxy) -> None:
+        self.sequence, self.browser, self.proxy = sequence, browser, proxy
+        self._sequences: dict[str, slicer.vtkMRMLSequenceNode] = {}
+        self._shown: Results | None = None
+
+    @classmethod
+    def of_volume(cls, volume_node: slicer.vtkMRMLVolumeNode) -> "Frames":
+        """Of the sequence that is played through a volume. Raises NodeError where there is none."""
+        browser = browser_of(volume_node)
+        if browser is None:
+            refused = _("“{name}” is no frame of a sequence: choose the volume that a sequence browser plays")
+            raise NodeError(refused.format(name=volume_node.GetName()))
+        return cls(browser.GetSequenceNode(volume_node), browser, volume_node)
+
+    @classmethod
+    def of_sequence(cls, sequence: slicer.vtkMRMLSequenceNode) -> "Frames":
+        """Of a sequence, with the browser that it has or a new one. Raises NodeError where it holds no volumes."""
+        first = sequence.GetNthDataNode(0) if sequence.GetNumberOfDataNodes() else None
+        if first is None or not first.IsA("vtkMRMLScalarVolumeNode"):
+            raise NodeError(_("“{name}” holds no volumes: choose another sequence").format(name=sequence.GetName()))
+        logic = slicer.modules.sequences.logic()
+        browser = logic.GetFirstBrowserNodeForSequenceNode(sequence)
+        if browser is None:
+            name = slicer.mrmlScene.GenerateUniqueName(f"{sequence.GetName()} browser")
+            browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", name)
+            browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+        logic.UpdateProxyNodesFromSequences(browser)
+        return cls(sequence, browser, browser.GetProxyNode(sequence))
+
+    @property
+    def index_title(self) -> str:
+        """What the index is called, with its unit: "time (s)"."""
+        unit = self.sequence.GetIndexUnit()
+        return f"{self.sequence.GetIndexName()} ({unit})" if unit else self.sequence.GetIndexName()
+
+    def labelled_volumes(self) -> list[tuple[str, slicer.vtkMRMLScalarVolumeNode]]:
+        """(index value, volume inside the sequence) of each frame."""
+        numbers = range(self.sequence.GetNumberOfDataNodes())
+        return [(self.sequence.GetNthIndexValue(n), self.sequence.GetNthDataNode(n)) for n in numbers]
+
+    def keep(self, number: int, results: Results, undo: Undo) -> Results:
+        """Move the results of a frame into sequences; returns the nodes that show those of the chosen frame."""
+        value = self.sequence.GetNthIndexValue(number)
+        for name in KEPT:
+            node = getattr(results, name)
+            if node is not None:
+                self._sequence(name, undo).SetDataNodeAtValue(node, value)
+        if self._shown is None:
+            self._show(results)
+        kept = {node.GetID() for node in self._nodes(self._shown)}
+        for node in self._nodes(results):
+            if node.GetID() not in kept:
+                slicer.mrmlScene.RemoveNode(node)
+        self.browser.Modified()
+        return self._shown
+
+    @staticmethod
+    def _nodes(results: Results) -> list:
+        """All but the volume, which was there before."""
+        nodes = [getattr(results, each.name) for each in fields(Results) if each.name != "volume"]
+        return [node for node in nodes if node is not None]
+
+    def _sequence(self, name: str, undo: Undo) -> slicer.vtkMRMLSequenceNode:
+        if name not in self._sequences:
+            titles = {
+                "segmentation": _("{sequence} segmentation"),
+                "transform": _("{sequence} transform"),
+                "affine": _("{sequence} affine"),
+                "field": _("{sequence} deformation for display"),
+                "jacobian": _("{sequence} Jacobian"),
+                "uncertainty": _("{sequence} uncertainty"),
+            }
+            made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
+            made.SetName(titles[name].format(sequence=self.sequence.GetName()))
+            made.SetIndexName(self.sequence.GetIndexName())
+            made.SetIndexUnit(self.sequence.GetIndexUnit())
+            made.SetIndexType(self.sequence.GetIndexType())
+            self._sequences[name] = made
+            undo.added.append(made)
+        return self._sequences[name]
+
+    def _show(self, results: Results) -> None:
+        """Make the nodes of the first frame's results the proxies that the browser plays."""
+        for name, sequence in self._sequences.items():
+            self.browser.AddSynchronizedSequenceNode(sequence)
+            unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
+            self.browser.AddProxyNode(getattr(results, name), sequence, False)
+            if unasked is not None and unasked is not getattr(results, name):
+                slicer.mrmlScene.RemoveNode(unasked)
+        self._shown = replace(results, warped=None, affine_warped=None, table=None)
+        link(self._shown, SEGMENT)

@@ -1,0 +1,147 @@
+"""What a run is made of beside its volumes, and why it cannot be started."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import slicer
+
+from . import exporting, models
+from .outputs import Outputs
+from .words import _
+
+FUSIONS = ("similarity", "majority", "staple")
+SIMILARITIES = ("lncc", "mind")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a volume is segmented.
+
+    model: name of a shipped model or folder of another; atlas and atlas_labels: an atlas from the scene instead of the
+    model's own; affine: None for the engine's own, "none", or a linear transform node that moves the atlas onto the
+    patient; refine: at most so many steps of optimisation on this image at each resolution, 0 for none; atlases: how
+    many of the model's are fused, the most similar ones, 0 for its first one alone; fusion: one of FUSIONS; threads: 0
+    for as many as there are; standard_names: Slicer's names and colours of anatomy in place of the model's; outputs:
+    existing nodes to write into.
+    """
+
+    model: str | Path = ""
+    atlas: slicer.vtkMRMLScalarVolumeNode | None = None
+    atlas_labels: slicer.vtkMRMLNode | None = None
+    device: str = "auto"
+    affine: slicer.vtkMRMLTransformNode | str | None = None
+    refine: int = 0
+    atlases: int = 0
+    fusion: str = "similarity"
+    threads: int = 0
+    keep_files: bool = False
+    standard_names: bool = False
+    outputs: Outputs = field(default_factory=Outputs)
+
+
+@dataclass(frozen=True)
+class RegisterOptions:
+    """How a moving volume is laid onto a fixed one.
+
+    model: as in Options, or empty for optimisation alone, which then needs `refine` above 0; labels: segmentation or
+    labelmap of the moving volume to carry along; similarity: one of SIMILARITIES; affine, refine, device, threads,
+    outputs: as in Options.
+    """
+
+    model: str | Path = ""
+    labels: slicer.vtkMRMLNode | None = None
+    similarity: str = "lncc"
+    device: str = "auto"
+    affine: slicer.vtkMRMLTransformNode | str | None = None
+    refine: int = 50
+    threads: int = 0
+    keep_files: bool = False
+    outputs: Outputs = field(default_factory=Outputs)
+
+
+def model_card(model: str | Path) -> models.ModelCard:
+    """The card of a shipped model by its name, or of the one in a folder. Raises ValueError when there is none."""
+    shipped = {card.name: card for card in models.shipped_models()}
+    if str(model) in shipped:
+        return shipped[str(model)]
+    if model and Path(model).is_dir():
+        return models.read_card(Path(model).resolve())
+    refused = _("no model {model}; there are {names}, or give a model's folder")
+    raise ValueError(refused.format(model=repr(str(model)), names=", ".join(shipped) or _("none")))
+
+
+def why_not(volume, options: Options, proxy=None) -> str:
+    """Why a segmentation cannot be started, as a sentence for the user; empty when it can.
+
+    `proxy` is the volume node of the scene where `volume` is a frame inside a sequence.
+    """
+    if volume is None:
+        return _("Choose the image to segment.")
+    try:
+        exporting.check_volume(volume, proxy)
+        if not options.model:
+            return _("Choose a model.")
+        model_card(options.model)
+        if options.atlas is not None:
+            exporting.check_volume(options.atlas)
+    except ValueError as error:
+        return str(error)
+    if options.atlas is None and options.atlas_labels is not None:
+        return _("Choose the atlas image that the labels belong to.")
+    if options.atlas is not None and options.atlas_labels is None:
+        return _("Choose the labels of the atlas: a segmentation or a labelmap.")
+    if options.atlas is not None and options.atlas is volume:
+        return _("The atlas and the image to segment are the same volume; choose two.")
+    used = (proxy or volume, options.atlas, options.atlas_labels, options.affine)
+    return _why_not_refine(options.refine) or _why_not_fuse(options) or options.outputs.why_not(used)
+
+
+def why_not_register(fixed, moving, options: RegisterOptions) -> str:
+    """Why a registration cannot be started, as a sentence for the user; empty when it can."""
+    if fixed is None:
+        return _("Choose the fixed image.")
+    if moving is None:
+        return _("Choose the moving image.")
+    if fixed is moving:
+        return _("The fixed and the moving image are the same volume; choose two.")
+    try:
+        exporting.check_volume(fixed)
+        exporting.check_volume(moving)
+        if options.model:
+            model_card(options.model)
+    except ValueError as error:
+        return str(error)
+    if not options.model and options.refine == 0:
+        return _("Without a model, the optimisation is all there is: give it some steps.")
+    if options.similarity not in SIMILARITIES:
+        refused = _("Unknown similarity {given}; expected one of {known}.")
+        return refused.format(given=repr(options.similarity), known=", ".join(SIMILARITIES))
+    used = (fixed, moving, options.labels, options.affine)
+    return _why_not_refine(options.refine) or options.outputs.why_not(used)
+
+
+def atlas_count(options: Options) -> int:
+    """How many atlases a run can choose from: the scene's one, or the model's. Raises ValueError without a model."""
+    return 1 if options.atlas is not None else len(models.atlas_images(model_card(options.model)))
+
+
+def _why_not_refine(steps: int) -> str:
+    if steps >= 0:
+        return ""
+    refused = _("{steps} refinement steps given; expected a number above zero, or 0 for no refinement.")
+    return refused.format(steps=steps)
+
+
+def _why_not_fuse(options: Options) -> str:
+    count = atlas_count(options)
+    if count == 0:
+        refused = _("The model {title} has no atlas; use one from the scene.")
+        return refused.format(title=model_card(options.model).title)
+    if not 0 <= options.atlases <= count:
+        there = _("there is 1") if count == 1 else _("there are {count}").format(count=count)
+        refused = _("{given} atlases given, {there}; expected at most so many, or 0 for the first one alone.")
+        return refused.format(given=options.atlases, there=there)
+    if options.fusion not in FUSIONS:
+        refused = _("Unknown fusion {given}; expected one of {known}.")
+        return refused.format(given=repr(options.fusion), known=", ".join(FUSIONS))
+    return ""

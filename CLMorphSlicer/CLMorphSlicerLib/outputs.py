@@ -1,0 +1,105 @@
+"""Where results go: new nodes, or existing ones whose content is kept for an undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+import slicer
+
+from .results import Results, is_result, results_of
+from .words import _
+
+PAIR = "GetFixedNodeReferenceRole"  # what only transform nodes have
+NEW_EACH_TIME = ("volume", "atlas", "transform")  # of an earlier result: what a run is given, or chooses itself
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Existing nodes to write results into; None makes a new one, named after the input."""
+
+    segmentation: slicer.vtkMRMLSegmentationNode | None = None
+    transform: slicer.vtkMRMLTransformNode | None = None
+    warped: slicer.vtkMRMLScalarVolumeNode | None = None
+
+    @property
+    def chosen(self) -> list[slicer.vtkMRMLNode]:
+        return [node for node in (self.segmentation, self.transform, self.warped) if node is not None]
+
+    def targets(self) -> dict[str, slicer.vtkMRMLNode]:
+        """The node to write into, by the name of a field of Results; what is not named is new.
+
+        With the transform of an earlier run go the other nodes of that run.
+        """
+        found = {}
+        if is_result(self.transform):
+            earlier = results_of(self.transform)
+            names = [each.name for each in fields(Results) if each.name not in NEW_EACH_TIME]
+            found = {name: getattr(earlier, name) for name in names if getattr(earlier, name) is not None}
+        own = {"segmentation": self.segmentation, "transform": self.transform, "warped": self.warped}
+        return {**found, **{name: node for name, node in own.items() if node is not None}}
+
+    def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
+        """Why these cannot be written into, as a sentence; empty when they can."""
+        taken = {node.GetID() for node in inputs if hasattr(node, "GetID")}
+        for node in self.targets().values():
+            if node.GetID() in taken:
+                refused = _("“{name}” is an input of this run: choose another output, or a new one.")
+                return refused.format(name=node.GetName())
+        if self.transform is not None and self.transform.GetClassName() != "vtkMRMLTransformNode":
+            refused = _("“{name}” cannot hold a deformation: choose another transform, or a new one.")
+            return refused.format(name=self.transform.GetName())
+        return ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a node held: its content, its parent transform and its references."""
+
+    node: slicer.vtkMRMLNode
+    content: slicer.vtkMRMLNode
+    parent_id: str | None
+    references: dict[str, str | None]
+
+    @classmethod
+    def of(cls, node: slicer.vtkMRMLNode) -> Kept:
+        content = node.CreateNodeInstance()
+        content.UnRegister(None)
+        content.CopyContent(node, True)
+        parent = node.GetTransformNodeID() if hasattr(node, "GetTransformNodeID") else None
+        return cls(node, content, parent, {role: node.GetNodeReferenceID(role) for role in _own_roles(node)})
+
+    def restore(self) -> None:
+        if self.node.GetScene() is None:
+            return  # deleted meanwhile
+        self.node.CopyContent(self.content, True)
+        if hasattr(self.node, "SetAndObserveTransformNodeID"):
+            self.node.SetAndObserveTransformNodeID(self.parent_id)
+        for role in {*_own_roles(self.node), *self.references}:
+            self.node.SetNodeReferenceID(role, self.references.get(role))
+
+
+def _own_roles(node: slicer.vtkMRMLNode) -> list[str]:
+    """The roles of the references that a run sets."""
+    roles = [node.GetNthNodeReferenceRole(i) for i in range(node.GetNumberOfNodeReferenceRoles())]
+    pair = (node.GetFixedNodeReferenceRole(), node.GetMovingNodeReferenceRole()) if hasattr(node, PAIR) else ()
+    return [role for role in roles if role.startswith("CLMorph.") or role in pair]
+
+
+@dataclass
+class Undo:
+    """Takes a run back: what it wrote into is as before, what it added goes."""
+
+    kept: list[Kept] = field(default_factory=list)
+    added: list[slicer.vtkMRMLNode] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        for each in self.kept:
+            each.restore()
+        for node in self.added:
+            if node.GetScene() is not None:
+                slicer.mrmlScene.RemoveNode(node)
+        self.kept, self.added = [], []
+
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.added)

@@ -1,0 +1,96 @@
+"""Starts runs and looks after them: by a timer while the window lives, or until they have ended."""
+
+import logging
+import time
+from contextlib import nullcontext
+
+import qt
+import slicer
+
+from . import dependencies
+from .panel import wait_cursor
+from .run import Run
+from .series import SequenceFrames, Series, Volumes
+from .tasks import Registration, Segmentation
+from .words import _
+
+POLL_MS = 100
+WAIT_S = 0.02
+Work = Segmentation | Registration | Volumes | SequenceFrames
+
+
+class Runner:
+    """One run at a time for the window (`start`), any number for scripts (`wait`).
+
+    start_process(command, folder) -> process starts the engine.
+    """
+
+    def __init__(self, start_process) -> None:
+        self.start_process = start_process
+        self.run: Run | Series | None = None
+        self.timer: qt.QTimer | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.run is not None and self.run.active
+
+    def start(self, work: Work, changed) -> Run | Series:
+        """Start a run and return at once; changed(run) is called while it lasts and when it has ended.
+
+        Raises ValueError when the input cannot be used, RuntimeError while another run lasts.
+        """
+        if self.running:
+            raise RuntimeError(_("A run is running already; cancel it or wait for its end."))
+        self.run = self._begin(work)
+        self.timer = qt.QTimer()
+        self.timer.setInterval(POLL_MS)
+        self.timer.connect("timeout()", lambda: self._look(changed))
+        self.timer.start()
+        return self.run
+
+    def stop(self, reason: str) -> None:
+        """End the run at once."""
+        if self.timer is not None:
+            self.timer.stop()
+        if self.run is not None:
+            self.run.abort(reason)
+
+    def wait(self, work: Work) -> Run | Series:
+        """Start a run and come back when it is done; the window stays alive meanwhile. Raises what ended it early."""
+        if not dependencies.ensure():
+            raise RuntimeError(_("The packages that CLMorph needs are not installed."))
+        run = self._begin(work)
+        try:
+            while run.active:
+                slicer.app.processEvents()
+                time.sleep(WAIT_S)
+                _poll(run)
+        finally:
+            run.abort(_("The run was interrupted."))
+        if run.error is not None:
+            raise run.error
+        return run
+
+    def _begin(self, work: Work) -> Run | Series:
+        series = isinstance(work, (Volumes, SequenceFrames))
+        tasks = [item.task for item in work.items] if series else [work]
+        reason = next((reason for reason in (task.why_not() for task in tasks) if reason), "")
+        if reason or not tasks:
+            raise ValueError(reason or _("Choose the images to segment."))
+        return (Series if series else Run)(work, start=self.start_process)
+
+    def _look(self, changed) -> None:
+        self.timer.stop()  # an error must not come back ten times a second
+        try:
+            _poll(self.run)
+        except Exception as error:
+            logging.exception("CLMorph: a run could not be looked after")
+            self.run.fail(error)
+        if self.run.active:
+            self.timer.start()
+        changed(self.run)
+
+
+def _poll(run: Run | Series) -> None:
+    with wait_cursor() if run.about_to_load else nullcontext():
+        run.poll()

@@ -1,0 +1,151 @@
+"""What the engine is asked for: a volume to be segmented, or two to be registered. Nodes become files and come back.
+
+A task knows the nodes that it depends on (`used`), writes them (`write`), and loads what the engine made (`load`).
+
+The engine runs in the folder of the run and is told the files by their names alone: not every reader of images on
+every platform can open a path with letters beyond ASCII, as a user's temporary folder may have.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import slicer
+
+from . import exporting, job, models, nodes
+from .options import Options, RegisterOptions, model_card, why_not, why_not_register
+from .outputs import Undo
+from .results import Results
+from .words import _
+
+IMAGE, MOVING, ATLAS = "image.nii", "moving.nii", "atlas.nii"
+LABELS, LABEL_NAMES = "labels.nii.gz", "labels.csv"
+INITIAL, OUTPUT = "initial.tfm", "output"
+
+
+def read_report(folder: Path) -> dict:
+    """What the engine reports of a run in `folder`; empty where it reports nothing."""
+    path = folder / OUTPUT / "report.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A volume that is to be segmented; `proxy` is its node in the scene where it is a frame inside a sequence."""
+
+    volume: slicer.vtkMRMLScalarVolumeNode
+    options: Options
+    proxy: slicer.vtkMRMLScalarVolumeNode | None = None
+    grid: list[nodes.Grid] = field(default_factory=list)  # of the volume when it was written
+
+    @property
+    def node(self) -> slicer.vtkMRMLScalarVolumeNode:
+        """The volume in the scene that the results belong to."""
+        return self.proxy or self.volume
+
+    @property
+    def used(self) -> list:
+        return [self.node, self.options.atlas, self.options.atlas_labels, self.options.affine]
+
+    def why_not(self) -> str:
+        return why_not(self.volume, self.options, self.proxy)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the nodes into `folder`; returns the engine's arguments. Raises ValueError for a node of no use."""
+        options, card = self.options, model_card(self.options.model)
+        exporting.export_volume(self.volume, folder / IMAGE, self.proxy)
+        self.grid[:] = [nodes.Grid.of(self.volume, self.proxy)]
+        arguments = ["segment", IMAGE, "--model", str(card.folder), "-o", OUTPUT]
+        if options.atlas is not None:
+            exporting.export_volume(options.atlas, folder / ATLAS)
+            exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
+            arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
+        if options.atlases:
+            arguments += ["--atlases", str(options.atlases), "--fusion", options.fusion]
+        return arguments + _common(options, folder)
+
+    def load(self, folder: Path, undo: Undo) -> Results:
+        """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
+        # of a frame the node may show another one by now; of a volume, a change during the run is an error
+        grid = self.grid[0] if self.proxy is not None else None
+        names, alone = self.options.standard_names, self.proxy is None
+        loading = nodes.Loading(self.options.outputs, standard_names=names, grid=grid, in_folder=alone, undo=undo)
+        atlas = atlas_file(folder, model_card(self.options.model), read_report(folder))
+        return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
+
+    def done(self, results: Results) -> str:
+        count = results.segmentation.GetSegmentation().GetNumberOfSegments()
+        return _("Done: {count} structures in {name}.").format(count=count, name=self.node.GetName())
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A moving volume that is to be laid onto a fixed one."""
+
+    fixed: slicer.vtkMRMLScalarVolumeNode
+    moving: slicer.vtkMRMLScalarVolumeNode
+    options: RegisterOptions
+
+    @property
+    def node(self) -> slicer.vtkMRMLScalarVolumeNode:
+        return self.fixed
+
+    @property
+    def used(self) -> list:
+        return [self.fixed, self.moving, self.options.labels, self.options.affine]
+
+    def why_not(self) -> str:
+        return why_not_register(self.fixed, self.moving, self.options)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the nodes into `folder`; returns the engine's arguments. Raises ValueError for a node of no use."""
+        options = self.options
+        exporting.export_volume(self.fixed, folder / IMAGE)
+        exporting.export_volume(self.moving, folder / MOVING)
+        arguments = ["register", IMAGE, MOVING, "-o", OUTPUT]
+        if options.model:
+            arguments += ["--model", str(model_card(options.model).folder)]
+        if options.refine:
+            arguments += ["--similarity", options.similarity]
+        if options.labels is not None:
+            exporting.export_labels(options.labels, self.moving, folder / LABELS, folder / LABEL_NAMES)
+            arguments += ["--moving-labels", LABELS]
+        return arguments + _common(options, folder)
+
+    def load(self, folder: Path, undo: Undo) -> Results:
+        """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
+        names = folder / LABEL_NAMES if self.options.labels is not None else None
+        loading = nodes.Loading(self.options.outputs, undo=undo)
+        return nodes.import_registration(
+            folder / OUTPUT, self.fixed, self.moving, folder / MOVING, names, loading=loading
+        )
+
+    def done(self, results: Results) -> str:
+        done = _("Done: {moving} lies on {fixed}.")
+        return done.format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
+
+
+def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:
+    """The arguments that both tasks have."""
+    arguments = []
+    if isinstance(options.affine, str):
+        arguments += ["--affine", options.affine]
+    elif options.affine is not None:
+        exporting.export_initial_transform(options.affine, folder / INITIAL)
+        arguments += ["--affine", INITIAL]
+    if options.refine:
+        arguments += ["--refine", str(options.refine)]
+    arguments += ["--device", options.device, "--progress", "json"]
+    arguments += ["--cancel-file", job.Job.cancel_file(folder).name]
+    if options.threads:
+        arguments += ["--threads", str(options.threads)]
+    return arguments
+
+
+def atlas_file(folder: Path, card: models.ModelCard, report: dict) -> Path:
+    """The atlas image that the engine used: the scene's, or the model's by the name that the report gives."""
+    own = folder / ATLAS
+    if own.exists():
+        return own
+    named = card.folder / "atlases" / str(report.get("atlas", {}).get("name", "")) / "image.nii.gz"
+    return named if named.exists() else models.atlas_image(card)

@@ -1,0 +1,159 @@
+"""Where results go: new nodes named after the input, or chosen ones, which one undo brings back."""
+
+import numpy as np
+import pytest
+from qt_fixtures import begin, finish, node_ids
+
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+import slicer
+import slicer.util
+import vtk
+from CLMorphSlicerLib.outputs import Outputs
+from CLMorphSlicerLib.results import is_result, results_of
+
+
+@pytest.fixture
+def own_segmentation():
+    """A segmentation that somebody drew: one segment called Mine, of 8 voxels, under a transform."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
+    node.CreateDefaultDisplayNodes()
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(2, 2, 2)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    image.GetPointData().GetScalars().Fill(1)
+    node.AddSegmentFromBinaryLabelmapRepresentation(image, "Mine", (0.1, 0.2, 0.3))
+    above = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Above")
+    node.SetAndObserveTransformNodeID(above.GetID())
+    return node
+
+
+@pytest.fixture
+def own_transform():
+    """A transform that shifts by 5 mm to the right."""
+    node, shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Kept"), vtk.vtkTransform()
+    shift.Translate(5.0, 0.0, 0.0)
+    node.SetAndObserveTransformToParent(shift)
+    return node
+
+
+def names(segmentation_node) -> list[str]:
+    segmentation = segmentation_node.GetSegmentation()
+    return [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
+
+
+def moved(transform_node, point=(0.0, 0.0, 0.0)) -> list[float]:
+    there = [0.0] * 3
+    transform_node.GetTransformToParent().TransformPoint(point, there)
+    return there
+
+
+def test_new_outputs_are_named_after_the_image(patient, window):
+    begin(window, "works")
+    finish(window)
+    results = window.logic.run.results
+    assert results.segmentation.GetName() == "Ärztin Größe 1 segmentation"
+    assert results.transform.GetName() == "Ärztin Größe 1 transform"
+
+
+def test_results_go_into_the_chosen_nodes(patient, window, own_segmentation, own_transform):
+    window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    window.ui.outputTransformSelector.setCurrentNode(own_transform)
+    begin(window, "works")
+    finish(window)
+    results = window.logic.run.results
+    assert results.segmentation is own_segmentation and results.transform is own_transform
+    assert names(own_segmentation) == ["Body", "Anterior hippocampus", "Ventricle"]
+    assert (own_segmentation.GetName(), own_transform.GetName()) == ("By hand", "Kept")
+    assert own_segmentation.GetParentTransformNode() is None  # the labels lie where the patient is seen
+    assert is_result(own_transform) and results_of(own_transform).segmentation is own_segmentation
+    assert window.ui.resultSelector.currentNode() is own_transform
+
+
+def test_undo_brings_back_what_chosen_nodes_held(patient, window, own_segmentation, own_transform):
+    above = own_segmentation.GetParentTransformNode()
+    window._parameterNode.outputSegmentation, window._parameterNode.outputTransform = own_segmentation, own_transform
+    before = node_ids()
+    assert not window.ui.undoButton.enabled
+    begin(window, "works")
+    assert not window.ui.undoButton.enabled
+    finish(window)
+    assert window.ui.undoButton.enabled
+    window.ui.undoButton.click()
+    assert names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
+    assert own_segmentation.GetParentTransformNode() is above
+    segment = own_segmentation.GetSegmentation().GetNthSegmentID(0)
+    assert slicer.util.arrayFromSegmentInternalBinaryLabelmap(own_segmentation, segment).sum() == 8
+    assert not is_result(own_transform) and own_transform.GetNodeReference("CLMorph.field") is None
+    assert window._parameterNode.result is None and not window.ui.undoButton.enabled
+    left = {slicer.mrmlScene.GetNodeByID(node_id).GetClassName() for node_id in node_ids() - before}
+    assert not left & {"vtkMRMLSegmentationNode", "vtkMRMLTransformNode", "vtkMRMLScalarVolumeNode"}
+
+
+def test_run_into_an_earlier_result_uses_all_of_its_nodes_again(patient, window):
+    begin(window, "works")
+    finish(window)
+    first = window.logic.run.results
+    field = slicer.util.arrayFromGridTransform(first.field).copy()
+    before = node_ids()
+    window._parameterNode.outputTransform = first.transform
+    begin(window, "works")
+    finish(window)
+    second = window.logic.run.results
+    for name in ("transform", "affine", "field", "segmentation", "warped", "affine_warped", "jacobian", "table"):
+        assert getattr(second, name) is getattr(first, name), name
+    added = [slicer.mrmlScene.GetNodeByID(node_id) for node_id in node_ids() - before]
+    assert {node.GetName() for node in added if node.IsA("vtkMRMLVolumeNode")} == {second.atlas.GetName()}
+    assert np.array_equal(slicer.util.arrayFromGridTransform(second.field), field)
+    window.ui.undoButton.click()
+    assert np.array_equal(slicer.util.arrayFromGridTransform(first.field), field)
+    assert is_result(first.transform) and results_of(first.transform).atlas is first.atlas
+
+
+def test_failure_leaves_chosen_nodes_as_they_were(patient, window, own_segmentation, own_transform):
+    window._parameterNode.outputSegmentation, window._parameterNode.outputTransform = own_segmentation, own_transform
+    begin(window, "half_done")
+    finish(window)
+    assert window.logic.run.state.value == "failed"
+    assert names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
+
+
+def test_failure_in_the_middle_of_loading_leaves_chosen_nodes_as_they_were(
+    patient, window, own_segmentation, monkeypatch
+):
+    from CLMorphSlicerLib import nodes
+
+    def fails(*arguments):
+        raise RuntimeError("no memory for the table")
+
+    monkeypatch.setattr(nodes, "fill_table", fails)
+    window._parameterNode.outputSegmentation = own_segmentation
+    before = node_ids()
+    begin(window, "works")
+    finish(window)
+    assert "no memory for the table" in window.ui.statusLabel.text
+    assert names(own_segmentation) == ["Mine"] and node_ids() == before
+
+
+def test_input_is_never_an_output(patient, window, own_segmentation):
+    window._parameterNode.useSceneAtlas = True
+    atlas = slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.float32), name="Atlas")
+    window._parameterNode.atlasVolume, window._parameterNode.atlasLabels = atlas, own_segmentation
+    assert window.ui.runButton.enabled, window.ui.statusLabel.text
+    window._parameterNode.outputSegmentation = own_segmentation
+    assert window.ui.statusLabel.text == "“By hand” is an input of this run: choose another output, or a new one."
+
+
+def test_transform_that_can_hold_no_deformation_is_refused(headless):
+    linear = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turn")
+    assert "cannot hold a deformation" in Outputs(transform=linear).why_not([])
+
+
+def test_output_that_is_deleted_meanwhile_ends_the_run(patient, window, own_segmentation):
+    from qt_fixtures import get_started
+
+    window._parameterNode.outputSegmentation = own_segmentation
+    run = get_started(window, "waits")
+    slicer.mrmlScene.RemoveNode(own_segmentation)
+    assert "By hand was deleted" in str(run.error)
+    finish(window)

@@ -1,0 +1,262 @@
+"""All frames of a sequence and several volumes: one press, one progress, one table; what is done stays."""
+
+import numpy as np
+import phantom
+import pytest
+import SimpleITK as sitk
+from qt_fixtures import begin, fake_engine, finish, leftovers, wait_until
+
+pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
+
+import slicer
+import slicer.util
+import vtk
+from CLMorphSlicerLib.frames import KEPT
+from CLMorphSlicerLib.job import Progress
+from CLMorphSlicerLib.results import is_result, results_of
+
+
+@pytest.fixture
+def beating(patient, window):
+    """(sequence, browser, proxy) of four frames at 0, 40, 80, 120 ms: the phantom, the last two brighter."""
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Heart")
+    sequence.SetIndexName("time")
+    sequence.SetIndexUnit("ms")
+    for number, factor in enumerate((1, 2, 10, 11)):
+        image = phantom.patient("RAS")
+        slicer.util.updateVolumeFromArray(patient, sitk.GetArrayFromImage(image) * np.int16(factor))
+        sequence.SetDataNodeAtValue(patient, str(40 * number))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Player")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    proxy = browser.GetProxyNode(sequence)
+    window.ui.inputVolumeSelector.setCurrentNode(proxy)
+    return sequence, browser, proxy
+
+
+def volumes_in_the_scene() -> int:
+    return len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+
+
+def column(table_node, name: str) -> list[str]:
+    table = table_node.GetTable()
+    values = table.GetColumnByName(name)
+    return [values.GetVariantValue(row).ToString() for row in range(table.GetNumberOfRows())]
+
+
+def show_frame(browser, number: int) -> None:
+    browser.SetSelectedItemNumber(number)
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+
+
+# -- sequences
+
+
+def test_window_offers_the_frames_of_the_sequence_that_is_shown(beating, patient, window):
+    assert window.ui.scopeSelector.itemText(1) == "All 4 frames of its sequence"
+    window.ui.scopeSelector.currentIndex = 1
+    assert window.ui.runButton.enabled and not window.ui.outputSegmentationSelector.isVisibleTo(window.parent)
+    window.ui.inputVolumeSelector.setCurrentNode(patient)
+    assert "is no frame of a sequence" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+
+
+def test_all_frames_are_segmented_without_a_node_for_each(beating, window):
+    _sequence, browser, proxy = beating
+    window.ui.scopeSelector.currentIndex = 1
+    window._parameterNode.keepFiles = False
+    before = volumes_in_the_scene()
+    run = begin(window, "works")
+    finish(window)
+    assert run.error is None, run.error
+    results = run.results
+    assert results.volume is proxy and is_result(results.transform)
+    assert volumes_in_the_scene() - before == 3  # atlas, Jacobian, uncertainty
+    sequences = {node.GetName(): node for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode")}
+    assert len(sequences) == 1 + len(KEPT) and all(each.GetNumberOfDataNodes() == 4 for each in sequences.values())
+    assert all(browser.IsSynchronizedSequenceNode(each, True) for each in sequences.values())
+    gathered = sequences["Heart segmentation"]
+    assert gathered.GetNthIndexValue(2) == "80" and gathered.GetIndexUnit() == "ms"
+    assert browser.GetProxyNode(gathered) is results.segmentation
+    proxies = len(list(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")))
+    assert proxies == 1 and leftovers() == []
+    assert window.ui.statusLabel.text.startswith("Done: 4 images.")
+
+
+def test_one_table_lists_volumes_over_time(beating, window):
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    table = results_of(run.results.transform).table
+    assert window.ui.figuresTable.mrmlTableNode() is table and table.GetName() == "Heart figures"
+    assert column(table, "time (ms)") == ["0", "40", "80", "120"]
+    volumes = [float(text) for text in column(table, "Ventricle (ml)")]
+    assert len(volumes) == 4 and min(volumes) > 1.0
+    assert len(slicer.util.getNodesByClass("vtkMRMLTableNode")) == 1
+
+
+def test_results_play_with_the_sequence(beating, window):
+    _, browser, _ = beating
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    results = run.results
+    transforms = next(
+        each for each in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if each.GetName() == "Heart transform"
+    )
+    shift = vtk.vtkTransform()
+    shift.Translate(0.0, 0.0, 9.0)
+    transforms.GetNthDataNode(3).SetAndObserveTransformToParent(shift)
+    show_frame(browser, 3)
+    there = [0.0] * 3
+    results.transform.GetTransformToParent().TransformPoint((0.0, 0.0, 0.0), there)
+    assert there == [0.0, 0.0, 9.0] and is_result(results.transform)
+    assert results_of(results.transform).segmentation is results.segmentation
+
+
+def test_cancel_in_the_middle_of_a_sequence_leaves_a_usable_scene(beating, window, headless, tmp_path):
+    _sequence, browser, _proxy = beating
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 2 and run.progress.fraction > 0.5, "the third frame")
+    assert "80 (3 of 4) · " in window.ui.statusLabel.text or run.progress.step.startswith("80 (3 of 4)")
+    window.ui.cancelButton.click()
+    finish(window)
+    assert run.state.value == "cancelled"
+    assert "80 (3 of 4)" in str(run.error) and "the results of the 2 before it are kept" in str(run.error)
+    gathered = browser.GetSequenceNode(run.results.segmentation)
+    assert [gathered.GetNthIndexValue(i) for i in range(gathered.GetNumberOfDataNodes())] == ["0", "40"]
+    assert column(results_of(run.results.transform).table, "time (ms)") == ["0", "40"]
+    assert window.ui.resultSelector.currentNode() is run.results.transform and window.ui.runButton.enabled
+    for number in (3, 0, 1):  # the browser plays on, also where nothing was found
+        show_frame(browser, number)
+        assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    window.ui.showDeformationCheckBox.checked = True
+    assert run.results.field.GetDisplayNode().GetVisibility()
+    headless.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(0)
+    headless.load_scene(tmp_path / "scene.mrb")
+    result = next(node for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node))
+    assert results_of(result).segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    assert leftovers() == []
+
+
+def test_undo_takes_a_whole_series_back(beating, window):
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLStorableNode")}
+    window.ui.scopeSelector.currentIndex = 1
+    begin(window, "works")
+    finish(window)
+    window.ui.undoButton.click()
+    kinds = {
+        node.GetClassName() for node in slicer.util.getNodesByClass("vtkMRMLStorableNode") if node.GetID() not in before
+    }
+    assert kinds <= {"vtkMRMLColorTableNode"}  # that of Jacobian maps, made once for a scene
+    assert window._parameterNode.result is None
+
+
+def test_frame_under_a_transform_lies_where_it_is_seen(beating, window):
+    _sequence, _browser, proxy = beating
+    turn, shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turn"), vtk.vtkTransform()
+    shift.Translate(30.0, 0.0, 0.0)
+    turn.SetMatrixTransformToParent(shift.GetMatrix())
+    proxy.SetAndObserveTransformNodeID(turn.GetID())
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    assert run.error is None, run.error
+    bounds, seen = [0.0] * 6, [0.0] * 6
+    run.results.jacobian.GetRASBounds(bounds)
+    proxy.GetRASBounds(seen)
+    assert bounds == pytest.approx(seen, abs=0.01)
+
+
+def test_scene_closed_while_a_series_runs_ends_it(beating, window):
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "waits")
+    slicer.mrmlScene.Clear(0)
+    finish(window)
+    assert "scene was closed" in str(run.error) and leftovers() == []
+    assert not slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+
+
+# -- several volumes
+
+
+@pytest.fixture
+def three(patient, headless, tmp_path):
+    """Three volumes, the last one of a kind that is refused."""
+    path = tmp_path / "Second.nii.gz"
+    sitk.WriteImage(phantom.patient("LAS"), str(path))
+    flat = slicer.util.addVolumeFromArray(np.ones((1, 6, 6), np.float32), name="Flat")
+    return [patient, headless.load_volume(path), flat]
+
+
+def test_several_volumes_get_results_of_their_own_and_one_table(three, window):
+    import qt
+
+    window.ui.scopeSelector.currentIndex = 2
+    assert window.ui.statusLabel.text == "Choose the images to segment."
+    for volume in three[:2]:
+        window.ui.severalSelector.setCheckState(volume, qt.Qt.Checked)
+    assert window.ui.runButton.enabled, window.ui.statusLabel.text
+    run = begin(window, "works")
+    finish(window)
+    assert [results.volume for results in run.done] == three[:2]
+    tables = [results_of(results.transform).table for results in run.done]
+    assert tables[0] is tables[1] and column(tables[0], "Image") == ["Ärztin Größe 1", "Second"]
+    names = [results.segmentation.GetName() for results in run.done]
+    assert names == ["Ärztin Größe 1 segmentation", "Second segmentation"]
+
+
+def test_one_of_several_that_cannot_be_used_is_told_before_anything_runs(three, window):
+    import qt
+
+    window.ui.scopeSelector.currentIndex = 2
+    for volume in three:
+        window.ui.severalSelector.setCheckState(volume, qt.Qt.Checked)
+    assert "“Flat” has the size" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+    window.ui.severalSelector.setCheckState(three[2], qt.Qt.Unchecked)
+    assert window.ui.runButton.enabled
+
+
+def test_volumes_to_segment_are_kept_with_the_scene(three, window, headless, tmp_path):
+    import qt
+
+    window.ui.scopeSelector.currentIndex = 2
+    window.ui.severalSelector.setCheckState(three[1], qt.Qt.Checked)
+    headless.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(0)
+    headless.load_scene(tmp_path / "scene.mrb")
+    assert [node.GetName() for node in window.ui.severalSelector.checkedNodes()] == ["Second"]
+
+
+def test_failure_of_one_keeps_those_before_it(three, module):
+    from CLMorphSlicerLib.job import EngineError
+    from CLMorphSlicerLib.options import Options
+    from CLMorphSlicerLib.series import Series, Volumes
+
+    works, refuses = fake_engine("works"), fake_engine("refuses")
+    started = []
+
+    def start(command, folder):
+        started.append(folder)
+        return (works if len(started) == 1 else refuses)(command, folder)
+
+    series = Series(Volumes(three[:2], Options(model="phantom")), start=start)
+    wait_until(lambda: series.poll() and not series.active)
+    assert isinstance(series.error, EngineError) and "Second (2 of 2): the image has 2 slices" in str(series.error)
+    assert len(series.done) == 1 and series.results.segmentation.GetScene() is slicer.mrmlScene
+
+
+def test_progress_is_that_of_all(three, module):
+    from CLMorphSlicerLib.options import Options
+    from CLMorphSlicerLib.series import Series, Volumes
+
+    now = [0.0]
+    series = Series(Volumes(three[:2], Options(model="phantom")), start=fake_engine("works"), clock=lambda: now[0])
+    series.run.job.progress = Progress("network", 0.5, 4.0)
+    assert series.progress == Progress("Ärztin Größe 1 (1 of 2) · network", 0.25, None)
+    wait_until(lambda: series.poll() and len(series.done) == 1)
+    now[0] = 30.0
+    series.run.job.progress = Progress("network", 0.5, 4.0)
+    assert series.progress == Progress("Second (2 of 2) · network", 0.75, pytest.approx(10.0))
+    series.abort("")
