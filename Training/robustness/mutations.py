@@ -55,7 +55,7 @@ def _run(content: bytes, rng: random.Random) -> bytes:
 
 
 def _cut(content: bytes, rng: random.Random) -> bytes:
-    return content[: rng.randrange(1, len(content))]
+    return content[: rng.randrange(1, max(2, len(content)))]
 
 
 def _lost(content: bytes, rng: random.Random) -> bytes:
