@@ -88,6 +88,10 @@ def stoppable(before_exit: Callable[[], None]) -> Iterator[None]:
     thread.start()
     try:
         yield
+    except Exception:
+        if heard.is_set():  # raised within a library's callback, of which the library made an error of its own
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.set_wakeup_fd(previous)
         for number, handler in before.items():
