@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .errors import Cancelled
 
 EXIT_CANCELLED = 130
-GRACE_S = 1.0  # that a computation of a library has to come back to Python after a signal
+GRACE_S = 0.7  # that a computation of a library has to come back to Python after a signal
 Progress = Callable[[str, float], None]
 
 
@@ -51,51 +51,53 @@ class Stopwatch:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
 
 
+class Stop:
+    """Whether the process was asked to stop, by a signal; ``check`` raises Cancelled then."""
+
+    def __init__(self) -> None:
+        self.heard, self.noticed = threading.Event(), threading.Event()
+
+    def check(self) -> None:
+        """Raises Cancelled when a signal was heard."""
+        if self.heard.is_set():
+            self.noticed.set()
+            raise Cancelled
+
+
 @contextmanager
-def stoppable(before_exit: Callable[[], None]) -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, or end the process with EXIT_CANCELLED.
+def stoppable(before_exit: Callable[[], None]) -> Iterator[Stop]:
+    """SIGINT and SIGTERM make ``check`` raise in the block, or end the process with EXIT_CANCELLED.
 
-    The event that it yields is set when a signal was heard: an interrupt that is raised in a library's callback may be
-    lost there.
-
-    Python hears a signal when a library's computation comes back, which may take minutes. So a thread is woken by it as
-    well: after GRACE_S, or at a second signal, it calls ``before_exit`` and ends the process. Does nothing outside of
-    the main thread, which alone may listen to signals.
+    Nothing is raised wherever the work happens to be: in a library's callback an exception is lost, and an error of the
+    library comes of it. Where nothing is checked for GRACE_S, as in a long computation of a library, or at a second
+    signal, a thread calls ``before_exit`` and ends the process. Does nothing outside of the main thread, which alone
+    may listen to signals.
     """
-    heard = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield stop
         return
 
-    def raise_interrupt(number: int, frame: object) -> None:
-        heard.set()
-        raise KeyboardInterrupt
-
     def watch() -> None:
-        signals = {int(number) for number in numbers}
+        signals, asked = {int(number) for number in numbers}, 0
         while received := woken.recv(1):
-            if received[0] not in signals:
-                continue
-            if again.is_set() or not heard.wait(GRACE_S):
-                before_exit()
-                os._exit(EXIT_CANCELLED)
-            again.set()
+            if received[0] in signals:
+                asked += 1
+                if asked > 1 or not stop.noticed.wait(GRACE_S):
+                    before_exit()
+                    os._exit(EXIT_CANCELLED)
 
-    again = threading.Event()
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
     woken, waking = socket.socketpair()
     waking.setblocking(False)
-    before = {number: signal.signal(number, raise_interrupt) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: stop.heard.set()) for number in numbers}
     previous = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="signals", daemon=True)
     thread.start()
     try:
-        yield heard
-    except Exception:
-        if heard.is_set():  # raised within a library's callback, of which the library made an error of its own
-            raise KeyboardInterrupt from None
-        raise
+        yield stop
     finally:
+        stop.noticed.set()
         signal.set_wakeup_fd(previous)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -109,7 +111,7 @@ class Reporter:
 
     def __init__(self, kind: str, cancel_file: Path | None = None) -> None:
         self.kind, self.cancel_file = kind, cancel_file
-        self.stopped: threading.Event | None = None
+        self.stop = Stop()
         self.started = time.monotonic()
         self.bar: tqdm[Any] | None = None
         self.last = ("", -1.0)
@@ -126,9 +128,8 @@ class Reporter:
             self._draw(step, fraction)
 
     def check_cancelled(self) -> None:
-        """Raises Cancelled when the cancel file is there, KeyboardInterrupt when a signal was heard and lost."""
-        if self.stopped is not None and self.stopped.is_set():
-            raise KeyboardInterrupt
+        """Raises Cancelled when the cancel file is there, or a signal was heard."""
+        self.stop.check()
         if self.cancel_file is not None and self.cancel_file.exists():
             raise Cancelled
 
