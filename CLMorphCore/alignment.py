@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from .errors import InputError
 from .geometry import Grid, crop_padding, foreground_box, grid_over, resample
+from .progress import deferred
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
 
@@ -134,7 +135,7 @@ def _optimise(
     method.SetInitialTransform(type(start)(start), inPlace=True)
     stopped: list[BaseException] = []
     method.AddCommand(sitk.sitkIterationEvent, lambda: _guarded(step, method, stopped))
-    with _itk_errors():
+    with _itk_errors(), deferred():
         found = method.Execute(fixed, moving)
     if stopped:
         raise stopped[0]

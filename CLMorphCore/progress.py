@@ -51,6 +51,19 @@ class Stopwatch:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
 
 
+_deferring: list[None] = []  # one for each block that is being run
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """In the block, of a library that calls back, a signal raises nothing: between its calls an exception is lost."""
+    _deferring.append(None)
+    try:
+        yield
+    finally:
+        _deferring.pop()
+
+
 class Stop:
     """Whether the process was asked to stop, by a signal; ``check`` raises Cancelled then."""
 
@@ -66,17 +79,22 @@ class Stop:
 
 @contextmanager
 def stoppable(before_exit: Callable[[], None]) -> Iterator[Stop]:
-    """SIGINT and SIGTERM make ``check`` raise in the block, or end the process with EXIT_CANCELLED.
+    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, or end the process with EXIT_CANCELLED.
 
-    Nothing is raised wherever the work happens to be: in a library's callback an exception is lost, and an error of the
-    library comes of it. Where nothing is checked for GRACE_S, as in a long computation of a library, or at a second
-    signal, a thread calls ``before_exit`` and ends the process. Does nothing outside of the main thread, which alone
-    may listen to signals.
+    In a ``deferred`` block nothing is raised but by ``check``. Where Python does not come to hear a signal for GRACE_S,
+    as in a long computation of a library, or at a second signal, a thread calls ``before_exit`` and ends the process.
+    Does nothing outside of the main thread, which alone may listen to signals.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+
+    def hear(number: int, frame: object) -> None:
+        stop.heard.set()
+        if not _deferring:
+            stop.noticed.set()
+            raise KeyboardInterrupt
 
     def watch() -> None:
         signals, asked = {int(number) for number in numbers}, 0
@@ -90,7 +108,7 @@ def stoppable(before_exit: Callable[[], None]) -> Iterator[Stop]:
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
     woken, waking = socket.socketpair()
     waking.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: stop.heard.set()) for number in numbers}
+    before = {number: signal.signal(number, hear) for number in numbers}
     previous = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="signals", daemon=True)
     thread.start()
