@@ -46,7 +46,8 @@ from CLMorphCore.training.loop import (
     save_weights,
 )
 
-NAME = "unet"
+from .catalogue import SUPERVISED
+
 # What takes the place of the engine's defaults; no loss of the engine's is used, they only have to be valid.
 PAPER = {
     "loss": {"regulariser": "diffusion", "contrast": 0.0},
@@ -116,12 +117,12 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     sections = {key: values for key, values in tree.items() if key != "network"}
     shared = engine.from_dict({key: PAPER.get(key, {}) | sections.get(key, {}) for key in PAPER | sections})
     own = {key: value for key, value in tree["network"].items() if key != "name"}
-    return replace(shared, network=NetworkConfig(NAME, engine.read_section(UNetConfig, own, "network")))
+    return replace(shared, network=NetworkConfig(SUPERVISED, engine.read_section(UNetConfig, own, "network")))
 
 
 def network_of(config: Config) -> RegistrationNetwork | UNet:
     """The network of a configuration with fresh weights, one of the engine's or the U-Net."""
-    if config.network.name == NAME:
+    if config.network.name == SUPERVISED:
         return UNet(config.network.settings)
     return build(config.network.name, config.network.settings)
 

@@ -17,8 +17,8 @@ from Training.experiments.catalogue import (
 from Training.experiments.plan import EXPERIMENTS, plan, planned_runs
 
 
-def test_every_system_is_a_network_that_the_engine_takes_by_name():
-    assert set(SYSTEMS) - {AFFINE} == set(NETWORKS)
+def test_every_system_that_registers_is_a_network_that_the_engine_takes_by_name():
+    assert set(SYSTEMS) - {AFFINE, SUPERVISED} == set(NETWORKS)
     assert all(SYSTEMS[name].trained == system.trained for name, system in NETWORKS.items())
 
 
