@@ -62,7 +62,7 @@ def _role(name: str) -> str:
 def link(results: Results, task: str) -> None:
     """Let the transform of a run know its other nodes and what made it, also in a saved scene."""
     transform, volume, atlas = results.transform, results.volume, results.atlas
-    assert transform is not None and volume is not None and atlas is not None, "a run gives these"
+    assert transform is not None and volume is not None and atlas is not None
     transform.SetAttribute(RESULT_ATTRIBUTE, task)
     transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume.GetID())
     transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), atlas.GetID())

@@ -171,7 +171,7 @@ class Series:
 
     def _keep(self) -> None:
         item, run, results = self._item, self.run, self.run.results
-        assert results is not None, "kept when it is done"
+        assert results is not None
         self._reports.append((item.label, run.report))
         self.warnings += [f"{item.label}: {warning}" for warning in run.warnings]
         shown = self.collection.keep(len(self.done), results, self.undo)
