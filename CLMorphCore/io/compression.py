@@ -35,7 +35,8 @@ class Stream:
 
     def check_room(self, count: int) -> None:
         """Raises Damaged unless ``count`` further bytes can be in the stream: before memory is taken for them."""
-        most = self.left * MAX_RATIO[self.kind] + (CHUNK_BYTES if self.kind else 0)
+        waiting = self.left + len(self.pending)
+        most = waiting * MAX_RATIO[self.kind] + (CHUNK_BYTES if self.kind else 0)
         if count > most:
             raise Damaged(f"is cut off, at least {count - most} bytes of its voxels are missing")
 
