@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +49,9 @@ FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    from .atomic import check_utf8
+    from .atomic import check_utf8, remove_temporaries
 
+    _open_standard_files()
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -64,14 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    from .progress import Reporter
+    from .progress import Reporter, stoppable
 
     reporter = Reporter(options.progress, options.cancel_file)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        from . import commands
 
-        commands.run(options, reporter)
+    def give_up() -> None:
+        """A library's computation did not hear the signal: what was begun goes, the process then ends."""
+        remove_temporaries()
+        reporter.event("cancelled")
+        print("clmorph: cancelled", file=sys.stderr, flush=True)
+
+    try:
+        with stoppable(give_up):
+            from . import commands
+
+            commands.run(options, reporter)
         return 0
     except (Cancelled, KeyboardInterrupt):
         reporter.close()
@@ -93,7 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise  # Python prints the traceback and exits with 1
     finally:
         reporter.close()
-        signal.signal(signal.SIGTERM, before)
+
+
+def _open_standard_files() -> None:
+    """Gives the process stdin, stdout and stderr where it was started without: to nowhere, for good.
+
+    Otherwise the next file that is opened takes their number, and what a library prints goes into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as under a Python without a console
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,7 +7,7 @@ import re
 import SimpleITK as sitk
 import torch
 
-from .errors import DeviceError
+from .errors import DeviceError, OutOfMemory
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,10 +29,26 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python, NumPy, torch or ITK means that there is too little memory."""
-    lacking = r"out of memory|can't allocate memory|not enough memory|failed to allocate|bad_alloc"
+    lacking = r"out of memory|can.t allocate memory|not enough memory|failed to allocate|unable to allocate|bad.?alloc"
     return isinstance(error, MemoryError) or re.search(lacking, str(error), re.IGNORECASE) is not None
+
+
+def out_of_memory(error: BaseException, device: str) -> OutOfMemory:
+    """The error of too little memory as one line, with what helps on that device."""
+    reason = " ".join(str(error).partition("\n")[0].split())[:200]
+    try:
+        on_cpu = choose_device(device).type == "cpu"
+    except DeviceError:
+        on_cpu = True
+    where = "of this machine" if on_cpu else "of the graphics card"
+    remedy = "close other programs, or crop the images to the organ" if on_cpu else "use `device=cpu`"
+    return OutOfMemory(
+        f"out of memory with `device={device}`{f' ({reason})' if reason else ''}: the memory {where} is too small for "
+        "the images and the network",
+        f"{remedy}, or crop the images to the organ" if not on_cpu else remedy,
+    )
 
 
 def has_bfloat16() -> bool:

@@ -17,7 +17,9 @@ from .bundles.atlas import Atlas, Structure
 from .bundles.model import Model
 from .errors import InputError
 from .instance_optimization import InstanceOptimization
+from .io.images import warnings_of
 from .io.manifest import Subject, choose, read_subject
+from .io.tables import escaped
 from .metrics import compare_labels, dice_per_label
 from .progress import Progress, part, silent
 from .reports.evaluation import Agreement, Summary, evaluation_page
@@ -34,11 +36,13 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """Writes results.csv, summary.json and report.html, all or none."""
         rows = [asdict(row) for row in self.rows]
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, certificate="summary.json") as temporary:
             with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows(
+                    {key: escaped(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows
+                )
             (temporary / "summary.json").write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
             (temporary / "report.html").write_text(evaluation_page(self.rows, self.summary), encoding="utf-8")
 
@@ -64,13 +68,14 @@ def evaluate(
         raise InputError(f"the manifest has no labelled subject with split {split}; nothing to evaluate")
     prepared = prepare_atlases(model, atlases, most_similar)
     rows: list[Agreement] = []
-    folds, seconds = [], []
+    folds, seconds, warnings = [], [], []
     for index, subject in enumerate(chosen):
         at = part(progress, index / len(chosen), (index + 1) / len(chosen))
         at(f"{subject.name} ({index + 1}/{len(chosen)})", 0.0)
         image, labels = read_subject(subject)
         assert labels is not None  # only labelled subjects were chosen
         began = time.monotonic()
+        warnings += [f"{subject.name}: {text}" for each in (image, labels) for text in warnings_of(each)]
         found = segment(
             image,
             model,
@@ -96,6 +101,7 @@ def evaluate(
         folding_fraction_mean=float(np.mean(folds)),
         folding_fraction_max=float(np.max(folds)),
         seconds=float(np.mean(seconds)),
+        warnings=tuple(warnings),
     )
     return Evaluation(tuple(rows), summary)
 

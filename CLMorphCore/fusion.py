@@ -5,12 +5,7 @@ The warped labels, on the scan's grid, go to a scratch file and are fused slab b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,6 +16,7 @@ from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .geometry import Grid, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
+from .io.scratch import scratch_array
 from .matching import AlignedScan, Match, PreparedAtlas, match, similarity
 from .progress import Progress, Stopwatch, part, silent
 from .registration import transform_of
@@ -83,7 +79,7 @@ def fuse(
     chosen = sorted(range(len(likeness)), key=lambda n: -likeness[n])[:most_similar]
     kind = np.min_scalar_type(max(s.value for atlas in prepared.atlases for s in atlas.structures))
     votes, first = (len(chosen), *grid.shape), None
-    with _scratch(votes, kind) as labels, _scratch(votes, "f2") as weights:
+    with scratch_array(votes, kind) as labels, scratch_array(votes, "f2") as weights:
         for place, n in enumerate(chosen):
             at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
             at(f"atlas {place + 1} of {len(chosen)}", 0.0)
@@ -165,13 +161,6 @@ def _weight(found: Match, grid: Grid) -> np.ndarray:
     local = local_correlation_map(found.scan.tensor, warp(found.moving.tensor, found.on_grid), WINDOW_VOXELS)
     weight = local.clamp(MIN_SIMILARITY, 1.0) ** GAIN
     return _array(resample(to_image(weight, found.grid), grid, found.scan.affine))
-
-
-@contextmanager
-def _scratch(shape: tuple[int, ...], kind: Any) -> Iterator[np.ndarray]:
-    """An array that lies in a file until the block ends."""
-    with TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True) as folder:
-        yield np.memmap(Path(folder) / "votes", kind, mode="w+", shape=shape)
 
 
 def _array(image: sitk.Image) -> np.ndarray:

@@ -7,7 +7,11 @@ raise ``Cancelled``. The command line hands in a bar or JSON lines; a library us
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +23,8 @@ from tqdm import tqdm
 
 from .errors import Cancelled
 
+EXIT_CANCELLED = 130
+GRACE_S = 1.0  # that a computation of a library has to come back to Python after a signal
 Progress = Callable[[str, float], None]
 
 
@@ -43,6 +49,52 @@ class Stopwatch:
         began = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
+
+
+@contextmanager
+def stoppable(before_exit: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, or end the process with EXIT_CANCELLED.
+
+    Python hears a signal when a library's computation comes back, which may take minutes. So a thread is woken by it as
+    well: after GRACE_S, or at a second signal, it calls ``before_exit`` and ends the process. Does nothing outside of
+    the main thread, which alone may listen to signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = threading.Event()
+
+    def raise_interrupt(number: int, frame: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
+    def watch() -> None:
+        signals = {int(number) for number in numbers}
+        while received := woken.recv(1):
+            if received[0] not in signals:
+                continue
+            if again.is_set() or not heard.wait(GRACE_S):
+                before_exit()
+                os._exit(EXIT_CANCELLED)
+            again.set()
+
+    again = threading.Event()
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    woken, waking = socket.socketpair()
+    waking.setblocking(False)
+    before = {number: signal.signal(number, raise_interrupt) for number in numbers}
+    previous = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        waking.close()  # the thread reads the end of it
+        thread.join()
+        woken.close()
 
 
 class Reporter:
@@ -89,5 +141,5 @@ class Reporter:
             self.bar = tqdm(
                 total=100, file=sys.stderr, bar_format="{desc:<24} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
             )
-        self.bar.set_description_str(step, refresh=False)
+        self.bar.set_description_str(step, refresh=self.bar.desc != step)  # every step is seen, however short
         self.bar.update(round(100 * fraction, 1) - self.bar.n)

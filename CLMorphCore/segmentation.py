@@ -17,7 +17,7 @@ from .errors import InputError
 from .fusion import Fusion, check_count, check_method, fuse
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
-from .io.images import write_image
+from .io.images import warnings_of, write_image
 from .matching import AlignedScan, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
@@ -60,7 +60,7 @@ class Segmentation:
             if self.uncertainty is not None:
                 images["uncertainty"] = self.uncertainty
             for name, image in images.items():
-                write_image(image, folder / f"{name}.nii.gz")
+                write_image(image, folder / f"{name}.nii.gz", scan=self.image)
             registration.save(folder)
         with watch.step("report"):
             progress("report", 0.5)
@@ -161,7 +161,7 @@ def segment(
         uncertainty=judgement.uncertainty,
         volumes_ml=volumes,
         registration=registration,
-        report=_report(model, registration, fused, structures, volumes, judgement, fusion, source, watch),
+        report=_report(model, registration, fused, structures, volumes, judgement, fusion, source, watch, image),
     )
 
 
@@ -194,6 +194,7 @@ def _report(
     method: str,
     source: str,
     watch: Stopwatch,
+    scan: sitk.Image,
 ) -> Report:
     before, after = registration.similarity
     names = tuple(atlas.name for atlas in fused.atlases)
@@ -222,9 +223,15 @@ def _report(
         similarity=SimilarityEntry("local normalised cross-correlation", round(before, 4), round(after, 4)),
         folding_fraction=registration.folding_fraction,
         duration_s=with_total(watch.seconds),
-        warnings=(*judgement.warnings, *_warnings(structures, volumes, registration)),
+        warnings=(*_doubts(scan, fused.atlases), *judgement.warnings, *_warnings(structures, volumes, registration)),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
     )
+
+
+def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
+    """What was said when the scan and the atlases were read, each once."""
+    images = (scan, *(image for atlas in atlases for image in (atlas.image, atlas.labels)))
+    return dict.fromkeys(warning for image in images for warning in warnings_of(image))
 
 
 def _warnings(

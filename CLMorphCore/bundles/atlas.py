@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..errors import InputError
 from ..geometry import check_same_grid
-from ..io.images import read_image, read_labels, write_image
+from ..io.files import read_text, short
+from ..io.images import MAX_LABEL, read_image, read_labels, write_image
+from ..io.tables import escaped, unescaped
+
+EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
 
 @dataclass(frozen=True)
@@ -78,24 +83,28 @@ def label_values(labels: sitk.Image) -> list[int]:
 
 def read_structures(path: Path) -> tuple[Structure, ...]:
     """Structures from a CSV with the columns value, name, color, terminology (the last two may be missing)."""
+    text = read_text(path, EXPECTED_NAMES, kind="a table of labels")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(StringIO(text, newline="")))
         values = [int(row["value"]) for row in rows]
-        names = [row["name"] for row in rows]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError, csv.Error) as error:
+        names = [unescaped(row["name"] or "") for row in rows]
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
-            f"{path} cannot be read as a table of labels ({type(error).__name__}: {error}); "
-            "expected a CSV with the columns value,name,color,terminology"
+            f"{path} cannot be read as a table of labels ({type(error).__name__}: {short(error)}); "
+            f"expected {EXPECTED_NAMES}"
         ) from None
     defaults = {s.value: s.color for s in default_structures(values)}
     structures = tuple(
-        Structure(value, name, row.get("color") or defaults[value], row.get("terminology") or "")
+        Structure(value, name, row.get("color") or defaults[value], unescaped(row.get("terminology") or ""))
         for value, name, row in zip(values, names, rows, strict=True)
     )
+    seen: set[int] = set()
     for s in structures:
-        if values.count(s.value) > 1:
+        if s.value in seen:
             raise InputError(f"{path} names the label {s.value} twice; expected one row for each label")
+        seen.add(s.value)
+        if not 0 <= s.value <= MAX_LABEL:
+            raise InputError(f"{path} names the label {s.value}; expected 0 to {MAX_LABEL}")
         if not s.name:
             raise InputError(f"{path}: label {s.value} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
@@ -115,13 +124,13 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, certificate="labels.csv") as temporary:
         write_image(atlas.image, temporary / "image.nii.gz")
         write_image(atlas.labels, temporary / "labels.nii.gz")
         with (temporary / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))
-            writer.writerows((s.value, s.name, s.color, s.terminology) for s in atlas.structures)
+            writer.writerows((s.value, escaped(s.name), s.color, escaped(s.terminology)) for s in atlas.structures)
 
 
 def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import SettingError, did_you_mean
+from ..io.files import read_toml, short
 from ..networks import Capabilities, system
 
 
@@ -173,17 +174,16 @@ NOT_NEGATIVE = (
     "network.flat_levels",
     "network.force_window_voxels",
 )
+MAX_SIZE = 1_000_000  # of a whole number, but for those of a network, and of steps, seeds and the like
+MAX_WHOLE = {"network.": 10_000, "training.": 2**53}
+MAX_NUMBERS = 64  # of a list
+MAX_SHOWN = 80  # characters of what was given
 TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Settings of a training from a TOML file and ``section.key=value`` overrides; InputError for what does not fit."""
-    try:
-        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingError(f"{path} does not exist; expected a TOML file with settings") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingError(f"{path} cannot be read as TOML: {error}") from None
+    tree = read_toml(Path(path), "a TOML file with settings")
     for override in overrides:
         _set(tree, override)
     config = from_dict(tree)
@@ -196,9 +196,9 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     sections = get_type_hints(Config)
     for name in tree:
         if name not in sections:
-            raise SettingError(f"unknown section {name}{did_you_mean(name, sections)}")
+            raise SettingError(f"unknown section {name[:MAX_SHOWN]}{did_you_mean(name[:MAX_SHOWN], sections)}")
         if not isinstance(tree[name], Mapping):
-            raise SettingError(f"{name} is {tree[name]!r}; expected a table [{name}] of settings")
+            raise SettingError(f"{name} is {short(tree[name])}; expected a table [{name}] of settings")
     tree = {**tree, "data": _alignment_named(tree)}
     network = dict(tree.get("network", {}))
     name = _typed("network.name", network.pop("name", "clmorph"), str)
@@ -242,10 +242,12 @@ def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
-        raise SettingError(f"`overrides={override}`: expected section.key=value, for instance training.steps=1000")
+        raise SettingError(
+            f"`overrides={override[:MAX_SHOWN]}`: expected section.key=value, for instance training.steps=1000"
+        )
     try:
         value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, OverflowError, RecursionError):  # text, or what no setting can be
         value = text
     table = tree.setdefault(section, {})
     if isinstance(table, dict):  # what else it may be, from_dict reports
@@ -260,7 +262,7 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
     for key, value in values.items():
         name = f"{section}.{key}"
         if key not in types_of:
-            raise SettingError(f"unknown setting {name}{did_you_mean(key, types_of)}")
+            raise SettingError(f"unknown setting {name[:MAX_SHOWN]}{did_you_mean(key[:MAX_SHOWN], types_of)}")
         checked[key] = _typed(name, value, types_of[key])
         if name in PER_AXIS:
             checked[key] = checked[key][::-1]
@@ -275,7 +277,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the annotated type; whole numbers pass as floats, nothing else is converted."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise SettingError(f"{name} is {value!r}; expected one of {', '.join(get_args(kind))}")
+            raise SettingError(f"{name} is {short(value)}; expected one of {', '.join(get_args(kind))}")
         return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
@@ -283,12 +285,17 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
             value = (value,) * 3
         if not isinstance(value, list | tuple) or not value or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
             count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} "
-            raise SettingError(f"{name} is {value!r}; expected a list of {count}numbers")
+            raise SettingError(f"{name} is {short(value)}; expected a list of {count}numbers")
+        if len(value) > MAX_NUMBERS:
+            raise SettingError(f"{name} has {len(value)} numbers; expected at most {MAX_NUMBERS}")
         return tuple(_typed(name, item, kinds[0]) for item in value)
+    most = next((most for section, most in MAX_WHOLE.items() if name.startswith(section)), MAX_SIZE)
+    if isinstance(value, int) and not isinstance(value, bool) and kind in (int, float) and abs(value) > most:
+        raise SettingError(f"{name} is {short(value)}; expected at most {most}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise SettingError(f"{name} is {value!r}; expected {TYPES[kind]}")
+        raise SettingError(f"{name} is {short(value)}; expected {TYPES[kind]}")
     if kind is float and not math.isfinite(value):
         raise SettingError(f"{name} is {value}; expected a finite number")
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 
 from .. import __version__
 from ..atomic import atomic_write
-from ..errors import InputError, did_you_mean
+from ..errors import FileError, InputError, SettingError, did_you_mean
+from ..io.files import read_toml, short
 from ..networks import NETWORKS, Identity, RegistrationNetwork, build
 from . import checkpoint
 from .atlas import Atlas, read_atlas
@@ -92,7 +92,12 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
         return model_without_weights(str(name), device)
     folder = model_folder(name)
     tensors, header = checkpoint.load(folder / "weights.safetensors")
-    config = from_dict(header["config"])
+    try:
+        config = from_dict(header["config"])
+    except SettingError as error:
+        raise FileError(
+            f"the configuration in {folder / 'weights.safetensors'}: {error.problem}", error.remedy
+        ) from None
     network = build(config.network.name, config.network.settings)
     checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
     atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())
@@ -106,10 +111,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / "card.toml"
     if not path.exists():
         return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as TOML: {error}") from None
+    card = read_toml(path, "the card of a model")
+    about = card.get("model", {})
+    if not isinstance(about, dict):
+        raise InputError(f"{path} has a [model] that is {short(about)}; expected a table; mend it")
+    plain = (str, int, float, bool)
+    return card | {"model": {k: v if isinstance(v, plain) else str(v) for k, v in about.items() if k != "event"}}
 
 
 def write_card(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from argparse import Namespace
 
 import SimpleITK as sitk
 
-from ..devices import is_out_of_memory, use_threads
-from ..errors import OutOfMemory
+from ..devices import is_out_of_memory, out_of_memory, use_threads
 from ..progress import Reporter
 from . import build_atlas, demo, evaluate, models, register, segment, train
 
+LOG = logging.getLogger("CLMorphCore")
 VERBS = {
     "segment": segment.run,
     "register": register.run,
@@ -22,18 +24,31 @@ VERBS = {
 }
 
 
+class _Collected(logging.Handler):
+    """Keeps the engine's warnings, each once, until a run is done: one that fails ends in one line."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts[record.getMessage()] = None
+
+
 def run(options: Namespace, reporter: Reporter) -> None:
-    """Runs the chosen verb."""
+    """Runs the chosen verb; its warnings go to stderr when it is done."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of ITK's warnings is checked and said in words
     use_threads(options.threads)
     reporter.check_cancelled()
+    warned = _Collected()
+    LOG.addHandler(warned)
     try:
         VERBS[options.verb](options, reporter)
+        for text in warned.texts:
+            print(f"clmorph: warning: {text}", file=sys.stderr)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(
-            f"out of memory with `device={options.device}` ({str(error).partition(chr(10))[0]:.200}); expected enough "
-            "for the images and the network",
-            "use `device=cpu`, or crop the images to the organ",
-        ) from None
+        raise out_of_memory(error, options.device) from None
+    finally:
+        LOG.removeHandler(warned)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 
 from ..atomic import atomic_folder, check_writable
 from ..bundles.atlas import read_structures, save_atlas
 from ..bundles.template import ROUNDS, build_atlas, build_each
 from ..errors import InputError
-from ..io.manifest import read_manifest
+from ..io.manifest import Subject, read_manifest
 from ..progress import Reporter
 from . import options as given
 
@@ -16,7 +17,14 @@ from . import options as given
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the atlas into the output folder; with --each several, each in a folder of its own below it."""
     check_writable(options.output)
-    subjects, model = read_manifest(options.data), given.model(options) if options.model else None
+    subjects = read_manifest(options.data)
+    results = given.ATLAS_FILES if not options.each else [subject.name for subject in subjects]
+    with given.writing(options, results, options.data, *given.files_of(subjects)):
+        _run(options, subjects, reporter)
+
+
+def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) -> None:
+    model = given.model(options) if options.model else None
     structures = read_structures(options.label_names) if options.label_names else None
     if options.each:
         if others := [f"--{name}" for name in ("rounds", "typical", "margin") if getattr(options, name)]:

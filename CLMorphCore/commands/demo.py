@@ -6,7 +6,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from ..atomic import atomic_folder, check_writable
+from ..atomic import atomic_folder
 from ..bundles.phantom import make_phantom
 from ..errors import InputError
 from ..io.images import read_image, write_image
@@ -14,12 +14,16 @@ from ..metrics import dice_per_label
 from ..progress import Reporter, part
 from ..segmentation import segment
 from . import options as given
-from .segment import OPTIONAL, announce, save
+from .segment import OPTIONAL, REPORT, RESULTS, announce, save
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Makes the subject, segments it and prints the true Dice."""
-    check_writable(options.output)
+    with given.writing(options, (*RESULTS, "subject.nii.gz", "subject_labels.nii.gz")):
+        _run(options, reporter)
+
+
+def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     if not model.atlases:
         raise InputError(
@@ -28,7 +32,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         )
     reporter("making a subject", 0.0)
     phantom = make_phantom(model.atlases[0], seed=7)
-    with atomic_folder(options.output, optional=OPTIONAL) as folder:
+    with atomic_folder(options.output, optional=OPTIONAL, certificate=REPORT) as folder:
         write_image(phantom.image, folder / "subject.nii.gz")
         write_image(phantom.labels, folder / "subject_labels.nii.gz")
         segmentation = segment(

@@ -10,21 +10,25 @@ from ..io.manifest import read_manifest
 from ..progress import Reporter
 from . import options as given
 
+RESULTS = ("results.csv", "summary.json", "report.html")
+
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes results.csv, summary.json and report.html into the output folder."""
     check_writable(options.output)
-    evaluation = evaluate(
-        given.model(options),
-        read_manifest(options.data),
-        split=options.split,
-        atlases=given.own_atlases(options),
-        fusion=options.fusion,
-        most_similar=options.atlases,
-        optimization=given.optimization(options),
-        progress=reporter,
-    )
-    evaluation.save(options.output)
+    subjects = read_manifest(options.data)
+    with given.writing(options, RESULTS, options.data, *given.files_of(subjects)):
+        evaluation = evaluate(
+            given.model(options),
+            subjects,
+            split=options.split,
+            atlases=given.own_atlases(options),
+            fusion=options.fusion,
+            most_similar=options.atlases,
+            optimization=given.optimization(options),
+            progress=reporter,
+        )
+        evaluation.save(options.output)
     summary = evaluation.summary
     given.done(
         reporter,

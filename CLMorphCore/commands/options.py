@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 import SimpleITK as sitk
 
+from ..atomic import check_not_overwritten, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
-from ..bundles.model import Model, load_model
+from ..bundles.model import Model, load_model, model_folder
 from ..devices import choose_device
 from ..errors import InputError
 from ..instance_optimization import InstanceOptimization
+from ..io.manifest import Subject
 from ..io.transforms import read_affine
 from ..progress import Reporter
 
@@ -66,6 +70,45 @@ def affine(options: Namespace) -> sitk.Transform | None:
     if options.affine is None:
         return None
     return sitk.AffineTransform(3) if options.affine == "none" else read_affine(options.affine)
+
+
+ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv")
+MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml")
+
+
+@contextmanager
+def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> Iterator[None]:
+    """Holds --output for this run; InputError where another has it, or a result would replace what is read.
+
+    ``inputs`` are those of the verb beside the ones that several verbs have.
+    """
+    given = vars(options)
+    files = [*inputs, *(given.get(name) for name in ("atlas", "atlas_labels", "label_names", "affine", "cancel_file"))]
+    if given.get("model"):
+        with suppress(InputError):  # which comes again when it is loaded
+            files += _of_model(model_folder(options.model))
+    if given.get("atlas_dir"):
+        files += options.atlas_dir.glob("*/*")
+    check_not_overwritten(options.output, results, files)
+    with claimed(options.output):
+        yield
+
+
+def _of_model(folder: Path) -> list[Path]:
+    return [folder / name for name in MODEL_FILES] + list((folder / "atlases").glob("*/*"))
+
+
+def files_of(subjects: Iterable[Subject]) -> list[Path | None]:
+    """The images and labels of a manifest."""
+    return [file for subject in subjects for file in (subject.image, subject.labels)]
+
+
+def slices_of(image: Path) -> list[Path]:
+    """The files of a DICOM series that is a folder, or the one file."""
+    try:
+        return [path for path in image.iterdir() if path.is_file()] if image.is_dir() else [image]
+    except OSError:  # which comes again when it is read
+        return [image]
 
 
 def done(reporter: Reporter, output: Path, text: str) -> None:

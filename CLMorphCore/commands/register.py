@@ -5,24 +5,38 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .. import __version__
-from ..atomic import atomic_folder, check_writable
+from ..atomic import atomic_folder
 from ..bundles.model import affine_model
 from ..devices import choose_device
 from ..errors import InputError
 from ..geometry import check_same_grid
-from ..io.images import read_image, read_labels, write_image
+from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..matching import prepare_image
 from ..progress import Reporter, part
 from ..registration import register
 from ..reports.report import RegistrationReport
 from . import options as given
 
+RESULTS = (
+    "transform.h5",
+    "affine.h5",
+    "inverse.h5",
+    "warped.nii.gz",
+    "labels.nii.gz",
+    "jacobian.nii.gz",
+    "report.json",
+)
 OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, not every moving image labels
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the transforms, the warped image, warped labels where there are some, and the Jacobian map."""
-    check_writable(options.output)
+    given_images = [file for image in (options.fixed, options.moving) for file in given.slices_of(image)]
+    with given.writing(options, RESULTS, *given_images, options.moving_labels):
+        _run(options, reporter)
+
+
+def _run(options: Namespace, reporter: Reporter) -> None:
     optimization, affine = given.optimization(options), given.affine(options)
     if options.model is None and optimization is None:
         raise InputError(
@@ -53,14 +67,17 @@ def run(options: Namespace, reporter: Reporter) -> None:
         folding_fraction=registration.folding_fraction,
         similarity={"affine": before, "warped": after},
         duration_s=registration.duration_s,
+        warnings=tuple(
+            warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)
+        ),
     )
-    with atomic_folder(options.output, optional=OPTIONAL) as folder:
+    with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
         registration.save(folder)
-        write_image(registration.warp(moving), folder / "warped.nii.gz")
+        write_image(registration.warp(moving), folder / "warped.nii.gz", scan=fixed)
         if labels is not None:
-            write_image(registration.warp(labels, labels=True), folder / "labels.nii.gz")
-        write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz")
+            write_image(registration.warp(labels, labels=True), folder / "labels.nii.gz", scan=fixed)
+        write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed)
         report.save(folder / "report.json")
         reporter.check_cancelled()
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from argparse import Namespace
 from pathlib import Path
 
-from ..atomic import atomic_folder, check_writable
+from ..atomic import atomic_folder
 from ..errors import InputError
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import Segmentation, segment
 from . import options as given
 
+LOG = logging.getLogger(__name__)
+REPORT = "report.json"
+RESULTS = (
+    "labels.nii.gz",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "uncertainty.nii.gz",
+    "transform.h5",
+    "affine.h5",
+    "inverse.h5",
+    "report.html",
+    REPORT,
+)
 OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes labels, transforms, images and the report into the output folder."""
-    check_writable(options.output)
+    with given.writing(options, RESULTS, *given.slices_of(options.image)):
+        _run(options, reporter)
+
+
+def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     watch = Stopwatch()
@@ -37,7 +54,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         source=str(options.image),
         duration_s=watch.seconds,
     )
-    with atomic_folder(options.output, optional=OPTIONAL) as folder:
+    with atomic_folder(options.output, optional=OPTIONAL, certificate=REPORT) as folder:
         save(segmentation, folder, reporter)
     announce(segmentation, options.output, reporter)
 
@@ -55,9 +72,9 @@ def save(segmentation: Segmentation, folder: Path, reporter: Reporter) -> None:
 
 
 def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> None:
-    """Says what was found, and the warnings on stderr."""
+    """Says what was found, and warns of what the report warns of."""
     known, labelled = {s.value for s in segmentation.structures}, set(segmentation.volumes_ml)
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
     given.done(reporter, output, f"labels of {there} structures and report.html")
     for warning in segmentation.report.warnings:
-        print(f"clmorph: warning: {warning}", file=sys.stderr)
+        LOG.warning(warning)

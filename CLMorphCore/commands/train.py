@@ -11,17 +11,22 @@ from ..progress import Reporter
 from ..training.loop import train
 from . import options as given
 
+RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
+
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Trains into the output folder, whose model/ is the model."""
-    model = train(
-        load_config(options.config, options.overrides),
-        read_manifest(options.data),
-        options.output,
-        device=choose_device(options.device),
-        resume=options.resume,
-        initial=options.initial,
-        tensorboard=options.tensorboard,
-        progress=reporter,
-    )
+    config, subjects = load_config(options.config, options.overrides), read_manifest(options.data)
+    inputs = (options.config, options.data, options.initial, config.data.reference or None, *given.files_of(subjects))
+    with given.writing(options, RESULTS, *inputs):
+        model = train(
+            config,
+            subjects,
+            options.output,
+            device=choose_device(options.device),
+            resume=options.resume,
+            initial=options.initial,
+            tensorboard=options.tensorboard,
+            progress=reporter,
+        )
     given.done(reporter, model, "the trained model; log.jsonl beside it has the losses")

@@ -1,69 +1,367 @@
-"""A DICOM series as a volume: read by ITK, after checking what it takes on trust."""
+"""DICOM, classic or multi-frame: every frame with its own place and its own scale, sorted, or refused.
+
+A reader that takes the places, or the scale, of a series from its first slice puts frames in the wrong order and values
+in the wrong unit without a word; so the tags of every frame are read (by pydicom), and what they say is checked. Packed
+pixels are unpacked by ITK.
+"""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import pydicom
 
 from ..atomic import check_utf8
 from ..errors import FileError
-from .itk import quiet, reason
+from . import itk
+from .files import cannot_read, check_file
+from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
 
-POSITION, ORIENTATION = "0020|0032", "0020|0037"  # of a DICOM slice: its first voxel, its rows' and columns' directions
+logging.getLogger("pydicom").addHandler(logging.NullHandler())  # what matters of what it says is checked here
+warnings.filterwarnings("ignore", module=r"pydicom\b")
+
+KIND = "DICOM"
+POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
 MAX_SHIFT = 0.1  # of a slice from its place in an even stack, in steps of the stack: positions are rounded
 MAX_TILT = 0.005  # of the stack against its slices' normal, tangent
+MAX_FRAMES = 1_000_000
+GREY = ("MONOCHROME1", "MONOCHROME2")
+# The first element of files without the preamble: old ones, and what was sent over a network.
+WITHOUT_PREAMBLE = tuple(bytes((group, 0, element, 0)) for group in (2, 8) for element in (0, 1, 5, 8, 16, 18, 22, 24))
+TAGS = [
+    "SeriesInstanceUID",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "DoseGridScaling",
+    "GridFrameOffsetVector",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 
 
-def read_series(folder: Path) -> sitk.Image:
-    for file in folder.iterdir():
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a file: where it lies, and stored · slope + intercept are its values. None: the tag is missing."""
+
+    number: int
+    position: np.ndarray | None
+    orientation: np.ndarray | None
+    spacing: np.ndarray | None
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file and its frames."""
+
+    path: Path
+    series: str
+    shape: tuple[int, int]
+    frames: tuple[Frame, ...]
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file begins as DICOM does, with or without its preamble."""
+    return start[128:132] == b"DICM" or start[:4] in WITHOUT_PREAMBLE
+
+
+def read(path: Path) -> Volume:
+    """The volume of one file, of one frame or many; FileError where it is none."""
+    source = _source(path)
+    if source is None:
+        raise unreadable(path, "it holds no image", KIND)
+    return _stacked(str(path), [source])
+
+
+def read_folder(folder: Path) -> Volume:
+    """The volume of the one series in a folder; FileError where there is none, or several."""
+    series: dict[str, list[Source]] = {}
+    for file in sorted(folder.iterdir()):
         check_utf8(file)
-    reader = sitk.ImageSeriesReader()
-    with quiet():
-        series = reader.GetGDCMSeriesIDs(str(folder))
+        if file.is_dir():
+            continue
+        check_file(file, f"a slice of the DICOM series in {folder}")
+        with file.open("rb") as opened:
+            start = opened.read(132)
+        if is_dicom(start) and (source := _source(file)) is not None:
+            series.setdefault(source.series, []).append(source)
     if len(series) != 1:
         raise FileError(
             f"{folder} holds {len(series)} DICOM series; expected exactly one; give the folder of one series or a file"
         )
-    files = reader.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
+    return _stacked(f"the DICOM series in {folder}", next(iter(series.values())))
+
+
+def _source(path: Path) -> Source | None:
+    """What a file's tags say of its frames; None where it holds no image."""
+    tags = _dataset(path, TAGS)
+    if "Rows" not in tags or "Columns" not in tags:
+        return None
     try:
-        with quiet():
-            image = reader.Execute()
-        if len(files) > 1:
-            _check_stack(folder, *(_numbers(folder, reader, len(files), tag) for tag in (POSITION, ORIENTATION)))
-    except (RuntimeError, ValueError) as error:
-        raise FileError(
-            f"the DICOM series in {folder} cannot be read ({reason(error)}); check that it was copied whole"
-        ) from None
-    return image
-
-
-def _numbers(folder: Path, reader: sitk.ImageSeriesReader, count: int, tag: str) -> np.ndarray:
-    """The numbers of a tag of every slice, a row for each; InputError where one has none."""
-    if not all(reader.HasMetaDataKey(n, tag) for n in range(count)):
-        raise FileError(
-            f"the DICOM series in {folder} has slices that do not tell their place (tag {tag}); expected "
-            "every slice to; give the original series, or a NIfTI file"
+        kind = str(tags.get("PhotometricInterpretation", "MONOCHROME2"))
+        samples = int(tags.get("SamplesPerPixel", 1) or 1)
+        if kind not in GREY or samples != 1:
+            raise several_components(path, kind, max(samples, 3))
+        return Source(
+            path,
+            str(tags.get("SeriesInstanceUID", "")),
+            (int(tags.Rows), int(tags.Columns)),
+            tuple(_frames(path, tags)),
         )
-    return np.array([[float(number) for number in reader.GetMetaData(n, tag).split("\\")] for n in range(count)])
+    except FileError:
+        raise
+    except Exception as error:  # a damaged tag ends in any of pydicom's or Python's
+        raise unreadable(path, f"a tag makes no sense ({_short(error)})", KIND) from None
 
 
-def _check_stack(folder: Path, positions: np.ndarray, orientations: np.ndarray) -> None:
-    """InputError unless slices, (N, 3) and (N, 6), are an even stack: what ITK takes any series for, without a word."""
-    series = f"the DICOM series in {folder}"
+def _dataset(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
+    """The tags of a file, or with ``None`` all of it; FileError where they cannot be read."""
+    try:
+        return pydicom.dcmread(
+            path,
+            force=True,
+            stop_before_pixels=tags is not None,
+            specific_tags=list(tags) if tags is not None else None,
+        )
+    except OSError as error:
+        raise cannot_read(path, error, "a DICOM file") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise unreadable(path, f"its tags are damaged ({_short(error)})", KIND) from None
+
+
+def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
+    count = int(tags.get("NumberOfFrames", 1) or 1)
+    each = tags.get("PerFrameFunctionalGroupsSequence") or []
+    shared = tags.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    if not 1 <= count <= MAX_FRAMES:
+        raise unreadable(path, f"it tells of {count} frames", KIND)
+    if each and len(each) != count:
+        raise FileError(
+            f"{path} has {count} frames and tells the place of {len(each)}; expected every frame's; give the original"
+        )
+    offsets = _numbers(tags.get("GridFrameOffsetVector"), count) if count > 1 else None
+    for n in range(count):
+        groups = (each[n] if each else pydicom.Dataset(), shared[0])
+        position = _numbers(_of(groups, "PlanePositionSequence", "ImagePositionPatient"), 3)
+        orientation = _numbers(_of(groups, "PlaneOrientationSequence", "ImageOrientationPatient", tags), 6)
+        if position is None and (count == 1 or offsets is not None):
+            position = _numbers(tags.get("ImagePositionPatient"), 3)
+            if position is not None and offsets is not None and orientation is not None:
+                position = position + (offsets[n] - offsets[0]) * np.cross(orientation[:3], orientation[3:])
+        yield Frame(
+            n,
+            position,
+            orientation,
+            _numbers(_of(groups, "PixelMeasuresSequence", "PixelSpacing", tags), 2),
+            *_scale(path, groups, tags),
+        )
+
+
+def _scale(path: Path, groups: Sequence[pydicom.Dataset], tags: pydicom.Dataset) -> tuple[float, float]:
+    """Slope and intercept of a frame; FileError where they are no numbers."""
+    slope, intercept = (
+        _of(groups, "PixelValueTransformationSequence", name, tags) for name in ("RescaleSlope", "RescaleIntercept")
+    )
+    slope = tags.get("DoseGridScaling") if slope is None else slope
+    found = float(1.0 if slope is None else slope), float(0.0 if intercept is None else intercept)
+    if not np.isfinite(found).all() or found[0] == 0:
+        raise unreadable(path, f"its values are stored · {found[0]:g} + {found[1]:g}", KIND)
+    return found
+
+
+def _of(groups: Sequence[pydicom.Dataset], group: str, name: str, else_of: pydicom.Dataset | None = None) -> Any:
+    """A value in a functional group of the frame, or of all frames, or a tag of the file; None where there is none."""
+    for one in groups:
+        items = one.get(group)
+        if items and items[0].get(name) is not None:
+            return items[0].get(name)
+    return else_of.get(name) if else_of is not None else None
+
+
+def _numbers(value: Any, count: int) -> np.ndarray | None:
+    """The numbers of a tag, None unless there are ``count`` finite ones."""
+    if value is None or isinstance(value, str | int | float) or len(value) != count:
+        return None
+    found = np.array([float(number) for number in value])
+    return found if np.isfinite(found).all() else None
+
+
+def _stacked(name: str, sources: Sequence[Source]) -> Volume:
+    """All frames of all files as one volume, in the order of their places; FileError unless they are an even stack."""
+    frames = [(source, frame) for source in sources for frame in source.frames]
+    positions, orientations, spacings = (
+        _told(name, [getattr(frame, which) for _, frame in frames], which, tag)
+        for which, tag in (("position", POSITION), ("orientation", ORIENTATION), ("spacing", PIXEL_SPACING))
+    )
+    shape = sources[0].shape
+    if any(source.shape != shape for source in sources) or np.ptp(spacings, axis=0).max() > 1e-3 * spacings.min():
+        raise FileError(
+            f"{name} has slices of several sizes or pixel spacings; expected equal ones; give one volume alone"
+        )
+    axes = _axes(name, orientations)
+    along = positions @ axes[:, 2]
+    if len(frames) > 1:
+        _check_stack(name, positions, axes[:, 2])
+    order = np.argsort(along)
+    step = float(along[order[-1]] - along[order[0]]) / max(1, len(frames) - 1) or 1.0
+    to_mm = np.eye(4)
+    to_mm[:3, :3] = axes * [spacings[0, 1], spacings[0, 0], step]
+    to_mm[:3, 3] = positions[order[0]]
+    check_geometry(Path(name), to_mm)
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    voxels = _values(sources, shape, place)
+    return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in size_warnings(voxels.shape[::-1], to_mm)))
+
+
+def _told(name: str, values: Sequence[np.ndarray | None], which: str, tag: str) -> np.ndarray:
+    """The values of all frames, a row for each; FileError where one has none."""
+    found, what = [value for value in values if value is not None], "pixel spacing" if which == "spacing" else "place"
+    if len(found) < len(values):
+        raise FileError(
+            f"{name} has slices that do not tell their {what} (tag {tag}); "
+            "expected every slice to; give the original series, or a NIfTI file"
+        )
+    return np.array(found)
+
+
+def _axes(name: str, orientations: np.ndarray) -> np.ndarray:
+    """3×3, its columns the directions of rows, columns and slices; FileError where slices differ in them."""
     if np.ptp(orientations, axis=0).max() > 1e-3:
-        raise FileError(f"{series} has slices of several orientations; expected parallel ones; give one volume alone")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+        raise FileError(f"{name} has slices of several orientations; expected parallel ones; give one volume alone")
+    row, column = orientations[0, :3], orientations[0, 3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > 1e-2:
+        raise FileError(
+            f"{name} has rows and columns along ({', '.join(f'{n:.4g}' for n in orientations[0])}); expected two "
+            "directions at right angles (tag 0020|0037); give the original series"
+        )
+    left, _, right = np.linalg.svd(np.stack([row, column, np.cross(row, column)], axis=1))
+    return left @ right
+
+
+def _values(sources: Sequence[Source], shape: tuple[int, int], place: np.ndarray) -> np.ndarray:
+    """stored · slope + intercept of every frame, always as floats, frame n of them at ``place[n]``."""
+    voxels, at = np.empty((0,), np.float32), 0
+    for source in sources:
+        stored = _stored(source)
+        if at == 0:
+            wide = stored.dtype.itemsize > 2
+            voxels = np.empty((len(place), *shape), np.float64 if wide else np.float32)
+        for n, frame in enumerate(source.frames):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is refused by name
+                voxels[place[at + n]] = stored[n].astype(np.float64) * frame.slope + frame.intercept
+        at += len(source.frames)
+    return voxels
+
+
+def _stored(source: Source) -> np.ndarray:
+    """The numbers in a file's pixels, (frames, rows, columns), as they are stored."""
+    path, shape = source.path, (len(source.frames), *source.shape)
+    whole = _dataset(path, None)
+    try:
+        syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
+        if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
+            return _unpacked(path, whole, shape)
+        little = syntax is None or syntax.is_little_endian
+        kind, content = _content(path, whole, "<" if little else ">")
+        count = int(np.prod(shape, dtype=np.int64))
+        lack = count * kind.itemsize - len(content)
+        if lack > 0:
+            raise unreadable(path, f"{path.name} is cut off, at least {lack} bytes of its voxels are missing", KIND)
+        stored = np.frombuffer(content, kind, count).reshape(shape)
+        return stored if kind.kind == "f" else _within_bits(path, stored, whole)
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:
+        raise unreadable(path, f"its pixels make no sense ({_short(error)})", KIND) from None
+
+
+def _content(path: Path, whole: pydicom.Dataset, order: str) -> tuple[np.dtype, bytes]:
+    """The type of the pixels and their bytes."""
+    for name, kind in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
+        if name in whole:
+            return np.dtype(order + kind), whole[name].value
+    if "PixelData" not in whole:
+        raise unreadable(path, "it holds no pixels", KIND)
+    bits = int(whole.BitsAllocated)
+    if bits not in (8, 16, 32):
+        raise unreadable(path, f"its pixels have {bits} bits, which is not read", KIND)
+    signed = "i" if int(whole.get("PixelRepresentation", 0)) else "u"
+    return np.dtype(f"{order}{signed}{bits // 8}"), whole.PixelData
+
+
+def _within_bits(path: Path, stored: np.ndarray, whole: pydicom.Dataset) -> np.ndarray:
+    """The numbers in the stored bits: what lies above and below them is an overlay, or nothing."""
+    allocated = int(whole.BitsAllocated)
+    bits = int(whole.get("BitsStored", allocated))
+    high = int(whole.get("HighBit", bits - 1))
+    if not 1 <= bits <= high + 1 <= allocated:
+        raise unreadable(path, f"it stores {bits} bits up to bit {high} in {allocated}", KIND)
+    if bits == allocated:
+        return stored
+    native = stored.astype(stored.dtype.newbyteorder("="))
+    return (native << (allocated - 1 - high)) >> (allocated - bits)
+
+
+def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.ndarray:
+    """Packed pixels (JPEG and its kin, RLE), unpacked by ITK from a copy without scales, so that none is applied."""
+    groups = [
+        *(whole.get("SharedFunctionalGroupsSequence") or []),
+        *(whole.get("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    for group, name in [(whole, n) for n in ("RescaleSlope", "RescaleIntercept", "RescaleType")] + [
+        (group, "PixelValueTransformationSequence") for group in groups
+    ]:
+        if name in group:
+            delattr(group, name)
+    with tempfile.TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "frames.dcm"
+        whole.save_as(copy)
+        try:
+            about, content = itk.read("image", copy)
+        except itk.CannotRead as error:
+            raise unreadable(path, f"its packed pixels cannot be unpacked ({error})", KIND) from None
+    if about["components"] != 1 or int(np.prod(about["size"])) != int(np.prod(shape)):
+        raise unreadable(path, f"its packed pixels are of size {tuple(about['size'])}", KIND)
+    return np.frombuffer(content, about["type"]).reshape(shape)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+
+
+def _check_stack(name: str, positions: np.ndarray, normal: np.ndarray) -> None:
+    """FileError unless slices at positions (N, 3) are an even stack along their normal: what ITK takes any for."""
     along = positions @ normal
     order = np.argsort(along)
     along, steps = along[order], np.diff(along[order])
     shared = int(np.count_nonzero(steps <= 0.01 * steps.max()))
     if shared:
         raise FileError(
-            f"{shared} of {len(along)} slices of {series} share a position with another: several volumes; "
+            f"{shared} of {len(along)} slices of {name} share a position with another: several volumes; "
             "expected one; give the files of one volume alone"
         )
     even = np.linspace(along[0], along[-1], len(along))
@@ -75,11 +373,11 @@ def _check_stack(folder: Path, positions: np.ndarray, orientations: np.ndarray) 
             if lack
             else (f"the slices lie {steps.min():.4g} to {steps.max():.4g} mm apart")
         )
-        raise FileError(f"{what} in {series}; expected equal steps; copy the whole series, or resample it")
+        raise FileError(f"{what} in {name}; expected equal steps; copy the whole series, or resample it")
     extent = along[-1] - along[0]
     drift = float(np.linalg.norm(positions[order[-1]] - positions[order[0]] - extent * normal))
     if drift > MAX_TILT * extent:
         raise FileError(
-            f"the slices of {series} are shifted against each other by {drift:.4g} mm over the stack (a "
+            f"the slices of {name} are shifted against each other by {drift:.4g} mm over the stack (a "
             "tilted gantry); expected a stack along their normal; resample it"
         )

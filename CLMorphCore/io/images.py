@@ -1,27 +1,30 @@
-"""Image files through ITK: read whole or not at all, written whole or an error, in one line.
+"""Image files and folders become images that can be used, or one line; images become files, whole or not at all.
 
-ITK alone is no judge of either: what a cut-off NIfTI file lacks, and NaN in one, it reads as zeros; it does not notice
-when the disk is full, and HDF5 then takes the process down; and all of them print on stderr what nobody can act on.
+NIfTI, NRRD, MetaImage and MGH are read here, header and voxels, checked to the end; DICOM by ``dicom``; what else ITK
+reads it reads in a process of its own. ITK alone is no judge: what a cut-off file lacks it reads as zeros, it looks at
+no checksum, and of two placements it takes one without a word.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
+import logging
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import cannot_write, check_utf8
 from ..errors import FileError
-from .dicom import read_series
-from .itk import CHUNK_BYTES, quiet, reason
+from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
+from .compression import GZIP
+from .files import LFS, cannot_read, check_file, pointer
+from .volume import Volume, several_components, to_image, unreadable, warnings_of
 
-SINGLE_FILE = "1"  # nifti_type where header and voxels are one file; 0 is Analyze's pair of files, 2 is NIfTI's
-FLOATS = {"16": "f4", "64": "f8"}  # NIfTI's datatype → NumPy's
+__all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
+
+LOG = logging.getLogger(__name__)
+EXPECTED = "an image file or a folder with a DICOM series"
 LABEL_TYPES = (
     sitk.sitkUInt8,
     sitk.sitkInt8,
@@ -34,89 +37,128 @@ LABEL_TYPES = (
 )
 MAX_LABEL = 2**32 - 1
 MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
+MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
+MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
+# What is no image, by its first bytes.
+OTHERS = {
+    b"PK\x03\x04": "a ZIP archive; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it",
+    b"\xfd7zXZ": "packed with xz; unpack it",
+    b"BZh": "packed with bzip2; unpack it",
+    b"<!DOCTYPE": "a web page, perhaps of a download that failed; download the file again",
+    b"<html": "a web page, perhaps of a download that failed; download the file again",
+    b"\x93NUMPY": "an array of NumPy, which has no voxel size; save it as NIfTI",
+    b"%PDF": "a PDF document; give the scan itself",
+}
+# Formats that are not read, by the ending.
+NOT_READ = {
+    (".par", ".rec"): ("Philips PAR/REC", "convert it with dcm2niix"),
+    (".head", ".brik", ".brik.gz"): ("AFNI", "convert it with 3dAFNItoNIFTI"),
+    (".mif", ".mif.gz", ".mih"): ("MRtrix", "convert it with mrconvert"),
+    (".npz", ".npy", ".mat", ".pkl", ".pt"): ("an array file, which has no voxel size", "save it as NIfTI"),
+    (".v", ".ecat"): ("ECAT", "convert it to NIfTI"),
+    (".stl", ".obj", ".vtp", ".gii", ".ply"): ("a surface", "give the scan it was made from"),
+}
 
 
 def read_file(path: Path) -> sitk.Image:
-    """The image of a file, or of a folder that holds one DICOM series; InputError if it is not there in full."""
+    """The image of a file, or of a folder that holds one DICOM series; FileError if it is not there in full.
+
+    What is doubtful about it is logged, and ``warnings_of`` the image tells it, for reports.
+    """
     check_utf8(path)
-    if not path.exists():
-        raise FileError(f"{path} does not exist; expected an image file or a folder with a DICOM series")
-    if path.is_dir():
-        return read_series(path)
-    if path.stat().st_size == 0:
-        raise FileError(f"{path} is empty (0 bytes); expected an image file; copy it again")
+    check_file(path, EXPECTED, folder=True)
     try:
-        with quiet():
-            image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise FileError(
-            f"{path} cannot be read as an image ({reason(error)}); expected a complete NIfTI, NRRD, "
-            "MetaImage or DICOM file; check that it was copied whole"
-        ) from None
-    missing, not_finite = _wrong_with_nifti(path, image)
-    if missing:
-        raise FileError(
-            f"{path} is cut off, at least {missing} bytes of its voxels are missing; expected a complete "
-            "file; copy it again"
-        )
-    if not_finite:
-        raise FileError(
-            f"{path} has {not_finite} voxels that are NaN or infinite; expected finite values; replace "
-            "them, for instance by zero"
-        )
-    return image
+        volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
+    except OSError as error:
+        raise cannot_read(path, error, EXPECTED) from None
+    for warning in volume.warnings:
+        LOG.warning(warning)
+    return to_image(volume)
 
 
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Writes a compressed image file; InputError when it cannot be."""
-    try:
-        with quiet():
-            sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
-            written = sitk.ImageFileReader()
-            written.SetFileName(str(path))
-            written.ReadImageInformation()
-    except RuntimeError as error:
-        raise cannot_write(path, reason(error)) from None
-    if _wrong_with_nifti(path, written)[0]:
-        raise cannot_write(path, "the disk is full")
-
-
-def _wrong_with_nifti(path: Path, header: sitk.Image | sitk.ImageFileReader) -> tuple[int, int]:
-    """(bytes missing, values not finite) in a NIfTI or Analyze file, where ITK puts zeros for both; else 0 and 0."""
-    if not header.HasMetaDataKey("nifti_type"):
-        return 0, 0
-    in_one = header.GetMetaData("nifti_type") == SINGLE_FILE
-    header_path, voxels_path = (path, path) if in_one else (_of_pair(path, ".hdr"), _of_pair(path, ".img"))
-    sides = [int(header.GetMetaData(f"dim[{n}]")) for n in range(1, int(header.GetMetaData("dim[0]")) + 1)]
-    missing, not_finite = math.prod(sides) * int(header.GetMetaData("bitpix")) // 8, 0
-    kind = FLOATS.get(header.GetMetaData("datatype"))
-    try:
-        with _opened(header_path) as file:
-            order = ">" if file.read(1) == b"\0" else "<"  # a header begins with its length, 348, as four bytes
-        with _opened(voxels_path) as file:
-            file.seek(int(float(header.GetMetaData("vox_offset"))))
-            while missing > 0 and (chunk := file.read(min(CHUNK_BYTES, missing))):
-                missing -= len(chunk)
-                if kind is not None:
-                    values = np.frombuffer(chunk[: len(chunk) // 8 * 8], order + kind)
-                    not_finite += int(np.count_nonzero(~np.isfinite(values)))
-            file.read()  # a gzip stream tells at its end whether it is sound
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        missing = max(missing, 1)
-    return missing, not_finite
-
-
-def _of_pair(path: Path, ending: str) -> Path:
-    """The .hdr or the .img of a pair of files, given either of them, packed or not."""
-    plain = path.with_name(path.name.removesuffix(".gz")[:-4] + ending)
-    return plain if plain.exists() else plain.with_name(plain.name + ".gz")
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A file open for reading, unpacked on the way where it is a gzip stream, whatever its name."""
+def _volume(path: Path) -> Volume:
+    """What a file holds, read by whom its first bytes are for."""
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")
+        start = file.read(4096)
+    name = path.name.lower()
+    if not start:
+        raise FileError(f"{path} is empty (0 bytes); expected an image file; copy it again")
+    if start.startswith(LFS):
+        raise pointer(path)
+    for magic, what in OTHERS.items():
+        if start.startswith(magic):
+            kind, _, remedy = what.partition("; ")
+            raise FileError(f"{path} is {kind}; expected {EXPECTED}; {remedy}")
+    unpacked = _unpacked(start)
+    if name.endswith(mgh.ENDINGS):
+        return mgh.read(path)
+    if name.endswith((".img", ".img.gz")) or nifti.is_nifti(unpacked):
+        return nifti.read(path)
+    for kind, is_one in ((metaimage, metaimage.is_metaimage), (nrrd, nrrd.is_nrrd), (dicom, dicom.is_dicom)):
+        if is_one(start):
+            return kind.read(path)
+        if is_one(unpacked):
+            raise FileError(f"{path} is packed with gzip as a whole, which only NIfTI and MGH may be; unpack it")
+    if name.endswith((".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")):
+        raise unreadable(path, f"it does not begin as a {name.removesuffix('.gz').rpartition('.')[2]} file does")
+    for endings, (kind, remedy) in NOT_READ.items():
+        if name.endswith(endings):
+            raise FileError(f"{path} is {kind}, which is not read; expected {EXPECTED}; {remedy}")
+    return _by_itk(path)
+
+
+def _unpacked(start: bytes) -> bytes:
+    """The first bytes of a file, unpacked where it is a gzip stream."""
+    if not start.startswith(GZIP):
+        return start
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, 1024)
+    except zlib.error:
+        return b""
+
+
+def _by_itk(path: Path) -> Volume:
+    """A file of any other format that ITK reads."""
+    try:
+        about, content = itk.read("image", path)
+    except itk.CannotRead as error:
+        raise FileError(
+            f"{path} cannot be read as an image ({error}); expected a complete NIfTI, NRRD, "
+            "MetaImage, MGH or DICOM file; check that it was copied whole"
+        ) from None
+    if about["components"] != 1 or "complex" in about["kind"]:
+        raise several_components(path, about["kind"], about["components"])
+    sides, direction = about["size"], np.reshape(about["direction"], (len(about["size"]),) * 2)
+    keep = list(range(len(sides)))
+    while len(keep) > 3 and sides[keep[-1]] == 1:
+        keep.pop()
+    if len(keep) != 3:
+        raise FileError(
+            f"{path} has {len(sides)} dimensions, size {tuple(sides)}; expected a 3D image; extract one volume first"
+        )
+    to_mm = np.eye(4)
+    to_mm[:3, :3] = direction[:3, :3] * about["spacing"][:3]
+    to_mm[:3, 3] = about["origin"][:3]
+    return Volume(np.frombuffer(content, about["type"]).reshape(sides[2::-1]), to_mm)
+
+
+def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:
+    """Writes a compressed image file; OutputError when it cannot be.
+
+    ``scan`` is the image of whose grid it is: where it came from a NIfTI file, the result carries the same placements,
+    so that it lies on the scan whichever of them a program prefers.
+    """
+    voxels, to_mm = sitk.GetArrayViewFromImage(image), np.eye(4)
+    to_mm[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    to_mm[:3, 3] = image.GetOrigin()
+    header = {key: scan.GetMetaData(key) for key in scan.GetMetaDataKeys()} if scan is not None else None
+    try:
+        nifti_writer.write(path, voxels, to_mm, header)
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def read_image(path: str | Path) -> sitk.Image:
@@ -131,14 +173,20 @@ def read_labels(path: str | Path) -> sitk.Image:
     image = read_file(Path(path))
     _check_scalar_3d(image, str(path))
     array, whole = sitk.GetArrayViewFromImage(image), image.GetPixelID() in LABEL_TYPES
-    if not whole and (not np.isfinite(array).all() or (array != np.round(array)).any()):
+    if not whole and (bad := int(np.count_nonzero(~np.isfinite(array)))):
+        raise FileError(
+            f"labels {path} hold fractional values or NaN: it has {bad} voxels that are NaN or infinite, expected "
+            "finite ones; labels are expected whole numbers; replace them by zero"
+        )
+    if not whole and (array != np.round(array)).any():
         raise FileError(
             f"labels {path} hold fractional values or NaN ({image.GetPixelIDTypeAsString()}); expected "
             "whole numbers; resample labels with nearest-neighbour interpolation"
         )
-    if array.max() > MAX_LABEL:
+    if array.max() > MAX_LABEL or array.min() < -MAX_LABEL:
+        worst = array.max() if array.max() > MAX_LABEL else array.min()
         raise FileError(
-            f"labels {path} hold the value {array.max():.0f}; expected at most {MAX_LABEL}; give the "
+            f"labels {path} hold the value {worst:.10g}; expected at most {MAX_LABEL}; give the "
             "structures smaller numbers"
         )
     if whole:
@@ -170,6 +218,13 @@ def check_image(image: sitk.Image, name: str) -> None:
         raise FileError(
             f"{name} is constant ({array.min():g} everywhere); expected an image with contrast; "
             "check that the right file was given"
+        )
+    low, high = float(array.min()), float(array.max())
+    greatest = max(abs(low), abs(high))
+    if greatest > MAX_INTENSITY or high - low < max(MIN_CONTRAST * greatest, 1 / MAX_INTENSITY):
+        raise FileError(
+            f"{name} has intensities from {low:.6g} to {high:.6g}; expected numbers below {MAX_INTENSITY:g} that "
+            "32-bit floats can tell apart; rescale them, for instance to 0 … 1000"
         )
 
 

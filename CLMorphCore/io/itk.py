@@ -1,31 +1,79 @@
-"""How ITK is called: without its noise on stderr, and with its reason as one line."""
+"""How ITK reads: in a process of its own, where a damaged file can crash or hang it without harm, and in silence."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-CHUNK_BYTES = 1 << 20
+from . import itk_child
+
+CHILD = Path(itk_child.__file__)
+MIN_SECONDS, SECONDS_PER_MB = 60.0, 2.0  # that a file may take to be read
+MIN_MEMORY, MEMORY_PER_BYTE = 4 << 30, 64  # that it may take: address space, of which libraries reserve a lot
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps off stderr what C libraries print there; what went wrong arrives as an exception."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+class CannotRead(Exception):
+    """Why ITK cannot read a file, as the end of a sentence."""
+
+
+def read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
+    """What ``itk_child`` finds of an "image" or a "transform"; raises CannotRead.
+
+    Where no Python can be started, as in a program that has it built in, ITK reads in this process.
+    """
+    python = interpreter()
+    if python is None:
+        try:
+            return itk_child.READERS[what](str(path))
+        except RuntimeError as error:
+            raise CannotRead(reason(str(error))) from None
+    size = path.stat().st_size
+    command = [python, "-P", "-B", str(CHILD), what, str(path), str(MIN_MEMORY + MEMORY_PER_BYTE * size)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
     try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
+        ended = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=MIN_SECONDS + SECONDS_PER_MB * size / 2**20,
+            creationflags=hidden,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotRead("ITK does not come to an end with it, it is damaged") from None
+    line, _, rest = ended.stdout.partition(b"\n")
+    try:
+        about = json.loads(line)
+    except ValueError:
+        raise CannotRead("ITK breaks off while reading it, it is damaged") from None
+    if "error" in about:
+        raise CannotRead(reason(about["error"]))
+    return about, rest
 
 
-def reason(error: Exception) -> str:
+def interpreter() -> str | None:
+    """The Python to start a process with; None where this one runs inside another program."""
+    for candidate in (sys.executable, getattr(sys, "_base_executable", None)):
+        if candidate and "python" in Path(candidate).name.lower() and os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+def reason(message: str) -> str:
     """The line of ITK's message that holds the reason, without source file, address and errno of another call."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
-    return re.sub(r"^\w+ ERROR: |^sitk::ERROR: |\w+\(0x[0-9a-f]+\): ", "", lines[-1]) if lines else "no reason given"
+    if "codec can't decode" in message:  # ITK quotes what it found
+        return "it holds words that are none"
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
+    telling = [line for line in lines if not re.match(r"(Exception thrown|Code/|/\S+:\d+:?$)", line)] or lines
+    line = re.sub(
+        r"(^|: )\w+ ERROR: |^sitk::ERROR: |\w+\(0x[0-9a-f]+\): |\(?0x[0-9a-f]+\)?", "", telling[-1] if telling else ""
+    )
+    return line.strip()[:200] or "ITK gives no reason"

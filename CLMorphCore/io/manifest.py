@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ..errors import FileError, did_you_mean
 from ..geometry import check_same_grid
+from .files import check_file, read_text, short
 from .images import read_image, read_labels
 
+EXPECTED = "a CSV manifest or a folder of images"
+MAX_SHOWN = 80  # characters of what a cell holds
+MAX_FAULT = 300  # characters of one, a path among them
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
@@ -38,21 +43,21 @@ def read_manifest(path: str | Path) -> list[Subject]:
     Paths are relative to the manifest. Every fault of every row is listed in one InputError.
     """
     path = Path(path)
+    check_file(path, EXPECTED, folder=True)
     if path.is_dir():
         return _folder(path)
-    if not path.exists():
-        raise FileError(f"{path} does not exist; expected a CSV manifest or a folder of images")
+    text = read_text(path, EXPECTED, kind="CSV")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FileError(f"{path} cannot be read as CSV: {error}") from None
+        reader = csv.DictReader(StringIO(text, newline=""))
+        _check_columns(path, reader.fieldnames or ())
+        rows = list(reader)
+    except csv.Error as error:
+        raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
     faults = list(_faults(subjects, path.parent)) if subjects else ["it has no rows; expected one for each subject"]
     if faults:
-        raise FileError(f"{path}: " + "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" * (len(faults) > 20)))
+        more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
+        raise FileError(f"{path}: " + "; ".join(fault[:MAX_FAULT] for fault in faults[:20]) + more)
     return subjects
 
 
@@ -81,7 +86,8 @@ def _folder(folder: Path) -> list[Subject]:
 def _check_columns(path: Path, given: Sequence[str]) -> None:
     for column in given:
         if column not in COLUMNS:
-            raise FileError(f"{path} has an unknown column {column!r}{did_you_mean(column or '', COLUMNS)}")
+            near = did_you_mean((column or "")[:MAX_SHOWN], COLUMNS)
+            raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{near}")
     missing = [c for c in ("subject", "image", "split") if c not in given]
     if missing:
         raise FileError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
@@ -96,17 +102,28 @@ def _subject(row: dict[str, str], folder: Path) -> Subject:
 def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
     seen = set()
     for row, s in enumerate(subjects, start=1):
+        name = short(s.name, MAX_SHOWN)
         if not s.name:
             yield f"row {row} has no subject"
         elif s.name in seen:
-            yield f"subject {s.name!r} appears twice"
+            yield f"subject {name} appears twice"
         if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
-            yield f"subject {s.name!r} begins with a dot or holds / or \\, expected a name that a folder can have"
+            yield f"subject {name} begins with a dot or holds / or \\, expected a name that a folder can have"
         seen.add(s.name)
         if s.split not in SPLITS:
-            yield f"subject {s.name!r} has split {s.split!r}, expected {', '.join(SPLITS)}"
+            yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"
         if s.image == folder:
-            yield f"subject {s.name!r} has no image"
+            yield f"subject {name} has no image"
         for kind, file in (("image", s.image), ("labels", s.labels)):
-            if file is not None and not file.exists():
-                yield f"{kind} of subject {s.name!r} not found: {file}"
+            if file is not None and (fault := _fault(file)):
+                yield f"{kind} of subject {name} {fault}"
+
+
+def _fault(file: Path) -> str:
+    """Why a file of a subject cannot be read, or nothing; a DICOM series is a folder."""
+    try:
+        check_file(file, "a file of a subject", folder=True, name="it")
+    except FileError as error:
+        reason = error.problem.partition(";")[0].removeprefix("it ")
+        return f"not found: {file}" if reason == "does not exist" else f"{reason}: {file}"
+    return ""

@@ -17,6 +17,9 @@ from ..similarity import local_correlation_map
 from ..spatial import box_mean, jacobian_determinant, warp
 
 WINDOW_VOXELS = 5
+BAND = 0.1  # width of the band of a background, in standard deviations of the scan
+BACKGROUND_SHARE, BACKGROUND_MARGIN = 0.15, 0.25  # voxels in that band, of all, and how far above it is no background
+MAX_BINS = 10_000
 FLAT = 0.01  # standard deviation in 3³ voxels, of the scan's, below which it shows nothing there
 # of a structure; each the better the greater
 FEATURES = (
@@ -131,7 +134,7 @@ def _case(
     found: Match, correlation: Tensor, correlation_affine: Tensor, distance: Tensor, covered: float, table: np.ndarray
 ) -> np.ndarray:
     fixed, moving = found.scan.tensor, found.moving.tensor
-    foreground, atlas = fixed > fixed.min(), warp(moving, found.answer) > moving.min() + 0.1
+    foreground, atlas = foreground_of(fixed), warp(moving, found.answer) > moving.min() + 0.1
     matrix, _ = linear_parts(found.scan.affine)
     left, stretch, right = np.linalg.svd(matrix)
     angle = np.arccos(np.clip((np.trace(left @ right) * np.sign(np.linalg.det(matrix)) - 1) / 2, -1, 1))
@@ -148,6 +151,21 @@ def _case(
         "coverage": covered,
     }
     return np.array([checks[name] for name in CHECKS])
+
+
+def foreground_of(fixed: Tensor) -> Tensor:
+    """Where a normalised scan shows something: above its minimum, or above its background where that is not clean.
+
+    A stripped scan that was resampled by splines, or saved by a lossy codec, has a background that rings, or is faintly
+    noisy: many voxels within a narrow band, and a few below it. A scan that fills its field has no such band.
+    """
+    low, high = float(fixed.min()), float(fixed.max())
+    bins = max(1, min(MAX_BINS, int((high - low) / BAND)))
+    counts = torch.histc(fixed.float().cpu(), bins, low, high)
+    if float(counts.max()) < BACKGROUND_SHARE * fixed.numel():
+        return fixed > low
+    level = low + (float(counts.argmax()) + 0.5) * (high - low) / bins
+    return fixed > (level + BACKGROUND_MARGIN if level - low > BAND else low)
 
 
 def _orientation_margin(fixed: Tensor, moving: Tensor) -> float:

@@ -9,7 +9,6 @@ subjects look like says whether any of that can be believed.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..atomic import atomic_write
 from ..errors import InputError
+from ..io.files import read_toml, short
 from .evidence import CHECKS, FEATURES, Evidence
 
 MIN_DICE = 0.02  # logits end here and at 1 minus this
@@ -38,6 +38,7 @@ FORMER_NAMES = {
     "turn": "rotation",
     "facing": "orientation_margin",
 }
+MAX_NUMBER = 1e6  # of a fit: logits, correlations and their spreads are small
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -175,24 +176,34 @@ def read_quality(folder: Path | None) -> Quality | None:
     path = folder / "quality.toml" if folder is not None else None
     if path is None or not path.exists():
         return None
+    tree = read_toml(path, "TOML with the numbers of a fit", kind="a quality fit")
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
         names = (tuple(FORMER_NAMES.get(name, name) for name in tree[key]) for key in ("features", "checks"))
         if tuple(names) != (FEATURES, CHECKS):
             raise InputError(f"{path} was fitted to other evidence; make it again with python -m Training.quality fit")
         structures = {int(value): entry for value, entry in tree["structures"].items()}
         return Quality(
-            tree["atlas"],
-            {v: float(entry["logit"]) for v, entry in structures.items()},
-            {v: tuple(entry["centre"]) for v, entry in structures.items()},
-            scale=tuple(tree["scale"]),
-            weights=tuple(tree["weights"]),
-            checks=tuple(tree["mean"]),
-            spread=tuple(tree["spread"]),
-            limit=float(tree["limit"]),
+            str(tree["atlas"]),
+            {v: _numbers([entry["logit"]], 1)[0] for v, entry in structures.items()},
+            {v: _numbers(entry["centre"], len(FEATURES)) for v, entry in structures.items()},
+            scale=_numbers(tree["scale"], len(FEATURES), above=True),
+            weights=_numbers(tree["weights"], len(FEATURES)),
+            checks=_numbers(tree["mean"], len(CHECKS)),
+            spread=_numbers(tree["spread"], len(CHECKS)),
+            limit=_numbers([tree["limit"]], 1, above=True)[0],
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"{path} cannot be read as a quality fit ({type(error).__name__}: {error}); make it again "
+            f"{path} cannot be read as a quality fit ({type(error).__name__}: {short(error)}); make it again "
             "with python -m Training.quality fit"
         ) from None
+
+
+def _numbers(values: Sequence[float], count: int, *, above: bool = False) -> tuple[float, ...]:
+    """``count`` numbers below MAX_NUMBER, with ``above`` all above zero; ValueError or TypeError for others."""
+    found = tuple(float(value) for value in values)
+    if len(found) != count or isinstance(values, str) or any(isinstance(value, bool | str) for value in values):
+        raise ValueError(f"{count} numbers expected")
+    if not all(abs(value) <= MAX_NUMBER and (value > 0 or not above) for value in found):
+        raise ValueError("a number is out of range")
+    return found

@@ -55,6 +55,7 @@ class Summary:
     folding_fraction_mean: float
     folding_fraction_max: float
     seconds: float
+    warnings: tuple[str, ...] = ()  # of reading the subjects' files
 
 
 def evaluation_page(rows: Sequence[Agreement], summary: Summary) -> str:

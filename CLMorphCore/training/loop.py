@@ -21,6 +21,7 @@ from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfi
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
+from ..io.files import parse_json
 from ..io.manifest import Subject
 from ..networks import RegistrationNetwork, build, system
 from ..networks.blocks import Siamese
@@ -224,11 +225,8 @@ class Log:
     def __init__(self, path: Path, *, keep_below: int, tensorboard: bool = False) -> None:
         kept = []
         if keep_below and path.exists():  # steps after the checkpoint are repeated
-            kept = [
-                line
-                for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-                if line.endswith("\n") and json.loads(line)["step"] <= keep_below
-            ]
+            text = path.read_text(encoding="utf-8", errors="replace")
+            kept = [line for line in text.splitlines(keepends=True) if 0 <= _step_of(line) <= keep_below]
         with atomic_write(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
         self.path, self.file = path, path.open("a", encoding="utf-8")
@@ -248,6 +246,15 @@ class Log:
         self.file.close()
         if self.board is not None:
             self.board.close()
+
+
+def _step_of(line: str) -> int:
+    """The step of a whole line of a log, −1 for one that is cut off or damaged: the checkpoint is what counts."""
+    try:
+        step = parse_json(line)["step"] if line.endswith("\n") else -1
+    except (ValueError, KeyError, TypeError):
+        return -1
+    return step if isinstance(step, int) else -1
 
 
 def _tensorboard(folder: Path) -> Any:

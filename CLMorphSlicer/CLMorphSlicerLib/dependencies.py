@@ -1,7 +1,7 @@
 """The Python packages that the engine needs and Slicer lacks: found missing, confirmed once, installed.
 
-torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy and SimpleITK
-are Slicer's own and are never touched.
+torch comes through the PyTorch extension, which picks the build for this computer's graphics card. numpy, SimpleITK
+and pydicom are Slicer's own and are never touched.
 """
 
 import importlib

@@ -1,14 +1,26 @@
 """Files and folders appear whole or not at all, and what killed runs left goes; nothing else does."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from CLMorphCore.atomic import atomic_folder, atomic_write, check_writable, remove_leftovers
+from CLMorphCore import atomic
+from CLMorphCore.atomic import (
+    atomic_folder,
+    atomic_write,
+    check_not_overwritten,
+    check_writable,
+    claimed,
+    host,
+    remove_leftovers,
+    remove_temporaries,
+)
 from CLMorphCore.errors import InputError
 
 
@@ -143,3 +155,171 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, below
 def test_looking_for_a_writable_place_leaves_nothing(tmp_path):
     check_writable(tmp_path / "new" / "out")
     assert names(tmp_path) == []
+
+
+def test_leftovers_of_another_host_or_of_this_runs_other_thread_stay(tmp_path, dead_process):
+    stay = [f".clmorph-h00000000-{dead_process}.0-out", f".clmorph-h{host()}-{os.getppid()}.0-out"]
+    for name in (*stay, f".clmorph-h{host()}-{dead_process}.3-out"):
+        (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "out") as mine:
+        remove_leftovers(tmp_path / "out")
+        assert mine.is_dir() and mine.name.startswith(f".clmorph-h{host()}-{os.getpid()}.")
+    assert names(tmp_path) == sorted([*stay, "out"])
+
+
+def test_two_threads_write_the_same_file_without_losing_either(tmp_path):
+    with atomic_write(tmp_path / "a") as first, atomic_write(tmp_path / "a") as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_text(encoding="utf-8") in "12"
+
+
+@pytest.mark.parametrize("length", [200, 255])
+def test_names_as_long_as_a_file_system_takes_can_be_written(tmp_path, length):
+    name = "ä" * ((length - 7) // 2) + ".nii.gz"
+    with atomic_write(tmp_path / name) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_text("all")
+    assert names(tmp_path) == [name]
+
+
+def test_a_name_that_is_too_long_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write .*: File name too long"), atomic_write(tmp_path / ("x" * 300)):
+        raise AssertionError("nothing can be written there")
+
+
+@pytest.mark.parametrize("dies_at", range(1, 6))
+def test_a_kill_between_renames_never_leaves_two_runs_files_under_one_certificate(tmp_path, dies_at, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    out, count = tmp_path / "out", 0
+    out.mkdir()
+    for name in ("a", "report.json", "z"):
+        (out / name).write_text("old")
+
+    def replace(source, target, rename=os.replace):
+        nonlocal count
+        count += 1
+        if count == dies_at:
+            raise Killed
+        rename(source, target)
+
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    try:
+        with atomic_folder(out, certificate="report.json") as temporary:
+            for name in ("a", "report.json", "z"):
+                (temporary / name).write_text("new")
+    except Killed:
+        pass
+    monkeypatch.undo()
+    found = {name: (out / name).read_text(encoding="utf-8") for name in names(out) if not name.startswith(".")}
+    if "report.json" in found:
+        assert len(set(found.values())) == 1 and len(found) == 3
+    assert found["a"] and found["z"]
+
+
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+    for output in (tmp_path / "out", tmp_path / "deep" / "er" / "out"):
+        with claimed(output):
+            said = "out is being written to by another run of this process.*choose"
+            with pytest.raises(InputError, match=said), claimed(output):
+                raise AssertionError("it is held")
+            with claimed(output.with_name("other")):
+                pass
+        with claimed(output):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_appears_meanwhile_is_still_held(tmp_path):
+    with claimed(tmp_path / "run"):
+        (tmp_path / "run").mkdir()
+        with pytest.raises(InputError, match="is being written to"), claimed(tmp_path / "run"):
+            raise AssertionError("it is held")
+    assert names(tmp_path) == ["run"] and names(tmp_path / "run") == []
+
+
+def test_a_claim_of_a_living_process_or_another_host_holds_and_a_dead_ones_does_not(tmp_path, dead_process):
+    with claimed(tmp_path / "out"):
+        (claim,) = tmp_path.glob(".clmorph-run-*")
+        content = claim.read_text(encoding="utf-8")
+    for owner, said in (
+        ({"process": os.getppid()}, f"by process {os.getppid()};"),
+        ({"host": "00000000", "node": "elsewhere", "process": 1}, "by process 1 on elsewhere;"),
+        ({"process": dead_process}, None),
+        ({"process": os.getpid()}, None),  # of an earlier process of that number
+    ):
+        claim.write_text(json.dumps(json.loads(content) | owner), encoding="utf-8")
+        if said is None:
+            with claimed(tmp_path / "out"):
+                pass
+            assert names(tmp_path) == []
+        else:
+            with pytest.raises(InputError, match=rf"{said} .*delete .*clmorph-run"), claimed(tmp_path / "out"):
+                raise AssertionError("it is held")
+            assert claim.exists()
+            claim.unlink()
+
+
+def test_of_many_runs_that_start_at_once_one_gets_the_folder(tmp_path):
+    gate, got = threading.Barrier(8), []
+
+    def run():
+        gate.wait()
+        try:
+            with claimed(tmp_path / "out"):
+                got.append("got")
+                done.wait()
+        except InputError:
+            got.append("refused")
+        finally:
+            if len(got) == 8:
+                done.set()
+
+    done = threading.Event()
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(got) < 8:
+        done.wait(0.01)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == ["got"] + ["refused"] * 7 and names(tmp_path) == []
+
+
+def test_what_is_left_before_an_exit_goes(tmp_path):
+    with atomic_folder(tmp_path / "out") as folder, atomic_write(tmp_path / "a") as file, claimed(tmp_path / "b"):
+        (folder / "half").write_text("half")
+        file.write_text("half")
+        remove_temporaries()
+        assert names(tmp_path) == []
+        folder.mkdir()
+        file.write_text("whole")
+    assert names(tmp_path) == ["a", "out"]
+
+
+@pytest.fixture
+def scan_in_output(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels.nii.gz").write_text("the user's own")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "scan.nii.gz").symlink_to(tmp_path / "out" / "labels.nii.gz")
+    os.link(tmp_path / "out" / "labels.nii.gz", tmp_path / "hard.nii.gz")
+    return tmp_path
+
+
+@pytest.mark.parametrize("output", ["out", "link", "out/../out", "./out/"])
+@pytest.mark.parametrize("file", ["out/labels.nii.gz", "link/labels.nii.gz", "scan.nii.gz", "hard.nii.gz"])
+def test_a_result_that_would_replace_an_input_is_found(output, file, scan_in_output, monkeypatch):
+    monkeypatch.chdir(scan_in_output)
+    for path in (Path(file), scan_in_output / file):
+        with pytest.raises(InputError, match=r"the result .*labels.nii.gz would replace .*; choose another"):
+            check_not_overwritten(Path(output), ("report.json", "labels.nii.gz"), [None, "none.csv", path])
+    check_not_overwritten(Path(output), ("report.json", "warped.nii.gz"), [file])
+
+
+def test_an_input_below_a_folder_that_is_replaced_is_found(scan_in_output):
+    with pytest.raises(InputError, match="would replace"):
+        check_not_overwritten(scan_in_output, ("out",), [scan_in_output / "out" / "labels.nii.gz"])

@@ -150,9 +150,9 @@ import os, signal, sys
 from CLMorphCore import cli, registration, segmentation
 left = int(sys.argv[1])
 def last_one(write):
-    def count(*arguments):
+    def count(*arguments, **keywords):
         global left
-        write(*arguments)
+        write(*arguments, **keywords)
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

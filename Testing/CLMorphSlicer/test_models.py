@@ -12,7 +12,7 @@ def test_cards_are_listed_by_title(models_folder):
     write_bundle(models_folder / "abdomen", title="Abdomen", purpose="Organs", anatomy="Abdomen", modality="CT")
     first, second = models.shipped_models()
     assert (first.name, second.name) == ("abdomen", "phantom")
-    assert first.description == "Organs · Abdomen · CT" and first.folder == models_folder / "abdomen"
+    assert first.description == "Organs\nNeeds: CT, Abdomen" and first.folder == models_folder / "abdomen"
 
 
 def test_damaged_card_is_left_out_and_told_when_asked_for(models_folder):

@@ -11,7 +11,7 @@ from made_up import match_images
 from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.instance_optimization import InstanceOptimization
-from CLMorphCore.quality.evidence import CHECKS, FEATURES, evidence
+from CLMorphCore.quality.evidence import CHECKS, FEATURES, evidence, foreground_of
 from CLMorphCore.quality.uncertainty import alternative_displacements
 
 VALUES = (1, 2, 3)
@@ -123,3 +123,25 @@ def test_structures_are_found_by_value_in_any_order(atlas, model):
     )
     np.testing.assert_allclose(straight.structures[[2, 0, 1]], turned.structures)
     assert torch.is_tensor(alternatives[0])
+
+
+def stripped(background):
+    """A normalised ball in a background of values of a given kind: (tensor, the ball)."""
+    generator = torch.Generator().manual_seed(0)
+    z, y, x = torch.meshgrid(*[torch.linspace(-1, 1, 32)] * 3, indexing="ij")
+    ball = ((x**2 + y**2 + z**2) < 0.5)[None, None]
+    noise = torch.randn(ball.shape, generator=generator)
+    outside = {"clean": 0 * noise, "noise": 1.5 * noise, "ringing": -0.5 * noise**3}[background]
+    return torch.where(ball, 110 + 20 * noise, outside) / 40 - 1, ball
+
+
+@pytest.mark.parametrize("background", ["clean", "noise", "ringing"])
+def test_a_background_that_is_not_clean_is_none_of_the_foreground(background):
+    tensor, ball = stripped(background)
+    found = foreground_of(tensor)
+    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.97
+
+
+def test_a_scan_that_fills_its_field_is_all_foreground():
+    tensor = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert (foreground_of(tensor) == (tensor > tensor.min())).all()

@@ -1,0 +1,53 @@
+"""Arrays too large for memory, in a file without a name that is gone when the process is."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import OutputError
+from .compression import CHUNK_BYTES
+
+
+@contextmanager
+def scratch_array(shape: tuple[int, ...], kind: Any) -> Iterator[np.ndarray]:
+    """Zeros of a shape and type that lie on disk until the block ends; OutputError where there is no room for them.
+
+    The room is taken at the start: a file that grows as it is written to through memory kills the process by a signal
+    when the disk is full.
+    """
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(prefix="clmorph-"))
+            _reserve(file, max(size, 1))
+            array = np.memmap(file, kind, mode="r+", shape=shape)
+        except OSError as error:
+            raise OutputError(
+                f"cannot reserve {size / 1e9:.3g} GB for intermediate results in {_folder()}: "
+                f"{error.strerror or error}",
+                "name a folder with more room in the environment variable TMPDIR, or give fewer atlases",
+            ) from None
+        yield array
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, CHUNK_BYTES):
+        file.write(bytes(min(CHUNK_BYTES, size - start)))
+    file.flush()
+
+
+def _folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "any folder for temporary files"

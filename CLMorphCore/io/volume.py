@@ -1,0 +1,168 @@
+"""What a file holds, before it is an image: voxels, where they lie, and what has to be said about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import FileError
+
+MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embryo's organ, a body
+MAX_SIDE = 2**31 - 1
+MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
+MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
+WARNING = "clmorph_warning_"  # keys of an image's metadata that hold what was said when it was read
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels (z, y, x), or (z, y, x, components); ``to_mm`` is 4×4 from voxel (x, y, z) to LPS, mm.
+
+    ``header`` are entries of the file's header that results are to take over, under the names that ITK has for them.
+    """
+
+    voxels: np.ndarray
+    to_mm: np.ndarray
+    warnings: tuple[str, ...] = ()
+    header: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_image(volume: Volume) -> sitk.Image:
+    """The volume as an image, with its warnings and its header in the metadata."""
+    voxels = np.ascontiguousarray(volume.voxels.astype(volume.voxels.dtype.newbyteorder("="), copy=False))
+    image = sitk.GetImageFromArray(voxels, isVector=voxels.ndim == 4)
+    spacing = np.linalg.norm(volume.to_mm[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((volume.to_mm[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(volume.to_mm[:3, 3].tolist())
+    for key, value in volume.header.items():
+        image.SetMetaData(key, value)
+    for n, warning in enumerate(volume.warnings):
+        image.SetMetaData(f"{WARNING}{n}", warning)
+    return image
+
+
+def warnings_of(image: sitk.Image) -> tuple[str, ...]:
+    """What was said when an image was read: it goes into every report about it."""
+    return tuple(image.GetMetaData(key) for key in sorted(image.GetMetaDataKeys()) if key.startswith(WARNING))
+
+
+def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
+    """The error of a file that is damaged: ``reason`` completes 'X cannot be read: …'."""
+    return FileError(
+        f"{path} cannot be read: {reason}",
+        f"expected a complete {kind}{' ' if kind else ''}file; copy it again and check its size",
+    )
+
+
+def wrong_header(path: Path, reason: str, expected: str) -> FileError:
+    """The error of a file whose header makes no sense, though it may be whole."""
+    return FileError(f"{path} cannot be read: {reason}; expected {expected}; mend its header, or export it again")
+
+
+def check_geometry(path: Path, to_mm: np.ndarray) -> None:
+    """FileError unless a 4×4 matrix places a lattice: finite, no axis of length zero, no two in one plane."""
+    if not (np.abs(to_mm) < MAX_NUMBER).all():
+        raise wrong_header(path, "its header places it at numbers that are not finite", "a place in a room")
+    lengths = np.linalg.norm(to_mm[:3, :3], axis=0)
+    if not (lengths.min() > 1e-12 and lengths.max() < 1e12 and np.abs(to_mm[:3, 3]).max() < 1e12):
+        raise FileError(
+            f"{path} has voxels of {' × '.join(f'{n:.4g}' for n in lengths)} mm at "
+            f"({', '.join(f'{n:.4g}' for n in to_mm[:3, 3])}); expected a size above zero and a place in a room; "
+            "mend its header, or export it again"
+        )
+    if is_flat(to_mm):
+        raise FileError(
+            f"{path} has axes that lie in one plane; expected three directions at right angles; mend its header"
+        )
+
+
+def is_flat(matrix: np.ndarray) -> bool:
+    """Whether an axis of a 4×4 placement has no length, or all three lie in one plane."""
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    return bool(lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3)
+
+
+def size_warnings(sides: Sequence[int], to_mm: np.ndarray) -> list[str]:
+    """A sentence about a grid that is too small or too large for a scan."""
+    extent = np.linalg.norm(to_mm[:3, :3], axis=0) * np.array(sides)
+    if MIN_EXTENT_MM <= extent.max() <= MAX_EXTENT_MM:
+        return []
+    return [f"the scan is {in_mm(extent)} large by its header; check the unit of its voxel size"]
+
+
+def check_sides(path: Path, sides: Sequence[int]) -> int:
+    """The number of voxels; FileError for sides that no file has."""
+    if not sides or min(sides) < 1 or max(sides) > MAX_SIDE:
+        raise wrong_header(path, f"its size is {' × '.join(map(str, sides)) or 'not given'}", "sides above zero")
+    return math.prod(sides)
+
+
+def numbers(path: Path, key: str, text: str, count: int | None = None) -> list[float]:
+    """The finite numbers of a line of a text header; FileError that says which is none."""
+    words = text.replace(",", " ").split()
+    if count is not None and len(words) != count:
+        raise wrong_header(path, f"its {key} has {len(words)} numbers", f"{count}")
+    values = []
+    for n, word in enumerate(words, start=1):
+        try:
+            value = float(word) if len(word) <= 64 and "_" not in word else math.nan
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= MAX_NUMBER:
+            raise wrong_header(path, f"number {n} of its {key} is {word[:40]!r}", f"a number up to {MAX_NUMBER:g}")
+        values.append(value)
+    return values
+
+
+def whole_numbers(path: Path, key: str, text: str, count: int | None = None) -> list[int]:
+    """As ``numbers``, of whole ones."""
+    values = numbers(path, key, text, count)
+    for value in values:
+        if value != round(value) or abs(value) > 2**53:
+            raise wrong_header(path, f"its {key} holds {value:g}", "a whole number")
+    return [int(value) for value in values]
+
+
+def shift_voxels(sides: Sequence[int], to_mm: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """How far two placements of a grid are apart at its corners, at most: in voxels of the first, and in mm."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(sides) - 1)
+    apart = corners @ (to_mm - other)[:3, :3].T + (to_mm - other)[:3, 3]
+    voxels = apart @ np.linalg.inv(to_mm[:3, :3]).T
+    return float(np.abs(voxels).max()), float(np.linalg.norm(apart, axis=1).max())
+
+
+def shear_voxels(sides: Sequence[int], to_mm: np.ndarray) -> float:
+    """How far a grid's corners are from those of the nearest grid with right angles about its centre, in voxels."""
+    lengths = np.linalg.norm(to_mm[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(to_mm[:3, :3] / lengths)
+    straight = to_mm.copy()
+    straight[:3, :3] = left @ right * lengths
+    centre = (np.array(sides) - 1) / 2
+    straight[:3, 3] += (to_mm[:3, :3] - straight[:3, :3]) @ centre
+    return shift_voxels(sides, to_mm, straight)[0]
+
+
+def in_mm(extent: Sequence[float] | np.ndarray) -> str:
+    """'34 × 52 × 35 mm'."""
+    return " × ".join(f"{n:.3g}" for n in extent) + " mm"
+
+
+def not_3d(path: Path, sides: Sequence[int]) -> FileError:
+    """The error of a file that holds a slice, or several volumes."""
+    return FileError(
+        f"{path} has {len(sides)} dimensions, size {tuple(sides)}; expected a 3D image; extract one volume first"
+    )
+
+
+def several_components(path: Path, kind: str, count: int) -> FileError:
+    """The error of a file with more than one number a voxel."""
+    return FileError(
+        f"{path} has pixels of type {kind} with {count} components; expected one intensity per voxel; "
+        "convert it to a scalar image"
+    )

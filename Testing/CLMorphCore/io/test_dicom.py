@@ -1,0 +1,276 @@
+"""DICOM of one frame or many: in its place and in its unit, or refused with the reason."""
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.io.images import read_file, read_image, warnings_of
+
+AXES = np.array([[0.0, -0.8, 0.6], [1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])  # columns: of rows, columns, slices
+ORIGIN, SPACING = np.array([-30.0, 12.5, 7.0]), (0.75, 1.25, 2.5)
+
+
+@pytest.fixture
+def image():
+    """14 slices of 12 × 10 voxels on an oblique grid."""
+    made = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 3000, (14, 12, 10)).astype(np.uint16))
+    made.SetSpacing(SPACING)
+    made.SetDirection(AXES.ravel().tolist())
+    made.SetOrigin(ORIGIN.tolist())
+    return made
+
+
+def tags(**values):
+    found = Dataset()
+    for name, value in values.items():
+        setattr(found, name, value)
+    return found
+
+
+def file(image, **values):
+    """A data set with everything but places and pixels."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = "1.2.840.10008.5.1.4.1.1.4", ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    found = pydicom.dataset.FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    known = {
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "SeriesInstanceUID": "1.2.3.4",
+        "Modality": "MR",
+        "Rows": image.GetHeight(),
+        "Columns": image.GetWidth(),
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+    }
+    for name, value in (known | values).items():
+        setattr(found, name, value)
+    return found
+
+
+def place(image, n):
+    return [round(p, 6) for p in image.TransformIndexToPhysicalPoint((0, 0, int(n)))]
+
+
+def pixels(image, order):
+    return sitk.GetArrayFromImage(image)[list(order)].astype("<u2").tobytes()
+
+
+ORIENTATION = AXES.T[:2].ravel().tolist()
+
+
+def enhanced(image, order=None, places=None, **values):
+    """One file of many frames in an order of slices, at places that may be others than theirs."""
+    order = range(image.GetDepth()) if order is None else list(order)
+    places = [place(image, n) for n in order] if places is None else places
+    found = file(image, **{"NumberOfFrames": len(order)} | values)
+    found.SharedFunctionalGroupsSequence = [
+        tags(
+            PixelMeasuresSequence=[tags(PixelSpacing=[SPACING[1], SPACING[0]], SliceThickness=SPACING[2])],
+            PlaneOrientationSequence=[tags(ImageOrientationPatient=ORIENTATION)],
+        )
+    ]
+    found.PerFrameFunctionalGroupsSequence = [
+        tags(PlanePositionSequence=[tags(ImagePositionPatient=at)]) for at in places
+    ]
+    found.PixelData = pixels(image, order)
+    return found
+
+
+def series(image, folder, **values):
+    """A file for each slice, in files whose order is not the patient's; a value may be a function of the slice."""
+    folder.mkdir()
+    for n in range(image.GetDepth()):
+        own = {name: value(n) if callable(value) else value for name, value in values.items()}
+        one = file(
+            image,
+            ImagePositionPatient=place(image, n),
+            ImageOrientationPatient=ORIENTATION,
+            PixelSpacing=[SPACING[1], SPACING[0]],
+            InstanceNumber=n,
+        )
+        one.PixelData = pixels(image, [n])
+        for name, value in own.items():
+            setattr(one, name, value)
+        one.save_as(folder / f"{(n * 5) % image.GetDepth():02}.dcm")
+    return folder
+
+
+def assert_same(found, image):
+    assert found.GetSize() == image.GetSize()
+    for which in ("GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(found, which)() == pytest.approx(getattr(image, which)(), abs=1e-4)
+    assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image))
+    assert warnings_of(found) == ()
+
+
+ORDERS = {
+    "as they lie": range(14),
+    "from the other end": range(13, -1, -1),
+    "odd after even": [*range(0, 14, 2), *range(1, 14, 2)],
+    "any": [3, 13, 0, 7, 1, 12, 2, 11, 4, 10, 5, 9, 6, 8],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("alone", ["the file", "its folder", "its folder, beside another file"])
+def test_frames_of_one_file_are_sorted_by_their_places(order, alone, image, tmp_path):
+    (tmp_path / "a").mkdir()
+    enhanced(image, ORDERS[order]).save_as(tmp_path / "a" / "e.dcm")
+    if "beside" in alone:
+        (tmp_path / "a" / "readme.txt").write_text("not a slice")
+    assert_same(read_file(tmp_path / "a" / "e.dcm" if alone == "the file" else tmp_path / "a"), image)
+
+
+def test_a_file_that_itk_wrote_of_many_frames_is_read_in_its_place(image, tmp_path):
+    image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(tmp_path / "a.dcm"))
+    assert_same(read_file(tmp_path / "a.dcm"), image)
+
+
+def without(name):
+    def change(found):
+        delattr(found, name)
+
+    return change
+
+
+def no_orientation(found):
+    del found.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+
+
+def two_orientations(found):
+    turned = [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    for group in found.PerFrameFunctionalGroupsSequence[:7]:
+        group.PlaneOrientationSequence = [tags(ImageOrientationPatient=turned)]
+
+
+def not_at_right_angles(found):
+    found.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [
+        tags(ImageOrientationPatient=[1.0, 0.0, 0.0, 0.7, 0.7, 0.0])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda i: enhanced(i, [*range(4), *range(6, 14)]), "2 slices are missing between .* copy the whole"),
+        (lambda i: enhanced(i, [*range(14), *range(14)]), "14 of 28 slices of .* share a position .*: several volumes"),
+        (
+            lambda i: enhanced(i, places=[np.add(place(i, n), [0, 0.4 * n, 0]).tolist() for n in range(14)]),
+            r"shifted against each other by .* \(a tilted gantry\)",
+        ),
+        (lambda i: (without("PerFrameFunctionalGroupsSequence"), enhanced(i)), r"do not tell their place \(tag 0020"),
+        (lambda i: (no_orientation, enhanced(i)), r"do not tell their place \(tag 0020\|0037\)"),
+        (lambda i: (two_orientations, enhanced(i)), "several orientations; expected parallel"),
+        (lambda i: (not_at_right_angles, enhanced(i)), "expected two directions at right angles"),
+        (lambda i: enhanced(i, places=[place(i, n) for n in range(13)]), "14 frames and tells the place of 13"),
+        (lambda i: enhanced(i, NumberOfFrames=99), "99 frames and tells the place of 14"),
+        (lambda i: enhanced(i, PhotometricInterpretation="RGB", SamplesPerPixel=3), "expected one intensity"),
+        (lambda i: enhanced(i, BitsStored=40), "stores 40 bits"),
+    ],
+)
+def test_frames_that_are_no_even_stack_are_refused(make, said, image, tmp_path):
+    made = make(image)
+    if isinstance(made, tuple):
+        change, made = made
+        change(made)
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=said):
+        read_image(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("frames", ["one file", "a series"])
+def test_every_slice_has_its_own_scale_and_nothing_is_cut_to_integers(frames, image, tmp_path):
+    slopes = [1.0, *(0.001 * (n + 1) for n in range(1, 14))]  # the first one's is 1: readers that take it cut the rest
+    intercepts = [0.0, *(-0.25 * n for n in range(1, 14))]
+    if frames == "a series":
+        path = series(image, tmp_path / "a", RescaleSlope=lambda n: slopes[n], RescaleIntercept=lambda n: intercepts[n])
+    else:
+        made, path = enhanced(image, ORDERS["any"]), tmp_path / "a.dcm"
+        for n, group in zip(ORDERS["any"], made.PerFrameFunctionalGroupsSequence, strict=True):
+            group.PixelValueTransformationSequence = [tags(RescaleSlope=slopes[n], RescaleIntercept=intercepts[n])]
+        made.save_as(path)
+    stored = sitk.GetArrayFromImage(image).astype(float)
+    expected = stored * np.reshape(slopes, (-1, 1, 1)) + np.reshape(intercepts, (-1, 1, 1))
+    found = read_file(path)
+    assert "float" in found.GetPixelIDTypeAsString()
+    assert np.allclose(sitk.GetArrayViewFromImage(found), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("values", [{"RescaleSlope": 0}, {"RescaleSlope": 1.5, "RescaleIntercept": "9e999"}])
+def test_a_scale_that_is_none_is_refused(values, image, tmp_path):
+    with pytest.raises(InputError, match=r"its values are stored · |a tag makes no sense"):
+        read_file(series(image, tmp_path / "a", **values))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"PixelSpacing": lambda n: [1.25, 0.75 + 0.1 * (n == 5)]}, "several sizes or pixel spacings"),
+        ({"Rows": lambda n: 6 if n == 3 else 12}, "several sizes or pixel spacings"),
+        ({"ImageOrientationPatient": lambda n: ORIENTATION if n else [0, 1, 0, 0, 0, 1]}, "several orientations"),
+        ({"PixelSpacing": None}, r"do not tell their pixel spacing \(tag 0028\|0030\)"),
+        ({"SeriesInstanceUID": lambda n: f"1.2.{n % 3}"}, "holds 3 DICOM series; expected exactly one"),
+    ],
+)
+def test_a_series_whose_slices_differ_is_refused(values, said, image, tmp_path):
+    with pytest.raises(InputError, match=said):
+        read_file(series(image, tmp_path / "a", **values))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_stored_bits_are_the_values_and_what_lies_above_them_is_not(bits, signed, image, tmp_path):
+    rng = np.random.default_rng(1)
+    low = -(1 << (bits - 1)) if signed else 0
+    values = rng.integers(low, low + (1 << bits), (14, 12, 10))
+    junk = rng.integers(0, 1 << (16 - bits), values.shape) << bits
+    stored = ((values & ((1 << bits) - 1)) | junk).astype("<u2")
+    made = enhanced(image, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=signed)
+    made.PixelData = stored.tobytes()
+    made.save_as(tmp_path / "a.dcm")
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(tmp_path / "a.dcm")), values)
+
+
+def test_packed_frames_are_unpacked_and_have_their_own_scale(image, tmp_path):
+    made = enhanced(image, ORDERS["odd after even"])
+    for n, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+        group.PixelValueTransformationSequence = [tags(RescaleSlope=1.0 + n, RescaleIntercept=0.5)]
+    made.compress(RLELossless)
+    made.save_as(tmp_path / "a.dcm")
+    found = sitk.GetArrayFromImage(read_file(tmp_path / "a.dcm"))
+    for frame, n in enumerate(ORDERS["odd after even"]):
+        assert np.allclose(found[n], sitk.GetArrayViewFromImage(image)[n] * (1.0 + frame) + 0.5)
+
+
+def test_offsets_of_a_grid_place_the_frames_of_a_dose(image, tmp_path):
+    made = file(
+        image,
+        NumberOfFrames=14,
+        ImagePositionPatient=place(image, 0),
+        ImageOrientationPatient=ORIENTATION,
+        PixelSpacing=[SPACING[1], SPACING[0]],
+        GridFrameOffsetVector=[2.5 * n for n in range(14)],
+        DoseGridScaling=0.01,
+    )
+    made.PixelData = pixels(image, range(14))
+    made.save_as(tmp_path / "a.dcm")
+    found = read_file(tmp_path / "a.dcm")
+    assert found.GetOrigin() == pytest.approx(ORIGIN) and found.GetSpacing() == pytest.approx(SPACING)
+    assert np.allclose(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image) * 0.01)
+
+
+def test_a_file_cut_off_in_its_pixels_is_refused(image, tmp_path):
+    enhanced(image).save_as(tmp_path / "a.dcm")
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"a\.dcm cannot be read"):
+        read_file(tmp_path / "a.dcm")

@@ -1,0 +1,44 @@
+"""Intermediate results on disk: zeros at first, gone at the end, and no room is said before anything is written."""
+
+import errno
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+
+from CLMorphCore.errors import OutputError
+from CLMorphCore.io import scratch
+from CLMorphCore.io.scratch import scratch_array
+
+
+def test_an_array_holds_what_is_written_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
+    with scratch_array((3, 4, 5), "f2") as array:
+        assert array.shape == (3, 4, 5) and not array.any()
+        array[1] = np.arange(20).reshape(4, 5)
+        assert array[1, 3, 4] == 19
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reserve", ["posix_fallocate", "writing"])
+def test_a_full_disk_is_said_with_the_folder_before_the_work(reserve, tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
+    if reserve == "writing":
+        monkeypatch.delattr(scratch.os, "posix_fallocate")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        said = rf"cannot reserve .* GB .* in {tmp_path}: .*; name a folder .*TMPDIR"
+        with pytest.raises(OutputError, match=said), scratch_array((3000, 1000), "f4"):
+            raise AssertionError("there is no room")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_work_is_not_taken_for_a_full_disk():
+    with pytest.raises(OSError, match="of another file"), scratch_array((2,), "u1"):
+        raise OSError(errno.EIO, "of another file", os.devnull)

@@ -1,0 +1,215 @@
+"""Nothing of the user's is overwritten, by any verb; what is doubtful about a file reaches report and stderr."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CLMorphCore.atomic import claimed
+
+FAST = """
+[network]
+name = 'clmorph-pyramid'
+channels = [4, 8]
+[data]
+alignment = 'given'
+[loss]
+regulariser = 'diffusion'
+contrast = 0
+[training]
+steps = 1
+batch_size = 1
+"""
+
+
+@pytest.fixture
+def place(tmp_path, scan, tiny_model):
+    """A folder of the user's with everything that a verb reads."""
+    for name in ("scan", "labels", "other"):
+        shutil.copy(scan if name != "labels" else scan.with_name("labels.nii.gz"), tmp_path / f"{name}.nii.gz")
+    shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copytree(tiny_model / "atlases" / "ellipsoids", tmp_path / "atlases" / "one")
+    (tmp_path / "fast.toml").write_text(FAST, encoding="utf-8")
+    rows = "".join(f"{n},scan.nii.gz,labels.nii.gz,{split}\n" for n, split in (("a", "train"), ("b", "train")))
+    (tmp_path / "m.csv").write_text("subject,image,labels,split\n" + rows + "c,scan.nii.gz,labels.nii.gz,test\n")
+    sitk.WriteTransform(sitk.AffineTransform(3), str(tmp_path / "t.tfm"))
+    return tmp_path
+
+
+def contents(folder):
+    return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+# what is moved where (a result's name in out/), and the command that reads it there
+SEGMENT = "segment {scan} --model {model} --affine none"
+OVERWRITTEN = {
+    "scan": ("scan.nii.gz", "labels.nii.gz", "segment {out}/labels.nii.gz --model {model}"),
+    "scan, warped": ("scan.nii.gz", "warped.nii.gz", "segment {out}/warped.nii.gz --model {model}"),
+    "affine": ("t.tfm", "affine.h5", "segment {scan} --model {model} --affine {out}/affine.h5"),
+    "atlas labels": (
+        "labels.nii.gz",
+        "labels.nii.gz",
+        "segment {scan} --model {model} --atlas {scan} --atlas-labels {out}/labels.nii.gz",
+    ),
+    "fixed": ("scan.nii.gz", "warped.nii.gz", "register {out}/warped.nii.gz {scan} --model {model}"),
+    "moving": ("scan.nii.gz", "jacobian.nii.gz", "register {scan} {out}/jacobian.nii.gz --model {model}"),
+    "moving labels": (
+        "labels.nii.gz",
+        "labels.nii.gz",
+        "register {scan} {scan} --model {model} --moving-labels {out}/labels.nii.gz",
+    ),
+    "manifest": ("m.csv", "results.csv", "evaluate --model {model} --data {out}/results.csv"),
+    "names": ("m.csv", "labels.csv", "build-atlas --data {place}/m.csv --label-names {out}/labels.csv"),
+    "settings": ("fast.toml", "log.jsonl", "train {out}/log.jsonl --data {place}/m.csv"),
+    "initial": (
+        "model/weights.safetensors",
+        "model/weights.safetensors",
+        "train {place}/fast.toml --data {place}/m.csv --initial {out}/model/weights.safetensors",
+    ),
+    "cancel file": ("m.csv", "report.json", SEGMENT + " --cancel-file {out}/report.json"),
+}
+
+
+@pytest.mark.parametrize("case", OVERWRITTEN)
+@pytest.mark.parametrize("way", ["directly", "through a link"])
+def test_an_input_that_is_called_as_a_result_ends_in_one_line(case, way, place, clmorph):
+    source, name, command = OVERWRITTEN[case]
+    out = place / "out"
+    (out / name).parent.mkdir(parents=True)
+    if way == "directly":
+        shutil.copy(place / source, out / name)
+    else:
+        (out / name).symlink_to(place / source)
+    if case == "manifest":  # its paths are relative to it
+        for file in ("scan.nii.gz", "labels.nii.gz"):
+            shutil.copy(place / file, out / file)
+    before = contents(place)
+    words = command.format(scan=place / "scan.nii.gz", model=place / "model", out=out, place=place).split()
+    if case == "cancel file":
+        (out / name).unlink()
+        shutil.copy(place / source, place / "kept")
+        (out / name).symlink_to(place / "nowhere")
+        before = contents(place)
+    ran = clmorph(*words, "-o", out)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "would replace" in ran.err, ran.err
+    assert contents(place) == before and not list(place.rglob(".clmorph-*"))
+
+
+def test_an_atlas_among_others_is_not_written_over(place, clmorph):
+    before = contents(place)
+    ran = clmorph(
+        *("segment", place / "scan.nii.gz", "--model", place / "model"),
+        *("--atlas-dir", place / "atlases", "-o", place / "atlases" / "one"),
+    )
+    assert ran.code == 2 and "would replace" in ran.err and contents(place) == before
+
+
+def test_a_subjects_folder_is_not_replaced_by_its_atlas(place, clmorph):
+    (place / "a").mkdir()
+    shutil.move(place / "scan.nii.gz", place / "a" / "scan.nii.gz")
+    text = (place / "m.csv").read_text(encoding="utf-8")
+    (place / "m.csv").write_text(text.replace("scan.nii.gz", "a/scan.nii.gz"))
+    before = contents(place)
+    ran = clmorph("build-atlas", "--each", "--data", place / "m.csv", "-o", place)
+    assert ran.code == 2 and "would replace" in ran.err and contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        SEGMENT,
+        "register {scan} {scan} --model {model}",
+        "train {place}/fast.toml --data {place}/m.csv",
+        "evaluate --model {model} --data {place}/m.csv",
+        "build-atlas --data {place}/m.csv",
+        "demo --model {model}",
+    ],
+)
+def test_a_folder_that_another_run_writes_to_is_refused_at_once(command, place, clmorph):
+    words = command.format(scan=place / "scan.nii.gz", model=place / "model", place=place).split()
+    with claimed(place / "out"):
+        ran = clmorph(*words, "-o", place / "out")
+        assert ran.code == 2 and ran.err.count("\n") == 1 and "is being written to by" in ran.err
+    assert not (place / "out").exists() and not list(place.glob(".clmorph-*"))
+
+
+def test_a_doubtful_header_is_in_the_report_on_stderr_and_the_result_lies_on_the_scan(place, clmorph):
+    scan = nib.load(place / "scan.nii.gz")
+    other = scan.affine.copy()
+    other[:3, 3] += (30, -20, 10)
+    image = nib.Nifti1Image(np.asarray(scan.dataobj), scan.affine)
+    image.set_sform(scan.affine, 2)
+    image.set_qform(other, 1, update_affine=False)
+    nib.save(image, place / "scan.nii.gz")
+    for verb in (SEGMENT, "register {scan} {scan} --model {model} --affine none"):
+        words = verb.format(scan=place / "scan.nii.gz", model=place / "model").split()
+        ran = clmorph(*words, "-o", place / "out")
+        assert ran.code == 0
+        report = json.loads((place / "out" / "report.json").read_text(encoding="utf-8"))
+        (warning,) = {w for w in report["warnings"] if "disagree" in w}
+        assert warning.startswith("scan.nii.gz: its two placements disagree: the sform was taken")
+        assert ran.err.count(f"clmorph: warning: {warning}\n") == 1
+        for name in ("warped", "jacobian") + ("labels",) * (verb is SEGMENT):
+            header = nib.load(place / "out" / f"{name}.nii.gz").header
+            assert np.allclose(header.get_sform(), scan.affine, atol=1e-4) and header["sform_code"] == 2
+            assert np.allclose(header.get_qform(), other, atol=1e-3) and header["qform_code"] == 1
+        shutil.rmtree(place / "out")
+
+
+# --- a process that was started without the usual files
+
+
+@pytest.mark.skipif(os.name == "nt", reason="numbers of files are POSIX's")
+@pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
+def test_a_process_without_stdout_or_stderr_loses_nothing(closed, place):
+    command = [
+        sys.executable,
+        "-m",
+        "CLMorphCore",
+        "segment",
+        str(place / "scan.nii.gz"),
+        "--model",
+        str(place / "model"),
+    ]
+    command += ["--affine", "none", "-o", str(place / "out"), "--device", "cpu", "--progress", "bar", "--threads", "1"]
+    before = contents(place)
+    closing = " ".join(f"{number}>&-" if number != "0" else "0<&-" for number in closed.split())
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", *command], capture_output=True, timeout=300)
+    assert ended.returncode == 0, ended
+    assert json.loads((place / "out" / "report.json").read_text(encoding="utf-8"))["structures"]
+    assert {path: text for path, text in contents(place).items() if path in before} == before
+
+
+def test_a_python_without_a_console_ends_in_an_exit_code(place):
+    code = "import sys; sys.stdout = sys.stderr = None; from CLMorphCore.cli import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run([sys.executable, "-c", code, "segment", str(place / "none.nii"), "--model", "x", "-o", "y"])
+    assert ended.returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no signals to single processes")
+def test_a_stopped_run_leaves_nothing(place):
+    command = [
+        sys.executable,
+        "-m",
+        "CLMorphCore",
+        "segment",
+        str(place / "scan.nii.gz"),
+        "--model",
+        str(place / "model"),
+    ]
+    command += ["-o", str(place / "out"), "--device", "cpu", "--progress", "json", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline()
+    time.sleep(0.2)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and errors == "clmorph: cancelled\n"
+    assert not (place / "out").exists() and not list(place.glob(".clmorph-*"))

@@ -1,0 +1,118 @@
+"""Damaged files in processes forked from one that has everything loaded, so that thousands take minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from CLMorphCore.errors import CLMorphError
+from CLMorphCore.io import itk, itk_child
+
+READ, REFUSED, TRACEBACK, CRASH, HANG = "read", "refused", "traceback", "crash", "hang"
+SECONDS = 30
+BATCH = 40  # files that a process reads, unless one of them ends it
+MEMORY = 6 << 30  # address space, of which the libraries themselves reserve 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file: a word of the above, the line or the traceback, the peak of memory in bytes."""
+
+    what: str
+    text: str
+    memory: int
+
+
+def outcomes(read: Callable[[Path], object], path: Path, contents: Sequence[bytes]) -> Iterator[Outcome]:
+    """What becomes of each content when ``read`` reads it at ``path``, in processes of BATCH files.
+
+    A process that is ended by a file is followed by another, which goes on with the next file.
+    """
+    at = 0
+    while at < len(contents):
+        batch = contents[at : at + BATCH]
+        receive, send = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.close(receive)
+            _child(read, path, batch, send)
+        os.close(send)
+        with os.fdopen(receive, "rb") as answers:
+            told = [json.loads(line) for line in answers.read().splitlines()]
+        _, status, usage = os.wait4(process, 0)
+        memory = usage.ru_maxrss * 1024
+        yield from (Outcome(what, text, memory) for what, text in told)
+        at += len(told)
+        if len(told) < len(batch):
+            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            what = HANG if number in (signal.SIGALRM, signal.SIGXCPU) else CRASH
+            yield Outcome(what, f"status {status}, signal {number}", memory)
+            at += 1
+
+
+def _child(read: Callable[[Path], object], path: Path, contents: Sequence[bytes], send: int) -> None:
+    """Reads each, tells, and ends at once."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    itk.subprocess = _Forked  # type: ignore[assignment]
+    os.dup2(os.open(os.devnull, os.O_RDWR), 2)
+    for content in contents:
+        path.write_bytes(content)
+        signal.alarm(SECONDS)
+        try:
+            read(path)
+            told = (READ, "")
+        except CLMorphError as error:
+            told = (REFUSED, str(error)[:3000])
+        except BaseException:
+            told = (TRACEBACK, traceback.format_exc()[-3000:])
+        os.write(send, json.dumps(told).encode() + b"\n")
+    os._exit(0)
+
+
+class _Forked:
+    """Stands for ``subprocess`` in ``CLMorphCore.io.itk``: the child is forked, not started, which is far sooner."""
+
+    PIPE, DEVNULL, TimeoutExpired = subprocess.PIPE, subprocess.DEVNULL, subprocess.TimeoutExpired
+
+    @staticmethod
+    def run(command: list[str], *, timeout: float, **_: Any) -> subprocess.CompletedProcess[bytes]:
+        what, path, limit = command[-3:]
+        receive, send = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.dup2(send, 1)
+            try:
+                itk_child.main(what, path, int(limit))
+            finally:
+                os._exit(0)
+        os.close(send)
+
+        def late(number: int, frame: FrameType | None) -> None:
+            os.kill(process, signal.SIGKILL)
+
+        before = signal.signal(signal.SIGALRM, late)
+        left = signal.alarm(min(int(timeout), SECONDS // 2))
+        with os.fdopen(receive, "rb") as answers:
+            content = answers.read()
+        signal.signal(signal.SIGALRM, before)
+        signal.alarm(left)
+        status = os.waitpid(process, 0)[1]
+        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), content, b"")
+
+
+def check_platform() -> None:
+    """Ends the program where processes cannot be forked."""
+    if not hasattr(os, "fork"):
+        sys.exit("this command forks; run it on Linux or macOS")
