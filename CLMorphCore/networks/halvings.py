@@ -11,10 +11,10 @@ Sides = tuple[int, int, int]  # (D, H, W)
 
 @dataclass(frozen=True)
 class Halvings:
-    """Level k has 1/2ᵏ of the image's resolution; slices that are thick are first halved in their plane alone.
+    """Level k has 1/2ᵏ of the image's resolution; thick slices are at first halved in their plane alone.
 
-    levels       resolutions, the image's own (level 0) among them
-    flat_levels  first halvings that leave the axis D, across slices, alone: until voxels are about as long that way
+    levels       resolutions, including the image's own (level 0)
+    flat_levels  first halvings that spare the axis D, across slices, until voxels are roughly cubes
     """
 
     levels: int
@@ -42,8 +42,8 @@ class Halvings:
         return depth // z, height // y, width // x
 
     def taper_width(self, level: int = 0, *, voxels: int = 4) -> Sides:
-        """Width (D, H, W) of the margin in which a field of the level fades out, the same in mm at every level.
+        """Width (D, H, W) of the margin in which ``spatial.taper`` fades a field of the level out, in its voxels.
 
-        ``voxels`` of the image wide in the plane, no less than one of the level's own; for ``spatial.taper``.
+        The same length at every level: ``voxels`` of the image in the plane, and at least one of the level's own.
         """
         return max(1, voxels >> max(level, self.flat_levels)), max(1, voxels >> level), max(1, voxels >> level)
