@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 Sides = tuple[int, int, int]  # (D, H, W)
+TAPER_VOXELS = 4
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Halvings:
         z, y, x = self.factor(level)
         return depth // z, height // y, width // x
 
-    def taper_width(self, level: int = 0, *, voxels: int = 4) -> Sides:
+    def taper_width(self, level: int = 0) -> Sides:
         """Width (D, H, W) of the margin in which ``spatial.taper`` fades a field of the level out, in its voxels.
 
-        The same length at every level: ``voxels`` of the image in the plane, and at least one of the level's own.
+        The same length at every level, TAPER_VOXELS of the image in the plane, but at least one of the level's voxels.
         """
-        return max(1, voxels >> max(level, self.flat_levels)), max(1, voxels >> level), max(1, voxels >> level)
+        across = max(1, TAPER_VOXELS >> max(level, self.flat_levels))
+        in_plane = max(1, TAPER_VOXELS >> level)
+        return across, in_plane, in_plane
