@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("clmorph: cancelled", file=sys.stderr, flush=True)
 
     try:
-        with stoppable(give_up):
+        with stoppable(give_up) as reporter.stopped:
             from . import commands
 
             commands.run(options, reporter)

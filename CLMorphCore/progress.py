@@ -52,17 +52,20 @@ class Stopwatch:
 
 
 @contextmanager
-def stoppable(before_exit: Callable[[], None]) -> Iterator[None]:
+def stoppable(before_exit: Callable[[], None]) -> Iterator[threading.Event]:
     """SIGINT and SIGTERM raise KeyboardInterrupt in the block, or end the process with EXIT_CANCELLED.
+
+    The event that it yields is set when a signal was heard: an interrupt that is raised in a library's callback may be
+    lost there.
 
     Python hears a signal when a library's computation comes back, which may take minutes. So a thread is woken by it as
     well: after GRACE_S, or at a second signal, it calls ``before_exit`` and ends the process. Does nothing outside of
     the main thread, which alone may listen to signals.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     heard = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
 
     def raise_interrupt(number: int, frame: object) -> None:
         heard.set()
@@ -87,7 +90,11 @@ def stoppable(before_exit: Callable[[], None]) -> Iterator[None]:
     thread = threading.Thread(target=watch, name="signals", daemon=True)
     thread.start()
     try:
-        yield
+        yield heard
+    except Exception:
+        if heard.is_set():  # raised within a library's callback, of which the library made an error of its own
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.set_wakeup_fd(previous)
         for number, handler in before.items():
@@ -102,6 +109,7 @@ class Reporter:
 
     def __init__(self, kind: str, cancel_file: Path | None = None) -> None:
         self.kind, self.cancel_file = kind, cancel_file
+        self.stopped: threading.Event | None = None
         self.started = time.monotonic()
         self.bar: tqdm[Any] | None = None
         self.last = ("", -1.0)
@@ -118,7 +126,9 @@ class Reporter:
             self._draw(step, fraction)
 
     def check_cancelled(self) -> None:
-        """Raises Cancelled when the cancel file is there."""
+        """Raises Cancelled when the cancel file is there, KeyboardInterrupt when a signal was heard and lost."""
+        if self.stopped is not None and self.stopped.is_set():
+            raise KeyboardInterrupt
         if self.cancel_file is not None and self.cancel_file.exists():
             raise Cancelled
 

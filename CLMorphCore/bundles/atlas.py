@@ -101,14 +101,14 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
     seen: set[int] = set()
     for s in structures:
         if s.value in seen:
-            raise InputError(f"{path} names the label {s.value} twice; expected one row for each label")
+            raise InputError(f"{path} names the label {short(s.value)} twice; expected one row for each label")
         seen.add(s.value)
         if not 0 <= s.value <= MAX_LABEL:
-            raise InputError(f"{path} names the label {s.value}; expected 0 to {MAX_LABEL}")
+            raise InputError(f"{path} names the label {short(s.value)}; expected 0 to {MAX_LABEL}")
         if not s.name:
-            raise InputError(f"{path}: label {s.value} has no name; expected value,name,color,terminology")
+            raise InputError(f"{path}: label {short(s.value)} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
-            raise InputError(f"{path}: label {s.value} has colour {s.color!r}; expected #rrggbb")
+            raise InputError(f"{path}: label {short(s.value)} has colour {short(s.color)}; expected #rrggbb")
     return structures
 
 

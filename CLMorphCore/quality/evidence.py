@@ -19,6 +19,7 @@ from ..spatial import box_mean, jacobian_determinant, warp
 WINDOW_VOXELS = 5
 BAND = 0.1  # width of the band of a background, in standard deviations of the scan
 BACKGROUND_SHARE, BACKGROUND_MARGIN = 0.15, 0.25  # voxels in that band, of all, and how far above it is no background
+CLEAN_SHARE = 0.8  # of the band's voxels, that have the very same value where the background is clean
 MAX_BINS = 10_000
 FLAT = 0.01  # standard deviation in 3³ voxels, of the scan's, below which it shows nothing there
 # of a structure; each the better the greater
@@ -165,7 +166,8 @@ def foreground_of(fixed: Tensor) -> Tensor:
     if float(counts.max()) < BACKGROUND_SHARE * fixed.numel():
         return fixed > low
     level = low + (float(counts.argmax()) + 0.5) * (high - low) / bins
-    return fixed > (level + BACKGROUND_MARGIN if level - low > BAND else low)
+    clean = float((fixed == low).sum()) > CLEAN_SHARE * float(counts.max())
+    return fixed > (low if clean else level + BACKGROUND_MARGIN)
 
 
 def _orientation_margin(fixed: Tensor, moving: Tensor) -> float:

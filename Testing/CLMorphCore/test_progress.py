@@ -50,3 +50,17 @@ def test_a_signal_in_python_is_an_interrupt_and_the_handlers_come_back():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
     assert not exits and (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_interrupt_of_which_a_library_makes_an_error_is_still_one():
+    def library():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        except BaseException:
+            raise RuntimeError("a callback failed") from None
+
+    with pytest.raises(KeyboardInterrupt), stoppable(lambda: None):
+        library()
+    with pytest.raises(RuntimeError, match="its own"), stoppable(lambda: None):
+        raise RuntimeError("its own")

@@ -11,6 +11,7 @@ from made_up import match_images
 from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.instance_optimization import InstanceOptimization
+from CLMorphCore.network_input import normalise
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, evidence, foreground_of
 from CLMorphCore.quality.uncertainty import alternative_displacements
 
@@ -132,7 +133,7 @@ def stripped(background):
     ball = ((x**2 + y**2 + z**2) < 0.5)[None, None]
     noise = torch.randn(ball.shape, generator=generator)
     outside = {"clean": 0 * noise, "noise": 1.5 * noise, "ringing": -0.5 * noise**3}[background]
-    return torch.where(ball, 110 + 20 * noise, outside) / 40 - 1, ball
+    return normalise(torch.where(ball, 110 + 20 * noise, outside)), ball
 
 
 @pytest.mark.parametrize("background", ["clean", "noise", "ringing"])
