@@ -15,16 +15,16 @@ from .similarity import local_correlation_map
 
 
 def reconstruction(fixed: Tensor, warped: Tensor, sigma: float) -> Tensor:
-    """1/(2σ²) · mean (fixed − warped)²: equation 7 of the paper, per voxel so that it does not grow with the grid."""
+    """1/(2σ²) · mean (fixed − warped)²: equation 7 of the paper, per voxel, so that it does not depend on the grid."""
     return F.mse_loss(warped, fixed) / (2.0 * sigma**2)
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """½ · mean (σ² + μ² − log σ² − 1) = KL(N(μ, σ²) ‖ N(0, 1)): equation 6, plus the constant that makes its least 0.
+    """½ · mean (σ² + μ² − log σ² − 1) = KL(N(μ, σ²) ‖ N(0, 1)): equation 6, plus a constant: its minimum is 0.
 
-    ``mean`` and ``log_variance`` have one shape; the average is over all of their elements. Against a mean over voxels
-    the paper's sum would be thrice that, for the three components of a displacement; σ of ``reconstruction``, which the
-    paper leaves open, sets the same balance.
+    ``mean`` and ``log_variance`` have one shape; the average is over all of their elements. Relative to a mean over
+    voxels, the paper's sum would be three times that, for the three components of a displacement; σ of
+    ``reconstruction``, which the paper does not state, sets the same balance.
     """
     return 0.5 * (log_variance.exp() + mean**2 - log_variance - 1.0).mean()
 
@@ -74,8 +74,8 @@ def correlation(fixed: Tensor, warped: Tensor) -> Tensor:
 def local_correlation(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
     """1 − mean over windows of cov²(f, w) / (var f · var w): local normalised cross-correlation (Avants et al., 2008).
 
-    Zero for images that agree up to a local gain and offset, one for unrelated ones. Windows without contrast in both
-    images say nothing and count as agreement lost, so that empty background cannot earn anything.
+    Zero for images that agree up to a local gain and offset, one for unrelated ones. Windows without contrast count as
+    unrelated, so that empty background is not rewarded.
     """
     return 1.0 - local_correlation_map(fixed, warped, window_voxels).mean()
 

@@ -1,7 +1,7 @@
 """Similarities with their gradients written out: automatic differentiation takes several times as long.
 
-They say where a map should go on, to the refinement on a pair and to a network. The derivative of
-S(f, m ∘ φ ∘ (id + d)) to d is S′ · ∇(m ∘ φ), so that nothing but the warped image is differentiated.
+For instance optimization, and for the forces that the pyramid's levels take. The derivative of S(f, m ∘ φ ∘ (id + d))
+with respect to d is S′ · ∇(m ∘ φ), so that nothing but the warped image is differentiated.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .spatial import box_mean, derivative
 
 
 class LocalCorrelation:
-    """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient to w.
+    """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient with respect to w.
 
-    As ``losses.local_correlation_map``. What depends on the fixed image alone is computed once. The mean over windows
-    is its own adjoint but at the faces, where fields are still.
+    As ``local_correlation_map``. What depends on the fixed image alone is computed once. The mean over windows is
+    self-adjoint except at the faces, where fields vanish.
     """
 
     def __init__(self, fixed: Tensor, window_voxels: int | tuple[int, ...]) -> None:
@@ -30,10 +30,10 @@ class LocalCorrelation:
         mean = self._mean(warped)
         variance = (self._mean(warped * warped) - mean**2).clamp_min(0)
         covariance = self._mean(warped * self.fixed) - mean * self.mean
-        below = self.variance * variance + 1e-3 * (self.variance + variance) + 1e-6
-        by_covariance = 2 * covariance / below
+        denominator = self.variance * variance + 1e-3 * (self.variance + variance) + 1e-6
+        by_covariance = 2 * covariance / denominator
         value = 0.5 * by_covariance * covariance
-        by_variance = -value * (self.variance + 1e-3) / below
+        by_variance = -value * (self.variance + 1e-3) / denominator
         gradient = (
             self.fixed * self._mean(by_covariance)
             + 2 * warped * self._mean(by_variance)
@@ -46,7 +46,7 @@ class LocalCorrelation:
 
 
 class Mind:
-    """S(w) = −½ mean (f − w)² of MIND features, with its gradient to w."""
+    """S(w) = −½ mean (f − w)² of MIND features, with its gradient with respect to w."""
 
     def __init__(self, fixed: Tensor) -> None:
         self.fixed = fixed
@@ -58,7 +58,7 @@ class Mind:
 
 
 def forces(gradient: Tensor, warped: Tensor) -> Tensor:
-    """Σ_c ∂S/∂w_c · ∂w_c/∂x: how S grows with a displacement of each voxel, (B, C, D, H, W) twice → (B, 3, D, H, W)."""
+    """Σ_c ∂S/∂w_c · ∂w_c/∂x: the derivative of S by the displacement, (B, C, D, H, W) twice → (B, 3, D, H, W)."""
     return torch.cat([(gradient * derivative(warped, axis)).sum(1, keepdim=True) for axis in range(3)], dim=1)
 
 
@@ -69,7 +69,7 @@ def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tu
     cov = box_mean(f * w, window_voxels) - mean_f * mean_w
     var_f = box_mean(f * f, window_voxels) - mean_f**2
     var_w = box_mean(w * w, window_voxels) - mean_w**2
-    # Images have unit variance, so 1e-3 is noise; it also swallows round-off of the differences above.
+    # Images have unit variance, so 1e-3 is noise; it also absorbs round-off of the differences above.
     return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
 
 
@@ -77,8 +77,8 @@ def mind(image: Tensor, window_voxels: int = 3) -> Tensor:
     """exp(−D(x, x + r) / V(x)), D = mean over windows of (I(x) − I(x + r))², V = mean of D over r: MIND.
 
     Modality independent neighbourhood descriptor (Heinrich et al., Medical Image Analysis 2012, equations 3 to 6) for
-    the six neighbours r, divided by its largest: (1, 1, D, H, W) → (1, 6, D, H, W), values in (0, 1]. The same for
-    a · I + b, a of either sign. V has a thousandth of its mean as its least: flat background is no pattern.
+    the six neighbours r, divided by its maximum: (1, 1, D, H, W) → (1, 6, D, H, W), values in (0, 1]. The same for
+    a · I + b, a of either sign. V is at least a thousandth of its mean, so that flat background has no pattern.
     """
     sides = image.shape[2:]
     padded = F.pad(image, (1,) * 6, mode="replicate")

@@ -17,10 +17,10 @@ from torch import Tensor
 Interpolation = Literal["bilinear", "nearest"]  # bilinear: trilinear in 3D
 Padding = Literal["zeros", "border"]  # what lies outside of an image: zero, or its nearest voxel
 
-MIN_DETERMINANT = 0.1
+MIN_DETERMINANT = 0.1  # of the Jacobian, in Newton's steps
 MAX_STEP = 2.0  # voxels
-MIN_LEFT = 0.02  # determinant after folds are removed: positive whatever the rounding
-MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds; share of the voxels
+MIN_UNFOLDED = 0.02  # determinant that ``remove_folds`` leaves: positive whatever the rounding
+MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds of ``remove_folds``; fraction of voxels that it can mend
 
 
 def identity_grid(shape: Sequence[int], *, like: Tensor) -> Tensor:
@@ -40,10 +40,10 @@ def sample(image: Tensor, points: Tensor, *, mode: Interpolation = "bilinear", p
     """image(p) at voxel coordinates p.
 
     image (B, C, D, H, W); points (B, 3, D', H', W') → (B, C, D', H', W'). ``mode`` is ``bilinear`` (trilinear in 3D)
-    or ``nearest``; outside the image lies zero or, with ``border``, its nearest voxel.
+    or ``nearest``; ``padding`` is what lies outside: ``zeros`` or, with ``border``, the nearest voxel.
     """
     grid = _normalised(points, image.shape[2:])
-    # Coordinates keep their precision: under mixed precision the image is raised to theirs, never the other way.
+    # Coordinates keep their precision: under mixed precision the image is cast to theirs, never the other way round.
     return F.grid_sample(image.to(grid.dtype), grid, mode=mode, padding_mode=padding, align_corners=True)
 
 
@@ -61,7 +61,7 @@ def warp(
 def compose(first: Tensor, second: Tensor) -> Tensor:
     """w = second ∘ first: w(x) = first(x) + second(x + first(x)), displacements (B, 3, D, H, W) in voxels.
 
-    Beyond the border a field goes on with its nearest value; zeros there would bend every path that leaves the grid.
+    Beyond the border a field is extended by its nearest value; zeros would bend every path that leaves the grid.
     """
     return first + warp(second, first, padding="border")
 
@@ -92,9 +92,9 @@ def invert(displacement: Tensor, iterations: int = 10) -> Tensor:
 def refine_inverse(inverse: Tensor, displacement: Tensor, iterations: int = 2) -> Tensor:
     """w ← w − J⁻¹ [w + u(x + w)], J = I + ∂u/∂x at x + w: Newton's steps from a near inverse w of u (B, 3, D, H, W).
 
-    They also converge where the fixed point does not, that is where the map stretches strongly; what is left is
-    interpolation. Determinants below MIN_DETERMINANT count as that, and no step is longer than MAX_STEP. The two
-    grids may differ, if they span the same corners.
+    They also converge where the fixed point does not, where the map stretches strongly; the remaining error is that of
+    interpolation. det J is taken as at least MIN_DETERMINANT, no step is longer than MAX_STEP. The two grids may differ
+    if they span the same corners.
     """
     sides = zip(displacement.shape[2:], inverse.shape[2:], strict=True)
     unit = inverse.new_tensor([(n - 1) / max(m - 1, 1) for n, m in sides]).view(1, 3, 1, 1, 1)
@@ -120,7 +120,7 @@ def _solved(a: Tensor, b: Tensor, c: Tensor, right: Tensor) -> Tensor:
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """a × b along the components; several times as fast as torch's own on fields."""
+    """a × b of the components; several times as fast as torch's own on fields."""
     return torch.stack([a[:, n - 2] * b[:, n - 1] - a[:, n - 1] * b[:, n - 2] for n in range(3)], dim=1)
 
 
@@ -197,7 +197,7 @@ def gaussian(field: Tensor, sd_voxels: Sequence[float]) -> Tensor:
 
 
 def halve(field: Tensor, shape: Sequence[int]) -> Tensor:
-    """Every second voxel along the axes that the shape halves (2n − 1 → n), after weights ¼, ½, ¼; values stay."""
+    """Every second voxel along the axes that the shape halves (2n − 1 → n), after weights ¼, ½, ¼; no rescaling."""
     for axis, n in enumerate(shape):
         if n != field.shape[axis + 2]:
             field = convolve(field, (0.25, 0.5, 0.25), axis)
@@ -208,8 +208,8 @@ def halve(field: Tensor, shape: Sequence[int]) -> Tensor:
 def taper(field: Tensor, width: int | tuple[int, int, int]) -> Tensor:
     """u(x) · ∏ r(d(x) / width), r(t) = sin²(πt/2): fades to zero within ``width`` voxels (of each axis) of every face.
 
-    A displacement that vanishes at the border of its grid goes on continuously as the identity outside, which is how
-    ITK and Slicer read a displacement field.
+    A displacement that vanishes at the border of its grid is continuous with the identity outside, which is how ITK and
+    Slicer extend a displacement field.
     """
     widths = (width,) * 3 if isinstance(width, int) else width
     for axis, (n, reach) in enumerate(zip(field.shape[2:], widths, strict=True), start=2):
@@ -221,7 +221,7 @@ def taper(field: Tensor, width: int | tuple[int, int, int]) -> Tensor:
 
 
 def derivative(field: Tensor, axis: int) -> Tensor:
-    """∂f/∂x: central differences within, one-sided at the faces, along a spatial axis (0 = z, 1 = y, 2 = x)."""
+    """∂f/∂x along a spatial axis (0 = z, 1 = y, 2 = x): central differences, one-sided at the faces."""
     return torch.gradient(field, dim=axis + 2)[0]
 
 
@@ -233,31 +233,31 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
 
 
 def folding_fraction(determinant: Tensor) -> float:
-    """Share of voxels with a Jacobian determinant ≤ 0."""
+    """Fraction of voxels with a Jacobian determinant ≤ 0."""
     return (determinant <= 0).float().mean().item()
 
 
-def remove_folds(displacement: Tensor, least: float = MIN_LEFT) -> Tensor:
-    """u ← mean of u over 3³ voxels, around where det(I + ∂u/∂x) < least, until nowhere: (B, 3, D, H, W).
+def remove_folds(displacement: Tensor, minimum: float = MIN_UNFOLDED) -> Tensor:
+    """u ← mean of u over 3³ voxels around those with det(I + ∂u/∂x) < minimum, until there are none: (B, 3, D, H, W).
 
-    Elsewhere, and on the faces of its grid, the map stays as it is. One that is tight in more than MAX_FOLDED of its
-    voxels is no map to mend and stays as it is altogether; MAX_ROUNDS rounds are made at most.
+    Elsewhere, and on the faces of its grid, the map is unchanged. A map that folds in more than MAX_FOLDED of its
+    voxels is beyond repair and returned as it is; there are at most MAX_ROUNDS rounds.
     """
-    return torch.cat([_without_folds(one, least) for one in displacement.split(1)])
+    return torch.cat([_without_folds(one, minimum) for one in displacement.split(1)])
 
 
-def _without_folds(displacement: Tensor, least: float) -> Tensor:
-    tight = (jacobian_determinant(displacement)[0, 0] < least).nonzero()
-    if not 0 < len(tight) <= MAX_FOLDED * displacement[0, 0].numel():
+def _without_folds(displacement: Tensor, minimum: float) -> Tensor:
+    folded = (jacobian_determinant(displacement)[0, 0] < minimum).nonzero()
+    if not 0 < len(folded) <= MAX_FOLDED * displacement[0, 0].numel():
         return displacement
-    field, shape = displacement[0].clone(), torch.tensor(displacement.shape[2:], device=tight.device)
+    field, shape = displacement[0].clone(), torch.tensor(displacement.shape[2:], device=folded.device)
     for _ in range(MAX_ROUNDS):
-        near = _around(tight, shape)
-        near = near[((near > 0) & (near < shape - 1)).all(dim=1)]  # what lies on a face stays
+        near = _around(folded, shape)
+        near = near[((near > 0) & (near < shape - 1)).all(dim=1)]  # faces are unchanged
         field[(slice(None), *near.T)] = _at(field, _blocks(near)).mean(dim=-1)
         changed = _around(near, shape)
-        tight = changed[_determinants_at(field, changed, shape) < least]
-        if len(tight) == 0:
+        folded = changed[_determinants_at(field, changed, shape) < minimum]
+        if len(folded) == 0:
             break
     return field[None]
 
@@ -272,8 +272,8 @@ def _around(voxels: Tensor, shape: Tensor) -> Tensor:
     """The voxels (M, 3) and their neighbours on a grid of that shape, each once."""
     blocks = _blocks(voxels).flatten(0, 1)
     z, y, x = blocks[((blocks >= 0) & (blocks < shape)).all(dim=1)].T
-    place = ((z * shape[1] + y) * shape[2] + x).unique()  # of numbers that is many times as fast as of rows
-    return torch.stack([place // (shape[1] * shape[2]), place // shape[2] % shape[1], place % shape[2]], dim=1)
+    index = ((z * shape[1] + y) * shape[2] + x).unique()  # many times as fast as unique rows
+    return torch.stack([index // (shape[1] * shape[2]), index // shape[2] % shape[1], index % shape[2]], dim=1)
 
 
 def _at(field: Tensor, voxels: Tensor) -> Tensor:

@@ -35,23 +35,23 @@ class DataConfig:
 class LossConfig:
     """recon + smooth · regulariser + contrast · contrastive + …: equation 9 (α is ``smooth``, β is ``contrast``).
 
-    The terms after the paper's are those of other systems; a network that has no such term leaves it out.
+    The terms after the paper's are those of other systems; which network can have which, ``check_trainable`` knows.
     """
 
-    similarity: Literal["mse", "ncc", "lncc"] = "mse"  # equation 7, correlation of the images, local correlation
+    similarity: Literal["mse", "ncc", "lncc"] = "mse"  # equation 7; correlation of whole images; of windows
     sigma: float = 0.1  # σ of equation 7, in units of the normalised intensity
     window_voxels: tuple[int, int, int] = (9, 9, 9)  # of the local cross-correlation
-    regulariser: Literal["kl", "diffusion"] = "kl"  # equation 6, for a probabilistic network; of the displacement
+    regulariser: Literal["kl", "diffusion"] = "kl"  # equation 6, for probabilistic networks; or of the displacement
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
     contrastive: Literal["nt-xent", "byol"] = "nt-xent"  # nt-xent is equation 8
     temperature: float = 0.5  # τ
-    voxel_contrast: float = 0.0  # weight of the contrast voxel by voxel, between fixed and warped moving features
+    voxel_contrast: float = 0.0  # weight of the voxel-wise contrast of fixed and warped moving features
     voxel_temperature: float = 0.1  # its τ
     symmetric: bool = False  # similarity in both directions, with the inverse map
     coarse: float = 0.0  # weight of the similarity at the network's coarser levels
     folding: float = 0.0  # weight of max(0, −det J)
-    penalty: float = 0.0  # weight of what the network itself asks for, for instance an affine stage near a rotation
+    penalty: float = 0.0  # weight of the network's own penalty, for instance of an affine stage that is no rotation
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TrainingConfig:
     schedule: Literal["step", "cosine"] = "step"  # the paper's; to zero at the last step
     decay_every: int = 80
     decay_factor: float = 0.1
-    # moving image of a pair: any, the reference, of the same group (a patient's other scan), or half of each
+    # moving image of a pair: any, the reference, one of the same group (a patient's other scan), or half of each kind
     moving: Literal["random", "reference", "group", "mixed"] = "random"
     seed: int = 0
     checkpoint_every: int = 100
@@ -87,9 +87,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """How a refinement on the pair goes on from the trained network's answer; nothing of the training."""
+    """Instance optimization after the trained network; not used in training."""
 
-    every_voxel: bool = False  # its finest field has every voxel of the images, not every second: for little noise
+    every_voxel: bool = (
+        False  # the finest field has every voxel of the images, not every second: for images of low noise
+    )
 
 
 @dataclass(frozen=True)
@@ -300,9 +302,9 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 
 
 def check_trainable(config: Config) -> None:
-    """SettingError for settings that do not fit together in a training: losses that the network has nothing for, say.
+    """SettingError for settings that do not fit together, for instance a loss that the network has no output for.
 
-    A trained model that is only used may have them, from a time when they were let pass.
+    Of a training alone: a model that was trained with such settings, when they were accepted, is still used.
     """
     name, loss, network = config.network.name, config.loss, config.network.capabilities
     if any(n % 2 == 0 for n in loss.window_voxels):

@@ -33,7 +33,7 @@ def conv_block(
 
 
 def check_field_level(field_level: int, channels: Sequence[int]) -> None:
-    """SettingError unless the level at which a field is predicted is one of those that ``channels`` are given for."""
+    """SettingError unless ``channels`` has an entry for the level at which the field is predicted."""
     if field_level >= len(channels):
         raise SettingError(
             f"network.field_level is {field_level}, network.channels has {len(channels)} levels; "
@@ -42,14 +42,14 @@ def check_field_level(field_level: int, channels: Sequence[int]) -> None:
 
 
 def full_precision(like: Tensor) -> torch.autocast:
-    """A block in which mixed precision is off: products of fields in 8 bits would be wrong by parts of a voxel."""
+    """A context without mixed precision: in bfloat16, products of fields would be off by parts of a voxel."""
     return torch.autocast(like.device.type, enabled=False)
 
 
 class Encoder(nn.Module):
     """Feature pyramid of one image: (B, 1, D, H, W) → [(B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ) for each level k].
 
-    For thick slices D is halved later, as ``halvings`` say; so it is in all of these networks.
+    Across thick slices, sides are halved at fewer levels, as ``halvings`` state; so it is in all networks.
     """
 
     def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
@@ -71,9 +71,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Features of every level, finest first → (B, channels[-1], D, H, W) at the finest level's resolution.
 
-    A convolution at each level, coarsest first; its answer is enlarged and concatenated with the next finer features.
-    ``features`` are their channels, ``channels`` those of the convolutions: one per level, those that are left follow
-    at the finest level. Raises SettingError for fewer convolutions than levels.
+    A convolution at each level, coarsest first; its output is upsampled and concatenated with the next finer features.
+    ``features`` are the features' channels, ``channels`` those of the convolutions: one for each level, any further
+    ones at the finest level. Raises SettingError for fewer convolutions than levels.
     """
 
     def __init__(self, features: Sequence[int], channels: Sequence[int], *, norm: Norm) -> None:
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
 
 class StridedEncoder(nn.Module):
-    """(B, channels[0], D, H, W) → [the input, then (B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ)], one convolution for each."""
+    """(B, channels[0], D, H, W) → [the input, then (B, channels[k], D/2ᵏ, H/2ᵏ, W/2ᵏ)], one convolution per level."""
 
     def __init__(self, channels: Sequence[int], halvings: Halvings, *, norm: Norm) -> None:
         super().__init__()
@@ -118,9 +118,9 @@ class StridedEncoder(nn.Module):
 class UNet(nn.Module):
     """Strided convolutions down, skips up: (B, inputs, D, H, W) → (B, decoder[-1], D, H, W).
 
-    ``encoder`` are the channels from half the resolution on, ``decoder`` those of ``Decoder``, from the bottom up; the
-    last skip is the input itself. The layout of VoxelMorph (Balakrishnan et al., IEEE TMI 2019, Fig. 3). With
-    ``field_level`` the decoder stops there, at 1/2ᵏ of the resolution.
+    ``encoder`` are the channels from half the resolution on, ``decoder`` those of ``Decoder``, coarsest first; the last
+    skip is the input itself. The layout of VoxelMorph (Balakrishnan et al., IEEE TMI 2019, Fig. 3). The decoder stops
+    at ``field_level`` k, at 1/2ᵏ of the resolution.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Siamese(RegistrationNetwork):
 def initialise(network: nn.Module) -> None:
     """He initialisation of convolutions and linear layers; batch-norm scales from N(0, 0.1²), as the paper's settings.
 
-    The field heads are set by the networks themselves, afterwards: registration starts from (nearly) the identity.
+    Networks initialise their field heads afterwards: the first map is (nearly) the identity.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):

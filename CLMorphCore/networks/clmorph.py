@@ -3,8 +3,8 @@
 One siamese encoder, features of both images concatenated at every resolution into a single decoder, heads for the mean
 and the log-variance of q(z | y; x) (equation 2), a fully connected projection for the contrastive loss (equation 8).
 
-``diffeomorphic`` and ``probabilistic = false`` are the documented choice for use: z is a stationary velocity, exp(z)
-is the map and exp(−z) its inverse, and the per-voxel Gaussian, which costs accuracy, is left out.
+For use, ``diffeomorphic = true`` and ``probabilistic = false`` are recommended: z is a stationary velocity, exp(z) the
+map and exp(−z) its inverse, and the per-voxel Gaussian, which costs accuracy, is omitted.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .halvings import Halvings
 
 @dataclass(frozen=True)
 class CLMorphConfig:
-    """Settings of the network; the defaults are the paper's (widths are not in the paper, they follow VoxelMorph)."""
+    """Settings of the network; the defaults are the paper's, widths, which it does not state, VoxelMorph's."""
 
-    channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, image resolution first, each next level half of it
+    channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, at 1, 1/2, 1/4, … of the image's resolution
     embedding: int = 128  # length of the projection
     norm: Norm = "batch"
     probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
     def __post_init__(self) -> None:
         check_field_level(self.field_level, self.channels)
@@ -77,7 +77,7 @@ class CLMorph(Siamese):
         return mean, self.log_variance(decoded).float() if self.log_variance is not None else None
 
     def _map(self, mean: Tensor, log_variance: Tensor | None, shape: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Displacement and, of a diffeomorphism, its inverse, (B, 3, *shape): of a sample of z in training."""
+        """Displacement and, of a diffeomorphism, its inverse, (B, 3, *shape): of μ, or of a sample in training."""
         z = mean
         if (self.training or self.sampling) and log_variance is not None:
             z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
@@ -88,7 +88,7 @@ class CLMorph(Siamese):
 
 
 def capabilities(settings: CLMorphConfig) -> Capabilities:
-    """An inverse where the field is integrated, a posterior where it is sampled."""
+    """An inverse if the field is integrated, a posterior if it is sampled."""
     return Capabilities(inverse=settings.diffeomorphic, posterior=settings.probabilistic, projection=True)
 
 

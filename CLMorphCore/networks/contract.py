@@ -13,7 +13,7 @@ from .halvings import Halvings
 
 @dataclass(frozen=True)
 class Prediction:
-    """The map that a network finds between two images, on their grid.
+    """The map that a network predicts between two images, on their grid.
 
     displacement   (B, 3, D, H, W) voxels: warped(x) = moving(x + displacement(x))
     inverse        (B, 3, D, H, W) voxels, the inverse map, or None where the network has none
@@ -25,17 +25,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TrainingPrediction(Prediction):
-    """The map, and what losses read beside it; what a network has no use for stays None.
+    """The map, and what else losses read of a network; None where it has no such thing.
 
     mean           (B, …) and
     log_variance   (B, …) of the posterior q(z | y; x)
     embeddings     projections (B, N) of the fixed and of the moving image, for the contrastive loss
-    features       encoder features (B, C, d, h, w) of the fixed and of the moving image on a grid that spans the same
-                   corners as the images', for contrast voxel by voxel
-    coarse         displacements (B, 3, d, h, w) of coarser levels, each in voxels of its own grid that spans the same
-                   corners as the images', finest first: for a similarity at several resolutions
-    regularised    fields (N, 3, d, h, w) whose roughness counts in place of the displacement's
-    penalty        what the network's own paper adds to the loss, a scalar
+    features       encoder features (B, C, d, h, w) of the fixed and of the moving image, on a grid that spans the same
+                   corners as the images', for the voxel-wise contrastive loss
+    coarse         displacements (B, 3, d, h, w) of coarser levels, finest first, each in voxels of its own grid, which
+                   spans the same corners as the images': for the similarity at several resolutions
+    regularised    fields (N, 3, d, h, w) that are regularised instead of the displacement
+    penalty        a further term of the loss, from the network's own paper, a scalar
     """
 
     mean: Tensor | None = None
@@ -50,7 +50,7 @@ class TrainingPrediction(Prediction):
 class RegistrationNetwork(nn.Module):
     """``forward(fixed, moving) -> Prediction``; images are (B, 1, D, H, W) with sides divisible by ``divisor``.
 
-    A network that is trained answers with a TrainingPrediction; ``match`` need not compute what only training reads.
+    A network with weights returns a TrainingPrediction; ``match`` need not compute what only training reads.
     """
 
     halvings = Halvings(1)  # of the images
@@ -62,14 +62,14 @@ class RegistrationNetwork(nn.Module):
         return self.halvings.divisor
 
     def begin_step(self, fraction: float) -> None:
-        """Called before each training step with the share of the training that is done: for training in stages."""
+        """Called before each training step with the fraction of the training done, for training in stages."""
 
     def schedule_fraction(self, fraction: float) -> float:
-        """The share of the learning rate's schedule that is done; it starts anew with each stage of a training."""
+        """The fraction of the learning-rate schedule done; each stage of a training restarts the schedule."""
         return fraction
 
     def features_of(self, image: Tensor) -> Any:
-        """What ``match`` needs of one image (B, 1, D, H, W), whichever its partner: computed once, used with many."""
+        """What ``match`` needs of one image (B, 1, D, H, W): computed once, used with any number of partners."""
         return image
 
     def match(self, fixed: Any, moving: Any) -> Prediction:
@@ -87,12 +87,12 @@ class Identity(RegistrationNetwork):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a network can do, as it is set.
+    """What a network can do with given settings.
 
-    inverse        it answers with the inverse map too
-    posterior      its field has a distribution: sampled in training, and at test time where ``sampling`` is set
-    projection     it embeds images, for a contrastive loss to compare
-    coarse_stages  its coarse levels are trained first, when only the similarity at their resolution reaches them
+    inverse        it predicts the inverse map too
+    posterior      it predicts a distribution of fields, sampled in training, and at test time if ``sampling`` is set
+    projection     it embeds images, for the contrastive loss
+    coarse_stages  its coarse levels are trained first, on nothing but the similarity at their resolution
     """
 
     inverse: bool = False
@@ -107,14 +107,14 @@ def _no_capabilities(settings: Any) -> Capabilities:
 
 @dataclass(frozen=True)
 class System:
-    """A network that the configuration takes by name.
+    """A network that a configuration selects by name.
 
-    settings      the dataclass of its settings, whose instance its constructor takes
+    settings      the dataclass of its settings, an instance of which its constructor takes
     network       the class
     paper         the settings of data, loss, augmentation and training that its paper states, a tree of sections; they
-                  take the place of the defaults where a configuration is silent
-    trained       false for what has no weights, an optimiser on the pair: it is a model by its name alone
-    capabilities  what it can do with given settings
+                  replace the defaults of what a configuration does not set
+    trained       false for a system without weights, which optimises on each pair: its name alone is a model
+    capabilities  of the network with given settings
     """
 
     settings: type

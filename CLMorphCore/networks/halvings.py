@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 Sides = tuple[int, int, int]  # (D, H, W)
+TAPER_VOXELS = 4
 
 
 @dataclass(frozen=True)
 class Halvings:
-    """Level k has 1/2ᵏ of the image's resolution; slices that are thick are first halved in their plane alone.
+    """Level k has 1/2ᵏ of the image's resolution; thick slices are at first halved in their plane alone.
 
-    levels       resolutions, the image's own (level 0) among them
-    flat_levels  first halvings that leave the axis D, across slices, alone: until voxels are about as long that way
+    levels       resolutions, including the image's own (level 0)
+    flat_levels  first halvings that spare the axis D, across slices, until voxels are roughly cubes
     """
 
     levels: int
@@ -41,9 +42,11 @@ class Halvings:
         z, y, x = self.factor(level)
         return depth // z, height // y, width // x
 
-    def taper_width(self, level: int = 0, *, voxels: int = 4) -> Sides:
-        """Width (D, H, W) of the margin in which a field of the level fades out, the same in mm at every level.
+    def taper_width(self, level: int = 0) -> Sides:
+        """Width (D, H, W) of the margin in which ``spatial.taper`` fades a field of the level out, in its voxels.
 
-        ``voxels`` of the image wide in the plane, no less than one of the level's own; for ``spatial.taper``.
+        The same length at every level, TAPER_VOXELS of the image in the plane, but at least one of the level's voxels.
         """
-        return max(1, voxels >> max(level, self.flat_levels)), max(1, voxels >> level), max(1, voxels >> level)
+        across = max(1, TAPER_VOXELS >> max(level, self.flat_levels))
+        in_plane = max(1, TAPER_VOXELS >> level)
+        return across, in_plane, in_plane

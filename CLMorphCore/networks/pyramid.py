@@ -1,13 +1,13 @@
 """CLMorph-Pyramid: the paper's siamese encoder and contrastive projection with a coarse-to-fine, warping decoder.
 
-At each level, coarsest first, the moving features are warped by the map so far and correlated locally with the fixed
-ones (as in optical flow: Sun et al., PWC-Net, CVPR 2018); the level answers with a residual velocity w, whose
-exponential is composed with the map: φ ← φ ∘ exp(w), and the inverse with exp(−w): φ⁻¹ ← exp(−w) ∘ φ⁻¹. Both come from
-the same velocities, so the inverse is exact up to interpolation.
+At each level, coarsest first, the moving features are warped by the current map and correlated locally with the fixed
+ones (as in optical flow: Sun et al., PWC-Net, CVPR 2018); the level predicts a residual velocity w, whose exponential
+is composed with the map: φ ← φ ∘ exp(w), and the inverse with exp(−w): φ⁻¹ ← exp(−w) ∘ φ⁻¹. Both come from the same
+velocities, so the inverse is exact up to interpolation.
 
-A level may be an optimiser that has learned its steps: it looks several times, with the same weights (as RAFT: Teed and
-Deng, ECCV 2020), each time at what the map so far has left, and it sees the forces, the direction in which the images'
-local correlation rises (as GraDIRN: Qiu et al., MIDL 2022).
+A level may be a learned optimiser: it makes several passes with the same weights (as RAFT: Teed and Deng, ECCV 2020),
+each on the features as warped by the previous one, and its input includes the forces, the gradient of the images' local
+correlation with respect to the displacement (as GraDIRN: Qiu et al., MIDL 2022).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, fu
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
-CONTRAST_LEVEL = 1  # of the features that are contrasted voxel by voxel: half resolution, the finest that is matched
-FORCE_GAIN, FORCE_LIMIT = 4.0, 5.0  # they come with a standard deviation near 1, without what edges of the images make
+CONTRAST_LEVEL = 1  # of the features of the voxel-wise contrastive loss: half the image's resolution
+FORCE_GAIN, MAX_FORCE = 4.0, 5.0  # for a standard deviation near 1, and without the peaks at the images' edges
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class PyramidConfig:
     embedding: int = 128  # length of the projection
     norm: Norm = "instance"
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
-    passes: int = 1  # how often each level looks at what its last answer has left, with the same weights
-    # of the local correlation whose forces levels see, in voxels of the next finer level; 0: they see none
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
+    passes: int = 1  # of each level with the same weights, each on what the previous one left
+    # of the local correlation whose forces are an input of the levels, in voxels of the next finer one; 0: no forces
     force_window_voxels: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         check_field_level(self.field_level, self.channels)
         if self.passes < 1:
-            raise SettingError(f"network.passes is {self.passes}; expected 1 or more: each level looks at least once")
+            raise SettingError(f"network.passes is {self.passes}; expected 1 or more")
         if self.forces and any(n % 2 == 0 for n in self.force_window_voxels):
             raise SettingError(
                 f"network.force_window_voxels is {list(self.force_window_voxels[::-1])}; expected odd "
-                "numbers, so that a window has a middle, or 0 for no forces"
+                "numbers, so that a window has a centre, or 0 for no forces"
             )
 
     @property
     def forces(self) -> bool:
-        """Whether levels see forces."""
+        """Whether forces are an input of the levels."""
         return max(self.force_window_voxels) > 0
 
 
@@ -70,7 +70,7 @@ class Features:
 class Pyramid(Siamese):
     """(fixed, moving), each (B, 1, D, H, W) → Prediction."""
 
-    integration_steps = 5  # a level moves a few voxels at most: 1/32 of that per step
+    integration_steps = 5  # a level's displacement is a few voxels at most, 1/32 of that in the first step
 
     def __init__(self, config: PyramidConfig) -> None:
         halvings = Halvings(len(config.channels), config.flat_levels)
@@ -102,7 +102,7 @@ class Pyramid(Siamese):
         )
 
     def features_of(self, image: Tensor) -> Features:
-        """The image and its features; of the levels that ``match`` does not need only the shape is kept."""
+        """The image and its features; of levels that ``match`` does not need, empty tensors keep the shape."""
         levels = [
             level if index >= self.config.field_level else level.new_empty(len(level), 0, *level.shape[2:])
             for index, level in enumerate(self.encoder(image))
@@ -129,15 +129,16 @@ class Pyramid(Siamese):
                 backward = compose(backward, integrate(-velocity, self.integration_steps))
             coarse.insert(0, forward)
         displacement = resize_field(forward, shapes[0])
-        if not self.training:  # a loss has to feel the folds
+        if not self.training:  # losses have to see the folds
             displacement = remove_folds(displacement)
         return displacement, resize_field(backward, shapes[0]), tuple(coarse[1:])
 
 
 class _Force:
-    """Where local correlation rises: displacement of a level → (B, 3, …) on its grid, per voxel of it.
+    """Gradient of the local correlation: displacement (B, 3, …) of a level → (B, 3, …) per voxel of the level.
 
-    Of the images at the next finer resolution, for what their detail says. No gradient flows: it is an input.
+    Of the images at the next finer resolution, for their detail. An input of the network, through which no gradient
+    flows back.
     """
 
     @torch.no_grad()
@@ -156,7 +157,7 @@ class _Force:
             finer = resize_field(displacement, self.moving.shape[2:])
             warped = warp(self.moving, finer, padding="border")
             force = resize_image(forces(self.similarity(warped)[1], warped), self.shape)
-        return (self.gain * force).clamp(-FORCE_LIMIT, FORCE_LIMIT)
+        return (self.gain * force).clamp(-MAX_FORCE, MAX_FORCE)
 
 
 class _Level(nn.Module):
@@ -180,7 +181,7 @@ class _Level(nn.Module):
         return velocity.float()  # voxels need more digits than mixed precision keeps
 
 
-# Trained as the shipped models are: local correlation in both directions, a smooth field.
+# As the bundled models are trained: local correlation in both directions, a smooth field.
 SYSTEM = System(
     PyramidConfig,
     Pyramid,

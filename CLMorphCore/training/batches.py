@@ -1,4 +1,4 @@
-"""The volumes of a training in memory, and the random pairs that a step sees."""
+"""The volumes of a training in memory, and the random pairs of each step."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
 def draw_batch(
     data: Dataset, config: Config, network: RegistrationNetwork, step: int, device: torch.device = CPU
 ) -> Batch:
-    """Random, augmented pairs that depend on the seed and the step only, whatever the ``device`` that makes them."""
+    """Random, augmented pairs: a function of the seed and the step, whatever the ``device``."""
     rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
     order = torch.randperm(len(data.train), generator=rng).tolist()
     pairs = []
     for index in range(config.training.batch_size):
         at = order[index % len(order)]
-        # Augmented on the device: a GPU need not wait.
+        # Augmented on the device, so that a GPU need not wait.
         fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
         pairs.append(augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm))
     fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))

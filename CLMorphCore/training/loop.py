@@ -31,7 +31,7 @@ from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
 from .byol import Byol
 from .objective import loss_terms, weighted
 
-PREPARING = 0.1  # share of the progress bar for reading and aligning
+PREPARING = 0.1  # fraction of the progress bar for reading and aligning
 
 
 def train(
@@ -74,10 +74,10 @@ def fit(
 ) -> Path:
     """Trains a network on volumes and returns the folder of the model: weights with their configuration.
 
-    ``output`` receives ``checkpoint.safetensors`` (to go on from), ``log.jsonl`` and ``model/``. Every random choice is
-    a function of the seed and the step, so a resumed training ends in the same weights as an uninterrupted one (but
-    for ``training.minutes``, which end it where the clock says). ``initial`` names weights to start from. Raises
-    InputError for what cannot be trained.
+    ``output`` receives ``checkpoint.safetensors`` (to resume from), ``log.jsonl`` and ``model/``. Random choices are
+    functions of the seed and the step, so a resumed training ends with the same weights as an uninterrupted one (except
+    where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from. Raises InputError
+    for what cannot be trained.
     """
     settings = config.training
     network = _fresh_network(config).to(device)
@@ -130,7 +130,7 @@ def fit(
         )
         if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
             log.write(step=done, **validate(config, network, data.validation, device))
-            began += clock() - began - seconds  # looking is not training
+            began += clock() - began - seconds  # validation is not training
         if done % settings.checkpoint_every == 0 or reached >= 1.0:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
@@ -153,7 +153,7 @@ def fit(
 
 
 def _fresh_network(config: Config) -> RegistrationNetwork:
-    """The network with its first weights, which follow from the seed; InputError for what cannot be trained."""
+    """The network with its initial weights, a function of the seed; InputError for what cannot be trained."""
     check_trainable(config)
     if not system(config.network.name).trained:
         raise InputError(
@@ -164,21 +164,21 @@ def _fresh_network(config: Config) -> RegistrationNetwork:
 
 
 def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:
-    """What BYOL trains beside the network, where that is the contrastive loss."""
+    """What BYOL trains beside the network, if it is the contrastive loss."""
     if loss.contrast == 0 or loss.contrastive != "byol":
         return None
-    assert isinstance(network, Siamese), "only its kind has a projection: see check_trainable"
+    assert isinstance(network, Siamese), "see check_trainable: no other network has a projection"
     return Byol(network).to(device)
 
 
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
-    """How much of a training is done, 0 to 1, by its steps or by its minutes, whichever is more."""
+    """The fraction of a training done, by its steps or by its minutes, whichever is more."""
     by_steps = step / settings.steps
     return min(1.0, max(by_steps, seconds / (60 * settings.minutes))) if settings.minutes else by_steps
 
 
 def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:
-    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · share of the schedule))."""
+    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · fraction of the schedule))."""
     if settings.schedule == "cosine":
         return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
     return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
@@ -214,7 +214,7 @@ def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -
 def save_state(
     path: Path, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer, config: Config, *, step: int, seconds: float
 ) -> None:
-    """What ``restore`` needs to go on from here: parameters, the optimizer's moments, step and seconds spent."""
+    """What ``restore`` needs to resume: parameters, the optimizer's moments, the step and the seconds spent."""
     tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
     checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds})
 
@@ -224,7 +224,7 @@ class Log:
 
     def __init__(self, path: Path, *, keep_below: int, tensorboard: bool = False) -> None:
         kept = []
-        if keep_below and path.exists():  # what came after the checkpoint is done again
+        if keep_below and path.exists():  # steps after the checkpoint are repeated
             text = path.read_text(encoding="utf-8", errors="replace")
             kept = [line for line in text.splitlines(keepends=True) if 0 <= _step_of(line) <= keep_below]
         with atomic_write(path) as temporary:
@@ -266,7 +266,7 @@ def _tensorboard(folder: Path) -> Any:
 
 
 def checkpoint_path(output: Path, resume: bool) -> Path:
-    """Where the checkpoint lies; InputError if the folder does not fit what was asked for."""
+    """Where the checkpoint lies; InputError if there is one to overwrite, or none to resume from."""
     check_writable(output)
     path = output / "checkpoint.safetensors"
     if path.exists() and not resume:
@@ -286,10 +286,10 @@ def restore(
 ) -> tuple[int, float]:
     """Loads a checkpoint into the parts and the optimizer; returns its step and the seconds spent so far.
 
-    ``read`` makes a configuration of the checkpoint's; InputError where it is another one than ``config``.
+    ``read`` parses the checkpoint's configuration; InputError if that is not ``config``.
     """
     tensors, header = checkpoint.load(path)
-    if _that_decides(read(header["config"])) != _that_decides(config):
+    if _unchangeable(read(header["config"])) != _unchangeable(config):
         raise InputError(
             f"{path} was trained with other settings; resume with the same configuration "
             "(only training.steps and the intervals may change)"
@@ -300,8 +300,8 @@ def restore(
     return int(header["step"]), float(header.get("seconds", 0.0))
 
 
-def _that_decides(config: Config) -> Config:
-    """The configuration without what may change on the way."""
+def _unchangeable(config: Config) -> Config:
+    """The configuration without what may change when a training is resumed."""
     free = TrainingConfig()
     kept = replace(
         config.training,
@@ -314,7 +314,7 @@ def _that_decides(config: Config) -> Config:
 
 
 def computing_clock(device: torch.device) -> Callable[[], float]:
-    """Seconds of computing: processor time per thread on a CPU, so that other programs take nothing away."""
+    """Seconds of computing: on a CPU, processor time per thread, which other programs do not affect."""
     if device.type == "cpu":
         return lambda: time.process_time() / torch.get_num_threads()
     return time.monotonic

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 CANCELLED = 130
 SYNCHRONIZE = 0x00100000  # the right to wait for a process
@@ -32,7 +33,7 @@ def wait_for_input_to_end() -> bool:
     return True
 
 
-def wait_for_process(pid: int, kernel32=None) -> bool:
+def wait_for_process(pid: int, kernel32: Any = None) -> bool:
     """Return when the process has ended; false at once where Windows does not let it be waited for."""
     kernel32 = kernel32 or _kernel32()
     handle = kernel32.OpenProcess(SYNCHRONIZE, False, pid)
@@ -43,10 +44,10 @@ def wait_for_process(pid: int, kernel32=None) -> bool:
     return True
 
 
-def _kernel32():
+def _kernel32() -> Any:
     import ctypes
 
-    kernel32 = ctypes.WinDLL("kernel32")
+    kernel32 = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009  (a checker on another system misses it)
     kernel32.OpenProcess.restype = ctypes.c_void_p  # a handle is as wide as a pointer
     kernel32.OpenProcess.argtypes = (ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32)
     kernel32.WaitForSingleObject.argtypes = (ctypes.c_void_p, ctypes.c_uint32)

@@ -1,6 +1,7 @@
 """The upper part of the window: what is to be done, with which model and how thoroughly, and where results go."""
 
 import textwrap
+from typing import Any
 
 import qt
 import slicer
@@ -27,7 +28,8 @@ class ChoicesPanel:
     """The two tabs and the choices that depend on each other; `parameters` is None while the window shows none."""
 
     def __init__(self, ui) -> None:
-        self.ui, self.parameters = ui, None
+        self.ui = ui
+        self.parameters: Any = None
         self._folder_shown: str | None = None
         self._showing = False  # while the widgets are filled, their signals tell nothing new
         self._offer()
@@ -112,14 +114,14 @@ class ChoicesPanel:
 
     def _show_scope(self, parameters) -> None:
         one, several = parameters.scope is Scope.ONE, parameters.scope is Scope.SEVERAL
-        playing = browser_of(parameters.inputVolume) is not None
+        browser = browser_of(parameters.inputVolume)
         self._set_visible(not several, "inputVolume")
         self._set_visible(several, "several")
         self._set_visible(one, "outputSegmentation", "outputTransform")
         frames = list(Scope).index(Scope.FRAMES)
         text = Scope.FRAMES.label()
-        if playing:
-            sequence = browser_of(parameters.inputVolume).GetSequenceNode(parameters.inputVolume)
+        if browser is not None:
+            sequence = browser.GetSequenceNode(parameters.inputVolume)
             text = _("All {count} frames of its sequence").format(count=sequence.GetNumberOfDataNodes())
         self.ui.scopeSelector.setItemText(frames, text)
         if several:

@@ -1,5 +1,7 @@
 """The part of the window that shows a result: its tables, its deformation, and the overlays in the slice views."""
 
+from typing import Any
+
 import qt
 import slicer
 import vtk
@@ -24,7 +26,8 @@ class DeformationPanel:
     def __init__(self, ui) -> None:
         self.ui = ui
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
-        self._crosshair, self._observer = None, None
+        self._crosshair: Any = None
+        self._observer: int | None = None
         self._largest = NOTHING
 
     @property
@@ -73,7 +76,7 @@ class DeformationPanel:
         text, result = self._largest, self._result
         if result is not None and crosshair.GetCursorPositionRAS(point):
             try:
-                right, anterior, superior = vector = display.displacement_mm(result, point)
+                right, anterior, superior = vector = display.displacement_mm(result, tuple(point))
                 length = vtk.vtkMath.Norm(list(vector))
                 here = _("{length:.1f} mm here (R {right:+.1f}, A {anterior:+.1f}, S {superior:+.1f})")
                 text = here.format(length=length, right=right, anterior=anterior, superior=superior)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import slicer
 
@@ -47,7 +48,8 @@ class Missing:
 
 def _version(text: str) -> tuple[int, ...]:
     """The leading numbers of a version: "2.13.0+cpu" -> (2, 13, 0)."""
-    return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*", text).group().split("."))
+    numbers = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in numbers.group().split(".")) if numbers else ()
 
 
 def installed_version(requirement: str) -> str | None:
@@ -215,7 +217,7 @@ def _install_extension(manager: "slicer.qSlicerExtensionsManagerModel") -> None:
         )
 
 
-def _torch_logic() -> object:
+def _torch_logic() -> Any:
     import PyTorchUtils
 
     return PyTorchUtils.PyTorchUtilsLogic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
@@ -74,7 +75,7 @@ def _region(results: Results, style: DeformationStyle) -> slicer.vtkMRMLNode:
     return axial if style.mode == "grid" and axial is not None else _present(results, "volume")
 
 
-def _set_mode(display: object, style: DeformationStyle, highest_mm: float) -> None:
+def _set_mode(display: Any, style: DeformationStyle, highest_mm: float) -> None:
     modes = {"grid": display.VIS_MODE_GRID, "glyph": display.VIS_MODE_GLYPH, "contour": display.VIS_MODE_CONTOUR}
     display.SetVisualizationMode(modes[style.mode])
     display.SetSliceIntersectionThickness(max(1, round(style.line_width)))
@@ -89,7 +90,7 @@ def _set_mode(display: object, style: DeformationStyle, highest_mm: float) -> No
     display.SetContourLevelsMmFromString(" ".join(f"{level:g}" for level in contour_levels_mm(highest_mm)))
 
 
-def _set_color(display: object, style: DeformationStyle, highest_mm: float) -> None:
+def _set_color(display: Any, style: DeformationStyle, highest_mm: float) -> None:
     display.SetColor(*PLAIN_COLOR)
     display.SetScalarVisibility(style.color_by_displacement)
     colors = vtk.vtkColorTransferFunction()
@@ -194,7 +195,7 @@ def _overlay_ids() -> set[str]:
 
 
 def _set_layers(
-    composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[object, float]], overlays: set[str]
+    composite: slicer.vtkMRMLSliceCompositeNode, layers: list[tuple[Any, float]], overlays: set[str]
 ) -> None:
     for index, (volume, opacity) in zip(LAYERS, layers, strict=False):
         if composite.GetNthLayerVolumeID(index) != volume.GetID():
@@ -205,7 +206,7 @@ def _set_layers(
             composite.SetNthLayerVolumeID(index, None)
 
 
-def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, float, float]) -> np.ndarray:
+def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, ...]) -> np.ndarray:
     """u(p) = A⁻¹(T(p)) − p of a point p of the patient: to where the affine alone puts its atlas point; (3,) RAS."""
     in_atlas, without_affine = [0.0] * 3, [0.0] * 3
     transform_node.GetTransformFromParent().TransformPoint(ras, in_atlas)

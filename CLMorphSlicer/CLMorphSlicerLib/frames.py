@@ -74,14 +74,13 @@ class Frames:
             node = getattr(results, name)
             if node is not None:
                 self._sequence(name, undo).SetDataNodeAtValue(node, value)
-        if self._shown is None:
-            self._show(results)
-        kept = {node.GetID() for node in self._nodes(self._shown)}
+        shown = self._shown or self._show(results)
+        kept = {node.GetID() for node in self._nodes(shown)}
         for node in self._nodes(results):
             if node.GetID() not in kept:
                 slicer.mrmlScene.RemoveNode(node)
         self.browser.Modified()
-        return self._shown
+        return shown
 
     @staticmethod
     def _nodes(results: Results) -> list:
@@ -108,7 +107,7 @@ class Frames:
             undo.added.append(made)
         return self._sequences[name]
 
-    def _show(self, results: Results) -> None:
+    def _show(self, results: Results) -> Results:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
         for name, sequence in self._sequences.items():
             self.browser.AddSynchronizedSequenceNode(sequence)
@@ -118,3 +117,4 @@ class Frames:
                 slicer.mrmlScene.RemoveNode(unasked)
         self._shown = replace(results, warped=None, affine_warped=None, table=None)
         link(self._shown, SEGMENT)
+        return self._shown

@@ -102,7 +102,7 @@ def _field(array: np.ndarray, grid: sitk.Image) -> sitk.Image:
 
 def grid_transform(field: sitk.Image) -> slicer.vtkOrientedGridTransform:
     """x -> x + u(x) for the scene (RAS) of a field of LPS vectors, mm."""
-    vectors = sitk.GetArrayFromImage(field).reshape(-1, 3) * np.float32([-1.0, -1.0, 1.0])
+    vectors = sitk.GetArrayFromImage(field).reshape(-1, 3) * np.array([-1.0, -1.0, 1.0], np.float32)
     matrix = ijk_to_ras(field)
     image = vtk.vtkImageData()
     image.SetDimensions(*field.GetSize())

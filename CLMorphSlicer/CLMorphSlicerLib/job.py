@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from .words import _, engine_sentence
 
@@ -92,7 +93,7 @@ def start_process(command: list[str], folder: Path, platform: str = os.name) -> 
     """
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     windows = platform == "nt"
-    own_group = {"creationflags": CREATE_NO_WINDOW} if windows else {"start_new_session": True}
+    own_group: dict[str, Any] = {"creationflags": CREATE_NO_WINDOW} if windows else {"start_new_session": True}
     given = subprocess.DEVNULL if windows else subprocess.PIPE
     with open(folder / "stdout.txt", "wb") as output, open(folder / "stderr.txt", "wb") as errors:
         return subprocess.Popen(

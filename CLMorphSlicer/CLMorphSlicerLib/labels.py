@@ -5,6 +5,9 @@ A row of the table is (value, name, color, terminology): color #rrggbb, terminol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 import slicer
@@ -64,14 +67,14 @@ def labels_of_labelmap(
     return labels, rows
 
 
-def _type_code(segment: object) -> str:
+def _type_code(segment: Any) -> str:
     entry = vtk.reference("")
     segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), entry)
     parts = entry.get().split("~")  # list of terms, category, type, …
     return parts[2] if len(parts) > 2 and parts[2].strip("^") else ""
 
 
-def hex_color(rgb: tuple[float, float, float]) -> str:
+def hex_color(rgb: Sequence[float]) -> str:
     """#rrggbb of red, green, blue 0..1."""
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 

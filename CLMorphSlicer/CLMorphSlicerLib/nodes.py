@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -135,7 +136,7 @@ def import_registration(
     return _Work(output, fixed_node, moving_node, moving, told, structures, loading, REGISTER).done()
 
 
-def _output(folder: str | Path, volume_node: object, image: str | Path, loading: Loading) -> EngineOutput:
+def _output(folder: str | Path, volume_node: Any, image: str | Path, loading: Loading) -> EngineOutput:
     grid = loading.grid or Grid.of(volume_node)
     return EngineOutput(Path(folder), Path(image), grid.size, grid.matrix)
 
@@ -176,6 +177,8 @@ class _Work:
 
     def _results(self) -> Results:
         output = self.output
+        warped = self._volume("warped", output.warped)
+        affine_warped = self._volume("affine_warped", output.affine_warped())
         results = Results(
             transform=self._transform(),
             affine=self._affine(),
@@ -183,17 +186,17 @@ class _Work:
             volume=self.volume,
             atlas=self.atlas or self._new_atlas(),
             segmentation=self._segmentation(),
-            warped=self._volume("warped", output.warped),
-            affine_warped=self._volume("affine_warped", output.affine_warped()),
+            warped=warped,
+            affine_warped=affine_warped,
             jacobian=self._volume("jacobian", output.jacobian),
             uncertainty=self._uncertainty(),
             table=self._table(),
         )
         color_by_jacobian(results.jacobian)
-        results.affine_warped.GetDisplayNode().CopyContent(results.warped.GetDisplayNode())
+        affine_warped.GetDisplayNode().CopyContent(warped.GetDisplayNode())
         return results
 
-    def _node(self, name: str, class_name: str) -> object:
+    def _node(self, name: str, class_name: str) -> Any:
         """The node to write into, without a parent transform, or a new one."""
         node = self.into.get(name)
         if node is None:
@@ -202,7 +205,7 @@ class _Work:
             node.SetAndObserveTransformNodeID(None)
         return node
 
-    def _transform(self) -> object:
+    def _transform(self) -> Any:
         # Slicer reads ITK's resampling direction as TransformFromParent: a node under it moves from moving to fixed
         node, storage = self._node("transform", "vtkMRMLTransformNode"), slicer.vtkMRMLTransformStorageNode()
         path = self.output.transform_path
@@ -213,12 +216,12 @@ class _Work:
         interpolate_linearly(node)
         return node
 
-    def _affine(self) -> object:
+    def _affine(self) -> Any:
         node = self._node("affine", "vtkMRMLLinearTransformNode")
         node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(self.output.affine)))
         return node
 
-    def _field(self) -> object:
+    def _field(self) -> Any:
         # Slicer draws a transform by ToParent. Given as a field, on a regular grid, it is a plain look-up; as the
         # inverse of FromParent it would be searched point by point, in vain where the field folds.
         # The node stays visible in selectors: Slicer does not save hidden ones.
@@ -227,16 +230,16 @@ class _Work:
         node.SetAndObserveTransformToParent(grid_transform(drawn))
         return node
 
-    def _new_atlas(self) -> object:
+    def _new_atlas(self) -> Any:
         image = self.output.atlas
         name = slicer.mrmlScene.GenerateUniqueName(self.atlas_name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         return _fill_volume(node, sitk.GetArrayFromImage(image), ijk_to_ras(image))
 
-    def _volume(self, name: str, array: np.ndarray) -> object:
+    def _volume(self, name: str, array: np.ndarray) -> Any:
         return _fill_volume(self._node(name, "vtkMRMLScalarVolumeNode"), array, self.output.matrix)
 
-    def _uncertainty(self) -> object | None:
+    def _uncertainty(self) -> Any | None:
         if self.output.uncertainty is None:
             return None
         node = self._volume("uncertainty", self.output.uncertainty)
@@ -244,12 +247,12 @@ class _Work:
         node.GetDisplayNode().SetWindowLevelMinMax(0.0, 1.0)
         return node
 
-    def _table(self) -> object:
+    def _table(self) -> Any:
         node = self._node("table", "vtkMRMLTableNode")
         fill_table(node, self.output.report)
         return node
 
-    def _segmentation(self) -> object | None:
+    def _segmentation(self) -> Any | None:
         if self.output.labels is None or not self.structures:
             return None
         labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
@@ -273,7 +276,7 @@ class _Work:
         return node
 
 
-def _fill_volume(node: object, array: np.ndarray, matrix: np.ndarray) -> object:
+def _fill_volume(node: Any, array: np.ndarray, matrix: np.ndarray) -> Any:
     slicer.util.updateVolumeFromArray(node, array)
     node.SetIJKToRASMatrix(vtk_matrix(matrix))
     node.CreateDefaultDisplayNodes()
@@ -299,13 +302,13 @@ def _all_or_nothing(kept: list[Kept]) -> Iterator[None]:
         raise
 
 
-def _hierarchy_items(hierarchy: object) -> list[int]:
+def _hierarchy_items(hierarchy: Any) -> list[int]:
     items = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
     return [items.GetId(i) for i in range(items.GetNumberOfIds())]
 
 
-def _file_in_folder(volume_node: object, nodes: list) -> None:
+def _file_in_folder(volume_node: Any, nodes: list) -> None:
     if not nodes:
         return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

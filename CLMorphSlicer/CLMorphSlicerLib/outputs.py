@@ -41,7 +41,7 @@ class Outputs:
 
     def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
         """Why these cannot be written into, as a sentence; empty when they can."""
-        taken = {node.GetID() for node in inputs if hasattr(node, "GetID")}
+        taken = {node.GetID() for node in inputs if node is not None and hasattr(node, "GetID")}
         for node in self.targets().values():
             if node.GetID() in taken:
                 refused = _("“{name}” is an input of this run: choose another output, or a new one.")

@@ -61,10 +61,11 @@ def _role(name: str) -> str:
 
 def link(results: Results, task: str) -> None:
     """Let the transform of a run know its other nodes and what made it, also in a saved scene."""
-    transform = results.transform
+    transform, volume, atlas = results.transform, results.volume, results.atlas
+    assert transform is not None and volume is not None and atlas is not None
     transform.SetAttribute(RESULT_ATTRIBUTE, task)
-    transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), results.volume.GetID())
-    transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), results.atlas.GetID())
+    transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume.GetID())
+    transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), atlas.GetID())
     for field in fields(Results):
         node = getattr(results, field.name)
         if field.name != "transform":

@@ -71,7 +71,7 @@ class Run:
     @property
     def summary(self) -> str:
         """One sentence about a run that is done, with the engine's warnings."""
-        return " ".join((self.task.done(self.results), *self.warnings))
+        return " ".join((self.task.done(self.results), *self.warnings)) if self.results is not None else ""
 
     def poll(self) -> State:
         """Look after the engine; when it has finished, put its results into the scene."""

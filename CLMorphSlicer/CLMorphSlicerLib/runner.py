@@ -3,6 +3,7 @@
 import logging
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import qt
 import slicer
@@ -28,7 +29,7 @@ class Runner:
     def __init__(self, start_process) -> None:
         self.start_process = start_process
         self.run: Run | Series | None = None
-        self.timer: qt.QTimer | None = None
+        self.timer: Any = None  # a qt.QTimer once a run was started
 
     @property
     def running(self) -> bool:
@@ -44,9 +45,10 @@ class Runner:
         self.run = self._begin(work)
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
-        self.timer.connect("timeout()", lambda: self._look(changed))
+        run = self.run
+        self.timer.connect("timeout()", lambda: self._look(run, changed))
         self.timer.start()
-        return self.run
+        return run
 
     def stop(self, reason: str) -> None:
         """End the run at once."""
@@ -72,23 +74,24 @@ class Runner:
         return run
 
     def _begin(self, work: Work) -> Run | Series:
-        series = isinstance(work, (Volumes, SequenceFrames))
-        tasks = [item.task for item in work.items] if series else [work]
+        tasks = [item.task for item in work.items] if isinstance(work, (Volumes, SequenceFrames)) else [work]
         reason = next((reason for reason in (task.why_not() for task in tasks) if reason), "")
         if reason or not tasks:
             raise ValueError(reason or _("Choose the images to segment."))
-        return (Series if series else Run)(work, start=self.start_process)
+        if isinstance(work, (Volumes, SequenceFrames)):
+            return Series(work, start=self.start_process)
+        return Run(work, start=self.start_process)
 
-    def _look(self, changed) -> None:
+    def _look(self, run: Run | Series, changed) -> None:
         self.timer.stop()  # an error must not come back ten times a second
         try:
-            _poll(self.run)
+            _poll(run)
         except Exception as error:
             logging.exception("CLMorph: a run could not be looked after")
-            self.run.fail(error)
-        if self.run.active:
+            run.fail(error)
+        if run.active:
             self.timer.start()
-        changed(self.run)
+        changed(run)
 
 
 def _poll(run: Run | Series) -> None:

@@ -5,6 +5,7 @@ A series looks like a run (run.py). What is done stays when a later one fails or
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import slicer
@@ -18,7 +19,7 @@ from .options import Options
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
-from .tasks import Segmentation
+from .tasks import Registration, Segmentation
 from .words import _, step_name
 
 
@@ -91,7 +92,7 @@ class Series:
         return self.collection.items[len(self.done)]
 
     @property
-    def task(self) -> Segmentation:
+    def task(self) -> Segmentation | Registration:
         return self.run.task
 
     @property
@@ -99,7 +100,7 @@ class Series:
         return self.run.job
 
     @property
-    def folder(self) -> str:
+    def folder(self) -> Path:
         return self.run.folder
 
     @property
@@ -169,15 +170,16 @@ class Series:
             self._end(error)
 
     def _keep(self) -> None:
-        item, run = self._item, self.run
+        item, run, results = self._item, self.run, self.run.results
+        assert results is not None
         self._reports.append((item.label, run.report))
         self.warnings += [f"{item.label}: {warning}" for warning in run.warnings]
-        shown = self.collection.keep(len(self.done), run.results, self.undo)
+        shown = self.collection.keep(len(self.done), results, self.undo)
         self.undo.kept += run.undo.kept
         self.undo.added += [node for node in run.undo.added if node.GetScene() is not None]
         self._fill_table(shown)
         self.results = self.results or shown
-        self.done.append(run.results)
+        self.done.append(results)
 
     def _fill_table(self, shown: Results) -> None:
         if self._table is None:

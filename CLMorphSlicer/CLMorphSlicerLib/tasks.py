@@ -74,7 +74,8 @@ class Segmentation:
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
 
     def done(self, results: Results) -> str:
-        count = results.segmentation.GetSegmentation().GetNumberOfSegments()
+        node = results.segmentation
+        count = node.GetSegmentation().GetNumberOfSegments() if node is not None else 0
         return _("Done: {count} structures in {name}.").format(count=count, name=self.node.GetName())
 
 

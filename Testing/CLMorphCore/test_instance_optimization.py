@@ -66,6 +66,12 @@ def test_from_any_start_the_images_never_become_less_alike(pair, quality):
     assert after <= before + 1e-6
 
 
+def test_no_steps_leave_the_start_as_it_is(pair):
+    fixed, moving, true = pair
+    found = optimize(fixed, moving, true, InstanceOptimization(0))
+    assert found.steps == 0 and torch.equal(found.displacement, resize_field(true, found.displacement.shape[2:]))
+
+
 def test_it_stops_by_itself_where_nothing_improves(pair):
     _, moving, _ = pair
     found = optimize(moving, moving, still(), InstanceOptimization(200))

@@ -48,7 +48,7 @@ from CLMorphCore.training.loop import (
 
 from .catalogue import SUPERVISED
 
-# What takes the place of the engine's defaults; no loss of the engine's is used, they only have to be valid.
+# In place of the engine's defaults; none of its losses is used, they only have to be valid.
 PAPER = {
     "loss": {"regulariser": "diffusion", "contrast": 0.0},
     "training": {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 2},
@@ -57,12 +57,12 @@ PAPER = {
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Settings of the network; SettingError for labels that are none."""
+    """Settings of the network; SettingError for labels that cannot be classes."""
 
-    labels: tuple[int, ...] = (1,)  # values of the classes, above 0, which is the background and always a class
+    labels: tuple[int, ...] = (1,)  # values of the classes beside the background, which is 0
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of the encoder, image resolution first
     norm: Norm = "instance"
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
     def __post_init__(self) -> None:
         if not self.labels or min(self.labels) < 1 or len(set(self.labels)) < len(self.labels):
@@ -113,7 +113,7 @@ def label_agreement(logits: Tensor, labels: Tensor, label_values: Sequence[int])
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
-    """A configuration as the engine's ``from_dict`` makes it, with this network, which the engine does not know."""
+    """A configuration as by the engine's ``from_dict``, with this network, which the engine does not know."""
     sections = {key: values for key, values in tree.items() if key != "network"}
     shared = engine.from_dict({key: PAPER.get(key, {}) | sections.get(key, {}) for key in PAPER | sections})
     own = {key: value for key, value in tree["network"].items() if key != "name"}
@@ -138,7 +138,7 @@ def fit(
 ) -> Path:
     """Trains a U-Net on labelled volumes, as the engine's ``fit`` trains its networks, and returns the model's folder.
 
-    ``output`` receives ``checkpoint.safetensors`` (to go on from), ``log.jsonl`` and ``model/``. InputError where no
+    ``output`` receives ``checkpoint.safetensors`` (to resume from), ``log.jsonl`` and ``model/``. InputError if no
     volume has labels.
     """
     settings, shown = config.training, _labelled(data.train)
@@ -170,7 +170,7 @@ def fit(
 
         done, seconds = step + 1, clock() - began
         reached = done_fraction(settings, done, seconds)
-        # The one term there is by its name too, as the engine's terms are.
+        # The only term, by its name too, as the engine's terms are.
         log.write(step=done, loss=loss.item(), labels=loss.item(), learning_rate=rate, seconds=round(seconds, 2))
         if done % settings.validate_every == 0 or reached >= 1.0:
             log.write(step=done, **validate(network, data.validation, device))
@@ -186,7 +186,7 @@ def fit(
 def draw_batch(
     volumes: Sequence[Volume], config: Config, divisor: Sequence[int], step: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Random augmented images and their labels, each (B, 1, D, H, W), that depend on the seed and the step only."""
+    """Random augmented images and their labels, each (B, 1, D, H, W): a function of the seed and the step."""
     rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
     order = torch.randperm(len(volumes), generator=rng).tolist()
     drawn = [volumes[order[n % len(order)]] for n in range(config.training.batch_size)]
@@ -234,8 +234,8 @@ class Labeller:
     def segment(self, image: sitk.Image, reference: sitk.Image, affine: sitk.Transform) -> tuple[sitk.Image, float]:
         """Labels of ``image`` on its own grid, resampled once, and the network's seconds.
 
-        ``affine`` (image → reference, LPS, mm) brings it to where the network saw its training's volumes: onto a grid
-        over the ``reference``.
+        ``affine`` (image → reference, LPS, mm) brings it to the space that the network was trained in, onto a grid over
+        the ``reference``.
         """
         began, data = time.monotonic(), self.config.data
         divisor = self.network.divisor

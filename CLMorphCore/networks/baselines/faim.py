@@ -1,7 +1,7 @@
 """FAIM, the network of Kuang and Schmah, FAIM – a ConvNet method for unsupervised 3D medical image registration,
 MLMI 2019.
 
-The images, as two channels, pass convolutions of several kernel sizes side by side (as in the Inception networks),
+The images, as two channels, pass through parallel convolutions of several kernel sizes (as in the Inception networks),
 strided convolutions down and transposed convolutions up, where skips are added, not concatenated, which makes it
 smaller than VoxelMorph. The loss is 1 − CC + α |Du|² + β ½ (|det Dφ| − det Dφ): the last term is above zero only
 where the map φ = id + u folds.
@@ -31,14 +31,14 @@ class FaimConfig:
     """Settings of the network."""
 
     channels: tuple[int, ...] = (8, 16, 32, 64)  # of each level, the image's resolution first
-    kernel_sizes: tuple[int, ...] = (3, 5, 7)  # side by side in the first module, odd
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    kernel_sizes: tuple[int, ...] = (3, 5, 7)  # of the parallel convolutions of the first module, odd
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
     def __post_init__(self) -> None:
         if any(size % 2 == 0 for size in self.kernel_sizes):
             raise SettingError(
                 f"network.kernel_sizes is {list(self.kernel_sizes)}; expected odd numbers, so that a "
-                "kernel has a middle"
+                "kernel has a centre"
             )
 
 
@@ -69,7 +69,7 @@ class Faim(RegistrationNetwork):
 
 
 class _Inception(nn.Module):
-    """Convolutions of several kernel sizes side by side, mixed by a 1×1×1 one: (B, inputs, …) → (B, outputs, …)."""
+    """Parallel convolutions of several kernel sizes, mixed by a 1×1×1 one: (B, inputs, …) → (B, outputs, …)."""
 
     def __init__(self, inputs: int, outputs: int, kernel_sizes: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
 """LapIRN: Mok and Chung, Large Deformation Diffeomorphic Image Registration with Laplacian Pyramid Networks,
 MICCAI 2020.
 
-Three levels of one design see the images at 1/4, 1/2 and full resolution. Level i gets the fixed image, the moving
-image warped by the map so far and the velocity so far, and answers with a residual,
+Three levels of the same architecture work at 1/4, 1/2 and full resolution. Level i takes the fixed image, the moving
+image warped by the current map, and the current velocity, and predicts a residual,
 
     v_i = up(v_{i−1}) + c · softsign(·);
 
 the map is exp(v_i), its inverse exp(−v_i): the diffeomorphic variant.
 
-Training goes from coarse to fine: the levels above the one that is trained do not run, the parameters of those below
-are held for the first steps of a stage, and the learning rate's schedule starts anew with each. In stage p the loss is
+Training goes from coarse to fine: levels finer than the one being trained do not run, the parameters of coarser ones
+are frozen for the first steps of a stage, and each stage restarts the learning-rate schedule. In stage p the loss is
 the paper's similarity pyramid, NCC of fixed and warped image at the resolutions 1 … p, and |∇v_p|² · 2^(p − 3): the
 coarser similarities come from ``loss.coarse``. A coarse stage's ``displacement`` carries no gradient, so that it costs
 little at full resolution.
@@ -34,9 +34,9 @@ from ..contract import Capabilities, RegistrationNetwork, System, TrainingPredic
 from ..halvings import Halvings
 
 LEVELS = 3
-STAGES = (0.0, 0.1, 0.3, 1.0)  # where they begin, as shares of the training, and where the last one ends
-HELD = 1 / 15  # share of a stage in which the coarser levels are held: 2000 of the paper's 30000 steps
-REACH = 0.4  # c: the largest residual velocity of a level, in units of half the image
+STAGES = (0.0, 0.1, 0.3, 1.0)  # where each begins, as a fraction of the training, and where the last one ends
+FROZEN = 1 / 15  # fraction of a stage in which the coarser levels are frozen: 2000 of the paper's 30000 steps
+MAX_RESIDUAL = 0.4  # c: of the velocity of a level, in units of half the image
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LapIRNConfig:
 
     channels: int = 28  # of every convolution
     blocks: int = 5  # residual blocks of a level
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
 
 class LapIRN(RegistrationNetwork):
@@ -64,21 +64,21 @@ class LapIRN(RegistrationNetwork):
         for level in levels:
             nn.init.normal_(level.head.weight, 0.0, 1e-5)
         self.register_buffer("active", torch.tensor(LEVELS))
-        self.held = False
+        self.frozen = False
 
     def begin_step(self, fraction: float) -> None:
-        """One level, two, three; at the start of each stage the coarser levels are held."""
+        """One level, two, three; at the start of each stage the coarser levels are frozen."""
         active, done = _stage(fraction)
         self.active.fill_(active)
-        self.held = active > 1 and done < HELD
+        self.frozen = active > 1 and done < FROZEN
 
     def schedule_fraction(self, fraction: float) -> float:
-        """The share of the stage that is done."""
+        """The fraction of the stage done."""
         return _stage(fraction)[1]
 
     def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
         active = int(self.active)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             state = None
             for index in range(active - 1):
                 state = self._refine(index, fixed, moving, state)
@@ -108,12 +108,12 @@ class LapIRN(RegistrationNetwork):
             before = resize_field(state[0], shape)
             images = torch.cat([fixed, warp(moving, integrate(before)), before / _half(shape, before)], dim=1)
             residual, features = self.levels[index](images, state[1])
-        residual = REACH * F.softsign(residual.float()) * _half(shape, before)
+        residual = MAX_RESIDUAL * F.softsign(residual.float()) * _half(shape, before)
         return before + taper(residual, self.halvings.taper_width(LEVELS - 1 - index)), features
 
 
 def _stage(fraction: float) -> tuple[int, float]:
-    """The stage, 1 to 3, at a share of the training, and how much of it is done, 0 to 1."""
+    """The stage, 1 to 3, at a fraction of the training, and the fraction of the stage done."""
     stage = max(1, sum(begin <= fraction for begin in STAGES[:-1]))
     begin, end = STAGES[stage - 1 : stage + 1]
     return stage, (fraction - begin) / (end - begin)

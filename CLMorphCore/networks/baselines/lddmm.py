@@ -6,9 +6,9 @@ widths (Risser et al., IEEE TMI 2011: the kernels of UtilzReg; the geodesics of 
 minima of this energy). In white coordinates w, with v = K^½ ∗ w, the norm ‖v‖_V is |w|, and a step along the plain
 gradient in w is one along the gradient in V that Beg et al. take in v.
 
-Simplified: the path has a few time steps, each the exponential of v_t / T by scaling and squaring; gradients are the
-automatic ones of the discrete energy; images are compared by local correlation instead of squared differences; coarse
-to fine with momentum instead of plain descent; velocities fade out at the faces of the grid.
+Simplified: the path has a few time steps, each the exponential of v_t / T by scaling and squaring; gradients are those
+of the discrete energy, by automatic differentiation; images are compared by local correlation instead of squared
+differences; coarse to fine with momentum instead of plain descent; velocities are tapered at the faces of the grid.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...spatial import compose, integrate, resize_image, taper, warp
 from ..contract import Capabilities, Prediction, RegistrationNetwork, System
 
 SQUARINGS = 2  # of a time step, which is a fraction of the map already
-MIN_SIDE = 16  # voxels: what would become shorter is not halved
+MIN_SIDE = 16  # voxels: an axis that would become shorter is not halved
 FADING_VOXELS = 4  # of a velocity, towards the faces
 MOMENTUM = 0.9
 
@@ -40,7 +40,7 @@ class LddmmConfig:
     time_steps: int = 3  # velocities along the path
     weight: float = 0.03  # of the path's energy
     window_voxels: int = 5  # of the local correlation
-    step_voxels: float = 1.0  # change of the map in the first iteration of a level, in its voxels; falls to zero
+    step_voxels: float = 1.0  # length of the first step at each resolution, in its voxels; decreases linearly to zero
 
 
 class Lddmm(RegistrationNetwork):
@@ -70,7 +70,7 @@ class Lddmm(RegistrationNetwork):
         return spaces[-1].velocity(white)
 
     def _descend(self, white: Tensor, fixed: Tensor, moving: Tensor, space: VelocitySpace, iterations: int) -> Tensor:
-        """Gradient steps with momentum at one resolution; the gradient's map moves by one voxel at most."""
+        """Gradient descent with momentum at one resolution; gradients are scaled to a velocity of at most one voxel."""
         settings, trend = self.config, torch.zeros_like(white)
         for iteration in range(iterations):
             white = white.detach().requires_grad_()
@@ -127,7 +127,7 @@ def _shapes(shape: Sequence[int], levels: int) -> list[tuple[int, ...]]:
     return shapes
 
 
-# Nothing is trained; what is here of a training's settings only has to be valid.
+# Nothing is trained; the losses only have to be valid.
 SYSTEM = System(
     LddmmConfig,
     Lddmm,

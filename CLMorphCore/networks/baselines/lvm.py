@@ -7,7 +7,7 @@ scales, smoothed by a Gaussian, v = G_σ ∗ v̂; exp(v) is the map and exp(−v
 cross-correlation, at every scale, plus KL(q ‖ N(0, I)): ``loss.symmetric``, ``loss.coarse`` and
 ``loss.regulariser = "kl"``. The same z with another moving image is the same kind of deformation of that image.
 
-Simplified: images are compared on each other's grids instead of half-way between them, the coarser scales in one
+Simplified: images are compared on each other's grids instead of halfway between them, the coarser scales in one
 direction; features are pooled to 4×4×4 before they become z, and z becomes a grid of that size, so that any image
 fits; channels and smoothing suit grids of 1 to 2 mm.
 """
@@ -38,7 +38,7 @@ class LVMConfig:
     latent: int = 32  # d, how many numbers z has
     smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
     norm: Norm = "none"
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
 
 class LVM(RegistrationNetwork):
@@ -100,7 +100,7 @@ class _Decoder(nn.Module):
         self.heads = nn.ModuleList(field_head(width) for width in widths[:SCALES])
 
     def reset_heads(self) -> None:
-        """Velocities all but zero."""
+        """Initialises the heads: velocities are near zero."""
         self.heads = nn.ModuleList(field_head(head.in_channels) for head in self.heads)
 
     def forward(self, z: Tensor, images: list[Tensor]) -> list[Tensor]:
@@ -115,7 +115,7 @@ class _Decoder(nn.Module):
 
 
 def smoothed(field: Tensor, sigma: tuple[float, ...]) -> Tensor:
-    """G_σ ∗ u; beyond the border the field goes on with its nearest value. (B, C, D, H, W)."""
+    """G_σ ∗ u, (B, C, D, H, W); beyond the border the field is extended by its nearest value."""
     reach = [math.ceil(3 * width) for width in sigma]
     padded = F.pad(field, [n for n in reversed(reach) for _ in range(2)], mode="replicate")
     inside = (slice(n, n + side) for n, side in zip(reach, field.shape[2:], strict=True))

@@ -44,7 +44,7 @@ class PDDNetConfig:
     capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement
     iterations: int = 2  # of the mean-field inference
     norm: Norm = "instance"
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
 
 class PDDNet(RegistrationNetwork):
@@ -53,7 +53,7 @@ class PDDNet(RegistrationNetwork):
     def __init__(self, config: PDDNetConfig) -> None:
         super().__init__()
         self.halvings = Halvings(3, config.flat_levels)
-        # Voxels between features, and between displacements; features between control points.
+        # Spacing of features and of displacements, in voxels; spacing of control points, in features.
         self.step, self.control = self.halvings.strides
         captured = config.capture_voxels
         self.radius = tuple(-(-reach // step) for reach, step in zip(captured, self.step, strict=True))
@@ -62,7 +62,7 @@ class PDDNet(RegistrationNetwork):
         self.inference = MeanField(config.iterations)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> TrainingPrediction:
-        # One voxel more at the far faces: control points then lie on voxels 0, 4, 8, …, n, and n is one of them.
+        # Padded by one voxel at the far faces, so that control points lie on voxels 0, 4, 8, … and on the last one.
         both = F.pad(torch.cat([fixed, moving]), (0, 1, 0, 1, 0, 1 if self.divisor[0] > 1 else 0), mode="replicate")
         of_fixed, of_moving = self.features(both).float().chunk(2)
         cost = dissimilarity(of_fixed, of_moving, self.radius, self.control)
@@ -70,7 +70,7 @@ class PDDNet(RegistrationNetwork):
         with full_precision(cost):
             field = torch.einsum("bkzyx,kc->bczyx", probability, self._displacements(cost))
         whole = F.interpolate(field, size=both.shape[2:], mode="trilinear", align_corners=True)
-        width = tuple(n + 1 - n % 2 for n in self.divisor)  # as far as from one control point to the next
+        width = tuple(n + 1 - n % 2 for n in self.divisor)  # the distance of control points
         smooth = box_mean(box_mean(whole, width), width)[:, :, : fixed.shape[2], : fixed.shape[3], : fixed.shape[4]]
         return TrainingPrediction(taper(smooth, self.halvings.taper_width()))
 
@@ -102,9 +102,9 @@ class MeanField(nn.Module):
 def dissimilarity(fixed: Tensor, moving: Tensor, radius: tuple[int, ...], control: tuple[int, ...]) -> Tensor:
     """C(x, d) = mean_c (f_c(x) − m_c(x + d))²: features (B, C, D, H, W) → (B, K, …) at every ``control``-th voxel.
 
-    K = ∏ (2 · radius + 1) displacements in voxels of the features, z slowest; the moving features go on with their
-    nearest value. Slice by slice of control points, each computed again for its gradient, so that memory holds the
-    costs and never the shifted features.
+    K = ∏ (2 · radius + 1) displacements in voxels of the features, z slowest; the moving features are extended by their
+    nearest value. Computed slice by slice of control points, again in the backward pass, so that memory holds the costs
+    but never the shifted features.
     """
     points = fixed[:, :, :: control[0], :: control[1], :: control[2]]
     padded = F.pad(moving, [r for r in reversed(radius) for _ in range(2)], mode="replicate")
@@ -112,7 +112,7 @@ def dissimilarity(fixed: Tensor, moving: Tensor, radius: tuple[int, ...], contro
     for z in range(points.shape[2]):
         around = padded[:, :, z * control[0] : z * control[0] + 2 * radius[0] + 1]
         arguments = points[:, :, z], around, radius, control
-        # Without gradients there is nothing to forget; the first call of checkpoint takes seconds to load.
+        # Without gradients there is nothing to recompute, and checkpoint takes seconds to load.
         slices.append(
             checkpoint(_slice_cost, *arguments, use_reentrant=False)
             if torch.is_grad_enabled()

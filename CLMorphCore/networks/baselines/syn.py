@@ -5,7 +5,7 @@ time-dependent velocities that maximise their local cross-correlation and are sm
 Greedy SyN, the deformable stage alone, from the identity, as ANTs' script ``antsRegistrationSyN`` sets it (windows of
 radius 2, 100×70×50×20 iterations).
 
-Nothing of it is ours but the bridge: images are handed over in voxels, so that ANTs' displacements are ours.
+Only the bridge is ours: images are passed in voxels, so that ANTs' displacements are in voxels too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """VoxelMorph, the network of Balakrishnan, Zhao, Sabuncu, Guttag and Dalca, IEEE TMI 38(8), 2019.
 
-One U-Net sees the two images as two channels and answers with a displacement u (Fig. 3); the loss is
+One U-Net takes the two images as channels and predicts a displacement u (Fig. 3); the loss is
 L = −CC(f, m ∘ (id + u)) + λ Σ |∇u|² with the local cross-correlation of windows of 9³ voxels, or the
 squared error. The map is u itself, neither integrated nor inverted.
 
@@ -25,10 +25,10 @@ class VoxelMorphConfig:
     """Settings of the network; the defaults are the paper's."""
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
-    decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; what is left over works at the finest
+    decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; any further ones at the finest
     norm: Norm = "none"
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
     def __post_init__(self) -> None:
         check_field_level(self.field_level, self.channels)

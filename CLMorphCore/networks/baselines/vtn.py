@@ -1,21 +1,22 @@
 """VTN, the Volume Tweening Network of Zhao, Lau, Luo, Chang and Xu, IEEE JBHI 24(5), 2020 (arXiv:1902.05020).
 
-An affine stage, then a cascade of dense stages. Each sees the fixed image and the moving one as warped so far, answers
-with a field f, and the map so far becomes u ← f ⋆ u, (f ⋆ u)(x) = f(x) + u(x + f(x)) (equation 3): the moving image is
-always warped from the original. The affine stage regresses A and b of f(x) = A (x − c) + b, c the middle of the grid.
+An affine stage, then a cascade of dense stages. Each takes the fixed image and the moving image warped by the current
+map u, predicts a field f and updates the map: u ← f ⋆ u, (f ⋆ u)(x) = f(x) + u(x + f(x)) (equation 3); it is always the
+original moving image that is warped. The affine stage regresses A and b of f(x) = A (x − c) + b, c the grid's centre.
 
 The loss: 1 − correlation of the fixed image with the moving one as warped after every stage (equation 7; those before
 the last are ``coarse``), the squared differences of each dense stage's field (``regularised``), and for the affine
 stage (``penalty``) L_ortho = −6 + Σ (λ² + λ⁻²) over the singular values λ of I + A, L_det = (det(I + A) − 1)².
 
-The border: an affine field does not vanish there, and beyond the grid a map is read as the identity. So every stage's
-field fades out by itself; compositions of maps that are the identity at the border are so too, the next stage sees
-what really happened, and can mend it. A stage that moves the border by more than 2.5 voxels folds within the margin
-(4 voxels), which is background where volumes have one; volumes that are aligned before move it by less.
+The border: an affine field does not vanish there, while beyond its grid a map is taken as the identity. So the field of
+every stage is tapered: compositions of maps that are the identity at the border are the identity there too, and the
+next stage gets the image as it is really warped and can correct it. A stage that moves the border by more than 2.5
+voxels folds within the margin of 4 voxels, which is background in volumes that have one; in volumes that were aligned
+affinely, stages move it by less.
 
 Simplified: four halvings instead of six and fewer channels, one prediction per dense stage, at half the resolution as
-the paper's last but one; the invertibility loss is left out. Geometry is in voxels: on an anisotropic grid, rotations
-are not quite free of penalty.
+the paper's last but one; the invertibility loss is omitted. Geometry is in voxels: on an anisotropic grid, rotations
+incur a small penalty.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class VtnConfig:
     """Settings of the network."""
 
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of every stage's encoder, half the image's resolution first
-    decoder: tuple[int, ...] = (64, 64, 32, 16)  # of the dense stages, coarsest first; the rest works at the finest
+    decoder: tuple[int, ...] = (64, 64, 32, 16)  # of the dense stages, coarsest first; any further ones at the finest
     cascades: int = 2  # dense stages
     norm: Norm = "none"
     field_level: int = 1  # level at which the dense stages predict; 0 is the image's resolution
-    flat_levels: int = 0  # first halvings that leave the axis between slices alone: for slices several times as thick
+    flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
     def __post_init__(self) -> None:
         check_field_level(self.field_level, self.channels)
@@ -96,7 +97,7 @@ class AffineStage(nn.Module):
 
 
 def affine_field(matrix: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
-    """f(x) = A (x − c) + b with c the middle of the grid: (B, 3, 3), (B, 3) in voxels → (B, 3, *shape)."""
+    """f(x) = A (x − c) + b with c the grid's centre: (B, 3, 3), (B, 3) in voxels → (B, 3, *shape)."""
     centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=matrix.dtype, device=matrix.device)
     offset = identity_grid(shape, like=matrix)[0] - centre.view(3, 1, 1, 1)
     with full_precision(matrix):

@@ -79,6 +79,7 @@ WRONG = {
     "training.learning_rate=inf": "training.learning_rate is inf; expected a finite number",
     "training.learning_rate=fast": "training.learning_rate is 'fast'; expected a number",
     "training.schedule=cosin": "training.schedule is 'cosin'; expected one of step, cosine",
+    "training.schedule=5": "training.schedule is 5; expected one of step, cosine",
     "data.spacing_mm=[1, 1]": r"data.spacing_mm is \[1, 1\]; expected a list of 3 numbers",
     "data.spacing_mm=1": "data.spacing_mm is 1; expected a list of 3 numbers",
     "data.spacing_mm=[1, -1, 1]": "data.spacing_mm is .*; expected zero or more",

@@ -211,7 +211,7 @@ def test_lpba40s_voxels_that_are_missing_or_cut_off_are_told(tmp_path):
     cut.write_bytes(cut.read_bytes()[:100])
     with pytest.raises(SystemExit, match="2 things are wrong") as ended:
         prepare("lpba40", tmp_path, tmp_path / "manifest.csv")
-    assert "S03.delineation.structure.label.hdr cannot be read" in str(ended.value)
+    assert "the other half of S03.delineation.structure.label.hdr" in str(ended.value)
     assert "S04.delineation.structure.label.hdr is cut off" in str(ended.value)
 
 
