@@ -60,9 +60,9 @@ def atomic_folder(folder: Path, *, optional: Iterable[str] = (), certificate: st
     """Yields an empty temporary folder, which becomes ``folder`` when the block succeeds; after a failure it is gone.
 
     It lies beside ``folder``, or in it where that exists: its parent may be another's, or another disk. The new files
-    and folders then replace those of the same names; of the ``optional`` names those go that were not made this time,
-    as they tell of an earlier run; all others stay. ``certificate`` names the file that goes first and comes last: a
-    folder that holds it holds one run's files and not two runs', whenever this one is killed.
+    then replace those of the same names, also in folders of the same names; of the ``optional`` names those go that
+    were not made this time, as they tell of an earlier run; all others stay. ``certificate`` names the file that goes
+    first and comes last: a folder that holds it holds one run's files and not two runs', whenever this one is killed.
     """
     folder = folder.absolute()  # "." has no name
     place = folder / folder.name if folder.is_dir() else folder
@@ -91,7 +91,14 @@ def atomic_folder(folder: Path, *, optional: Iterable[str] = (), certificate: st
 
 
 def _move_into(folder: Path, temporary: Path, optional: Iterable[str], certificate: str) -> None:
-    """Everything in ``temporary`` replaces what ``folder`` has of that name; ``optional`` names without new ones go."""
+    """Every file in ``temporary`` replaces what ``folder`` has of that name; ``optional`` names without new ones go.
+
+    What else a folder holds is the user's and stays. OSError where a file and a folder have one name.
+    """
+    for new in temporary.rglob("*"):
+        old = folder / new.relative_to(temporary)
+        if old.exists() and old.is_dir() != new.is_dir():
+            raise OSError(errno.EEXIST, f"{old.name} is a {'folder' if old.is_dir() else 'file'} there already")
     made = sorted(temporary.iterdir(), key=lambda new: (new.name == certificate, new.name))
     if certificate and (folder / certificate).exists():
         os.replace(folder / certificate, temporary / f".old-{certificate}")
@@ -102,9 +109,10 @@ def _move_into(folder: Path, temporary: Path, optional: Iterable[str], certifica
         old = folder / new.name
         if new.name == certificate:
             _sync(folder)
-        if old.is_dir() and not old.is_symlink():  # a folder with files in it cannot be replaced, only moved away
-            os.replace(old, temporary / f".old-{new.name}")
-        os.replace(new, old)
+        if new.is_dir() and old.is_dir():
+            _move_into(old, new, (), "")
+        else:
+            os.replace(new, old)
     _sync(folder)
 
 

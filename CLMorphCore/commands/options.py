@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -72,6 +74,7 @@ def affine(options: Namespace) -> sitk.Transform | None:
     return sitk.AffineTransform(3) if options.affine == "none" else read_affine(options.affine)
 
 
+MAX_HEADER_BYTES = 1 << 16  # of a text header, where the names of other files stand
 ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv")
 MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml")
 
@@ -89,7 +92,7 @@ def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | No
             files += _of_model(model_folder(options.model))
     if given.get("atlas_dir"):
         files += options.atlas_dir.glob("*/*")
-    check_not_overwritten(options.output, results, files)
+    check_not_overwritten(options.output, results, [file for path in files if path for file in read_along(Path(path))])
     with claimed(options.output):
         yield
 
@@ -103,12 +106,24 @@ def files_of(subjects: Iterable[Subject]) -> list[Path | None]:
     return [file for subject in subjects for file in (subject.image, subject.labels)]
 
 
-def slices_of(image: Path) -> list[Path]:
-    """The files of a DICOM series that is a folder, or the one file."""
+def read_along(path: Path) -> list[Path]:
+    """The files that are read with one: slices of a series, voxels that a header names or that lie beside it."""
     try:
-        return [path for path in image.iterdir() if path.is_file()] if image.is_dir() else [image]
-    except OSError:  # which comes again when it is read
-        return [image]
+        if path.is_dir():
+            return [path, *(each for each in path.iterdir() if each.is_file())]
+        ending = path.name.lower().removesuffix(".gz")[-4:]
+        if ending in (".hdr", ".img"):
+            return list(path.parent.glob(f"{glob.escape(path.name.removesuffix('.gz')[:-4])}.*"))
+        if path.suffix.lower() not in (".nhdr", ".mhd", ".nrrd", ".mha"):
+            return [path]
+        with path.open("rb") as file:
+            header = file.read(MAX_HEADER_BYTES).decode("utf-8", "replace")
+        words = [
+            word.strip() for line in header.splitlines() for word in (line, re.split("[:=]", line, maxsplit=1)[-1])
+        ]
+        return [path, *(path.parent / word for word in words if word and (path.parent / word).is_file())]
+    except (OSError, ValueError):  # which comes again when it is read
+        return [path]
 
 
 def done(reporter: Reporter, output: Path, text: str) -> None:

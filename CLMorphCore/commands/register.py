@@ -31,8 +31,7 @@ OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the transforms, the warped image, warped labels where there are some, and the Jacobian map."""
-    given_images = [file for image in (options.fixed, options.moving) for file in given.slices_of(image)]
-    with given.writing(options, RESULTS, *given_images, options.moving_labels):
+    with given.writing(options, RESULTS, options.fixed, options.moving, options.moving_labels):
         _run(options, reporter)
 
 

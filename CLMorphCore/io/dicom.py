@@ -96,6 +96,7 @@ def read(path: Path) -> Volume:
 def read_folder(folder: Path) -> Volume:
     """The volume of the one series in a folder; FileError where there is none, or several."""
     series: dict[str, list[Source]] = {}
+    short: list[Path] = []  # cut off, or pointers to files that are elsewhere
     for file in sorted(folder.iterdir()):
         check_utf8(file)
         if file.is_dir():
@@ -105,6 +106,14 @@ def read_folder(folder: Path) -> Volume:
             start = opened.read(132)
         if is_dicom(start) and (source := _source(file)) is not None:
             series.setdefault(source.series, []).append(source)
+        elif not is_dicom(start) and (len(start) < 132 or start.startswith(b"version https://git-lfs")):
+            short.append(file)
+    endings = {source.path.suffix for sources in series.values() for source in sources}
+    if lost := [file.name for file in short if file.suffix in endings]:
+        raise FileError(
+            f"{len(lost)} files in {folder} are cut off before their slice begins ({lost[0]}); expected whole slices; "
+            "copy the series again"
+        )
     if len(series) != 1:
         raise FileError(
             f"{folder} holds {len(series)} DICOM series; expected exactly one; give the folder of one series or a file"

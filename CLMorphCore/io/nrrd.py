@@ -105,6 +105,8 @@ def _header(path: Path, file: BinaryIO) -> dict[str, str]:
         if name == "datafile" and value.split()[:1] == ["LIST"]:  # the files follow up to the end
             fields[name] = value.strip() + "\n" + file.read(MAX_HEADER_BYTES).decode("utf-8", "replace")
             break
+        if fields.get(name, value.strip()) != value.strip():
+            raise unreadable(path, f"its header has two values of {name}", KIND)
         fields[name] = value.strip()
     else:
         if "datafile" not in fields:

@@ -73,7 +73,8 @@ def _fault_of_matrices(content: bytes) -> str:
 
 
 def _fault_of_text(content: bytes) -> str:
-    """Why a file is not a text of transforms, or nothing: every line is a comment, a name or finite numbers."""
+    """Why a file is not a text of one transform, or nothing: every line is a comment, a name or finite numbers."""
+    keys = [line.partition(b":")[0].strip() for line in content.splitlines() if line.strip()[:1] not in (b"", b"#")]
     for line in content.splitlines():
         key, colon, value = (part.strip() for part in line.partition(b":"))
         if not line.strip() or line.startswith(b"#"):
@@ -84,6 +85,10 @@ def _fault_of_text(content: bytes) -> str:
             return f"it names the transform {short(value, 60)}"
         if key != b"Transform" and (wrong := next((w for w in value.split() if not _is_number(w)), None)) is not None:
             return f"it has the number {short(wrong, 60)}"
+    if b"CompositeTransform" not in content.split(b"Parameters", 1)[0]:
+        for key in (b"Transform", b"Parameters", b"FixedParameters"):
+            if (count := keys.count(key)) != 1:
+                return f"it has {count or 'no'} lines with {key.decode()}, where one transform has one"
     return ""
 
 

@@ -21,7 +21,7 @@ from CLMorphCore.atomic import (
     remove_leftovers,
     remove_temporaries,
 )
-from CLMorphCore.errors import InputError
+from CLMorphCore.errors import InputError, OutputError
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_an_earlier_run_made_and_this_one_did_not_goes(tmp_path):
     assert names(tmp_path / "out") == ["a", "mine"] and (tmp_path / "out" / "a").read_text(encoding="utf-8") == "new"
 
 
-def test_whole_folders_of_an_existing_folder_are_replaced(tmp_path):
+def test_files_in_folders_of_an_existing_folder_are_replaced_and_others_stay(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "out" / name).mkdir(parents=True)
         (tmp_path / "out" / name / "old").write_text("old")
@@ -119,7 +119,15 @@ def test_whole_folders_of_an_existing_folder_are_replaced(tmp_path):
         (temporary / "a").mkdir()
         (temporary / "a" / "new").write_text("new")
     assert names(tmp_path / "out") == ["a", "b"]
-    assert names(tmp_path / "out" / "a") == ["new"] and names(tmp_path / "out" / "b") == ["old"]
+    assert names(tmp_path / "out" / "a") == ["new", "old"] and names(tmp_path / "out" / "b") == ["old"]
+
+
+def test_a_folder_of_the_users_in_a_results_place_is_left_alone(tmp_path):
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "mine").write_text("mine")
+    with pytest.raises(OutputError, match="a is a folder there already"), atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("new")
+    assert names(tmp_path / "out") == ["a"] and names(tmp_path / "out" / "a") == ["mine"]
 
 
 def test_only_leftovers_of_dead_runs_with_the_same_output_are_removed(tmp_path, dead_process):

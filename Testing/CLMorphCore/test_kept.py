@@ -213,3 +213,47 @@ def test_a_stopped_run_leaves_nothing(place):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and errors == "clmorph: cancelled\n"
     assert not (place / "out").exists() and not list(place.glob(".clmorph-*"))
+
+
+def test_voxels_that_a_header_names_are_inputs(place, clmorph):
+    """A detached header's voxels may have a result's name; so may a slice of a series that a manifest names."""
+    out = place / "out"
+    out.mkdir()
+    sitk.WriteImage(sitk.ReadImage(str(place / "scan.nii.gz")), str(out / "scan.nhdr"))
+    (raw,) = (file for file in out.iterdir() if file.suffix != ".nhdr")
+    raw.rename(out / "warped.nii.gz")
+    header = (out / "scan.nhdr").read_text(encoding="utf-8")
+    (out / "scan.nhdr").write_text(header.replace(raw.name, "warped.nii.gz"), encoding="utf-8")
+    before = contents(place)
+    ran = clmorph("segment", out / "scan.nhdr", "--model", place / "model", "--affine", "none", "-o", out)
+    assert ran.code == 2 and "would replace" in ran.err and contents(place) == before
+
+
+def test_what_is_no_atlas_in_an_atlas_folder_stays(place, clmorph):
+    study = place / "study" / "a"
+    study.mkdir(parents=True)
+    (study / "notes.txt").write_text("mine", encoding="utf-8")
+    (place / "one.csv").write_text("subject,image,labels,split\na,scan.nii.gz,labels.nii.gz,train\n", encoding="utf-8")
+    ran = clmorph("build-atlas", "--each", "--data", place / "one.csv", "-o", place / "study")
+    assert ran.code == 0 and (study / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (study / "labels.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Transform: AffineTransform_double_3_3\nParameters: 1 0 0 0 1 0 0 0 1 1 2 3\n",
+            "no lines with FixedParameters",
+        ),
+        (
+            2 * "Transform: AffineTransform_double_3_3\nParameters: 1 0 0 0 1 0 0 0 1 1 2 3\nFixedParameters: 0 0 0\n",
+            "2 lines with Transform",
+        ),
+    ],
+)
+def test_an_affine_of_none_or_several_transforms_is_refused(place, clmorph, text, reason):
+    (place / "t.tfm").write_text("#Insight Transform File V1.0\n" + text, encoding="utf-8")
+    ran = clmorph("segment", place / "scan.nii.gz", "--model", place / "model", "--affine", place / "t.tfm",
+                  "-o", place / "out")  # fmt: skip
+    assert ran.code == 2 and reason in ran.err and not (place / "out").exists()

@@ -16,7 +16,14 @@ from CLMorphCore.io.volume import shift_voxels
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TYPES = ("u1", "i2", "i4", "f4", "f8", "i1", "u2", "u4")
-often = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+often = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+
+
+def is_near(matrix, other):
+    """Whether two placements are the same but for the rounding of their largest number to single precision."""
+    return np.allclose(matrix, other, atol=1e-3 * max(1.0, np.abs(other).max() / 100))
 
 
 def placement(image):
@@ -115,10 +122,10 @@ def test_a_nifti_file_lies_where_nibabel_and_itk_put_it_or_it_is_said(tmp_path_f
     write_image(labels, path.with_name("labels.nii.gz"), scan=found)
     written = path.with_name("labels.nii.gz")
     if "by pixdim" not in said:  # there the labels' voxel size is the one that was taken
-        assert np.allclose(nib.load(written).affine, plain.affine, atol=1e-3)
+        assert is_near(nib.load(written).affine, plain.affine)
         if theirs["itk"] is not None:
-            assert np.allclose(by_itk(written), theirs["itk"], atol=1e-3)
-    assert np.allclose(placement(read_file(written)), here, atol=1e-3)
+            assert is_near(by_itk(written), theirs["itk"])
+    assert is_near(placement(read_file(written)), here)
 
 
 NRRD_SPACES = {
