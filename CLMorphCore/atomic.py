@@ -142,11 +142,9 @@ def claimed(output: Path) -> Iterator[None]:
     """
     check_writable(output)
     output = Path(os.path.realpath(output))
-    existing = next(p for p in (output, *output.parents) if p.is_dir())
-    claims = [
-        place / f".clmorph-run-{_digest(str(output))}"
-        for place in dict.fromkeys((existing, next((p for p in output.parents if p.is_dir()), existing)))
-    ]
+    # A run that began when fewer of the parents were there has its claim further up.
+    name = f".clmorph-run-{_digest(str(output))}"
+    claims = [place / name for place in (output, *output.parents) if place.is_dir()]
     for claim in claims:
         _check_free(claim, output)
     mine = claims[0]

@@ -331,3 +331,10 @@ def test_a_result_that_would_replace_an_input_is_found(output, file, scan_in_out
 def test_an_input_below_a_folder_that_is_replaced_is_found(scan_in_output):
     with pytest.raises(InputError, match="would replace"):
         check_not_overwritten(scan_in_output, ("out",), [scan_in_output / "out" / "labels.nii.gz"])
+
+
+def test_a_claim_holds_although_parents_appear_meanwhile(tmp_path):
+    with claimed(tmp_path / "x" / "y"):
+        (tmp_path / "x").mkdir()
+        with pytest.raises(InputError), claimed(tmp_path / "x" / "y"):
+            pass
