@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError, OutputError
@@ -29,6 +29,7 @@ CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS, errno.EACC
 _numbers = itertools.count()
 _alive: set[Path] = set()  # temporary files and folders, and claims, of this process
 _lock = threading.Lock()
+_claiming = threading.Lock()
 
 
 @contextmanager
@@ -145,17 +146,19 @@ def claimed(output: Path) -> Iterator[None]:
     # A run that began when fewer of the parents were there has its claim further up.
     name = f".clmorph-run-{_digest(str(output))}"
     claims = [place / name for place in (output, *output.parents) if place.is_dir()]
-    for claim in claims:
-        _check_free(claim, output)
     mine = claims[0]
-    try:
-        with mine.open("x", encoding="utf-8") as file:
-            json.dump({"host": host(), "node": platform.node(), "process": os.getpid()}, file)
-    except FileExistsError:
-        raise _in_use(output, mine, "another run") from None
-    except OSError as error:
-        raise cannot_write(output, error) from None
-    with _registered(mine):
+    with ExitStack() as held:
+        with _claiming:  # or another thread takes a claim that is not registered yet for one that is left over
+            for claim in claims:
+                _check_free(claim, output)
+            try:
+                with mine.open("x", encoding="utf-8") as file:
+                    json.dump({"host": host(), "node": platform.node(), "process": os.getpid()}, file)
+            except FileExistsError:
+                raise _in_use(output, mine, "another run") from None
+            except OSError as error:
+                raise cannot_write(output, error) from None
+            held.enter_context(_registered(mine))
         try:
             yield
         finally:

@@ -141,7 +141,8 @@ def test_each_subject_becomes_an_atlas_and_replaces_an_earlier_one(subjects, clm
         encoding="utf-8",
     )
     (tmp_path / "each" / "0").mkdir(parents=True)
-    (tmp_path / "each" / "0" / "old").write_text("old")
+    for name in ("labels.csv", "mine"):
+        (tmp_path / "each" / "0" / name).write_text("old")
     ran = clmorph("build-atlas", "--each", "--data", tmp_path / "data.csv", "-o", tmp_path / "each")
     assert ran.code == 0 and [p.name for p in sorted((tmp_path / "each").iterdir())] == ["0", "1"]
-    assert not (tmp_path / "each" / "0" / "old").exists() and read_atlas(tmp_path / "each" / "0").name == "0"
+    assert (tmp_path / "each" / "0" / "mine").exists() and read_atlas(tmp_path / "each" / "0").name == "0"
