@@ -12,6 +12,9 @@ from torch import Tensor
 
 from .spatial import box_mean, derivative
 
+# Added to the product of the variances: images have unit variance, so this much is noise, or the round-off of it.
+NOISE, TINY = 1e-3, 1e-6
+
 
 class LocalCorrelation:
     """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient with respect to w.
@@ -30,10 +33,10 @@ class LocalCorrelation:
         mean = self._mean(warped)
         variance = (self._mean(warped * warped) - mean**2).clamp_min(0)
         covariance = self._mean(warped * self.fixed) - mean * self.mean
-        denominator = self.variance * variance + 1e-3 * (self.variance + variance) + 1e-6
+        denominator = self.variance * variance + NOISE * (self.variance + variance) + TINY
         by_covariance = 2 * covariance / denominator
         value = 0.5 * by_covariance * covariance
-        by_variance = -value * (self.variance + 1e-3) / denominator
+        by_variance = -value * (self.variance + NOISE) / denominator
         gradient = (
             self.fixed * self._mean(by_covariance)
             + 2 * warped * self._mean(by_variance)
@@ -69,8 +72,7 @@ def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tu
     cov = box_mean(f * w, window_voxels) - mean_f * mean_w
     var_f = box_mean(f * f, window_voxels) - mean_f**2
     var_w = box_mean(w * w, window_voxels) - mean_w**2
-    # Images have unit variance, so 1e-3 is noise; it also absorbs round-off of the differences above.
-    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + 1e-3 * (var_f + var_w).clamp_min(0) + 1e-6)
+    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + NOISE * (var_f + var_w).clamp_min(0) + TINY)
 
 
 def mind(image: Tensor, window_voxels: int = 3) -> Tensor:

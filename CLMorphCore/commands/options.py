@@ -114,7 +114,7 @@ def read_along(path: Path) -> list[Path]:
         ending = path.name.lower().removesuffix(".gz")[-4:]
         if ending in (".hdr", ".img"):
             return list(path.parent.glob(f"{glob.escape(path.name.removesuffix('.gz')[:-4])}.*"))
-        if path.suffix.lower() not in (".nhdr", ".mhd", ".nrrd", ".mha"):
+        if path.suffix.lower() not in (".nhdr", ".mhd", ".nrrd", ".mha") or not path.is_file():  # a pipe would wait
             return [path]
         with path.open("rb") as file:
             header = file.read(MAX_HEADER_BYTES).decode("utf-8", "replace")

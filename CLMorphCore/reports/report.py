@@ -107,7 +107,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes report.json."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+        _write(self, path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -156,7 +156,11 @@ class RegistrationReport:
 
     def save(self, path: Path) -> None:
         """Writes report.json."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+        _write(self, path)
+
+
+def _write(report: Report | RegistrationReport, path: Path) -> None:
+    path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:
