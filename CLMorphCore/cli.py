@@ -43,6 +43,7 @@ FLAGS = {
     "split": "--split",
     "tensorboard": "--tensorboard",
     "threads": "--threads",
+    "tissue": "--tissue",
     "typical": "--typical",
 }
 
@@ -220,6 +221,22 @@ def _atlas_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _effort_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--effort",
+        choices=("fast", "balanced", "best"),
+        default="balanced",
+        help="fast: the network alone; balanced: and labels that follow the scan's tissue, where that suits the model; "
+        "best: and 50 steps of refinement, with every atlas of the model (default: balanced)",
+    )
+    parser.add_argument(
+        "--tissue",
+        choices=("auto", "on", "off"),
+        help="whether labels follow the scan's own tissue, found by its grey values "
+        "(default: auto, as was found best for the model)",
+    )
+
+
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser(
         "segment",
@@ -230,6 +247,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     parser.add_argument("image", metavar="IMAGE", type=Path, help="3D image file, or folder of one DICOM series")
     parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)
     _refine_options(parser)
@@ -297,6 +315,7 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    _effort_options(parser)
     _atlas_options(parser)
     _refine_options(parser)
 

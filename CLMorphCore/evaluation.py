@@ -56,12 +56,13 @@ def evaluate(
     fusion: str = "similarity",
     most_similar: int | None = None,
     optimization: InstanceOptimization | None = None,
+    tissue: str = "auto",
     progress: Progress = silent,
 ) -> Evaluation:
     """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
 
-    ``atlases``, ``fusion``, ``most_similar`` and ``optimization`` are those of ``segment``. Structures that the atlases
-    and the subject share are measured; InputError if there is no subject or none is shared.
+    ``atlases``, ``fusion``, ``most_similar``, ``optimization`` and ``tissue`` are those of ``segment``. Structures that
+    the atlases and the subject share are measured; InputError if there is no subject or none is shared.
     """
     chosen = choose(subjects, split, labelled=True)
     if not chosen:
@@ -83,6 +84,7 @@ def evaluate(
             fusion=fusion,
             most_similar=most_similar,
             optimization=optimization,
+            tissue=tissue,
             progress=at,
         )
         seconds.append(time.monotonic() - began)

@@ -5,11 +5,13 @@ The warped labels, on the scan's grid, go to a scratch file and are fused slab b
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from torch import Tensor
 
 from .bundles.atlas import Atlas
 from .bundles.model import Model
@@ -71,19 +73,14 @@ def fuse(
     An atlas is the more similar the greater the mean local normalised cross-correlation over the scan's foreground is
     after the affine alignment. Raises InputError for more atlases than there are, and for an unknown method.
     """
-    check_count(most_similar, len(prepared.atlases))
     check_method(method)
     watch, grid = watch or Stopwatch(), Grid.of(scan.image)
-    with watch.step("network"):
-        likeness = [similarity(scan, moving.tensor) for moving in prepared.moving]
-    chosen = sorted(range(len(likeness)), key=lambda n: -likeness[n])[:most_similar]
+    chosen = most_similar_atlases(scan, prepared, most_similar, watch)
     kind = np.min_scalar_type(max(s.value for atlas in prepared.atlases for s in atlas.structures))
     votes, first = (len(chosen), *grid.shape), None
     with scratch_array(votes, kind) as labels, scratch_array(votes, "f2") as weights:
-        for place, n in enumerate(chosen):
-            at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
-            at(f"atlas {place + 1} of {len(chosen)}", 0.0)
-            found = match(scan, prepared, model, index=n, optimization=optimization, watch=watch, progress=at)
+        matches = matched(scan, prepared, model, chosen, optimization, watch, progress)
+        for place, (n, found) in enumerate(zip(chosen, matches, strict=True)):
             first = first or found
             with watch.step("labels"):
                 labels[place] = _array(resample_labels(prepared.atlases[n].labels, grid, transform_of(found)))
@@ -94,6 +91,30 @@ def fuse(
     assert first is not None
     atlases = tuple(prepared.atlases[n] for n in chosen)
     return Fusion(_image(fused, scan.image), _image(disagreement, scan.image), atlases, first)
+
+
+def most_similar_atlases(scan: AlignedScan, prepared: PreparedAtlas, count: int | None, watch: Stopwatch) -> list[int]:
+    """The numbers of all atlases, or of ``count``, the most similar first; InputError for more than there are."""
+    check_count(count, len(prepared.atlases))
+    with watch.step("network"):
+        likeness = [similarity(scan, moving.tensor) for moving in prepared.moving]
+    return sorted(range(len(likeness)), key=lambda n: -likeness[n])[:count]
+
+
+def matched(
+    scan: AlignedScan,
+    prepared: PreparedAtlas,
+    model: Model,
+    chosen: Sequence[int],
+    optimization: InstanceOptimization | None,
+    watch: Stopwatch,
+    progress: Progress,
+) -> Iterator[Match]:
+    """The scan's match with each of the chosen atlases, one after the other."""
+    for place, n in enumerate(chosen):
+        at = part(progress, 0.3 + 0.6 * place / len(chosen), 0.3 + 0.6 * (place + 1) / len(chosen))
+        at(f"atlas {place + 1} of {len(chosen)}", 0.0)
+        yield match(scan, prepared, model, index=n, optimization=optimization, watch=watch, progress=at)
 
 
 def check_count(most_similar: int | None, count: int) -> None:
@@ -156,11 +177,15 @@ def _staple(votes: np.ndarray, undecided: np.ndarray) -> np.ndarray:
     return np.where(found < len(values), values[np.minimum(found, len(values) - 1)], undecided)
 
 
-def _weight(found: Match, grid: Grid) -> np.ndarray:
-    """(local correlation of the scan and the warped atlas)^GAIN on a grid of the scan's space, (D, H, W), above 0."""
+def local_weight(found: Match) -> Tensor:
+    """(local correlation of the scan and the warped atlas)^GAIN, (1, 1, D, H, W) on the network's grid, above 0."""
     local = local_correlation_map(found.scan.tensor, warp(found.moving.tensor, found.on_grid), WINDOW_VOXELS)
-    weight = local.clamp(MIN_SIMILARITY, 1.0) ** GAIN
-    return _array(resample(to_image(weight, found.grid), grid, found.scan.affine))
+    return local.clamp(MIN_SIMILARITY, 1.0) ** GAIN
+
+
+def _weight(found: Match, grid: Grid) -> np.ndarray:
+    """``local_weight`` on a grid of the scan's space, (D, H, W)."""
+    return _array(resample(to_image(local_weight(found), found.grid), grid, found.scan.affine))
 
 
 def _array(image: sitk.Image) -> np.ndarray:

@@ -24,6 +24,8 @@ from .networks import Prediction
 from .progress import Progress, Stopwatch, silent
 from .similarity import local_correlation_map
 from .spatial import invert, remove_folds, resize_field, warp
+from .tissue.prepared import PreparedTissue, prepare_tissue
+from .tissue.settings import OFF, TissueSettings
 
 EXTRA_PASSES = 2  # after the first, for stacks of slices
 MAX_FINE_VOXELS = 10_000_000  # of an instance optimization: 1 mm over a whole head
@@ -53,12 +55,20 @@ class PreparedAtlas:
     reference  what a scan is aligned with: the atlas' image, or the average of several
     moving     the images, with
     atlases    the atlases that they are of, in the same order; empty where an image alone was prepared
+    settings   of the tissue model, and ``device``, where it computes
     """
 
     grid: Grid
     reference: sitk.Image
     moving: tuple[MovingImage, ...]
     atlases: tuple[Atlas, ...] = ()
+    settings: TissueSettings = OFF
+    device: str = "cpu"
+
+    @cached_property
+    def tissue(self) -> PreparedTissue:
+        """Where the atlases expect which label; found when it is first asked for."""
+        return prepare_tissue(self.atlases, self.settings, self.device)
 
 
 def prepare(model: Model, atlases: Sequence[Atlas]) -> PreparedAtlas:
@@ -73,7 +83,7 @@ def prepare(model: Model, atlases: Sequence[Atlas]) -> PreparedAtlas:
     reference = first.image if len(atlases) == 1 else _average([atlas.image for atlas in atlases])
     grid = _grid_over(reference, model)
     moving = tuple(_moving_image(atlas.image, atlas.labels, grid, model) for atlas in atlases)
-    return PreparedAtlas(grid, reference, moving, tuple(atlases))
+    return PreparedAtlas(grid, reference, moving, tuple(atlases), model.tissue, model.device)
 
 
 def prepare_image(model: Model, image: sitk.Image, labels: sitk.Image | None = None) -> PreparedAtlas:

@@ -7,25 +7,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
 from . import __version__
 from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
-from .errors import InputError
-from .fusion import Fusion, check_count, check_method, fuse
+from .errors import InputError, did_you_mean
+from .fusion import Fusion, check_count, check_method, fuse, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
 from .io.images import warnings_of, write_image
-from .matching import AlignedScan, PreparedAtlas, align_scan, match, prepare
+from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
 from .quality.judgement import Judgement, judge
 from .registration import Registration, registration_of
-from .reports.report import AtlasEntry, FusionEntry, ModelEntry, Report, SimilarityEntry, StructureEntry, with_total
+from .reports.report import (
+    AtlasEntry,
+    FusionEntry,
+    ModelEntry,
+    Report,
+    SimilarityEntry,
+    StructureEntry,
+    TissueClassEntry,
+    TissueEntry,
+    with_total,
+)
 from .reports.segmentation import Pictured, segmentation_page
+from .tissue.expectation import of_one, of_several
+from .tissue.labels import TissueLabels, Unfit, tissue_labels
+from .tissue.shares import PADDING
 
+TISSUE = ("auto", "on", "off")
 MAX_FOLDING = 1e-3  # above it a warning
 
 
@@ -33,6 +48,7 @@ MAX_FOLDING = 1e-3  # above it a warning
 class Segmentation:
     """Labels on the scan's own grid, the registration behind them, and the report.
 
+    ``labels_expected`` are what the atlas alone says, where the labels follow the scan's tissue; else None.
     ``uncertainty`` is the share of alternatives, 0…1, that say another label, or None where there is none.
     ``volumes_ml`` are those of the labels that occur. Of several atlases ``atlas`` is the most similar one,
     ``registration`` its own, and ``structures`` are those of all.
@@ -42,6 +58,7 @@ class Segmentation:
     atlas: Atlas
     structures: tuple[Structure, ...]
     labels: sitk.Image
+    labels_expected: sitk.Image | None
     uncertainty: sitk.Image | None
     volumes_ml: dict[int, float]
     registration: Registration
@@ -67,6 +84,7 @@ class Segmentation:
             pictured = Pictured(
                 image=self.image,
                 labels=self.labels,
+                labels_expected=self.labels_expected,
                 # The nearest voxel will do for a picture, and is there four times sooner.
                 labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
                 warped=images["warped"],
@@ -112,6 +130,7 @@ def segment(
     most_similar: int | None = None,
     affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
+    tissue: str = "auto",
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -119,12 +138,16 @@ def segment(
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
-    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
-    the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on from the
-    network's answer on the pair itself. ``source`` and ``duration_s``, the seconds of steps before this one, are for
-    the report. Raises InputError if the model has no atlas and none is given, and for what ``fuse`` cannot do.
+    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
+    maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
+    from the network's answer on the pair itself. ``tissue`` is whether the labels follow the scan's own tissue:
+    ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``source`` and ``duration_s``,
+    the seconds of steps before this one, are for the report. Raises InputError if the model has no atlas and none
+    is given, and for what ``fuse`` cannot do.
     """
     check_method(fusion)
+    if tissue not in TISSUE:
+        raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
     if isinstance(atlases, PreparedAtlas):
         prepared = atlases
         check_count(most_similar, len(prepared.atlases))
@@ -134,30 +157,21 @@ def segment(
     watch = Stopwatch(dict(duration_s or {}))
     progress("affine", 0.0)
     scan = align_scan(image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
-    if len(prepared.atlases) > 1:
-        fused = fuse(
-            scan,
-            prepared,
-            model,
-            method=fusion,
-            most_similar=most_similar,
-            optimization=optimization,
-            watch=watch,
-            progress=part(progress, 0.0, 0.9),
-        )
-        registration = registration_of(fused.match, watch)
-    else:
-        registration, fused = _alone(scan, prepared, model, optimization, watch, progress)
+    several = _Several(fusion, most_similar) if len(prepared.atlases) > 1 else None
+    follow = model.tissue.on if tissue == "auto" else tissue == "on"
+    registration, fused = _labelled(scan, prepared, model, several, follow, optimization, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
         structures = structures_of(fused.atlases)
         judgement = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
     volumes = volumes_ml(fused.labels)
+    expected = _on(image, fused.tissue.expected) if fused.tissue is not None else None
     return Segmentation(
         image=image,
         atlas=fused.atlases[0],
         structures=structures,
         labels=fused.labels,
+        labels_expected=expected,
         uncertainty=judgement.uncertainty,
         volumes_ml=volumes,
         registration=registration,
@@ -165,14 +179,102 @@ def segment(
     )
 
 
+@dataclass(frozen=True)
+class _Several:
+    """How several atlases are fused, and how many of them, or all."""
+
+    method: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class _Labelled(Fusion):
+    """Labels as several atlases, or one, and the scan's tissue make them: ``tissue``, or why there is none."""
+
+    tissue: TissueLabels | None = None
+    note: str = ""
+
+
+def _labelled(
+    scan: AlignedScan,
+    prepared: PreparedAtlas,
+    model: Model,
+    several: _Several | None,
+    follow: bool,
+    optimization: InstanceOptimization | None,
+    watch: Stopwatch,
+    progress: Progress,
+) -> tuple[Registration, _Labelled]:
+    """The registration with the most similar atlas, and the labels."""
+    note = ""
+    if several is not None and several.method == "staple" and follow:
+        follow, note = False, "STAPLE's labels do not follow the scan's tissue"
+    if follow:
+        method, count = (several.method, several.count) if several is not None else ("similarity", 1)
+        chosen = most_similar_atlases(scan, prepared, count, watch) if several is not None else [0]
+        steps = part(progress, 0.0, 0.95)
+        matches = list(matched(scan, prepared, model, chosen, optimization, watch, steps))
+        atlases = tuple(prepared.atlases[n] for n in chosen)
+        registration = registration_of(matches[0], watch)
+        progress("labels", 0.9)
+        try:
+            with watch.step("labels"):
+                found = _by_tissue(matches, chosen, prepared, method)
+        except Unfit as reason:
+            note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
+            if several is None:
+                labels = registration.warp(atlases[0].labels, labels=True)
+                return registration, _Labelled(labels, None, atlases, matches[0], None, note)
+        else:
+            labels, disagreement = (_on(scan.image, array) for array in (found.labels, found.disagreement))
+            shares = disagreement if several is not None else None
+            kind = atlases[0].labels.GetPixelID()
+            return registration, _Labelled(sitk.Cast(labels, kind), shares, atlases, matches[0], found)
+    if several is None:
+        return _alone(scan, prepared, model, optimization, note, watch, progress)
+    fused = fuse(
+        scan,
+        prepared,
+        model,
+        method=several.method,
+        most_similar=several.count,
+        optimization=optimization,
+        watch=watch,
+        progress=part(progress, 0.0, 0.9),
+    )
+    labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
+    return registration_of(fused.match, watch), labelled
+
+
+def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: PreparedAtlas, method: str) -> TissueLabels:
+    """The labels by what the atlases expect and the scan shows."""
+    tissue, settings = prepared.tissue, prepared.settings
+    if tissue.votes:
+        weights = [local_weight(found) for found in matches]
+        if method == "majority":
+            weights = [torch.ones_like(weight) for weight in weights]
+        expected = of_several(matches, weights, [tissue.votes[n] for n in chosen], tissue, settings)
+    else:
+        expected = of_one(matches[0], tissue)
+    image = matches[0].scan.image
+    return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device)
+
+
+def _on(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    placed = sitk.GetImageFromArray(array)
+    placed.CopyInformation(image)
+    return placed
+
+
 def _alone(
     scan: AlignedScan,
     prepared: PreparedAtlas,
     model: Model,
     optimization: InstanceOptimization | None,
+    note: str,
     watch: Stopwatch,
     progress: Progress,
-) -> tuple[Registration, Fusion]:
+) -> tuple[Registration, _Labelled]:
     """The registration with a single atlas, and its labels as they are."""
     (atlas,) = prepared.atlases
     progress("network", 0.04 if optimization else 0.4)
@@ -181,13 +283,13 @@ def _alone(
     progress("labels", 0.8)
     with watch.step("labels"):
         labels = registration.warp(atlas.labels, labels=True)
-    return registration, Fusion(labels, None, (atlas,), found)
+    return registration, _Labelled(labels, None, (atlas,), found, None, note)
 
 
 def _report(
     model: Model,
     registration: Registration,
-    fused: Fusion,
+    fused: _Labelled,
     structures: Sequence[Structure],
     volumes: Mapping[int, float],
     judgement: Judgement,
@@ -197,6 +299,7 @@ def _report(
     scan: sitk.Image,
 ) -> Report:
     before, after = registration.similarity
+    expected = volumes_ml(_on(scan, fused.tissue.expected)) if fused.tissue is not None else None
     names = tuple(atlas.name for atlas in fused.atlases)
     return Report(
         version=__version__,
@@ -216,6 +319,7 @@ def _report(
                 round(volumes.get(s.value, 0.0), 4),
                 judgement.structures[s.value].uncertainty,
                 judgement.structures[s.value].expected_dice,
+                None if expected is None else round(expected.get(s.value, 0.0), 4),
             )
             for s in structures
         ),
@@ -223,9 +327,29 @@ def _report(
         similarity=SimilarityEntry("local normalised cross-correlation", round(before, 4), round(after, 4)),
         folding_fraction=registration.folding_fraction,
         duration_s=with_total(watch.seconds),
-        warnings=(*_doubts(scan, fused.atlases), *judgement.warnings, *_warnings(structures, volumes, registration)),
+        warnings=(
+            *_doubts(scan, fused.atlases),
+            *((fused.note,) if fused.note else ()),
+            *judgement.warnings,
+            *_warnings(structures, volumes, registration),
+        ),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
+        tissue=_tissue_entry(fused, structures),
     )
+
+
+def _tissue_entry(fused: _Labelled, structures: Sequence[Structure]) -> TissueEntry:
+    found = fused.tissue
+    if found is None:
+        return TissueEntry(False, fused.note)
+    known = {s.value: s.name for s in structures}
+    numbers = zip(found.tissues, found.mixture.mean.tolist(), found.mixture.sd.tolist(), strict=True)
+    classes = (
+        TissueClassEntry(tuple(known[v] for v in labels if v in known), float(f"{mean:.5g}"), float(f"{sd:.5g}"))
+        for labels, mean, sd in numbers
+        if PADDING not in labels
+    )
+    return TissueEntry(True, "", tuple(classes))
 
 
 def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:

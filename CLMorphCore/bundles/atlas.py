@@ -6,7 +6,7 @@ import colorsys
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import SimpleITK as sitk
 
 from ..atomic import atomic_folder
 from ..errors import InputError
-from ..geometry import check_same_grid
+from ..geometry import Grid, check_same_grid
 from ..io.files import read_text, short
 from ..io.images import MAX_LABEL, read_image, read_labels, write_image
 from ..io.tables import escaped, unescaped
+from ..tissue.shares import LabelShares, read_shares, write_shares
 
+SHARES = "shares.npz"  # of the voters, where there are several
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
 
@@ -35,12 +37,13 @@ class Structure:
 
 @dataclass(frozen=True)
 class Atlas:
-    """A moving image with labels on its grid and the structures that they mean."""
+    """A moving image with labels on its grid, the structures that they mean and, of several voters, their shares."""
 
     name: str
     image: sitk.Image
     labels: sitk.Image
     structures: tuple[Structure, ...]
+    shares: LabelShares | None = None
 
 
 def read_atlases(folder: Path) -> tuple[Atlas, ...]:
@@ -55,8 +58,17 @@ def read_atlases(folder: Path) -> tuple[Atlas, ...]:
 
 
 def read_atlas(folder: Path) -> Atlas:
-    """The atlas in a folder: image.nii.gz, labels.nii.gz, labels.csv."""
-    return make_atlas(folder.name, folder / "image.nii.gz", folder / "labels.nii.gz", folder / "labels.csv")
+    """The atlas in a folder: image.nii.gz, labels.nii.gz, labels.csv and, where there are any, shares.npz."""
+    atlas = make_atlas(folder.name, folder / "image.nii.gz", folder / "labels.nii.gz", folder / "labels.csv")
+    if not (path := folder / SHARES).exists():
+        return atlas
+    shares = read_shares(path)
+    if shares.shape != Grid.of(atlas.labels).shape:
+        raise InputError(
+            f"{path} is of a grid of {shares.shape} voxels, the atlas' labels of one of {Grid.of(atlas.labels).shape} "
+            "(z, y, x); copy the atlas again, or delete the file: the atlas works without it"
+        )
+    return replace(atlas, shares=shares)
 
 
 def make_atlas(name: str, image_path: Path, labels_path: Path, names_path: Path | None) -> Atlas:
@@ -124,9 +136,11 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
-    with atomic_folder(folder, certificate="labels.csv") as temporary:
+    with atomic_folder(folder, optional=(SHARES,), certificate="labels.csv") as temporary:
         write_image(atlas.image, temporary / "image.nii.gz")
         write_image(atlas.labels, temporary / "labels.nii.gz")
+        if atlas.shares is not None:
+            write_shares(temporary / SHARES, atlas.shares)
         with (temporary / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))

@@ -15,6 +15,7 @@ from ..atomic import atomic_write
 from ..errors import FileError, InputError, SettingError, did_you_mean
 from ..io.files import read_toml, short
 from ..networks import NETWORKS, Identity, RegistrationNetwork, build
+from ..tissue.settings import OFF, TissueSettings, read_settings
 from . import checkpoint
 from .atlas import Atlas, read_atlas
 from .config import Config, DataConfig, from_dict
@@ -26,7 +27,7 @@ BUNDLED = Path(__file__).parents[1] / "models"
 class Model:
     """What a user picks: a network with its configuration, its card and its atlases.
 
-    ``folder`` is None for a system without weights.
+    ``folder`` is None for a system without weights. ``tissue`` says whether its labels follow the scan's tissue.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     network: RegistrationNetwork
     atlases: tuple[Atlas, ...]
     device: str = "cpu"
+    tissue: TissueSettings = OFF
 
     def about(self, key: str) -> str:
         """An entry of the card's [model] table, or an empty string."""
@@ -103,7 +105,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())
     card = read_card(folder)
     name = str(card.get("model", {}).get("name", folder.resolve().name))
-    return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device))
+    return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device), read_settings(folder))
 
 
 def read_card(folder: Path) -> dict[str, Any]:

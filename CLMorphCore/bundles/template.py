@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,7 @@ from ..matching import first_alignment
 from ..network_input import normalise
 from ..progress import Progress, part, silent
 from ..registration import register
+from ..tissue.shares import shares_of, single_vote
 from .atlas import Atlas, Structure, default_structures, label_values
 from .model import Model
 
@@ -53,11 +55,23 @@ def build_atlas(
         labelled = [(n, of) for n, of in enumerate(labels) if of is not None]
         best, own = max(labelled, key=lambda each: _agreement(template, images[each[0]], maps[each[0]]))
         return _atlas(train[best].name, *_cut(images[best], own, margin_mm), structures)
+    # The background's tissues vote too, below zero: what the labels' surroundings look like is worth knowing.
     votes = [
-        resample(of, Grid.of(template), to, labels=True) for of, to in zip(labels, maps, strict=True) if of is not None
+        resample(_with_background(image, of), Grid.of(template), to, labels=True)
+        for image, of, to in zip(images, labels, maps, strict=True)
+        if of is not None
     ]
-    voted = vote(votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
-    return _atlas(name, *_cut(template, voted, margin_mm), structures)
+    structure_votes = [sitk.Maximum(each, 0) for each in votes]
+    voted = vote(structure_votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
+    template, voted, *votes = _cut_all([template, voted, *votes], voted, margin_mm)
+    shares = shares_of([sitk.GetArrayFromImage(each) for each in votes])
+    return replace(_atlas(name, template, voted, structures), shares=shares)
+
+
+def _with_background(image: sitk.Image, labels: sitk.Image) -> sitk.Image:
+    voted = sitk.GetImageFromArray(single_vote(image, labels))
+    voted.CopyInformation(labels)
+    return voted
 
 
 def build_each(
@@ -231,15 +245,19 @@ def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transfo
 
 
 def _cut(image: sitk.Image, labels: sitk.Image, margin_mm: float | None) -> tuple[sitk.Image, sitk.Image]:
-    """Both within the labels' box and ``margin_mm`` around it, rounded up to voxels; None leaves them whole."""
+    image, labels = _cut_all([image, labels], labels, margin_mm)
+    return image, labels
+
+
+def _cut_all(images: Sequence[sitk.Image], labels: sitk.Image, margin_mm: float | None) -> list[sitk.Image]:
+    """Images within the labels' box and ``margin_mm`` around it, rounded up to voxels; None leaves them whole."""
     if margin_mm is None:
-        return image, labels
+        return list(images)
     index = np.argwhere(sitk.GetArrayViewFromImage(labels))[:, ::-1]
     margin = np.ceil(margin_mm / np.array(labels.GetSpacing()) - 1e-6).astype(int)
     first = np.maximum(index.min(axis=0) - margin, 0)
     size = np.minimum(index.max(axis=0) + margin + 1, labels.GetSize()) - first
-    cut = [sitk.RegionOfInterest(whole, size.tolist(), first.tolist()) for whole in (image, labels)]
-    return cut[0], cut[1]
+    return [sitk.RegionOfInterest(whole, size.tolist(), first.tolist()) for whole in images]
 
 
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:

@@ -18,14 +18,16 @@ def run(options: Namespace, reporter: Reporter) -> None:
     check_writable(options.output)
     subjects = read_manifest(options.data)
     with given.writing(options, RESULTS, options.data, *given.files_of(subjects)):
+        model = given.model(options)
         evaluation = evaluate(
-            given.model(options),
+            model,
             subjects,
             split=options.split,
             atlases=given.own_atlases(options),
             fusion=options.fusion,
-            most_similar=options.atlases,
+            most_similar=given.atlas_count(options, model),
             optimization=given.optimization(options),
+            tissue=given.tissue(options),
             progress=reporter,
         )
         evaluation.save(options.output)

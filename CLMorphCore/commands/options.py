@@ -57,14 +57,30 @@ def _own_atlas(options: Namespace) -> Atlas | None:
 
 
 def optimization(options: Namespace) -> InstanceOptimization | None:
-    """The optimization that --refine and --similarity ask for, or None."""
-    if options.refine is not None:
-        return InstanceOptimization(options.refine, options.similarity or "lncc")
+    """The optimization that --refine, --similarity and --effort ask for, or None."""
+    steps = options.refine
+    if steps is None and vars(options).get("effort") == "best":
+        steps = BEST_STEPS
+    if steps is not None:
+        return InstanceOptimization(steps, options.similarity or "lncc")
     if options.similarity is not None:
         raise InputError(
             f"--similarity {options.similarity} is what a refinement maximises", "give --refine STEPS too, or omit it"
         )
     return None
+
+
+def tissue(options: Namespace) -> str:
+    """Whether labels follow the scan's tissue: as --tissue says, or else --effort."""
+    return options.tissue or ("off" if options.effort == "fast" else "auto")
+
+
+def atlas_count(options: Namespace, model: Model) -> int | None:
+    """How many atlases are fused: as --atlases says; with --effort best every one of the model's."""
+    own = options.atlas is not None or options.atlas_dir is not None
+    if options.atlases is None and options.effort == "best" and not own and len(model.atlases) > 1:
+        return len(model.atlases)
+    return options.atlases
 
 
 def affine(options: Namespace) -> sitk.Transform | None:
@@ -74,9 +90,10 @@ def affine(options: Namespace) -> sitk.Transform | None:
     return sitk.AffineTransform(3) if options.affine == "none" else read_affine(options.affine)
 
 
+BEST_STEPS = 50  # of --effort best
 MAX_HEADER_BYTES = 1 << 16  # of a text header, where the names of other files stand
-ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv")
-MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml")
+ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv", "shares.npz")
+MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml", "tissue.toml")
 
 
 @contextmanager

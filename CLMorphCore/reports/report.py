@@ -47,7 +47,10 @@ class FusionEntry:
 
 @dataclass(frozen=True)
 class StructureEntry:
-    """One structure: its label, its volume, the Dice to expect and the share of label disagreement; None: not known."""
+    """One structure: its label, its volume, the Dice to expect and the share of label disagreement; None: not known.
+
+    ``volume_expected_ml`` is what the atlas alone says, where the labels follow the scan's tissue.
+    """
 
     value: int
     name: str
@@ -56,6 +59,25 @@ class StructureEntry:
     volume_ml: float
     uncertainty: float | None = None
     quality: float | None = None
+    volume_expected_ml: float | None = None
+
+
+@dataclass(frozen=True)
+class TissueClassEntry:
+    """Structures of one tissue, none for the background's, and its mean and standard deviation on the scan."""
+
+    structures: tuple[str, ...]
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class TissueEntry:
+    """Whether the labels follow the scan's tissue, why they do not where that was tried, and the tissues found."""
+
+    used: bool
+    note: str = ""
+    classes: tuple[TissueClassEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,7 @@ class Report:
     duration_s: dict[str, float]
     warnings: tuple[str, ...]
     fusion: FusionEntry | None = None
+    tissue: TissueEntry = TissueEntry(False)
     labels_from: str = "atlas"
     schema: int = SCHEMA
 
@@ -134,6 +157,11 @@ class Report:
             "warnings": tuple(tree["warnings"]),
             "duration_s": dict(tree["duration_s"]),
         }
+        if tissue := tree.get("tissue"):
+            classes = tuple(
+                TissueClassEntry(tuple(each["structures"]), each["mean"], each["sd"]) for each in tissue["classes"]
+            )
+            entries["tissue"] = TissueEntry(tissue["used"], tissue["note"], classes)
         if fusion := tree.get("fusion"):
             entries["fusion"] = FusionEntry(fusion["method"], tuple(fusion["atlases"]))
         return _entry(cls, {"schema": 1, **tree, **entries})

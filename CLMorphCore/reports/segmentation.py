@@ -20,6 +20,7 @@ RELATIVE_MARGIN = 0.1
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
 ROWS_PER_TABLE = 14
+NAMES_IN_A_CELL = 4
 
 Draw = Callable[[Frame], str]
 
@@ -37,6 +38,7 @@ class Scene:
 class Pictured:
     """What the page draws: images on the grid of ``image``, transforms from patient to atlas points (LPS, mm).
 
+    ``labels_expected`` are what the atlas alone says, where ``labels`` follow the scan's tissue.
     ``affine`` is the linear part of ``transform``; ``labels_affine`` and ``warped_affine`` are what it alone makes.
     """
 
@@ -49,6 +51,7 @@ class Pictured:
     uncertainty: sitk.Image | None
     transform: sitk.Transform
     affine: sitk.Transform
+    labels_expected: sitk.Image | None = None
 
 
 def segmentation_page(pictured: Pictured, report: Report) -> str:
@@ -61,12 +64,14 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
         _warnings(report.warnings),
         _key_figures(report),
         _result(scene, image, labels, colors),
-        _before_and_after(scene, pictured.labels_affine, pictured.warped_affine, pictured.warped, colors),
+        _before_and_after(scene, pictured, colors),
         _uncertainty(scene, labels, pictured.uncertainty) if pictured.uncertainty is not None else "",
         _deformation(scene, labels, pictured.jacobian, pictured.transform, pictured.affine),
         _run(report),
     ]
     # A short table belongs beside the result; a long one would push the other pictures out of sight.
+    if report.tissue.used:
+        body.insert(-1, _tissues(report))
     body.insert(4 if len(colors) <= 2 * ROWS_PER_TABLE else -1, _structures(report.structures))
     return page.page(f"Segmentation of {_short_name(report.image)}", "\n".join(body))
 
@@ -116,18 +121,20 @@ def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, colors: Colors)
     return _section("Segmentation", "Radiological view: the patient's left is on the right of the picture.", rows)
 
 
-def _before_and_after(
-    scene: Scene, labels_affine: sitk.Image, warped_affine: sitk.Image, warped: sitk.Image, colors: Colors
-) -> str:
+def _before_and_after(scene: Scene, pictured: Pictured, colors: Colors) -> str:
+    warped, expected = pictured.warped, pictured.labels_expected
     limits = drawing.window(warped)
 
-    def labelled_affine(where: Frame) -> str:
-        values = drawing.sample(labels_affine, where, nearest=True)
-        return (
-            _patient(where)
-            + drawing.svg_image(drawing.areas_png(values, colors), where)
-            + drawing.svg_image(drawing.outlines_png(values, colors), where)
-        )
+    def labelled(labels: sitk.Image) -> Draw:
+        def draw(where: Frame) -> str:
+            values = drawing.sample(labels, where, nearest=True)
+            return (
+                _patient(where)
+                + drawing.svg_image(drawing.areas_png(values, colors), where)
+                + drawing.svg_image(drawing.outlines_png(values, colors), where)
+            )
+
+        return draw
 
     def atlas(image: sitk.Image) -> Draw:
         return lambda where: (
@@ -136,9 +143,14 @@ def _before_and_after(
         )
 
     rows = [
-        _row("Before: labels after affine alignment only", scene.part, labelled_affine),
-        _row("After: labels after warping", scene.part, lambda where: _patient(where) + _labels(where)),
-        _row("Atlas image before: affine alignment only", scene.part, atlas(warped_affine)),
+        _row("Before: labels after affine alignment only", scene.part, labelled(pictured.labels_affine)),
+        *([_row("After warping: what the atlas alone says", scene.part, labelled(expected))] if expected else []),
+        _row(
+            "Result: where the scan shows the tissue" if expected else "After: labels after warping",
+            scene.part,
+            lambda where: _patient(where) + _labels(where),
+        ),
+        _row("Atlas image before: affine alignment only", scene.part, atlas(pictured.warped_affine)),
         _row("Atlas image after: warped onto the patient", scene.part, atlas(warped)),
     ]
     text = (
@@ -301,12 +313,14 @@ def _expected(report: Report) -> str:
 
 
 def _structures(structures: Sequence[StructureEntry]) -> str:
+    followed = any(entry.volume_expected_ml is not None for entry in structures)
     rows = [
         page.row(
             [
                 f'<span class="swatch" style="background:{escape(entry.color)}"></span>{escape(entry.name)}',
                 str(entry.value),
                 page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
+                *([page.number(entry.volume_expected_ml, 3)] if followed else []),
                 page.number(entry.quality),
                 page.number(entry.uncertainty),
             ],
@@ -316,9 +330,31 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
     ]
     size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
     parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
-    heads = ["Structure", "Label", "Volume (ml)", "Expected Dice", "Uncertainty"]
+    alone = ["By the atlas alone"] if followed else []
+    heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", "Uncertainty"]
     tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
+
+
+def _tissues(report: Report) -> str:
+    """What the scan was found to consist of, from dark to bright."""
+    rows = [
+        page.row([escape(_named(entry.structures)), f"{entry.mean:.4g}", f"{entry.sd:.3g}"])
+        for entry in sorted(report.tissue.classes, key=lambda entry: entry.mean)
+    ]
+    text = (
+        "The labels follow these tissues of the scan itself: at each voxel the atlas says how likely each label is, "
+        "the voxel's grey value how well it fits the label's tissue."
+    )
+    table = page.table(["Tissue", "Mean grey value", "Standard deviation"], rows)
+    return f'<section><h2>Tissues</h2><p class="soft">{escape(text)}</p>{table}</section>'
+
+
+def _named(structures: Sequence[str]) -> str:
+    if not structures:
+        return "Surroundings of the structures"
+    more = f" and {len(structures) - NAMES_IN_A_CELL} more" if len(structures) > NAMES_IN_A_CELL else ""
+    return ", ".join(structures[:NAMES_IN_A_CELL]) + more
 
 
 def _run(report: Report) -> str:

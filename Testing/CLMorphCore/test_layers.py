@@ -12,6 +12,7 @@ LAYERS = (
     ("atomic", "devices", "geometry", "progress", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
     ("networks.contract",),
     ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
+    ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing"),
     ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
     ("io.nifti_writer",),
@@ -29,10 +30,12 @@ LAYERS = (
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
     ("networks",),
     ("bundles.config",),
-    ("bundles.model", "training.augmentation"),
+    ("bundles.model", "training.augmentation", "tissue.prepared"),
     ("matching", "training.batches"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
-    ("fusion", "bundles.template", "quality.score", "training.loop"),
+    ("tissue.priors",),
+    ("tissue.expectation",),
+    ("fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
     ("quality.judgement",),
     ("segmentation",),
     ("evaluation",),
@@ -43,7 +46,8 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-ROOMS = {"bundles", "io", "networks.baselines", "quality", "reports", "training"}  # their __init__ holds a docstring
+# Their __init__ holds a docstring.
+ROOMS = {"bundles", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {

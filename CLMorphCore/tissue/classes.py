@@ -1,0 +1,60 @@
+"""Which structures are of one tissue: those whose intensities agree on the atlas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+MAX_DISTANCE = 0.03  # of two tissues that are taken for one (Bhattacharyya)
+MIN_SD = 0.02  # of the image's standard deviation
+
+
+@dataclass(frozen=True)
+class _Moments:
+    count: float
+    mean: float
+    variance: float
+
+    def __add__(self, other: _Moments) -> _Moments:
+        count = self.count + other.count
+        a, b = self.count / count, other.count / count
+        mean = a * self.mean + b * other.mean
+        variance = a * self.variance + b * other.variance + a * b * (self.mean - other.mean) ** 2
+        return _Moments(count, mean, variance)
+
+    def distance(self, other: _Moments) -> float:
+        """¼ (μ₁ − μ₂)² / (σ₁² + σ₂²) + ½ ln ((σ₁² + σ₂²) / 2 σ₁ σ₂)."""
+        total = self.variance + other.variance
+        return (self.mean - other.mean) ** 2 / (4 * total) + 0.5 * math.log(
+            total / (2 * math.sqrt(self.variance * other.variance))
+        )
+
+
+def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], ...]:
+    """Groups of labels that are of one tissue.
+
+    The two groups whose intensities on the atlas' image are nearest become one, until none are nearer than
+    MAX_DISTANCE.
+    """
+    values = sitk.GetArrayFromImage(image).astype(np.float64).ravel()
+    least = (MIN_SD * float(values.std())) ** 2 or 1.0
+    known, place, count = np.unique(sitk.GetArrayViewFromImage(labels), return_inverse=True, return_counts=True)
+    place = place.ravel()
+    mean = np.bincount(place, values) / count
+    variance = np.maximum(np.bincount(place, values**2) / count - mean**2, 0) + least
+    groups: list[tuple[tuple[int, ...], _Moments]] = [
+        ((int(v),), _Moments(float(n), float(m), float(s)))
+        for v, n, m, s in zip(known, count, mean, variance, strict=True)
+        if v
+    ]
+    while len(groups) > 1:
+        pairs = [(a[1].distance(b[1]), i, j) for i, a in enumerate(groups) for j, b in enumerate(groups[:i])]
+        nearest, i, j = min(pairs)
+        if nearest > MAX_DISTANCE:
+            break
+        first, second = groups.pop(i), groups.pop(j)
+        groups.append((second[0] + first[0], second[1] + first[1]))
+    return tuple(group for group, _ in groups)

@@ -1,0 +1,171 @@
+"""argmaxₖ prior_k(x) · p(I(x) | tissue of k)^T: labels where the scan shows their tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..geometry import Grid
+from .expectation import Expectation
+from .mixture import Mixture, fit
+from .priors import Prior
+
+SLAB_VOXELS = 4_000_000  # that are in memory at once, by their labels' probabilities
+SAMPLES = 300_000  # voxels that the tissues are fitted to
+COARSE_VOXELS = 200_000  # of the lattice on which it is looked where there are labels
+MIN_PRIOR = 1e-3  # of all structures together, below which a voxel is background
+OUTLIER = 1e-5  # density, per standard deviation of the scan, of an intensity that no tissue explains
+MIN_VALUES = 16  # grey values, below which there are no Gaussians
+MIN_VOXELS = 64  # of a structure, or of all, below which nothing is concluded from it
+MIN_KEPT = 0.2  # of a structure's voxels, and
+MIN_AGREEMENT = 0.6  # Dice of all labels together, below which the scan is not trusted
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class TissueLabels:
+    """What the atlas and the scan say together, on the scan's grid.
+
+    labels        (D, H, W) int32
+    expected      what the atlas says alone
+    disagreement  share of the atlas' votes, 0…1, for another label than ``expected``
+    tissues       groups of labels, in the order of the mixture's Gaussians
+    """
+
+    labels: np.ndarray
+    expected: np.ndarray
+    disagreement: np.ndarray
+    tissues: tuple[tuple[int, ...], ...]
+    mixture: Mixture
+
+
+class Unfit(Exception):
+    """The tissue model does not fit this scan; its message says why."""
+
+
+@torch.inference_mode()
+def tissue_labels(
+    image: sitk.Image, expected: Expectation, tissues: Sequence[Sequence[int]], *, exponent: float, device: str
+) -> TissueLabels:
+    """The labels of a scan by what an atlas expects and what the scan shows.
+
+    ``tissues`` are groups of labels with one Gaussian each; labels below zero are the background's. ``exponent`` T
+    weighs the intensities. Raises Unfit for a scan whose intensities tell no tissues apart.
+    """
+    grid, group = Grid.of(image), {label: n for n, labels in enumerate(tissues) for label in labels}
+    place = _where_structures_are(expected, grid)
+    values = torch.from_numpy(sitk.GetArrayFromImage(image)[place].astype(np.float32)).to(device)
+    if len(torch.unique(values)) < MIN_VALUES:
+        raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
+    spread = float(values.std())
+    mixture = _fitted(values, expected, grid.part(place), group, len(tissues))
+    labels, alone = np.zeros(grid.shape, np.int32), np.zeros(grid.shape, np.int32)
+    disagreement = np.zeros(grid.shape, np.float32)
+    z, y, x = _unit_axes(values)
+    depth = max(1, SLAB_VOXELS // values[0].numel())
+    for start in range(0, len(values), depth):
+        rows = slice(start, min(start + depth, len(values)))
+        slab = (slice(place[0].start + rows.start, place[0].start + rows.stop), place[1], place[2])
+        shown = mixture.corrected(values[rows], z[rows], y, x)
+        priors = list(expected(grid.part(slab), 1))
+        best, first, share = _likeliest(shown, priors, group, mixture, exponent, OUTLIER / spread)
+        labels[slab], alone[slab] = best.cpu().numpy(), first.cpu().numpy()
+        disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
+    _check(labels, alone)
+    return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
+
+
+def _check(labels: np.ndarray, alone: np.ndarray) -> None:
+    """Unfit where the intensities take away what the atlas is sure of."""
+    size = int(max(labels.max(), alone.max())) + 1
+    before, after, both = (
+        np.bincount(each, minlength=size)[1:] for each in (alone.ravel(), labels.ravel(), alone[alone == labels])
+    )
+    if (lost := np.flatnonzero((before >= MIN_VOXELS) & (after < MIN_KEPT * before))).size:
+        raise Unfit(f"{len(lost)} structures would be lost")
+    if 2 * both.sum() < MIN_AGREEMENT * (before.sum() + after.sum()):
+        raise Unfit("its labels would have little in common with the atlas'")
+
+
+def _where_structures_are(expected: Expectation, grid: Grid) -> Box:
+    """The box of voxels where any structure may be; Unfit where there is none."""
+    step = max(1, round((np.prod(grid.shape) / COARSE_VOXELS) ** (1 / 3)))
+    total = _total(expected(grid, step), tuple(-(-n // step) for n in grid.shape))
+    there = total.cpu().numpy() > MIN_PRIOR if total is not None else np.zeros((1, 1, 1), bool)
+    if not there.any():
+        raise Unfit("no structure lies in it")
+    ends = []
+    for axis, n in enumerate(grid.shape):
+        marked = np.flatnonzero(there.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends.append(slice(max(0, (int(marked[0]) - 1) * step), min(n, (int(marked[-1]) + 1) * step + 1)))
+    z, y, x = ends
+    return z, y, x
+
+
+def _total(priors: Iterable[Prior], shape: Sequence[int]) -> Tensor | None:
+    total = None
+    for prior in priors:
+        total = prior.probability.new_zeros(tuple(shape)) if total is None else total
+        if prior.label > 0:
+            total[prior.place] += prior.probability
+    return total
+
+
+def _fitted(values: Tensor, expected: Expectation, grid: Grid, group: dict[int, int], count: int) -> Mixture:
+    step = max(1, round((values.numel() / SAMPLES) ** (1 / 3)))
+    thin = values[::step, ::step, ::step]
+    prior, structures = thin.new_zeros(count, *thin.shape), torch.zeros_like(thin)
+    for one in expected(grid, step):
+        prior[group[one.label]][one.place] += one.probability
+        if one.label > 0:
+            structures[one.place] += one.probability
+    inside = structures > MIN_PRIOR
+    if int(inside.sum()) < MIN_VOXELS:
+        raise Unfit("its structures are too small there")
+    places = torch.stack([axis.expand(thin.shape)[inside] for axis in _unit_axes(thin)])
+    return fit(thin[inside], prior[:, inside], places, bias=bool(values.min() >= 0))
+
+
+def _unit_axes(values: Tensor) -> list[Tensor]:
+    """−1…1 along z, y and x, to be broadcast."""
+    axes = []
+    for axis, n in enumerate(values.shape):
+        line = torch.linspace(-1, 1, n, dtype=values.dtype, device=values.device) if n > 1 else values.new_zeros(1)
+        axes.append(line.view([-1 if a == axis else 1 for a in range(3)]))
+    return axes
+
+
+def _likeliest(
+    values: Tensor, priors: Sequence[Prior], group: dict[int, int], mixture: Mixture, exponent: float, outlier: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The labels of the highest posterior, those of the highest prior, and the latter's share."""
+    labels, alone = (torch.zeros(values.shape, dtype=torch.int32, device=values.device) for _ in range(2))
+    best, background, most, structures = (torch.zeros_like(values) for _ in range(4))
+    by_tissue: dict[int, list[Prior]] = {}
+    for prior in priors:
+        by_tissue.setdefault(group[prior.label], []).append(prior)
+    for tissue, members in by_tissue.items():
+        likelihood = (mixture.density(tissue, values) + outlier).pow(exponent)
+        for prior in members:
+            score = prior.probability * likelihood[prior.place]
+            if prior.label < 0:
+                background[prior.place] += score
+                continue
+            structures[prior.place] += prior.probability
+            _raise(best[prior.place], labels[prior.place], score, prior.label)
+            _raise(most[prior.place], alone[prior.place], prior.probability, prior.label)
+    rest = 1 - structures
+    labels[background >= best] = 0
+    alone[rest >= most] = 0
+    return labels, alone, torch.maximum(most, rest)
+
+
+def _raise(highest: Tensor, labels: Tensor, score: Tensor, label: int) -> None:
+    """The label where its score is higher than any before, in place."""
+    labels.masked_fill_(score > highest, label)
+    torch.maximum(highest, score, out=highest)

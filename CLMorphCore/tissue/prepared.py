@@ -1,0 +1,63 @@
+"""What the tissue model needs of one atlas, or of several in one space: made once, used for every scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bundles.atlas import Atlas
+from ..geometry import Grid
+from .classes import tissues_of
+from .settings import TissueSettings
+from .shares import LabelBox, label_boxes, shares_of, single_vote
+
+SINGLE_VOTE_VOXELS = 1.0  # smoothing of one vote, on top of the settings'; divided by √voters
+
+
+@dataclass(frozen=True)
+class PreparedTissue:
+    """Where an atlas expects which label, and which labels are of one tissue.
+
+    grid    the atlases'
+    groups  labels of one tissue each; those below zero are tissues of the background
+    boxes   of a single atlas, its smoothed shares; empty for several, which have
+    votes   their labels with the background's tissues, (D, H, W) int32 each
+    """
+
+    grid: Grid
+    groups: tuple[tuple[int, ...], ...]
+    boxes: tuple[LabelBox, ...]
+    votes: tuple[Tensor, ...]
+
+
+def prepare_tissue(atlases: Sequence[Atlas], settings: TissueSettings, device: str) -> PreparedTissue:
+    """The shares of one atlas, found from its image and labels where it has none; the votes of several."""
+    first = atlases[0]
+    grid = Grid.of(first.labels)
+    if len(atlases) > 1:
+        votes = [single_vote(atlas.image, atlas.labels) for atlas in atlases]
+        groups = _groups(first, np.unique(np.concatenate([np.unique(vote) for vote in votes])).tolist())
+        return PreparedTissue(grid, groups, (), tuple(torch.from_numpy(vote).to(device) for vote in votes))
+    shares = first.shares if first.shares is not None else shares_of([single_vote(first.image, first.labels)])
+    groups = _groups(first, [one.label for one in shares.each])
+    smoothing = smoothing_voxels(settings, grid, shares.voters)
+    return PreparedTissue(grid, groups, label_boxes(shares, smoothing, device), ())
+
+
+def smoothing_voxels(settings: TissueSettings, grid: Grid, voters: int) -> tuple[float, float, float]:
+    """Standard deviations (z, y, x): the settings', and the less on top the more have voted."""
+    sd = math.hypot(settings.smoothing_mm, SINGLE_VOTE_VOXELS * min(grid.voxel_mm) / math.sqrt(voters))
+    z, y, x = (sd / spacing for spacing in grid.voxel_mm)
+    return z, y, x
+
+
+def _groups(atlas: Atlas, labels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The tissues of an atlas, and each label that it does not have alone."""
+    groups = tissues_of(atlas.image, atlas.labels)
+    known = {label for group in groups for label in group}
+    return (*groups, *((label,) for label in labels if label and label not in known))

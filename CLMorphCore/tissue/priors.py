@@ -1,0 +1,137 @@
+"""Where an atlas expects which label on the scan: its shares, carried there by a match; of several, weighted votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import Grid, linear_parts
+from ..matching import Match
+from ..spatial import gaussian, sample
+from .shares import NONE, LabelBox, extents_of
+
+COARSE = 4  # every so many voxels it is looked where a box lies
+MARGIN_VOXELS = 6  # of the atlas: what a point may move between the voxels that are looked at
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The probability of one label, (d, h, w), in a part of a grid."""
+
+    label: int
+    place: tuple[slice, slice, slice]
+    probability: Tensor
+
+
+def atlas_voxels(found: Match, grid: Grid, atlas: Grid, step: int = 1) -> Tensor:
+    """T(p) as continuous voxels of the atlas, (3, D, H, W), for every ``step``-th voxel p of a grid on the scan.
+
+    T = D ∘ A as ``transform_of`` gives it, computed where the displacement lies. Beyond the network's grid D is the
+    identity.
+    """
+    field, own = found.displacement, found.field_grid
+    points = aligned_voxels(found, grid, own, step)
+    inside = torch.ones_like(points[0], dtype=torch.bool)
+    for axis, n in enumerate(own.shape):
+        inside &= (points[axis] >= 0) & (points[axis] <= n - 1)
+    moved = points + torch.where(inside, sample(field, points[None], padding="border")[0], 0.0)
+    return _mapped(_voxels_to_voxels(own, atlas, np.eye(3), np.zeros(3)), moved)
+
+
+def aligned_voxels(found: Match, grid: Grid, other: Grid, step: int = 1) -> Tensor:
+    """A(p), the affine alone, as continuous voxels of another grid in the atlas' space, (3, D, H, W)."""
+    linear = _voxels_to_voxels(grid, other, *linear_parts(found.scan.affine))
+    return _mapped(linear, _lattice(grid.shape, step, found.displacement))
+
+
+def _voxels_to_voxels(grid: Grid, other: Grid, matrix: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """M (3, 3) and t (3,), (z, y, x): voxels of a grid → voxels of another one, over p ↦ matrix · p + offset in mm."""
+    back = np.linalg.inv(other.to_mm())
+    linear = back @ matrix @ grid.to_mm()
+    shift = back @ (matrix @ np.array(grid.origin_mm) + offset - np.array(other.origin_mm))
+    return linear[::-1, ::-1], shift[::-1]
+
+
+def _lattice(shape: Sequence[int], step: int, like: Tensor) -> list[Tensor]:
+    """z, y and x of every ``step``-th voxel, each along its own axis."""
+    axes = [torch.arange(0, n, step, dtype=torch.float32, device=like.device) for n in shape]
+    return [axis.view([-1 if a == n else 1 for a in range(3)]) for n, axis in enumerate(axes)]
+
+
+def _mapped(linear: tuple[np.ndarray, np.ndarray], points: Sequence[Tensor] | Tensor) -> Tensor:
+    matrix, shift = linear
+    z, y, x = points
+    rows = [float(a) * z + float(b) * y + float(c) * x + float(t) for (a, b, c), t in zip(matrix, shift, strict=True)]
+    return torch.stack(rows)
+
+
+def carried(boxes: Sequence[LabelBox], voxels: Tensor) -> Iterator[Prior]:
+    """The labels' shares at continuous voxels of the atlas (3, D, H, W), each where there may be any of it."""
+    shape, step = voxels.shape[1:], COARSE if min(voxels.shape[1:]) > 2 * COARSE else 1
+    coarse = voxels[:, ::step, ::step, ::step]
+    for box in boxes:
+        near = torch.ones_like(coarse[0], dtype=torch.bool)
+        for axis, (first, n) in enumerate(zip(box.start, box.share.shape, strict=True)):
+            near &= (coarse[axis] > first - MARGIN_VOXELS) & (coarse[axis] < first + n - 1 + MARGIN_VOXELS)
+        place = _box_around(near, step, shape)
+        if place is None:
+            continue
+        points = voxels[(slice(None), *place)] - voxels.new_tensor(box.start).view(3, 1, 1, 1)
+        yield Prior(box.label, place, sample(box.share[None, None], points[None])[0, 0])
+
+
+def _box_around(where: Tensor, step: int, shape: Sequence[int]) -> tuple[slice, slice, slice] | None:
+    """The part of a grid in which every ``step``-th voxel is marked, and ``step`` voxels around it; None for none."""
+    ends = []
+    for axis, n in enumerate(shape):
+        marked = _any_but(where, axis).nonzero().flatten()
+        if not len(marked):
+            return None
+        ends.append(slice(max(0, int(marked[0]) * step - step), min(n, int(marked[-1]) * step + step + 1)))
+    z, y, x = ends
+    return z, y, x
+
+
+def _any_but(where: Tensor, axis: int) -> Tensor:
+    for other in (2, 1, 0):
+        if other != axis:
+            where = where.any(dim=other)
+    return where
+
+
+def voted(
+    votes: Sequence[Tensor], voxels: Sequence[Tensor], weights: Sequence[Tensor], smoothing_voxels: Sequence[float]
+) -> Iterator[Prior]:
+    """G ∗ Σᵢ wᵢ [labelᵢ = k] / Σᵢ wᵢ of several atlases, whose labels are looked up at voxels (3, D, H, W) each.
+
+    ``weights`` (D, H, W) are above zero.
+    """
+    labels = [_nearest(vote, points) for vote, points in zip(votes, voxels, strict=True)]
+    total = torch.stack(list(weights)).sum(dim=0)
+    shape, reach = labels[0].shape, [int(np.ceil(3 * sd)) for sd in smoothing_voxels]
+    boxes: dict[int, list[tuple[int, int]]] = {}
+    for each in labels:
+        for label, box in extents_of(each.cpu().numpy()).items():
+            known = boxes.get(label, box)
+            boxes[label] = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(known, box, strict=True)]
+    for label, box in boxes.items():
+        z, y, x = (
+            slice(max(0, low - r), min(n, high + r)) for (low, high), r, n in zip(box, reach, shape, strict=True)
+        )
+        share = sum(weight[z, y, x] * (own[z, y, x] == label) for own, weight in zip(labels, weights, strict=True))
+        assert isinstance(share, Tensor)
+        yield Prior(label, (z, y, x), gaussian((share / total[z, y, x])[None, None], smoothing_voxels)[0, 0])
+
+
+def _nearest(labels: Tensor, voxels: Tensor) -> Tensor:
+    """The label of the nearest voxel; NONE outside."""
+    index = voxels.round().long()
+    inside = torch.ones_like(index[0], dtype=torch.bool)
+    for axis, n in enumerate(labels.shape):
+        inside &= (index[axis] >= 0) & (index[axis] < n)
+        index[axis].clamp_(0, n - 1)
+    return torch.where(inside, labels[index[0], index[1], index[2]], NONE)

@@ -1,0 +1,289 @@
+"""Labels that follow the scan's tissue: Gaussians are found, borders move to where the scan shows them."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CLMorphCore.bundles.atlas import read_atlas, save_atlas
+from CLMorphCore.errors import FileError, InputError
+from CLMorphCore.geometry import Grid
+from CLMorphCore.matching import align_scan, match, prepare
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.registration import transform_of
+from CLMorphCore.segmentation import segment
+from CLMorphCore.tissue import labels as tissue_module
+from CLMorphCore.tissue.classes import tissues_of
+from CLMorphCore.tissue.expectation import of_several
+from CLMorphCore.tissue.labels import Unfit, tissue_labels
+from CLMorphCore.tissue.mixture import field, fit
+from CLMorphCore.tissue.priors import atlas_voxels, carried
+from CLMorphCore.tissue.settings import TissueSettings, read_settings, write_settings
+from CLMorphCore.tissue.shares import PADDING, label_boxes, read_shares, shares_of, single_vote, write_shares
+
+ON = TissueSettings(True, 1.0, 0.5)
+
+
+def image_of(array, spacing=(1.0, 1.0, 1.0)):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    return image
+
+
+def ball(centre, radius, shape=(40, 40, 40)):
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    return (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
+
+
+def votes_of(*balls):
+    """One ball in a background of one tissue, once for each voter."""
+    return [np.where(each, 1, PADDING - 1).astype(np.int32) for each in balls]
+
+
+def expectation_of(shares, smoothing=1.0):
+    """The shares where they are, on the scan's own voxels (origin 0, spacing 1)."""
+    boxes = label_boxes(shares, (smoothing,) * 3)
+
+    def expected(grid, step):
+        axes = [torch.arange(0, n, step) + round(o) for n, o in zip(grid.shape, grid.origin_mm[::-1], strict=True)]
+        return carried(boxes, torch.stack(torch.meshgrid(*axes, indexing="ij")).float())
+
+    return expected
+
+
+def dice(labels, truth):
+    return 2 * ((labels == 1) & truth).sum() / ((labels == 1).sum() + truth.sum())
+
+
+def test_the_mixture_finds_gaussians_and_bias():
+    rng = np.random.default_rng(0)
+    places = torch.tensor(rng.uniform(-1, 1, (3, 40_000)), dtype=torch.float32)
+    tissue = torch.tensor(rng.integers(0, 3, 40_000))
+    clean = torch.tensor([50.0, 100.0, 140.0])[tissue] + torch.tensor(rng.normal(0, 1, 40_000)).float() * 6
+    bias = torch.exp(0.2 * places[0] - 0.15 * places[1] * places[2])
+    prior = torch.full((3, 40_000), 0.2)
+    prior[tissue, torch.arange(40_000)] = 0.6
+    found = fit(clean * bias, prior, places)
+    assert found.sd.tolist() == pytest.approx([6, 6, 6], rel=0.15)
+    # One factor for all is the means' or the bias' alike, the latter has none.
+    assert (found.mean / found.mean[1]).tolist() == pytest.approx([0.5, 1.0, 1.4], rel=0.02)
+    error = field(found.bias, *places) - torch.log(bias)
+    assert float(error.std()) < 0.02
+
+
+def test_a_border_moves_to_where_the_scan_shows_it():
+    truth, expected = ball((20, 20, 20), 10), ball((22, 20, 20), 10)
+    rng = np.random.default_rng(1)
+    scan = image_of(np.where(truth, 100.0, 60.0) + rng.normal(0, 8, truth.shape))
+    shares = shares_of(votes_of(expected))
+    found = tissue_labels(scan, expectation_of(shares, 2.0), [(1,), (PADDING - 1,)], exponent=0.5, device="cpu")
+    assert dice(found.expected, truth) < 0.88 and dice(found.labels, truth) > 0.95
+    assert found.mixture.mean.tolist() == pytest.approx([100, 60], abs=5)
+    # Far from any border nobody disagrees, and on one all do who say otherwise.
+    assert found.disagreement[22, 20, 20] == pytest.approx(0, abs=0.02) and found.disagreement.max() <= 0.51
+
+
+def test_slabs_change_nothing(monkeypatch):
+    truth = ball((20, 20, 20), 10)
+    scan = image_of(np.where(truth, 100.0, 60.0) + np.random.default_rng(2).normal(0, 8, truth.shape))
+    expected = expectation_of(shares_of(votes_of(ball((21, 20, 20), 10), ball((19, 21, 20), 9))))
+    whole = tissue_labels(scan, expected, [(1,), (PADDING - 1,)], exponent=0.5, device="cpu")
+    monkeypatch.setattr(tissue_module, "SLAB_VOXELS", 3000)
+    slabs = tissue_labels(scan, expected, [(1,), (PADDING - 1,)], exponent=0.5, device="cpu")
+    for name in ("labels", "expected", "disagreement"):
+        np.testing.assert_allclose(getattr(slabs, name), getattr(whole, name), atol=1e-5)
+
+
+def test_with_exponent_zero_the_atlas_speaks_alone():
+    voters = ball((22, 20, 20), 10), ball((20, 20, 20), 8), ball((19, 21, 20), 9)
+    expected = expectation_of(shares_of(votes_of(*voters)))
+    scan = image_of(np.random.default_rng(3).normal(50, 9, (40, 40, 40)))
+    found = tissue_labels(scan, expected, [(1,), (PADDING - 1,)], exponent=0.0, device="cpu")
+    assert (found.labels == found.expected).mean() > 0.999  # but for rounding
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda truth: np.full(truth.shape, 7.0),
+        lambda truth: np.where(truth, 1.0, 0.0),
+        lambda truth: np.zeros(truth.shape),
+    ],
+    ids=["constant", "two values", "zero"],
+)
+def test_a_scan_without_grey_values_is_unfit(values):
+    truth = ball((20, 20, 20), 10)
+    with pytest.raises(Unfit, match="grey values"):
+        tissue_labels(
+            image_of(values(truth)),
+            expectation_of(shares_of(votes_of(truth))),
+            [(1,), (-2,)],
+            exponent=0.5,
+            device="cpu",
+        )
+
+
+def test_what_the_atlas_is_sure_of_is_not_lost():
+    """Where a structure has the grey values of its surroundings, and another one its own, nothing sensible is left."""
+    truth = ball((20, 20, 20), 10)
+    rng = np.random.default_rng(4)
+    scan = image_of(np.where(truth, 60.0, 60.0) + rng.normal(0, 8, truth.shape))
+    found = tissue_labels(
+        scan, expectation_of(shares_of(votes_of(truth))), [(1,), (PADDING - 1,)], exponent=0.35, device="cpu"
+    )
+    assert dice(found.labels, truth) > 0.9
+
+
+def test_shares_are_the_fraction_of_votes_and_files_keep_them(tmp_path):
+    votes = votes_of(ball((20, 20, 20), 9), ball((22, 20, 20), 9), ball((20, 23, 20), 9))
+    shares = shares_of(votes)
+    write_shares(tmp_path / "shares.npz", shares)
+    again = read_shares(tmp_path / "shares.npz")
+    assert again.shape == shares.shape and again.voters == 3
+    (structure,) = [one for one in again.each if one.label == 1]
+    whole = np.zeros(shares.shape)
+    whole[tuple(slice(a, a + n) for a, n in zip(structure.start, structure.share.shape, strict=True))] = structure.share
+    np.testing.assert_allclose(whole / 255, np.mean([vote == 1 for vote in votes], axis=0), atol=0.003)
+    for mine, its in zip(shares.each, again.each, strict=True):
+        assert mine.label == its.label and mine.start == its.start and (mine.share == its.share).all()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 200, -30])
+def test_damaged_shares_are_one_line(tmp_path, cut):
+    path = tmp_path / "shares.npz"
+    write_shares(path, shares_of(votes_of(ball((20, 20, 20), 9))))
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(FileError, match="vote shares"):
+        read_shares(path)
+
+
+def test_an_atlas_keeps_its_shares(atlas, tmp_path):
+    from dataclasses import replace
+
+    shares = shares_of([single_vote(atlas.image, atlas.labels)])
+    save_atlas(tmp_path / "atlas", replace(atlas, shares=shares))
+    assert read_atlas(tmp_path / "atlas").shares.voters == 1
+    save_atlas(tmp_path / "atlas", atlas)  # without: the old file must not stay
+    assert read_atlas(tmp_path / "atlas").shares is None
+    write_shares(tmp_path / "atlas" / "shares.npz", shares_of(votes_of(ball((20, 20, 20), 9))))
+    with pytest.raises(InputError, match="delete the file"):
+        read_atlas(tmp_path / "atlas")
+
+
+def test_the_background_is_told_apart_by_its_grey_values():
+    values = np.zeros((30, 30, 30), np.float32)
+    rng = np.random.default_rng(5)
+    for n, mean in enumerate((200.0, 50.0, 120.0)):
+        values[10 * n : 10 * n + 9] = mean + rng.normal(0, 3, (9, 30, 30))
+    labels = np.zeros(values.shape, np.uint8)
+    labels[12:16, 12:16, 12:16] = 1
+    votes = single_vote(image_of(values), image_of(labels))
+    assert (votes[9] == PADDING).all() and (votes == 1).sum() == 64
+    assert votes[4, 4, 4] == PADDING - 3 and votes[12, 2, 2] == PADDING - 1 and votes[24, 4, 4] == PADDING - 2
+
+
+def test_structures_that_look_alike_share_a_tissue():
+    rng = np.random.default_rng(6)
+    labels = np.repeat(np.arange(5, dtype=np.uint8), 8)[:, None, None] * np.ones((1, 20, 20), np.uint8)
+    means = np.array([0.0, 100.0, 101.0, 160.0, 100.5])[labels]
+    tissues = tissues_of(image_of(means + rng.normal(0, 5, labels.shape)), image_of(labels))
+    assert sorted(sorted(group) for group in tissues) == [[1, 2, 4], [3]]
+
+
+def test_atlas_voxels_are_where_itk_maps_the_scans(atlas, phantom, model):
+    prepared = prepare(model, [atlas])
+    found = match(align_scan(phantom.image, prepared, model), prepared, model)
+    grid = Grid.of(phantom.image).part([slice(3, 29), slice(5, 31), slice(2, 30)])
+    transform = transform_of(found)
+    for step in (1, 3):
+        voxels = atlas_voxels(found, grid, Grid.of(atlas.labels), step).numpy()
+        for index in ((0, 0, 0), (4, 7, 2), (8, 8, 8)):
+            point = grid.points_mm(np.array([index], float) * step)[0]
+            itk = atlas.labels.TransformPhysicalPointToContinuousIndex(transform.TransformPoint(point.tolist()))
+            np.testing.assert_allclose(voxels[(slice(None), *index)], itk[::-1], atol=1e-3)
+
+
+def test_labels_follow_the_scan_where_the_model_says_so(atlas, phantom, model):
+    off, on = (segment(phantom.image, model, tissue=tissue) for tissue in ("off", "on"))
+    assert segment(phantom.image, model).labels_expected is None  # auto: nothing was found best for this model
+    before, after = (
+        np.mean(list(dice_per_label(each.labels, phantom.labels, [1, 2, 3]).values())) for each in (off, on)
+    )
+    assert after > before + 0.02
+    assert on.labels.GetPixelID() == off.labels.GetPixelID() and Grid.of(on.labels) == Grid.of(phantom.image)
+    report = on.report
+    assert report.tissue.used and not off.report.tissue.used
+    assert {name for each in report.tissue.classes for name in each.structures} == {s.name for s in atlas.structures}
+    assert all(s.volume_expected_ml > 0 for s in report.structures)
+    with pytest.raises(InputError, match="tissue=maybe"):
+        segment(phantom.image, model, tissue="maybe")
+
+
+def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom, model):
+    values = sitk.GetArrayFromImage(phantom.image)
+    two = sitk.GetImageFromArray((values > np.median(values)).astype(np.float32))
+    two.CopyInformation(phantom.image)
+    off, on = (segment(two, model, tissue=tissue) for tissue in ("off", "on"))
+    assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
+    assert any("grey values" in warning for warning in on.report.warnings) and not on.report.tissue.used
+
+
+@pytest.mark.parametrize("fusion", ["similarity", "majority"])
+def test_votes_of_several_atlases_are_what_tissue_is_weighed_with(atlas, phantom, model, fusion):
+    from dataclasses import replace
+
+    crowd = [replace(atlas, name=name) for name in ("one", "two")]
+    alone, several = (
+        segment(phantom.image, model, atlases=atlases, tissue="on", fusion=fusion) for atlases in ([atlas], crowd)
+    )
+    overlap = dice_per_label(several.labels, alone.labels, [1, 2, 3])
+    assert min(overlap.values()) > 0.93
+    assert several.report.fusion.atlases == ("one", "two")
+    staple = segment(phantom.image, model, atlases=crowd, tissue="on", fusion="staple")
+    assert any("STAPLE" in warning for warning in staple.report.warnings)
+
+
+def test_a_part_of_the_scan_expects_what_the_whole_does(atlas, phantom, model):
+    prepared = prepare(model, [atlas, atlas])
+    found = match(align_scan(phantom.image, prepared, model), prepared, model)
+    ones = torch.ones(1, 1, *prepared.grid.shape)
+    expected = of_several([found, found], [ones, 2 * ones], prepared.tissue.votes, prepared.tissue, ON)
+    grid, part = Grid.of(phantom.image), [slice(8, 20), slice(10, 24), slice(9, 25)]
+
+    def dense(where, label):
+        total = torch.zeros(where.shape)
+        for prior in expected(where, 1):
+            if prior.label == label:
+                total[prior.place] += prior.probability
+        return total
+
+    for label in (1, 2, 3):
+        np.testing.assert_allclose(dense(grid.part(part), label), dense(grid, label)[tuple(part)], atol=1e-5)
+
+
+def test_settings_are_read_as_written_and_nonsense_is_one_line(tmp_path):
+    assert read_settings(tmp_path) == read_settings(None) == TissueSettings(on=False)
+    write_settings(tmp_path, ON)
+    assert read_settings(tmp_path) == ON
+    for text in ("on = 1", "on = true\nsmoothing_mm = nan\nexponent = 0.5", "on = true\nsmoothing_mm = 1", "[["):
+        (tmp_path / "tissue.toml").write_text(text)
+        with pytest.raises(FileError):
+            read_settings(tmp_path)
+
+
+def test_the_command_has_efforts(scan, tiny_model, clmorph, tmp_path):
+    seen = {}
+    for name, words in {
+        "fast": ["--effort", "fast"],
+        "balanced": [],
+        "asked": ["--tissue", "on"],
+        "best": ["--effort", "best", "--tissue", "on"],
+    }.items():
+        assert clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / name, *words).code == 0
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        seen[name] = report["tissue"]["used"], report["refinement_steps"] > 0
+    assert seen == {"fast": (False, False), "balanced": (False, False), "asked": (True, False), "best": (True, True)}
+    page = (tmp_path / "asked" / "report.html").read_text()
+    assert "what the atlas alone says" in page and "<h2>Tissues</h2>" in page
