@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -89,6 +90,12 @@ def add_atlases(bundle: Path, *names: str) -> None:
     """Give a bundle further atlases, copies of the phantom's."""
     for name in names:
         shutil.copytree(bundle / "atlases" / "phantom", bundle / "atlases" / name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def phantom_cache(tmp_path_factory) -> None:
+    """Where fake_engine.py keeps what it makes."""
+    os.environ["PHANTOM_CACHE"] = str(tmp_path_factory.mktemp("phantom"))
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,20 @@ import slicer
 import slicer.util
 import vtk
 from CLMorphSlicerLib.frames import KEPT
+from CLMorphSlicerLib.geometry import ijk_to_ras
 from CLMorphSlicerLib.job import Progress
 from CLMorphSlicerLib.results import is_result, results_of
 
 
 @pytest.fixture
 def beating(patient, window):
-    """(sequence, browser, proxy) of four frames at 0, 40, 80, 120 ms: the phantom, the last two brighter."""
+    """(sequence, browser, proxy) of four small frames at 0, 40, 80, 120 ms: the phantom, the last two brighter."""
+    image = phantom.patient("coarse")
+    patient.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Heart")
     sequence.SetIndexName("time")
     sequence.SetIndexUnit("ms")
     for number, factor in enumerate((1, 2, 10, 11)):
-        image = phantom.patient("RAS")
         slicer.util.updateVolumeFromArray(patient, sitk.GetArrayFromImage(image) * np.int16(factor))
         sequence.SetDataNodeAtValue(patient, str(40 * number))
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Player")
@@ -140,6 +142,40 @@ def test_cancel_in_the_middle_of_a_sequence_leaves_a_usable_scene(beating, windo
     assert leftovers() == []
 
 
+def test_cancel_in_the_middle_of_a_sequence_with_the_real_engine(real_model, beating, window, headless, tmp_path):
+    _sequence, browser, proxy = beating
+    window.ui.scopeSelector.currentIndex = 1
+    window.ui.runButton.click()
+    run = window.logic.run
+    wait_until(lambda: (len(run.done) == 2 and run.job.progress.step) or not run.active, "the third frame")
+    assert run.active, run.error
+    child = run.job
+    window.ui.cancelButton.click()
+    finish(window)
+    assert run.state.value == "cancelled" and "(3 of 4)" in str(run.error), run.error
+    assert child._process.poll() is not None and leftovers() == []  # the engine is gone, with all its files
+    gathered = browser.GetSequenceNode(run.results.segmentation)
+    assert [gathered.GetNthIndexValue(i) for i in range(gathered.GetNumberOfDataNodes())] == ["0", "40"]
+    table = results_of(run.results.transform).table
+    assert column(table, "time (ms)") == ["0", "40"] and min(map(float, column(table, "Body (ml)"))) > 100.0
+    truth = phantom.atlas()[1], phantom.grid("coarse"), phantom.transform(), sitk.sitkNearestNeighbor
+    body = sitk.GetArrayFromImage(sitk.Resample(*truth)) == 1
+    for number in (0, 1):
+        show_frame(browser, number)
+        segment = run.results.segmentation.GetSegmentation().GetSegmentIdBySegmentName("Body")
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(run.results.segmentation, segment, proxy) > 0
+        assert 2 * np.sum(found & body) / (found.sum() + body.sum()) > 0.85
+    headless.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(0)
+    headless.load_scene(tmp_path / "scene.mrb")
+    assert results_of(window._parameterNode.result).segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    window.ui.scopeSelector.currentIndex = 0  # and the next run, of one frame, goes its way
+    begin(window, "works")
+    finish(window)
+    assert window.logic.run.results is not None, window.logic.run.error
+    assert leftovers() == []
+
+
 def test_undo_takes_a_whole_series_back(beating, window):
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLStorableNode")}
     window.ui.scopeSelector.currentIndex = 1
@@ -185,7 +221,7 @@ def test_scene_closed_while_a_series_runs_ends_it(beating, window):
 def three(patient, headless, tmp_path):
     """Three volumes, the last one of a kind that is refused."""
     path = tmp_path / "Second.nii.gz"
-    sitk.WriteImage(phantom.patient("LAS"), str(path))
+    sitk.WriteImage(phantom.patient("coarse"), str(path))
     flat = slicer.util.addVolumeFromArray(np.ones((1, 6, 6), np.float32), name="Flat")
     return [patient, headless.load_volume(path), flat]
 
