@@ -42,7 +42,6 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-POLL_MS = 100
 TUTORIAL = "https://github.com/CLMorph/CLMorph/blob/main/docs/slicer.md#tutorial"
 
 

@@ -139,7 +139,10 @@ def module(headless, models_folder, monkeypatch):
 
     application.slicer_with_qt(headless)
     loaded = application.load_module()
+    from CLMorphSlicerLib import runner
+
     monkeypatch.setattr(loaded.dependencies, "is_installed", lambda requirement: True)
+    monkeypatch.setattr(runner, "POLL_MS", 10)  # a run of the played engine takes less than Slicer's tenth of a second
     return loaded
 
 
