@@ -6,7 +6,7 @@ from typing import Any
 import qt
 import slicer
 
-from . import models, presets, settings
+from . import models, presets, times
 from .frames import browser_of
 from .options import model_card
 from .parameters import (
@@ -15,6 +15,7 @@ from .parameters import (
     Scope,
     Task,
     atlases_of_model,
+    model_of,
     set_several_volumes,
     several_volumes,
     why_one_atlas,
@@ -73,15 +74,14 @@ class ChoicesPanel:
         finally:
             self._showing = False
 
-    def time_key(self) -> str:
-        """What the time of the run that the window shows is kept under."""
+    def cost(self) -> times.Cost:
+        """What decides how long the run takes that the window shows."""
         parameters = self.parameters
         if parameters.task is Task.REGISTER:
-            named = ("register", parameters.registerModel, parameters.device.value, parameters.steps, 0)
-        else:
-            atlases = 0 if why_one_atlas(parameters) else parameters.atlases
-            named = ("segment", parameters.model, parameters.device.value, parameters.refine, atlases)
-        return settings.time_key(*named)
+            model = model_of(parameters, parameters.registerModel)
+            return times.Cost("register", model, parameters.device.value, parameters.steps, 0)
+        model, atlases = model_of(parameters, parameters.model), 0 if why_one_atlas(parameters) else parameters.atlases
+        return times.Cost("segment", model, parameters.device.value, parameters.refine, atlases)
 
     def card(self) -> models.ModelCard | None:
         """The card of the model that the current tab has chosen; None for none."""
@@ -177,7 +177,7 @@ class ChoicesPanel:
 
     def _show_times(self, parameters) -> None:
         label = self.ui.segmentTimeLabel if parameters.task is Task.SEGMENT else self.ui.registerTimeLabel
-        label.text = settings.time_told(self.time_key())
+        label.text = times.told(self.cost())
 
     def _on_task(self, index: int) -> None:
         if self.parameters is not None and not self._showing:

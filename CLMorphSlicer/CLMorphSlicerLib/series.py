@@ -104,6 +104,10 @@ class Series:
         return self.run.folder
 
     @property
+    def reports(self) -> list[dict]:
+        return [report for _label, report in self._reports]
+
+    @property
     def about_to_load(self) -> bool:
         return self.run.about_to_load
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import slicer
 
-from . import exporting, job, models, nodes
+from . import exporting, job, models, nodes, presets
 from .options import Options, RegisterOptions, model_card, why_not, why_not_register
 from .outputs import Undo
 from .results import Results
@@ -60,8 +60,7 @@ class Segmentation:
             exporting.export_volume(options.atlas, folder / ATLAS)
             exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
-        if options.atlases:
-            arguments += ["--atlases", str(options.atlases), "--fusion", options.fusion]
+        arguments += presets.arguments(options.refine, options.atlases, options.fusion)
         return arguments + _common(options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
@@ -107,7 +106,7 @@ class Registration:
         if options.model:
             arguments += ["--model", str(model_card(options.model).folder)]
         if options.refine:
-            arguments += ["--similarity", options.similarity]
+            arguments += ["--similarity", options.similarity, *presets.arguments(options.refine)]
         if options.labels is not None:
             exporting.export_labels(options.labels, self.moving, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--moving-labels", LABELS]
@@ -134,8 +133,6 @@ def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:
     elif options.affine is not None:
         exporting.export_initial_transform(options.affine, folder / INITIAL)
         arguments += ["--affine", INITIAL]
-    if options.refine:
-        arguments += ["--refine", str(options.refine)]
     arguments += ["--device", options.device, "--progress", "json"]
     arguments += ["--cancel-file", job.Job.cancel_file(folder).name]
     if options.threads:
