@@ -67,7 +67,12 @@ def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None, proxy: slicer.vtk
     if min(image.GetDimensions()) < 2:
         refused = _("“{name}” has the size {size}: choose a volume of several slices")
         raise NodeError(refused.format(name=name, size=image.GetDimensions()))
-    direction = spacing_and_direction(world_matrix(volume_node, proxy))[1]
+    matrix = world_matrix(volume_node, proxy)
+    if not abs(np.linalg.det(matrix[:3, :3])) > 0.0 or not np.isfinite(matrix).all():
+        raise NodeError(
+            _("“{name}” has no extent along an axis: correct its spacing (module Volumes)").format(name=name)
+        )
+    direction = spacing_and_direction(matrix)[1]
     if np.abs(direction.T @ direction - np.eye(3)).max() > ORTHOGONAL:
         refused = _("the axes of “{name}” are sheared: resample the volume (module Resample Scalar/Vector/DWI)")
         raise NodeError(refused.format(name=name))

@@ -31,11 +31,15 @@ def read_report(folder: Path) -> dict:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A volume that is to be segmented; `proxy` is its node in the scene where it is a frame inside a sequence."""
+    """A volume that is to be segmented.
+
+    `proxy` is its node in the scene where it is a frame inside a sequence; `depends_on`: what else has to stay.
+    """
 
     volume: slicer.vtkMRMLScalarVolumeNode
     options: Options
     proxy: slicer.vtkMRMLScalarVolumeNode | None = None
+    depends_on: tuple[slicer.vtkMRMLNode, ...] = ()
     grid: list[nodes.Grid] = field(default_factory=list)  # of the volume when it was written
 
     @property
@@ -45,7 +49,8 @@ class Segmentation:
 
     @property
     def used(self) -> list:
-        return [self.node, self.options.atlas, self.options.atlas_labels, self.options.affine]
+        options = self.options
+        return [self.node, options.atlas, options.atlas_labels, options.affine, *self.depends_on]
 
     def why_not(self) -> str:
         return why_not(self.volume, self.options, self.proxy)

@@ -132,6 +132,10 @@ def test_volumes_that_cannot_be_used_are_refused_with_a_sentence(phantom_case):
     colours = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode")
     assert "3 values in each voxel" in refused(colours)
     assert "several slices" in refused(slicer.util.addVolumeFromArray(np.zeros((1, 5, 6)), name="Slice"))
+    flat = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6)), ijkToRAS=np.diag([1.0, 1.0, 0.0, 1.0]), name="Flat")
+    assert "“Flat” has no extent along an axis" in refused(flat)
+    flat.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.diag([1.0, np.nan, 1.0, 1.0])))
+    assert "“Flat” has no extent along an axis" in refused(flat)
     case.volume.SetAndObserveTransformNodeID(linear_node("Shear", shear=0.2).GetID())
     assert "sheared" in refused(case.volume)
     bend = nodes.import_results(*linear_free(case)).transform

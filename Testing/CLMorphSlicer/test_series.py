@@ -72,7 +72,7 @@ def test_all_frames_are_segmented_without_a_node_for_each(beating, window):
     assert run.error is None, run.error
     results = run.results
     assert results.volume is proxy and is_result(results.transform)
-    assert volumes_in_the_scene() - before == 3  # atlas, Jacobian, uncertainty
+    assert volumes_in_the_scene() - before == 5  # Jacobian, uncertainty, and the atlas: as it is, before and after
     sequences = {node.GetName(): node for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode")}
     assert len(sequences) == 1 + len(KEPT) and all(each.GetNumberOfDataNodes() == 4 for each in sequences.values())
     assert all(browser.IsSynchronizedSequenceNode(each, True) for each in sequences.values())
@@ -129,10 +129,17 @@ def test_cancel_in_the_middle_of_a_sequence_leaves_a_usable_scene(beating, windo
     assert [gathered.GetNthIndexValue(i) for i in range(gathered.GetNumberOfDataNodes())] == ["0", "40"]
     assert column(results_of(run.results.transform).table, "time (ms)") == ["0", "40"]
     assert window.ui.resultSelector.currentNode() is run.results.transform and window.ui.runButton.enabled
-    for number in (3, 0, 1):  # the browser plays on, also where nothing was found
+    for number, found in ((3, 0), (0, 3), (1, 3), (2, 0)):  # the browser plays on, and shows nothing that is another's
         show_frame(browser, number)
-        assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+        assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == found
     window.ui.showDeformationCheckBox.checked = True
+    window.ui.atlasCheckBox.checked = True
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    for number, told in ((2, "nothing was found in this frame"), (1, "mm here")):
+        show_frame(browser, number)
+        crosshair.SetCursorPositionRAS((-16.0 + number, 4.0, 12.0))
+        assert told in window.ui.displacementLabel.text
+        window.ui.scaleSlider.value = 1.0 + number  # drawn anew
     assert run.results.field.GetDisplayNode().GetVisibility()
     headless.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(0)
@@ -189,6 +196,65 @@ def test_undo_takes_a_whole_series_back(beating, window):
     assert window._parameterNode.result is None
 
 
+def pictures(view, window, blends) -> list[np.ndarray]:
+    """Brightness of the view, by where the slider between before and after stands."""
+    found = []
+    for blend in blends:
+        window.ui.blendSlider.value = blend
+        found.append(view.grab().mean(axis=-1))
+    return found
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def test_before_and_after_are_seen_in_the_frame_that_is_played(beating, window, headless):
+    _, browser, proxy = beating
+    view = headless.add_slice_view("Red", "Axial", 120)
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    results = run.results
+    assert results.warped.GetImageData() is results.affine_warped.GetImageData() is results.atlas.GetImageData()
+    run.results.segmentation.GetDisplayNode().SetVisibility(False)
+    view.show(proxy)
+    view.node.JumpSliceByOffsetting(-16.0, 4.0, 10.0)
+    patient = view.grab().mean(axis=-1)
+    window.ui.atlasCheckBox.checked = True
+    before, between, after = pictures(view, window, (0.0, 0.5, 1.0))
+    assert likeness(after, patient) > likeness(between, patient) > likeness(before, patient)
+    assert likeness(after, patient) > 0.99
+    shift = vtk.vtkTransform()
+    shift.Translate(0.0, 30.0, 0.0)
+    browser.GetSequenceNode(results.transform).GetNthDataNode(3).SetAndObserveTransformToParent(shift)
+    show_frame(browser, 3)
+    assert likeness(view.grab().mean(axis=-1), after) < 0.95  # drawn anew by the browser alone
+    window.ui.undoButton.click()
+    assert volumes_in_the_scene() == 2  # the frame that is shown, and the volume that the sequence was made from
+
+
+def test_before_and_after_of_frames_with_different_atlases_is_refused_with_the_reason(beating, window, monkeypatch):
+    from CLMorphSlicerLib import nodes
+
+    make, made = nodes._Work._new_atlas, []
+
+    def another(self):
+        node = make(self)
+        made.append(node)
+        if len(made) == 3:
+            slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node) + 1)
+        return node
+
+    monkeypatch.setattr(nodes._Work, "_new_atlas", another)
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    assert run.error is None and results_of(run.results.transform).warped is None
+    window.ui.atlasCheckBox.checked = True
+    assert "frames were warped from different atlases" in window.ui.displacementLabel.text
+
+
 def test_frame_under_a_transform_lies_where_it_is_seen(beating, window):
     _sequence, _browser, proxy = beating
     turn, shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turn"), vtk.vtkTransform()
@@ -212,6 +278,43 @@ def test_scene_closed_while_a_series_runs_ends_it(beating, window):
     finish(window)
     assert "scene was closed" in str(run.error) and leftovers() == []
     assert not slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+
+
+@pytest.mark.parametrize("which", ["browser", "sequence", "proxy"])
+def test_sequence_that_is_deleted_in_the_middle_ends_the_series(beating, window, which):
+    sequence, browser, proxy = beating
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 1 and run.job.progress.fraction > 0, "the second frame")
+    gone = {"browser": browser, "sequence": sequence, "proxy": proxy}[which]
+    slicer.mrmlScene.RemoveNode(gone)
+    finish(window)
+    assert "was deleted" in str(run.error) and run.state.value == "cancelled"
+    assert run.job._process.poll() is not None and leftovers() == []
+    window.ui.showDeformationCheckBox.checked = True  # what was done stays, and can be looked at
+    assert run.results.field.GetDisplayNode().GetVisibility()
+
+
+def test_frames_of_different_grids_each_keep_their_own(patient, window):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Changing")
+    grids = ("coarse", "anisotropic")
+    for number, name in enumerate(grids):
+        image = phantom.patient(name)
+        slicer.util.updateVolumeFromArray(patient, sitk.GetArrayFromImage(image))
+        patient.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
+        sequence.SetDataNodeAtValue(patient, str(number))
+    window.logic.runner.start_process = fake_engine("works")
+    results = window.logic.segment(sequence)
+    told = column(results_of(results.transform).table, "Body (ml)")
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(results.volume)
+    for number, name in enumerate(grids):
+        show_frame(browser, number)
+        assert results.jacobian.GetImageData().GetDimensions() == phantom.grid(name).GetSize()
+        segment = results.segmentation.GetSegmentation().GetSegmentIdBySegmentName("Body")
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(results.segmentation, segment, results.volume) > 0
+        assert found.sum() * np.prod(results.volume.GetSpacing()) / 1000.0 == pytest.approx(
+            float(told[number]), rel=0.01
+        )
 
 
 # -- several volumes
