@@ -55,7 +55,7 @@ class CLMorphSlicer(ScriptedLoadableModule):
             translate("qSlicerAbstractCoreModule", "Segmentation"),
             translate("qSlicerAbstractCoreModule", "Registration"),
         ]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Colors", "Segmentations", "Sequences", "Terminologies"]
         self.parent.contributors = ["CLMorph developers"]
         self.parent.helpText = _(
             "Finds anatomical structures by warping a labelled atlas onto the image, or lays one image onto another, "

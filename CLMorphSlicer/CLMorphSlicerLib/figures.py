@@ -11,7 +11,7 @@ from .words import _
 def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
     """Write the figures of one report: the structures' volumes, similarity, folds and time."""
     rows = [
-        (structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
+        (structure["name"], round(structure["volume_ml"], 3), "ml", structure["quality"], structure["uncertainty"])
         for structure in report.get("structures", ())
     ]
     rows += [(*row, None, None) for row in _figures(report)]
@@ -54,7 +54,7 @@ def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[s
         structures = report.get("structures", ())
         called = _told_apart([structure["name"] for structure in structures])
         values = {
-            _("{structure} (ml)").format(structure=name): structure["volume_ml"]
+            _("{structure} (ml)").format(structure=name): round(structure["volume_ml"], 3)
             for name, structure in zip(called, structures, strict=True)
         }
         values |= {f"{name} ({unit})" if unit else name: value for name, value, unit in _figures(report)}

@@ -124,8 +124,8 @@ class Frames:
                 "jacobian": _("{sequence} Jacobian"),
                 "uncertainty": _("{sequence} uncertainty"),
             }
-            made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
-            made.SetName(titles[name].format(sequence=self.sequence.GetName()))
+            title = slicer.mrmlScene.GenerateUniqueName(titles[name].format(sequence=self.sequence.GetName()))
+            made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", title)
             made.SetIndexName(self.sequence.GetIndexName())
             made.SetIndexUnit(self.sequence.GetIndexUnit())
             made.SetIndexType(self.sequence.GetIndexType())
