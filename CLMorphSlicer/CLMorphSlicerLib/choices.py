@@ -22,6 +22,10 @@ from .parameters import (
 )
 from .words import _
 
+# A tab is as high as the higher one of the two would be, if what stands in the other one were not hidden.
+SEGMENT_ROWS = ("scope", "model", "effort", "segmentTime")  # and those that depend on more
+REGISTER_ROWS = ("fixedVolume", "movingVolume", "movingLabels", "registerModel", "similarity", "steps", "registerTime",
+                 "registerTransform", "registerVolume", "registerSegmentation")  # fmt: skip
 LINE_LETTERS = 48  # of a model's description: the panel can be as narrow as Slicer makes it at first
 
 
@@ -109,15 +113,17 @@ class ChoicesPanel:
             page.setSizePolicy(qt.QSizePolicy.Preferred, height)
         segments = parameters.task is Task.SEGMENT
         self.ui.runButton.text = _("Segment") if segments else _("Register")
-        self._set_visible(segments, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(segments, *SEGMENT_ROWS, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(not segments, *REGISTER_ROWS)
+        self.ui.sampleButton.setVisible(segments)
         self._set_visible(segments and parameters.useSceneAtlas, "atlasVolume", "atlasLabels")
 
     def _show_scope(self, parameters) -> None:
-        one, several = parameters.scope is Scope.ONE, parameters.scope is Scope.SEVERAL
+        segments, several = parameters.task is Task.SEGMENT, parameters.scope is Scope.SEVERAL
         browser = browser_of(parameters.inputVolume)
-        self._set_visible(not several, "inputVolume")
-        self._set_visible(several, "several")
-        self._set_visible(one, "outputSegmentation", "outputTransform")
+        self._set_visible(segments and not several, "inputVolume")
+        self._set_visible(segments and several, "several")
+        self._set_visible(segments and parameters.scope is Scope.ONE, "outputSegmentation", "outputTransform")
         frames = list(Scope).index(Scope.FRAMES)
         text = Scope.FRAMES.label()
         if browser is not None:
@@ -137,7 +143,7 @@ class ChoicesPanel:
     def _show_model(self, parameters) -> None:
         self._choose(self.ui.modelSelector, parameters, "model")
         self._choose(self.ui.registerModelSelector, parameters, "registerModel")
-        self._set_visible(parameters.model == FOLDER, "modelFolder")
+        self._set_visible(parameters.task is Task.SEGMENT and parameters.model == FOLDER, "modelFolder")
         if parameters.modelFolder != self._folder_shown:  # and not at each look: it would overwrite what is being typed
             self._folder_shown = parameters.modelFolder
             self.ui.modelFolderEdit.currentPath = parameters.modelFolder

@@ -124,8 +124,8 @@ class Frames:
                 "jacobian": _("{sequence} Jacobian"),
                 "uncertainty": _("{sequence} uncertainty"),
             }
-            title = slicer.mrmlScene.GenerateUniqueName(titles[name].format(sequence=self.sequence.GetName()))
-            made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", title)
+            made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
+            made.SetName(titles[name].format(sequence=self.sequence.GetName()))
             made.SetIndexName(self.sequence.GetIndexName())
             made.SetIndexUnit(self.sequence.GetIndexUnit())
             made.SetIndexType(self.sequence.GetIndexType())

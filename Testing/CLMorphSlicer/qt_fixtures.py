@@ -30,14 +30,15 @@ def fake_engine(mood: str):
 
 
 def wait_until(condition, what: str = "it") -> None:
-    """Let the event loop run until a condition holds."""
+    """Let the event loop run, once at least, until a condition holds."""
     from standins import pythonqt
 
     end = time.monotonic() + TIME_OUT_S
+    pythonqt.application().processEvents()
     while not condition():
         assert time.monotonic() < end, f"waited {TIME_OUT_S} s for {what}"
-        pythonqt.application().processEvents()
         time.sleep(0.002)
+        pythonqt.application().processEvents()
 
 
 def node_ids() -> set[str]:
