@@ -7,7 +7,9 @@ exported.
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -88,7 +90,7 @@ def export_volume(
     volume_node: slicer.vtkMRMLVolumeNode, path: str | Path, proxy: slicer.vtkMRMLVolumeNode | None = None
 ) -> None:
     """Write a volume in its world geometry; the format goes by the ending. Raises NodeError as `check_volume`."""
-    sitk.WriteImage(image_of(volume_node, proxy), str(path))
+    _write(sitk.WriteImage, image_of(volume_node, proxy), path)
 
 
 def export_labels(
@@ -110,7 +112,7 @@ def export_labels(
     if not rows:
         refused = _("“{labels}” has no structure inside “{image}”: choose the labels that belong to this image")
         raise NodeError(refused.format(labels=labels_node.GetName(), image=atlas_node.GetName()))
-    sitk.WriteImage(labels, str(labels_path), useCompression=True)
+    _write(sitk.WriteImage, labels, labels_path)
     with open(names_path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("value", "name", "color", "terminology"), *rows])
     return rows
@@ -129,4 +131,12 @@ def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: 
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    _write(sitk.WriteTransform, transform, path)
+
+
+def _write(writer: Callable[[Any, str], None], written: Any, path: str | Path) -> None:
+    try:
+        writer(written, str(path))
+    except RuntimeError as error:  # many lines of ITK's
+        refused = _("{file} could not be written into {folder}: is there room on the disk?")
+        raise NodeError(refused.format(file=Path(path).name, folder=Path(path).parent)) from error

@@ -116,6 +116,20 @@ def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headl
     assert results.segmentation.GetParentTransformNode() is None
 
 
+def test_label_beyond_16_bits_with_a_sign_keeps_its_structure(phantom_case, tmp_path):
+    case = phantom_case("RAS")
+    output = tmp_path / "output"
+    shutil.copytree(case.output, output)
+    labels = sitk.ReadImage(str(output / "labels.nii.gz"), sitk.sitkUInt16)
+    sitk.WriteImage(sitk.ChangeLabel(labels, {5: 40000}), str(output / "labels.nii.gz"))
+    report = json.loads((output / "report.json").read_text("utf-8"))
+    report["structures"][2]["value"] = 40000
+    (output / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    results = nodes.import_results(output, case.volume, case.atlas)
+    truth = ras_points(sitk.ReadImage(str(output / "labels.nii.gz")), 40000)
+    assert greatest_distance(truth, segment_points(results.segmentation, "Ventricle")) < TOLERANCE_MM
+
+
 # -- what cannot be given to the engine
 
 
