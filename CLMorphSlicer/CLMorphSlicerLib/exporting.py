@@ -70,7 +70,7 @@ def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None, proxy: slicer.vtk
         refused = _("“{name}” has the size {size}: choose a volume of several slices")
         raise NodeError(refused.format(name=name, size=image.GetDimensions()))
     matrix = world_matrix(volume_node, proxy)
-    if not abs(np.linalg.det(matrix[:3, :3])) > 0.0 or not np.isfinite(matrix).all():
+    if not (np.isfinite(matrix).all() and matrix[:3, :3].any(axis=0).all()):
         raise NodeError(
             _("“{name}” has no extent along an axis: correct its spacing (module Volumes)").format(name=name)
         )

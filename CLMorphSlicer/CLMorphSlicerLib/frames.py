@@ -14,7 +14,7 @@ import vtk
 from .errors import NodeError
 from .nodes import SEGMENT
 from .outputs import Undo
-from .results import Results, link
+from .results import Results, link, results_of
 from .words import _
 
 KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
@@ -25,11 +25,9 @@ BEFORE_AFTER = {
 }  # the atlas, and the transform that it is seen through
 
 
-def browser_of(volume_node: slicer.vtkMRMLVolumeNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
-    """The browser that plays a sequence through this volume; None where there is none."""
-    if volume_node is None:
-        return None
-    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volume_node)
+def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
+    """The browser that plays a sequence through this node; None where there is none."""
+    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node) if node is not None else None
 
 
 def check_found(transform: slicer.vtkMRMLTransformNode) -> None:
@@ -37,12 +35,13 @@ def check_found(transform: slicer.vtkMRMLTransformNode) -> None:
 
     The transform is then the one of the frame before: emptied, it would lose the attribute by which it is known.
     """
-    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(transform)
-    master = browser.GetMasterSequenceNode() if browser is not None else None
-    if master is None or browser.GetSelectedItemNumber() < 0:
+    browser, volume = browser_of(transform), results_of(transform).volume
+    frames = browser.GetSequenceNode(volume) if browser is not None and volume is not None else None
+    if frames is None or browser.GetSelectedItemNumber() < 0:
         return
-    here = master.GetNthIndexValue(browser.GetSelectedItemNumber())
-    if browser.GetSequenceNode(transform).GetDataNodeAtValue(here, True) is None:
+    here = browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
+    shown = frames.GetNthIndexValue(frames.GetItemNumberFromIndexValue(here, False))  # its own, or the one before
+    if browser.GetSequenceNode(transform).GetDataNodeAtValue(shown, True) is None:
         raise NodeError(_("nothing was found in this frame"))
 
 
@@ -137,7 +136,7 @@ class Frames:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
         for name, sequence in self._sequences.items():
             self.browser.AddSynchronizedSequenceNode(sequence)
-            if name in EMPTIED:
+            if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
                 self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
             unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
             self.browser.AddProxyNode(getattr(results, name), sequence, False)

@@ -11,6 +11,7 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 import vtk
+from CLMorphSlicerLib import display
 from CLMorphSlicerLib.frames import KEPT
 from CLMorphSlicerLib.geometry import ijk_to_ras
 from CLMorphSlicerLib.job import Progress
@@ -145,8 +146,13 @@ def test_cancel_in_the_middle_of_a_sequence_leaves_a_usable_scene(beating, windo
     slicer.mrmlScene.Clear(0)
     headless.load_scene(tmp_path / "scene.mrb")
     result = next(node for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node))
-    assert results_of(result).segmentation.GetSegmentation().GetNumberOfSegments() == 3
-    assert leftovers() == []
+    assert window._parameterNode.result is result and leftovers() == []
+    (browser,) = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    for number, found in ((3, 0), (0, 3), (2, 0), (1, 3)):
+        show_frame(browser, number)
+        assert results_of(result).segmentation.GetSegmentation().GetNumberOfSegments() == found
+        assert is_result(result) and window.ui.resultSelector.currentNode() is result
+    assert results_of(result).warped.GetTransformNodeID() == result.GetID()
 
 
 def test_cancel_in_the_middle_of_a_sequence_with_the_real_engine(real_model, beating, window, headless, tmp_path):
@@ -278,6 +284,29 @@ def test_scene_closed_while_a_series_runs_ends_it(beating, window):
     finish(window)
     assert "scene was closed" in str(run.error) and leftovers() == []
     assert not slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+
+
+def test_results_stay_as_long_as_the_frame_where_another_sequence_sets_the_pace(beating, window):
+    sequence, browser, proxy = beating
+    pace = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Needle")
+    pace.SetIndexName("time")
+    needle = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Needle")
+    for time in range(0, 160, 20):
+        pace.SetDataNodeAtValue(needle, str(time))
+    browser.AddSynchronizedSequenceNode(pace)
+    browser.SetAndObserveMasterSequenceNodeID(pace.GetID())
+    browser.AddSynchronizedSequenceNode(sequence)
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    proxy = browser.GetProxyNode(sequence)
+    window.ui.inputVolumeSelector.setCurrentNode(proxy)
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    assert run.error is None, run.error
+    for number in range(8):
+        show_frame(browser, number)
+        assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+        assert display.max_displacement_mm(run.results.transform) > 1.0
 
 
 @pytest.mark.parametrize("which", ["browser", "sequence", "proxy"])
