@@ -36,8 +36,10 @@ def check_found(transform: slicer.vtkMRMLTransformNode) -> None:
     The transform is then the one of the frame before: emptied, it would lose the attribute by which it is known.
     """
     browser, volume = browser_of(transform), results_of(transform).volume
-    frames = browser.GetSequenceNode(volume) if browser is not None and volume is not None else None
-    if frames is None or browser.GetSelectedItemNumber() < 0:
+    if browser is None or volume is None or browser.GetSelectedItemNumber() < 0:
+        return
+    frames = browser.GetSequenceNode(volume)
+    if frames is None:
         return
     here = browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
     shown = frames.GetNthIndexValue(frames.GetItemNumberFromIndexValue(here, False))  # its own, or the one before
@@ -96,10 +98,12 @@ class Frames:
             if node is not None:
                 self._sequence(name, undo).SetDataNodeAtValue(node, value)
         if self._shown is None:
-            self._show(results, undo)
-        elif not _same_voxels(self._shown.atlas, results.atlas):
-            self._forget_before_after()
-        shown = self._shown
+            shown = self._show(results, undo)
+        elif _same_voxels(self._shown.atlas, results.atlas):
+            shown = self._shown
+        else:
+            shown = self._without_before_after(self._shown)
+        self._shown = shown
         kept = {node.GetID() for node in self._nodes(shown)}
         for node in self._nodes(results):
             if node.GetID() not in kept:
@@ -132,7 +136,7 @@ class Frames:
             undo.added.append(made)
         return self._sequences[name]
 
-    def _show(self, results: Results, undo: Undo) -> None:
+    def _show(self, results: Results, undo: Undo) -> Results:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
         for name, sequence in self._sequences.items():
             self.browser.AddSynchronizedSequenceNode(sequence)
@@ -143,12 +147,14 @@ class Frames:
             if unasked is not None and unasked is not getattr(results, name):
                 slicer.mrmlScene.RemoveNode(unasked)
         seen = {name: self._seen_through(results, name, undo) for name in BEFORE_AFTER}
-        self._shown = replace(results, **seen, table=None)
-        link(self._shown, SEGMENT)
+        shown = replace(results, **seen, table=None)
+        link(shown, SEGMENT)
+        return shown
 
     def _seen_through(self, results: Results, name: str, undo: Undo) -> slicer.vtkMRMLScalarVolumeNode:
         """The atlas's voxels under one of the transforms: warped as it is drawn, frame by frame, and kept once."""
         titles = {"affine_warped": _("{atlas} affine to {sequence}"), "warped": _("{atlas} warped to {sequence}")}
+        assert results.atlas is not None  # what a run loads has one
         title = titles[name].format(atlas=results.atlas.GetName(), sequence=self.sequence.GetName())
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(title))
         node.CopyOrientation(results.atlas)
@@ -158,19 +164,21 @@ class Frames:
         undo.added.append(node)
         return node
 
-    def _forget_before_after(self) -> None:
-        """The transforms are of another atlas: what was seen through them would be wrong."""
+    @staticmethod
+    def _without_before_after(shown: Results) -> Results:
+        """The transforms are of another atlas now: what was seen through them would be wrong."""
         for name in BEFORE_AFTER:
-            node = getattr(self._shown, name)
+            node = getattr(shown, name)
             if node is not None:
                 slicer.mrmlScene.RemoveNode(node)
-        self._shown = replace(self._shown, **dict.fromkeys(BEFORE_AFTER))
-        link(self._shown, SEGMENT)
+        left = replace(shown, **dict.fromkeys(BEFORE_AFTER))
+        link(left, SEGMENT)
+        return left
 
 
-def _same_voxels(one: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLVolumeNode) -> bool:
-    if one is other:
-        return True
+def _same_voxels(one: slicer.vtkMRMLVolumeNode | None, other: slicer.vtkMRMLVolumeNode | None) -> bool:
+    if one is None or other is None or one is other:
+        return one is other
     matrices = []
     for node in (one, other):
         matrices.append(vtk.vtkMatrix4x4())
