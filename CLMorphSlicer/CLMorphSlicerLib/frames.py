@@ -138,14 +138,15 @@ class Frames:
 
     def _show(self, results: Results, undo: Undo) -> Results:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
-        for name, sequence in self._sequences.items():
-            self.browser.AddSynchronizedSequenceNode(sequence)
-            if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
-                self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
-            unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
-            self.browser.AddProxyNode(getattr(results, name), sequence, False)
-            if unasked is not None and unasked is not getattr(results, name):
-                slicer.mrmlScene.RemoveNode(unasked)
+        with slicer.util.NodeModify(self.browser):  # or it copies every frame that it shows anew at each step
+            for name, sequence in self._sequences.items():
+                self.browser.AddSynchronizedSequenceNode(sequence)
+                if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
+                    self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
+                unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
+                self.browser.AddProxyNode(getattr(results, name), sequence, False)
+                if unasked is not None and unasked is not getattr(results, name):
+                    slicer.mrmlScene.RemoveNode(unasked)
         seen = {name: self._seen_through(results, name, undo) for name in BEFORE_AFTER}
         shown = replace(results, **seen, table=None)
         link(shown, SEGMENT)

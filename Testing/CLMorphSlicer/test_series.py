@@ -155,6 +155,22 @@ def test_cancel_in_the_middle_of_a_sequence_leaves_a_usable_scene(beating, windo
     assert results_of(result).warped.GetTransformNodeID() == result.GetID()
 
 
+def test_frame_that_is_looked_at_and_was_not_reached_shows_nothing(beating, window):
+    _sequence, browser, _proxy = beating
+    show_frame(browser, 3)
+    window.ui.scopeSelector.currentIndex = 1
+    window.ui.showDeformationCheckBox.checked = window.ui.jacobianCheckBox.checked = True
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 2 and run.job.progress.fraction > 0, "the third frame")
+    window.ui.cancelButton.click()
+    finish(window)
+    segmentation = run.results.segmentation.GetSegmentation()
+    assert segmentation.GetNumberOfSegments() == 0
+    assert window.ui.displacementLabel.text == "nothing was found in this frame"
+    show_frame(browser, 0)
+    assert segmentation.GetNumberOfSegments() == 3 and is_result(run.results.transform)
+
+
 def test_cancel_in_the_middle_of_a_sequence_with_the_real_engine(real_model, beating, window, headless, tmp_path):
     _sequence, browser, proxy = beating
     window.ui.scopeSelector.currentIndex = 1
