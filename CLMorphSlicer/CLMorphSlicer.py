@@ -18,7 +18,7 @@ from pathlib import Path
 import ctk
 import slicer
 import vtk
-from CLMorphSlicerLib import dependencies, models, sample, settings
+from CLMorphSlicerLib import dependencies, models, sample, settings, times
 from CLMorphSlicerLib.choices import ChoicesPanel
 from CLMorphSlicerLib.deformation import DeformationPanel, spacing_for
 from CLMorphSlicerLib.exporting import likely_input
@@ -42,7 +42,6 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-POLL_MS = 100
 TUTORIAL = "https://github.com/CLMorph/CLMorph/blob/main/docs/slicer.md#tutorial"
 
 
@@ -56,7 +55,7 @@ class CLMorphSlicer(ScriptedLoadableModule):
             translate("qSlicerAbstractCoreModule", "Segmentation"),
             translate("qSlicerAbstractCoreModule", "Registration"),
         ]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Colors", "Segmentations", "Sequences", "Terminologies"]
         self.parent.contributors = ["CLMorph developers"]
         self.parent.helpText = _(
             "Finds anatomical structures by warping a labelled atlas onto the image, or lays one image onto another, "
@@ -98,7 +97,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = None
         self._gui = None
         self._installs = False  # while packages are installed
-        self._began = ("", 0.0)  # key of the run's time, and when it was started
+        self._began = (None, 0.0)  # what the run's time goes by, and when it was started
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -177,7 +176,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if dependencies.ensure(self._installing):
                 self.progress.start(parameters.keepFiles)
                 settings.remember(parameters)
-                self._began = (self.choices.time_key(), time.monotonic())
+                self._began = (self.choices.cost(), time.monotonic())
                 self.logic.start(work_of(parameters), self._onRunChanged)
 
     def onSample(self, _checked: bool = False) -> None:
@@ -236,9 +235,9 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if run.active:
             return
         if run.state is State.DONE:
-            key, began = self._began
-            count = len(run.done) if isinstance(run, Series) else 1
-            settings.add_time(key, (time.monotonic() - began) / count)
+            cost, began = self._began
+            each = (time.monotonic() - began) / len(run.reports)
+            times.add(cost, times.taken(cost, each, run.reports))
         if run.results is not None:  # of a series that was cancelled too
             parameters = self._parameterNode or self.logic.getParameterNode()
             parameters.result = run.results.transform

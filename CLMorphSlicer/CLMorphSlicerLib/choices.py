@@ -6,7 +6,7 @@ from typing import Any
 import qt
 import slicer
 
-from . import models, presets, settings
+from . import models, presets, times
 from .frames import browser_of
 from .options import model_card
 from .parameters import (
@@ -15,12 +15,17 @@ from .parameters import (
     Scope,
     Task,
     atlases_of_model,
+    model_of,
     set_several_volumes,
     several_volumes,
     why_one_atlas,
 )
 from .words import _
 
+# A tab is as high as the higher one of the two would be, if what stands in the other one were not hidden.
+SEGMENT_ROWS = ("scope", "model", "effort", "segmentTime")  # and those that depend on more
+REGISTER_ROWS = ("fixedVolume", "movingVolume", "movingLabels", "registerModel", "similarity", "steps", "registerTime",
+                 "registerTransform", "registerVolume", "registerSegmentation")  # fmt: skip
 LINE_LETTERS = 48  # of a model's description: the panel can be as narrow as Slicer makes it at first
 
 
@@ -73,15 +78,14 @@ class ChoicesPanel:
         finally:
             self._showing = False
 
-    def time_key(self) -> str:
-        """What the time of the run that the window shows is kept under."""
+    def cost(self) -> times.Cost:
+        """What decides how long the run takes that the window shows."""
         parameters = self.parameters
         if parameters.task is Task.REGISTER:
-            named = ("register", parameters.registerModel, parameters.device.value, parameters.steps, 0)
-        else:
-            atlases = 0 if why_one_atlas(parameters) else parameters.atlases
-            named = ("segment", parameters.model, parameters.device.value, parameters.refine, atlases)
-        return settings.time_key(*named)
+            model = model_of(parameters, parameters.registerModel)
+            return times.Cost("register", model, parameters.device.value, parameters.steps, 0)
+        model, atlases = model_of(parameters, parameters.model), 0 if why_one_atlas(parameters) else parameters.atlases
+        return times.Cost("segment", model, parameters.device.value, parameters.refine, atlases)
 
     def card(self) -> models.ModelCard | None:
         """The card of the model that the current tab has chosen; None for none."""
@@ -109,15 +113,17 @@ class ChoicesPanel:
             page.setSizePolicy(qt.QSizePolicy.Preferred, height)
         segments = parameters.task is Task.SEGMENT
         self.ui.runButton.text = _("Segment") if segments else _("Register")
-        self._set_visible(segments, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(segments, *SEGMENT_ROWS, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(not segments, *REGISTER_ROWS)
+        self.ui.sampleButton.setVisible(segments)
         self._set_visible(segments and parameters.useSceneAtlas, "atlasVolume", "atlasLabels")
 
     def _show_scope(self, parameters) -> None:
-        one, several = parameters.scope is Scope.ONE, parameters.scope is Scope.SEVERAL
+        segments, several = parameters.task is Task.SEGMENT, parameters.scope is Scope.SEVERAL
         browser = browser_of(parameters.inputVolume)
-        self._set_visible(not several, "inputVolume")
-        self._set_visible(several, "several")
-        self._set_visible(one, "outputSegmentation", "outputTransform")
+        self._set_visible(segments and not several, "inputVolume")
+        self._set_visible(segments and several, "several")
+        self._set_visible(segments and parameters.scope is Scope.ONE, "outputSegmentation", "outputTransform")
         frames = list(Scope).index(Scope.FRAMES)
         text = Scope.FRAMES.label()
         if browser is not None:
@@ -137,7 +143,7 @@ class ChoicesPanel:
     def _show_model(self, parameters) -> None:
         self._choose(self.ui.modelSelector, parameters, "model")
         self._choose(self.ui.registerModelSelector, parameters, "registerModel")
-        self._set_visible(parameters.model == FOLDER, "modelFolder")
+        self._set_visible(parameters.task is Task.SEGMENT and parameters.model == FOLDER, "modelFolder")
         if parameters.modelFolder != self._folder_shown:  # and not at each look: it would overwrite what is being typed
             self._folder_shown = parameters.modelFolder
             self.ui.modelFolderEdit.currentPath = parameters.modelFolder
@@ -177,7 +183,7 @@ class ChoicesPanel:
 
     def _show_times(self, parameters) -> None:
         label = self.ui.segmentTimeLabel if parameters.task is Task.SEGMENT else self.ui.registerTimeLabel
-        label.text = settings.time_told(self.time_key())
+        label.text = times.told(self.cost())
 
     def _on_task(self, index: int) -> None:
         if self.parameters is not None and not self._showing:

@@ -12,6 +12,7 @@ import vtk
 
 from .colors import show_legend
 from .errors import NodeError
+from .frames import BEFORE_AFTER, browser_of, check_found
 from .results import Results, is_result, results_of
 from .words import _
 
@@ -209,6 +210,7 @@ def _set_layers(
 def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[float, ...]) -> np.ndarray:
     """u(p) = A⁻¹(T(p)) − p of a point p of the patient: to where the affine alone puts its atlas point; (3,) RAS."""
     in_atlas, without_affine = [0.0] * 3, [0.0] * 3
+    check_found(transform_node)
     transform_node.GetTransformFromParent().TransformPoint(ras, in_atlas)
     _present(results_of(transform_node), "affine").GetTransformToParent().TransformPoint(in_atlas, without_affine)
     return np.subtract(without_affine, ras)
@@ -216,6 +218,7 @@ def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[floa
 
 def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
     """Length of the largest displacement that is drawn, mm."""
+    check_found(transform_node)
     vectors = slicer.util.arrayFromGridTransform(_present(results_of(transform_node), "field"))
     return float(np.sqrt(np.einsum("...i,...i", vectors, vectors).max()))
 
@@ -223,6 +226,8 @@ def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
 def _present(results: Results, name: str) -> slicer.vtkMRMLNode:
     node = getattr(results, name)
     if node is None:
+        if name in BEFORE_AFTER and browser_of(results.volume) is not None:
+            raise NodeError(_("before / after is not to be had: the frames were warped from different atlases"))
         called = {
             "affine_warped": _("affine-only image"),
             "warped": _("warped image"),

@@ -7,7 +7,9 @@ exported.
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -67,7 +69,12 @@ def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None, proxy: slicer.vtk
     if min(image.GetDimensions()) < 2:
         refused = _("“{name}” has the size {size}: choose a volume of several slices")
         raise NodeError(refused.format(name=name, size=image.GetDimensions()))
-    direction = spacing_and_direction(world_matrix(volume_node, proxy))[1]
+    matrix = world_matrix(volume_node, proxy)
+    if not (np.isfinite(matrix).all() and matrix[:3, :3].any(axis=0).all()):
+        raise NodeError(
+            _("“{name}” has no extent along an axis: correct its spacing (module Volumes)").format(name=name)
+        )
+    direction = spacing_and_direction(matrix)[1]
     if np.abs(direction.T @ direction - np.eye(3)).max() > ORTHOGONAL:
         refused = _("the axes of “{name}” are sheared: resample the volume (module Resample Scalar/Vector/DWI)")
         raise NodeError(refused.format(name=name))
@@ -83,7 +90,7 @@ def export_volume(
     volume_node: slicer.vtkMRMLVolumeNode, path: str | Path, proxy: slicer.vtkMRMLVolumeNode | None = None
 ) -> None:
     """Write a volume in its world geometry; the format goes by the ending. Raises NodeError as `check_volume`."""
-    sitk.WriteImage(image_of(volume_node, proxy), str(path))
+    _write(sitk.WriteImage, image_of(volume_node, proxy), path)
 
 
 def export_labels(
@@ -105,7 +112,7 @@ def export_labels(
     if not rows:
         refused = _("“{labels}” has no structure inside “{image}”: choose the labels that belong to this image")
         raise NodeError(refused.format(labels=labels_node.GetName(), image=atlas_node.GetName()))
-    sitk.WriteImage(labels, str(labels_path), useCompression=True)
+    _write(sitk.WriteImage, labels, labels_path)
     with open(names_path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("value", "name", "color", "terminology"), *rows])
     return rows
@@ -124,4 +131,12 @@ def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: 
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    _write(sitk.WriteTransform, transform, path)
+
+
+def _write(writer: Callable[[Any, str], None], written: Any, path: str | Path) -> None:
+    try:
+        writer(written, str(path))
+    except RuntimeError as error:  # many lines of ITK's
+        refused = _("{file} could not be written into {folder}: is there room on the disk?")
+        raise NodeError(refused.format(file=Path(path).name, folder=Path(path).parent)) from error

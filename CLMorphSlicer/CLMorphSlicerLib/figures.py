@@ -11,7 +11,7 @@ from .words import _
 def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
     """Write the figures of one report: the structures' volumes, similarity, folds and time."""
     rows = [
-        (structure["name"], structure["volume_ml"], "ml", structure["quality"], structure["uncertainty"])
+        (structure["name"], round(structure["volume_ml"], 3), "ml", structure["quality"], structure["uncertainty"])
         for structure in report.get("structures", ())
     ]
     rows += [(*row, None, None) for row in _figures(report)]
@@ -36,14 +36,14 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
     similarity, found = report.get("similarity") or {}, []
     measure = similarity.get("measure", _("similarity"))
     if similarity.get("affine") is not None:
-        found.append((_("{measure} after the affine").format(measure=measure), similarity["affine"], ""))
+        found.append((_("{measure} after the affine").format(measure=measure), round(similarity["affine"], 4), ""))
     if similarity.get("warped") is not None:
-        found.append((_("{measure} after the deformation").format(measure=measure), similarity["warped"], ""))
+        found.append((_("{measure} after the deformation").format(measure=measure), round(similarity["warped"], 4), ""))
     if report.get("folding_fraction") is not None:
         found.append((_("folding fraction"), report["folding_fraction"], ""))
     seconds = report.get("duration_s") or {}
     total = seconds.get("total", sum(seconds.values()))
-    return found + ([(_("duration"), total, "s")] if seconds else [])
+    return found + ([(_("duration"), round(total, 1), "s")] if seconds else [])
 
 
 def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[str, dict]]) -> None:
@@ -51,9 +51,11 @@ def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[s
     names: dict[str, None] = {}
     rows = []
     for label, report in reports:
+        structures = report.get("structures", ())
+        called = _told_apart([structure["name"] for structure in structures])
         values = {
-            _("{structure} (ml)").format(structure=structure["name"]): structure["volume_ml"]
-            for structure in report.get("structures", ())
+            _("{structure} (ml)").format(structure=name): round(structure["volume_ml"], 3)
+            for name, structure in zip(called, structures, strict=True)
         }
         values |= {f"{name} ({unit})" if unit else name: value for name, value, unit in _figures(report)}
         names |= dict.fromkeys(values)
@@ -62,6 +64,12 @@ def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[s
     _add_column(node, title, [label for label, values in rows])
     for name in names:
         _add_column(node, name, [values.get(name, float("nan")) for label, values in rows])
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Each name, with a number where it came before: "Ventricle", "Ventricle (2)"."""
+    seen = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, seen, strict=True)]
 
 
 def _empty(node: slicer.vtkMRMLTableNode) -> None:

@@ -6,22 +6,45 @@ their own. The nodes that one sees are the proxies of the sequence browser.
 
 from dataclasses import fields, replace
 
+import numpy as np
 import slicer
+import slicer.util
+import vtk
 
 from .errors import NodeError
 from .nodes import SEGMENT
 from .outputs import Undo
-from .results import Results, link
+from .results import Results, link, results_of
 from .words import _
 
 KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
+EMPTIED = ("segmentation", "field", "jacobian", "uncertainty")  # where a frame has none; else the one before is shown
+BEFORE_AFTER = {
+    "affine_warped": "affine",
+    "warped": "transform",
+}  # the atlas, and the transform that it is seen through
 
 
-def browser_of(volume_node: slicer.vtkMRMLVolumeNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
-    """The browser that plays a sequence through this volume; None where there is none."""
-    if volume_node is None:
-        return None
-    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volume_node)
+def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
+    """The browser that plays a sequence through this node; None where there is none."""
+    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node) if node is not None else None
+
+
+def check_found(transform: slicer.vtkMRMLTransformNode) -> None:
+    """Raise NodeError where a result is played and there is none of the frame that is shown.
+
+    The transform is then the one of the frame before: emptied, it would lose the attribute by which it is known.
+    """
+    browser, volume = browser_of(transform), results_of(transform).volume
+    if browser is None or volume is None or browser.GetSelectedItemNumber() < 0:
+        return
+    frames = browser.GetSequenceNode(volume)
+    if frames is None:
+        return
+    here = browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
+    shown = frames.GetNthIndexValue(frames.GetItemNumberFromIndexValue(here, False))  # its own, or the one before
+    if browser.GetSequenceNode(transform).GetDataNodeAtValue(shown, True) is None:
+        raise NodeError(_("nothing was found in this frame"))
 
 
 class Frames:
@@ -74,7 +97,13 @@ class Frames:
             node = getattr(results, name)
             if node is not None:
                 self._sequence(name, undo).SetDataNodeAtValue(node, value)
-        shown = self._shown or self._show(results)
+        if self._shown is None:
+            shown = self._show(results, undo)
+        elif _same_voxels(self._shown.atlas, results.atlas):
+            shown = self._shown
+        else:
+            shown = self._without_before_after(self._shown)
+        self._shown = shown
         kept = {node.GetID() for node in self._nodes(shown)}
         for node in self._nodes(results):
             if node.GetID() not in kept:
@@ -107,14 +136,54 @@ class Frames:
             undo.added.append(made)
         return self._sequences[name]
 
-    def _show(self, results: Results) -> Results:
+    def _show(self, results: Results, undo: Undo) -> Results:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
-        for name, sequence in self._sequences.items():
-            self.browser.AddSynchronizedSequenceNode(sequence)
-            unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
-            self.browser.AddProxyNode(getattr(results, name), sequence, False)
-            if unasked is not None and unasked is not getattr(results, name):
-                slicer.mrmlScene.RemoveNode(unasked)
-        self._shown = replace(results, warped=None, affine_warped=None, table=None)
-        link(self._shown, SEGMENT)
-        return self._shown
+        with slicer.util.NodeModify(self.browser):  # or it copies every frame that it shows anew at each step
+            for name, sequence in self._sequences.items():
+                self.browser.AddSynchronizedSequenceNode(sequence)
+                if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
+                    self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
+                unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
+                self.browser.AddProxyNode(getattr(results, name), sequence, False)
+                if unasked is not None and unasked is not getattr(results, name):
+                    slicer.mrmlScene.RemoveNode(unasked)
+        seen = {name: self._seen_through(results, name, undo) for name in BEFORE_AFTER}
+        shown = replace(results, **seen, table=None)
+        link(shown, SEGMENT)
+        return shown
+
+    def _seen_through(self, results: Results, name: str, undo: Undo) -> slicer.vtkMRMLScalarVolumeNode:
+        """The atlas's voxels under one of the transforms: warped as it is drawn, frame by frame, and kept once."""
+        titles = {"affine_warped": _("{atlas} affine to {sequence}"), "warped": _("{atlas} warped to {sequence}")}
+        assert results.atlas is not None  # what a run loads has one
+        title = titles[name].format(atlas=results.atlas.GetName(), sequence=self.sequence.GetName())
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(title))
+        node.CopyOrientation(results.atlas)
+        node.SetAndObserveImageData(results.atlas.GetImageData())
+        node.CreateDefaultDisplayNodes()
+        node.SetAndObserveTransformNodeID(getattr(results, BEFORE_AFTER[name]).GetID())
+        undo.added.append(node)
+        return node
+
+    @staticmethod
+    def _without_before_after(shown: Results) -> Results:
+        """The transforms are of another atlas now: what was seen through them would be wrong."""
+        for name in BEFORE_AFTER:
+            node = getattr(shown, name)
+            if node is not None:
+                slicer.mrmlScene.RemoveNode(node)
+        left = replace(shown, **dict.fromkeys(BEFORE_AFTER))
+        link(left, SEGMENT)
+        return left
+
+
+def _same_voxels(one: slicer.vtkMRMLVolumeNode | None, other: slicer.vtkMRMLVolumeNode | None) -> bool:
+    if one is None or other is None or one is other:
+        return one is other
+    matrices = []
+    for node in (one, other):
+        matrices.append(vtk.vtkMatrix4x4())
+        node.GetIJKToRASMatrix(matrices[-1])
+    arrays = [slicer.util.arrayFromVolume(node) for node in (one, other)]
+    same_grid = np.array_equal(*map(slicer.util.arrayFromVTKMatrix, matrices))
+    return same_grid and np.array_equal(*arrays)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -108,7 +109,8 @@ def end_process(process: subprocess.Popen) -> None:
             kill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
             subprocess.run(kill, capture_output=True, creationflags=CREATE_NO_WINDOW, check=False)
         else:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):  # ended meanwhile; the latter is what macOS says of it
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.stdin:
         process.stdin.close()
@@ -193,7 +195,8 @@ class Job:
     def cancel(self) -> None:
         """Ask the engine to stop; it is ended by force when it has not done so after GRACE_S."""
         if self.state is State.RUNNING:
-            self.cancel_file(self.folder).touch()
+            with suppress(OSError):  # a full disk: then by force alone
+                self.cancel_file(self.folder).touch()
             self.state, self._cancelled_at = State.CANCELLING, self._clock()
 
     def stop(self) -> None:

@@ -5,7 +5,8 @@ A row of the table is (value, name, color, terminology): color #rrggbb, terminol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from .errors import NodeError
 from .terminology import CONTEXT
 from .words import _
 
 ANATOMY = "SCT^123037004^Anatomical Structure"
 SIDES = {"Left": "SCT^7771000^Left", "Right": "SCT^24028007^Right"}
 NO_TERM = "^^"
+MAX_LABEL = 65535
 
 
 def labels_of_segmentation(
@@ -34,9 +37,10 @@ def labels_of_segmentation(
     ids = vtk.vtkStringArray()
     for segment_id in segmentation.GetSegmentIDs():
         ids.InsertNextValue(segment_id)
-    slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
-        node, atlas_node, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, merged
-    )
+    with _with_labelmap(node, atlas_node) as voxels:
+        slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
+            voxels, atlas_node, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, merged
+        )
     if merged.GetDimensions() != grid.GetSize():
         return grid, []
     array = vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(grid.GetSize()[::-1]).astype(np.uint16)
@@ -48,10 +52,37 @@ def labels_of_segmentation(
     return labels, rows
 
 
+@contextmanager
+def _with_labelmap(
+    node: slicer.vtkMRMLSegmentationNode, atlas_node: slicer.vtkMRMLVolumeNode
+) -> Iterator[slicer.vtkMRMLSegmentationNode]:
+    """The segmentation, or a copy of one that has surfaces or fractions alone, as RT structures: an input stays."""
+    labelmap = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    if node.GetSegmentation().ContainsRepresentation(labelmap):
+        yield node
+        return
+    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    try:
+        copy.GetSegmentation().DeepCopy(node.GetSegmentation())
+        copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+        copy.SetReferenceImageGeometryParameterFromVolumeNode(atlas_node)
+        copy.CreateBinaryLabelmapRepresentation()
+        yield copy
+    finally:
+        slicer.mrmlScene.RemoveNode(copy)
+
+
 def labels_of_labelmap(
     node: slicer.vtkMRMLLabelMapVolumeNode, image: sitk.Image, grid: sitk.Image
 ) -> tuple[sitk.Image, list[tuple]]:
-    """Labels of a labelmap volume (and its image), brought onto a grid, and their rows of the table."""
+    """Labels of a labelmap volume (and its image), brought onto a grid, and their rows of the table.
+
+    Raises NodeError for values that are no labels.
+    """
+    odd = _no_label(sitk.GetArrayViewFromImage(image))
+    if odd is not None:
+        refused = _("“{name}” holds the value {value}: expected whole numbers from 0 to {highest}")
+        raise NodeError(refused.format(name=node.GetName(), value=odd, highest=MAX_LABEL))
     labels = sitk.Resample(sitk.Cast(image, sitk.sitkUInt16), grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     display = node.GetDisplayNode()
     colors = display.GetColorNode() if display is not None else None
@@ -65,6 +96,16 @@ def labels_of_labelmap(
             colors.GetColor(value, rgba)
         rows.append((value, name or _("Label {value}").format(value=value), hex_color(rgba[:3]), ""))
     return labels, rows
+
+
+def _no_label(array: np.ndarray) -> float | None:
+    """A value that is no label, None where all are."""
+    if array.dtype.kind == "f":
+        broken = array[array != np.round(array)]  # nan too
+        if broken.size:
+            return float(broken[0])
+    low, high = array.min(), array.max()
+    return next((each.item() for each in (low, high) if not 0 <= each <= MAX_LABEL), None)
 
 
 def _type_code(segment: Any) -> str:

@@ -256,7 +256,8 @@ class _Work:
         if self.output.labels is None or not self.structures:
             return None
         labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        slicer.util.updateVolumeFromArray(labelmap, self.output.labels.astype(np.int16))
+        kind = np.int16 if self.output.labels.max() <= np.iinfo(np.int16).max else np.int32
+        slicer.util.updateVolumeFromArray(labelmap, self.output.labels.astype(kind))
         labelmap.SetIJKToRASMatrix(vtk_matrix(self.output.matrix))
         node = self._node("segmentation", "vtkMRMLSegmentationNode")
         segmentation = node.GetSegmentation()

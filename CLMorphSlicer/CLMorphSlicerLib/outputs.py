@@ -102,4 +102,5 @@ class Undo:
         self.kept, self.added = [], []
 
     def __bool__(self) -> bool:
-        return bool(self.kept or self.added)
+        """Whether the scene still has something to be taken back."""
+        return any(node.GetScene() is not None for node in [*(each.node for each in self.kept), *self.added])

@@ -194,7 +194,7 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
     """The options of a segmentation as the window's parameters say."""
     one = parameters.scope is Scope.ONE
     return Options(
-        model=_model_of(parameters, parameters.model),
+        model=model_of(parameters, parameters.model),
         atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
         atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
         device=parameters.device.value,
@@ -212,7 +212,7 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
 def register_options_of(parameters: CLMorphSlicerParameterNode) -> RegisterOptions:
     """The options of a registration as the window's parameters say."""
     return RegisterOptions(
-        model=_model_of(parameters, parameters.registerModel),
+        model=model_of(parameters, parameters.registerModel),
         labels=parameters.movingLabels,
         similarity=parameters.similarity.value,
         device=parameters.device.value,
@@ -244,7 +244,7 @@ def work_of(parameters: CLMorphSlicerParameterNode) -> Segmentation | Registrati
 def atlases_of_model(parameters: CLMorphSlicerParameterNode) -> int:
     """How many atlases the chosen model has; 0 while none is chosen."""
     try:
-        return atlas_count(Options(model=_model_of(parameters, parameters.model)))
+        return atlas_count(Options(model=model_of(parameters, parameters.model)))
     except ValueError:
         return 0
 
@@ -256,7 +256,8 @@ def why_one_atlas(parameters: CLMorphSlicerParameterNode) -> str:
     return "" if atlases_of_model(parameters) > 1 else _("the model's only one")
 
 
-def _model_of(parameters: CLMorphSlicerParameterNode, name: str) -> str:
+def model_of(parameters: CLMorphSlicerParameterNode, name: str) -> str:
+    """The name of a shipped model, or the folder of another."""
     return parameters.modelFolder if name == FOLDER else name
 
 

@@ -27,3 +27,9 @@ def chosen(refine: int, atlases: int, atlas_count: int) -> str:
     """Which choice the numbers stand for; OWN where they stand for none."""
     used = Effort(refine, atlases if atlas_count > 1 else 0)
     return next((name for name, effort in efforts(atlas_count).items() if effort == used), OWN)
+
+
+def arguments(refine: int, atlases: int = 0, fusion: str = "") -> list[str]:
+    """What the engine is told of how thoroughly it is to work: here alone are the choices turned into its options."""
+    told = ["--refine", str(refine)] if refine else []
+    return told + (["--atlases", str(atlases), "--fusion", fusion] if atlases else [])

@@ -16,7 +16,8 @@ class Results:
     """The nodes of one run.
 
     None where a person has deleted the node since, or the run gives none: a model without uncertainty, a registration
-    without labels, a frame of a sequence (which keeps no warped images).
+    without labels. Of a sequence they are the nodes that its browser plays; `warped` and `affine_warped` are then the
+    atlas under the transforms, and None where frames were warped from different atlases.
     """
 
     transform: slicer.vtkMRMLTransformNode | None

@@ -60,6 +60,11 @@ class Run:
         return self.error is None and self.results is None
 
     @property
+    def reports(self) -> list[dict]:
+        """What the engine reported of each image that is done."""
+        return [self.report] if self.results is not None else []
+
+    @property
     def about_to_load(self) -> bool:
         """Whether the next `poll` puts the results into the scene: known one look earlier, so that it can be told."""
         return self.active and self.job.state is State.DONE

@@ -42,7 +42,7 @@ def synthetic_patient(card: ModelCard) -> tuple[sitk.Image, sitk.Image]:
 
 def sample_name(card: ModelCard) -> str:
     """What the synthetic patient of a model is called."""
-    return _("{model} sample").format(model=card.title)
+    return _("{model} sample").format(model=card.title.split(",")[0])  # nodes of the run are named after it
 
 
 def add_sample(card: ModelCard, name: str = "") -> slicer.vtkMRMLScalarVolumeNode:

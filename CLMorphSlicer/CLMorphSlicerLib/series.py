@@ -58,9 +58,10 @@ class SequenceFrames:
 
     def __init__(self, frames: Frames, options: Options) -> None:
         self.frames = frames
-        alone = replace(options, outputs=Outputs())
+        alone, played = replace(options, outputs=Outputs()), (frames.sequence, frames.browser)
         self.items = [
-            Item(label, Segmentation(volume, alone, frames.proxy)) for label, volume in frames.labelled_volumes()
+            Item(label, Segmentation(volume, alone, frames.proxy, played))
+            for label, volume in frames.labelled_volumes()
         ]
         self.title = frames.index_title
         self.name = _("{sequence} figures").format(sequence=frames.sequence.GetName())
@@ -102,6 +103,10 @@ class Series:
     @property
     def folder(self) -> Path:
         return self.run.folder
+
+    @property
+    def reports(self) -> list[dict]:
+        return [report for _label, report in self._reports]
 
     @property
     def about_to_load(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import slicer
 
-from . import exporting, job, models, nodes
+from . import exporting, job, models, nodes, presets
 from .options import Options, RegisterOptions, model_card, why_not, why_not_register
 from .outputs import Undo
 from .results import Results
@@ -31,11 +31,15 @@ def read_report(folder: Path) -> dict:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A volume that is to be segmented; `proxy` is its node in the scene where it is a frame inside a sequence."""
+    """A volume that is to be segmented.
+
+    `proxy` is its node in the scene where it is a frame inside a sequence; `depends_on`: what else has to stay.
+    """
 
     volume: slicer.vtkMRMLScalarVolumeNode
     options: Options
     proxy: slicer.vtkMRMLScalarVolumeNode | None = None
+    depends_on: tuple[slicer.vtkMRMLNode, ...] = ()
     grid: list[nodes.Grid] = field(default_factory=list)  # of the volume when it was written
 
     @property
@@ -45,7 +49,8 @@ class Segmentation:
 
     @property
     def used(self) -> list:
-        return [self.node, self.options.atlas, self.options.atlas_labels, self.options.affine]
+        options = self.options
+        return [self.node, options.atlas, options.atlas_labels, options.affine, *self.depends_on]
 
     def why_not(self) -> str:
         return why_not(self.volume, self.options, self.proxy)
@@ -60,8 +65,7 @@ class Segmentation:
             exporting.export_volume(options.atlas, folder / ATLAS)
             exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
-        if options.atlases:
-            arguments += ["--atlases", str(options.atlases), "--fusion", options.fusion]
+        arguments += presets.arguments(options.refine, options.atlases, options.fusion)
         return arguments + _common(options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
@@ -107,7 +111,7 @@ class Registration:
         if options.model:
             arguments += ["--model", str(model_card(options.model).folder)]
         if options.refine:
-            arguments += ["--similarity", options.similarity]
+            arguments += ["--similarity", options.similarity, *presets.arguments(options.refine)]
         if options.labels is not None:
             exporting.export_labels(options.labels, self.moving, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--moving-labels", LABELS]
@@ -134,8 +138,6 @@ def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:
     elif options.affine is not None:
         exporting.export_initial_transform(options.affine, folder / INITIAL)
         arguments += ["--affine", INITIAL]
-    if options.refine:
-        arguments += ["--refine", str(options.refine)]
     arguments += ["--device", options.device, "--progress", "json"]
     arguments += ["--cancel-file", job.Job.cancel_file(folder).name]
     if options.threads:

@@ -24,7 +24,7 @@ import slicer
 import slicer.util
 from CLMorphSlicerLib import display, exporting, models, nodes, sample
 from CLMorphSlicerLib.results import Results
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from standins.scene import FOUR_UP, HeadlessSlicer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,11 +125,20 @@ def draw_before_and_after(application: HeadlessSlicer, results: Results) -> None
         display.show_slices(results.transform, blend=blend, atlas_opacity=1.0)
         row.append(grab(application, "Red"))
     display.show_slices(results.transform)
-    save("before_after", [[row[0], grab(application, "Red"), row[1]]])
+    pictures = (row[0], grab(application, "Red"), row[1])
+    words = ("Before: the atlas, moved as a whole", "The patient", "After: the atlas, warped")
+    save("before_after", [[captioned(*each) for each in zip(pictures, words, strict=True)]])
 
 
 def grab(application: HeadlessSlicer, name: str) -> np.ndarray:
     return application.views[name].grab()
+
+
+def captioned(picture: np.ndarray, words: str) -> np.ndarray:
+    """The picture with words in its lower left corner."""
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((10, SIZE - 10), words, "white", ImageFont.load_default(18), anchor="ls")
+    return np.asarray(image)
 
 
 def save(name: str, rows: list[list[np.ndarray]]) -> None:

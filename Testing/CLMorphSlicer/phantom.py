@@ -6,6 +6,7 @@ All analytic fields live in LPS, mm. The atlas grid runs towards left (LAS), as 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,12 @@ GRIDS = {
     "oblique": ((64, 72, 60), (2.0, 1.8, 2.0), sitk.Euler3DTransform((0, 0, 0), 0.2, -0.3, 0.4)),
     "anisotropic": ((100, 110, 24), (1.2, 1.2, 5.0), np.eye(3)),
 }
+COARSE = {"coarse": ((30, 35, 28), (4.0, 4.0, 4.0), np.diag([-1.0, -1.0, 1.0]))}  # for what does not look closely
 
 
 def grid(name: str) -> sitk.Image:
-    """An empty image on one of GRIDS, its centre at (5, -8, 12) LPS mm."""
-    size, spacing, direction = GRIDS[name]
+    """An empty image on one of GRIDS or COARSE, its centre at (5, -8, 12) LPS mm."""
+    size, spacing, direction = {**GRIDS, **COARSE}[name]
     if isinstance(direction, sitk.Transform):
         direction = np.reshape(direction.GetMatrix(), (3, 3))
     image = sitk.Image(size, sitk.sitkInt16)
@@ -38,6 +40,7 @@ def grid(name: str) -> sitk.Image:
     return image
 
 
+@cache
 def atlas() -> tuple[sitk.Image, sitk.Image]:
     """(image, labels) of the atlas, 2 mm."""
     image = sitk.Image((64, 72, 60), sitk.sitkUInt8)
@@ -91,6 +94,7 @@ def transform(amplitude_mm: float = 7.0) -> sitk.CompositeTransform:
     return sitk.CompositeTransform([deformation(amplitude_mm), affine()])
 
 
+@cache
 def patient(grid_name: str, amplitude_mm: float = 7.0) -> sitk.Image:
     """The atlas, warped onto a patient's grid."""
     return _as_int16(sitk.Resample(atlas()[0], grid(grid_name), transform(amplitude_mm), sitk.sitkLinear, 0.0))

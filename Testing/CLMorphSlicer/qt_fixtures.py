@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -29,14 +30,15 @@ def fake_engine(mood: str):
 
 
 def wait_until(condition, what: str = "it") -> None:
-    """Let the event loop run until a condition holds."""
+    """Let the event loop run, once at least, until a condition holds."""
     from standins import pythonqt
 
     end = time.monotonic() + TIME_OUT_S
+    pythonqt.application().processEvents()
     while not condition():
         assert time.monotonic() < end, f"waited {TIME_OUT_S} s for {what}"
-        pythonqt.application().processEvents()
         time.sleep(0.002)
+        pythonqt.application().processEvents()
 
 
 def node_ids() -> set[str]:
@@ -91,6 +93,12 @@ def add_atlases(bundle: Path, *names: str) -> None:
         shutil.copytree(bundle / "atlases" / "phantom", bundle / "atlases" / name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def phantom_cache(tmp_path_factory) -> None:
+    """Where fake_engine.py keeps what it makes."""
+    os.environ["PHANTOM_CACHE"] = str(tmp_path_factory.mktemp("phantom"))
+
+
 @pytest.fixture(scope="session")
 def real_weights(tmp_path_factory) -> Path:
     """Weights of a small network, as untrained as it was made; skips where the engine's packages are missing."""
@@ -132,7 +140,10 @@ def module(headless, models_folder, monkeypatch):
 
     application.slicer_with_qt(headless)
     loaded = application.load_module()
+    from CLMorphSlicerLib import runner
+
     monkeypatch.setattr(loaded.dependencies, "is_installed", lambda requirement: True)
+    monkeypatch.setattr(runner, "POLL_MS", 10)  # a run of the played engine takes less than Slicer's tenth of a second
     return loaded
 
 

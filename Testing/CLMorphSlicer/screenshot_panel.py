@@ -1,7 +1,8 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
-fresh.png: as it is found, with a sample loaded. panel.png: after Segment. register.png: after Register. The panel is
-the real one, and the real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
+fresh.png: as it is found, with a sample loaded. panel.png: after Segment. register.png: after Register. series.png:
+after Segment on all frames of a sequence. The panel is the real one, and the real engine works on the synthetic patient
+of the hippocampus model; the widgets are stand-ins.
 """
 
 import csv
@@ -48,9 +49,39 @@ def draw(headless) -> None:
     ui.movingVolumeSelector.setCurrentNode(atlas)
     ui.movingLabelsSelector.setCurrentNode(atlas_segmentation(headless, models.atlas_image(card).parent))
     run()
-    ui.advancedSection.collapsed = False
+    ui.advancedSection.collapsed = ui.installationSection.collapsed = False
     save(widget, "register")
+    ui.taskTabs.currentIndex = 0
+    ui.advancedSection.collapsed = ui.installationSection.collapsed = True
+    ui.inputVolumeSelector.setCurrentNode(beating(widget._parameterNode.inputVolume))
+    ui.scopeSelector.currentIndex = 1
+    run()
+    ui.atlasCheckBox.checked = True
+    save(widget, "series")
     widget.cleanup()
+
+
+def beating(volume):
+    """The node that plays a sequence of three frames, in which the volume grows along one axis."""
+    import numpy as np
+    import slicer
+    import vtk
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Follow-up")
+    sequence.SetIndexName("time")
+    sequence.SetIndexUnit("months")
+    for months in (0, 6, 12):
+        frame = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume), name="Frame")
+        volume_matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(volume_matrix)
+        matrix = slicer.util.arrayFromVTKMatrix(volume_matrix) @ np.diag([1.0 + months / 240.0, 1.0, 1.0, 1.0])
+        frame.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+        sequence.SetDataNodeAtValue(frame, str(months))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Follow-up browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    return browser.GetProxyNode(sequence)
 
 
 def atlas_segmentation(headless, folder: Path):

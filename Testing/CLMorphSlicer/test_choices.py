@@ -1,13 +1,15 @@
 """The choices that depend on each other, and what is kept of them between sessions: speed, times, settings."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qt_fixtures import add_atlases, begin, finish, write_bundle
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer
 import slicer.util
-from CLMorphSlicerLib import models, presets, settings
+from CLMorphSlicerLib import models, presets, settings, times
 
 
 def choose(window, name: str) -> None:
@@ -79,18 +81,76 @@ def test_time_of_a_run_is_told_for_the_same_choices_alone(patient, window):
     assert window.ui.segmentTimeLabel.text == "not run on this computer yet"
 
 
+def test_time_of_a_model_in_a_folder_is_not_that_of_another_folder(patient, window, tmp_path):
+    window.ui.modelSelector.currentIndex = window.ui.modelSelector.count - 1
+    for name in ("one", "two"):
+        window.ui.modelFolderEdit.currentPath = str(write_bundle(tmp_path / name))
+        assert window.ui.segmentTimeLabel.text == "not run on this computer yet"
+        begin(window, "works")
+        finish(window)
+        assert window.ui.segmentTimeLabel.text.startswith("about ")
+
+
+def cost(steps: int = 0, atlases: int = 0, model: str = "C:\\models\\brain") -> times.Cost:
+    return times.Cost("segment", model, "cpu", steps, atlases)
+
+
 def test_median_of_the_last_runs_counts(module):
-    key = settings.time_key("segment", "C:\\models\\brain", "cpu", 0, 0)
     for seconds in (500.0, 20.0, 21.0, 22.0, 23.0, 300.0):
-        settings.add_time(key, seconds)
-    assert settings.time_told(key) == "about 22 s on this computer, by earlier runs"
-    settings.add_time("other", 600.0)
-    assert settings.time_told("other") == "about 10 min on this computer, by earlier runs"
+        times.add(cost(), times.taken(cost(), seconds, [{}]))
+    assert times.told(cost()) == "about 22 s on this computer, by earlier runs"
+    other = cost(model="other")
+    times.add(other, times.taken(other, 600.0, [{}]))
+    assert times.told(other) == "about 10 min on this computer, by earlier runs"
 
 
-def test_spoilt_times_are_no_times(module):
-    slicer.app.userSettings().setValue("CLMorph/times/key", "[1, oh")
-    assert settings.time_told("key") == "not run on this computer yet"
+def report(network: float, labels: float, refinement: float | None = None) -> dict:
+    seconds = {"reading": 1.0, "affine": 4.0, "network": network, "labels": labels}
+    return {"duration_s": {**seconds, **({} if refinement is None else {"refinement": refinement})}}
+
+
+def test_time_of_other_choices_goes_by_their_steps_and_atlases(module):
+    # 12 s once, 3 s for each atlas, 0.5 s for each step with each atlas
+    times.add(cost(20, 3), times.taken(cost(20, 3), 12.0 + 9.0 + 30.0, [report(6.0, 3.0, 30.0)]))
+    assert times.told(cost(20, 3)) == "about 51 s on this computer, by earlier runs"
+    assert times.told(cost(0, 0)) == "roughly 15 s, by runs with other choices"
+    assert times.told(cost(50, 0)) == "roughly 40 s, by runs with other choices"
+    assert times.told(cost(50, 9)) == "roughly 4 min, by runs with other choices"  # 12 + 27 + 225 s
+
+
+def test_time_of_a_series_is_that_of_one_image(module):
+    run = times.taken(cost(10), 20.0, [report(2.0, 1.0, 4.0), report(4.0, 1.0, 8.0)])
+    assert run == times.Taken(10, 0, 20.0, 4.0, 6.0)
+
+
+def test_no_time_is_told_of_an_optimisation_that_was_never_seen(module):
+    times.add(cost(), times.taken(cost(), 20.0, [report(2.0, 1.0)]))
+    assert times.told(cost(50)) == "not run on this computer yet"
+    assert times.told(cost(0, 4)) == "roughly 30 s, by runs with other choices"
+    for another in (cost(model="heart"), times.Cost("segment", "C:\\models\\brain", "cuda", 0, 0)):
+        assert times.told(another) == "not run on this computer yet"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 200), st.integers(0, 20), *[st.floats(0.0, 1e4) for _ in range(3)]),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 200),
+    st.integers(0, 20),
+)
+def test_more_steps_and_more_atlases_never_take_less(kept, steps, atlases):
+    runs = [times.Taken(s, a, once + each + best, each, best) for s, a, once, each, best in kept]
+    guesses = [times.estimate(cost(s, a), runs) for s, a in ((steps, atlases), (steps + 10, atlases + 1))]
+    if None not in guesses:
+        assert 0.0 <= guesses[0] <= guesses[1] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("text", ["[1, oh", "[[1, 2]]", "7", '[["a", 1, 2, 3, 4]]', "null"])
+def test_spoilt_times_are_no_times(module, text):
+    slicer.app.userSettings().setValue(cost().key, text)
+    assert times.told(cost()) == "not run on this computer yet"
 
 
 def test_failed_run_tells_no_time(patient, window):

@@ -85,6 +85,36 @@ def test_force_comes_only_after_the_time_of_grace(folder):
     assert job.GRACE_S < 2
 
 
+def test_cancel_works_on_a_disk_that_is_full(folder, monkeypatch):
+    now = [0.0]
+    running = make_job("hangs", folder, clock=lambda: now[0])
+    wait(running, (folder / "grandchild").exists)
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)  # the engine cannot be asked
+    running.cancel()
+    assert running.state is State.CANCELLING
+    now[0] = job.GRACE_S * 1.1
+    assert running.poll() is State.CANCELLED
+
+
+@pytest.mark.parametrize("error", [ProcessLookupError, PermissionError])  # the latter on macOS, of one that just ended
+def test_engine_that_ends_while_it_is_ended_is_no_error(folder, monkeypatch, error):
+    running = make_job("refuses", folder)
+    process = running._process
+    process.wait(TIME_OUT_S)
+    monkeypatch.setattr(process, "poll", lambda: None)  # as it was a moment ago
+
+    def gone(*_arguments):
+        raise error
+
+    monkeypatch.setattr(os, "killpg", gone)
+    running.stop()
+    assert running.state is State.CANCELLED
+
+
 def test_engines_own_sentence_is_the_message(folder):
     running = wait(make_job("refuses", folder))
     assert running.state is State.FAILED

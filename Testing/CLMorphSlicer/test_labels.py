@@ -15,7 +15,7 @@ from CLMorphSlicerLib import exporting, nodes
 from CLMorphSlicerLib.errors import NodeError
 from CLMorphSlicerLib.geometry import ijk_to_ras
 from CLMorphSlicerLib.labels import name_segment
-from places import TOLERANCE_MM, greatest_distance, labelmap_node, ras_points
+from places import TOLERANCE_MM, greatest_distance, labelmap_node, linear_node, ras_points
 
 
 def atlas_node(headless: object, tmp_path: object) -> object:
@@ -99,3 +99,92 @@ def test_labels_outside_the_atlas_are_refused(headless, tmp_path, kind):
         slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
     with pytest.raises(NodeError, match=r"Elsewhere.*no structure inside"):
         exporting.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
+
+
+# -- segmentations that hold no voxels, as RT structures, and labelmaps whose values are no labels
+
+
+@pytest.fixture
+def drawn(headless, tmp_path):
+    """(volume of the phantom's atlas, segmentation of it)."""
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Drawn")
+    segmentation.CreateDefaultDisplayNodes()
+    labels = labelmap_node(phantom.atlas()[1])
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)
+    slicer.mrmlScene.RemoveNode(labels)
+    return atlas_node(headless, tmp_path), segmentation
+
+
+def keep_alone(segmentation, representation: str) -> None:
+    """Leave a segmentation this representation of its segments, and no other."""
+    inside = segmentation.GetSegmentation()
+    names = ("Binary labelmap", "Closed surface", "Fractional labelmap")
+    inside.CreateRepresentation("Closed surface")
+    if representation == "Fractional labelmap":
+        converter = slicer.vtkSegmentationConverter
+        labelmap = segmentation.GetBinaryLabelmapInternalRepresentation(inside.GetNthSegmentID(0))
+        geometry = converter.SerializeImageGeometry(labelmap)
+        inside.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), geometry)
+        assert inside.CreateRepresentation(representation, True)
+    inside.SetSourceRepresentationName(representation)
+    for name in names:
+        if name != representation:
+            inside.RemoveRepresentation(name)
+
+
+@pytest.mark.parametrize("representation", ["Closed surface", "Fractional labelmap"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_segments_without_a_labelmap_are_carried_all_the_same(drawn, tmp_path, representation, moved):
+    atlas, segmentation = drawn
+    if moved:
+        transform = linear_node().GetID()
+        for node in drawn:
+            node.SetAndObserveTransformNodeID(transform)
+    truth = sitk.GetArrayFromImage(exported_labels(segmentation, atlas, tmp_path)[0])
+    keep_alone(segmentation, representation)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    labels, rows = exported_labels(segmentation, atlas, tmp_path)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+    inside = segmentation.GetSegmentation()
+    assert not inside.ContainsRepresentation("Binary labelmap")  # an input stays as it is
+    assert [row["name"] for row in rows] == [inside.GetNthSegment(i).GetName() for i in range(3)]
+    found = sitk.GetArrayFromImage(labels)
+    for value in (1, 2, 3):
+        one, other = found == value, truth == value
+        assert 2 * np.sum(one & other) / (one.sum() + other.sum()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.full((4, 4, 4), -1, np.int16), "-1"),
+        (np.full((4, 4, 4), 70000, np.int32), "70000"),
+        (np.full((4, 4, 4), 1.5, np.float32), "1.5"),
+        (np.full((4, 4, 4), np.nan, np.float32), "nan"),
+    ],
+)
+def test_labelmap_whose_values_are_no_labels_is_refused_and_never_wrapped(headless, tmp_path, array, told):
+    atlas = atlas_node(headless, tmp_path)
+    labels = slicer.util.addVolumeFromArray(array, name="Odd", nodeClassName="vtkMRMLLabelMapVolumeNode")
+    with pytest.raises(NodeError, match=rf"Odd.*{told}.*whole numbers from 0 to 65535"):
+        exporting.export_labels(labels, atlas, tmp_path / "l.nii.gz", tmp_path / "n.csv")
+
+
+def test_two_segments_of_one_name_stay_two(drawn, tmp_path):
+    atlas, segmentation = drawn
+    for number in (1, 2):
+        segmentation.GetSegmentation().GetNthSegment(number).SetName("Ventricle")
+    _, rows = exported_labels(segmentation, atlas, tmp_path)
+    assert [(row["value"], row["name"]) for row in rows][1:] == [("2", "Ventricle"), ("3", "Ventricle")]
+
+
+def test_two_structures_of_one_name_have_a_column_each_over_time(headless):
+    from CLMorphSlicerLib.figures import fill_series
+
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+    structures = [{"name": "Ventricle", "volume_ml": ml} for ml in (2.0, 3.0)]
+    fill_series(table, "time", [("0", {"structures": structures}), ("1", {"structures": structures[:1]})])
+    columns = [table.GetTable().GetColumn(i) for i in range(table.GetNumberOfColumns())]
+    assert [column.GetName() for column in columns] == ["time", "Ventricle (ml)", "Ventricle (2) (ml)"]
+    assert [columns[2].GetValue(0), columns[1].GetValue(0), columns[1].GetValue(1)] == [3.0, 2.0, 2.0]
+    assert np.isnan(columns[2].GetValue(1))

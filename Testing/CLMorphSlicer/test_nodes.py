@@ -116,6 +116,20 @@ def test_results_of_a_volume_under_a_linear_transform_lie_where_it_is_seen(headl
     assert results.segmentation.GetParentTransformNode() is None
 
 
+def test_label_beyond_16_bits_with_a_sign_keeps_its_structure(phantom_case, tmp_path):
+    case = phantom_case("RAS")
+    output = tmp_path / "output"
+    shutil.copytree(case.output, output)
+    labels = sitk.ReadImage(str(output / "labels.nii.gz"), sitk.sitkUInt16)
+    sitk.WriteImage(sitk.ChangeLabel(labels, {5: 40000}), str(output / "labels.nii.gz"))
+    report = json.loads((output / "report.json").read_text("utf-8"))
+    report["structures"][2]["value"] = 40000
+    (output / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    results = nodes.import_results(output, case.volume, case.atlas)
+    truth = ras_points(sitk.ReadImage(str(output / "labels.nii.gz")), 40000)
+    assert greatest_distance(truth, segment_points(results.segmentation, "Ventricle")) < TOLERANCE_MM
+
+
 # -- what cannot be given to the engine
 
 
@@ -132,6 +146,10 @@ def test_volumes_that_cannot_be_used_are_refused_with_a_sentence(phantom_case):
     colours = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode")
     assert "3 values in each voxel" in refused(colours)
     assert "several slices" in refused(slicer.util.addVolumeFromArray(np.zeros((1, 5, 6)), name="Slice"))
+    flat = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6)), ijkToRAS=np.diag([1.0, 1.0, 0.0, 1.0]), name="Flat")
+    assert "“Flat” has no extent along an axis" in refused(flat)
+    flat.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.diag([1.0, np.nan, 1.0, 1.0])))
+    assert "“Flat” has no extent along an axis" in refused(flat)
     case.volume.SetAndObserveTransformNodeID(linear_node("Shear", shear=0.2).GetID())
     assert "sheared" in refused(case.volume)
     bend = nodes.import_results(*linear_free(case)).transform

@@ -157,3 +157,11 @@ def test_output_that_is_deleted_meanwhile_ends_the_run(patient, window, own_segm
     slicer.mrmlScene.RemoveNode(own_segmentation)
     assert "By hand was deleted" in str(run.error)
     finish(window)
+
+
+def test_there_is_nothing_to_undo_in_another_scene(patient, window):
+    begin(window, "works")
+    finish(window)
+    assert window.ui.undoButton.enabled
+    slicer.mrmlScene.Clear(0)
+    assert not window.ui.undoButton.enabled

@@ -45,7 +45,7 @@ def test_logic_segments_lists_and_sequences(patient, module):
     results = logic.segment(sequence)
     assert results.volume is browser.GetProxyNode(sequence)
     added = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) - volumes
-    assert added == 3  # atlas, Jacobian and uncertainty: none for each frame
+    assert added == 5  # Jacobian, uncertainty, and the atlas, as it is, before and after: none for each frame
     gathered = slicer.util.getFirstNodeByClassByName("vtkMRMLSequenceNode", "heart segmentation")
     assert gathered.GetNumberOfDataNodes() == 2 and gathered.GetNthIndexValue(1) == "1"
     assert gathered.GetNthDataNode(1).GetSegmentation().GetNumberOfSegments() == 3
@@ -187,6 +187,17 @@ def test_no_more_atlases_are_used_than_there_are(patient, module, atlas_nodes):
     for image in folder.glob("atlases/*/image.nii.gz"):
         image.unlink()
     assert "Phantom has no atlas" in options.why_not(patient, options.Options(model="phantom"))
+
+
+def test_full_disk_is_told_in_one_sentence_and_leaves_nothing(patient, window, monkeypatch):
+    def full(image, path, *_):
+        raise RuntimeError("Exception thrown in SimpleITK ImageFileWriter_Execute:\nITK ERROR: no room")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    window.ui.runButton.click()
+    said = window.ui.statusLabel.text
+    assert said.startswith("image.nii could not be written into ") and said.endswith("is there room on the disk?")
+    assert leftovers() == [] and window.ui.runButton.enabled
 
 
 def test_folder_goes_when_the_inputs_cannot_be_written(patient, module):

@@ -49,3 +49,20 @@ def test_qt_has_no_complaint_about_the_ui_file(window):
     import qt
 
     assert qt.complaints == []
+
+
+def test_every_widget_has_a_name_of_its_own():
+    names = [widget.get("name") for widget in ET.parse(UI).iter("widget")]
+    assert [name for name in names if names.count(name) > 1] == []  # slicer.util gives them by their names
+
+
+def test_installed_versions_stand_beside_their_label(window):
+    assert window.ui.installedLabel.text == "Installed:" and "torch" in window.ui.versionsLabel.text
+
+
+def test_tab_goes_from_top_to_bottom_through_everything_that_takes_input():
+    tree = ET.parse(UI)
+    inputs = ("QTabWidget", "QPushButton", "QCheckBox", "QComboBox", "QSpinBox", "QPlainTextEdit", "qMRML", "ctkSlider",
+              "ctkPath")  # fmt: skip
+    names = [each.get("name") for each in tree.iter("widget") if each.get("class").startswith(inputs)]
+    assert [each.text for each in tree.iter("tabstop")] == [name for name in names if name != "CLMorphSlicer"]

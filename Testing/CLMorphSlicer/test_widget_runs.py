@@ -90,6 +90,21 @@ def test_scene_closed_while_running_ends_the_engine(patient, window):
     assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
 
 
+def test_scene_imported_beside_the_patient_lets_the_run_go_on(patient, window, headless, tmp_path):
+    patient.SetName("Another")
+    headless.save_scene(tmp_path / "other.mrml")
+    patient.SetName("Patient")
+    run = get_started(window, "works")
+    slicer.mrmlScene.SetURL(str(tmp_path / "other.mrml"))
+    assert slicer.mrmlScene.Import()  # its nodes had the same IDs
+    finish(window)
+    assert run.error is None and run.results.volume is patient
+    assert run.results.segmentation.GetName() == "Patient segmentation"
+    assert window.ui.resultSelector.currentNode() is run.results.transform
+    assert len(slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")) == 1
+    assert slicer.util.getNode("Another") is not patient and window.ui.runButton.enabled
+
+
 def test_volume_deleted_while_running_ends_the_engine(patient, window):
     run = get_started(window, "waits")
     slicer.mrmlScene.RemoveNode(patient)

@@ -15,14 +15,24 @@ function(slicerMacroBuildScriptedModule)
     if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${file})
       message(FATAL_ERROR "${MODULE_NAME}: there is no file ${file}")
     endif()
-    add_custom_command(
-      OUTPUT ${built}/${file}
-      COMMAND ${CMAKE_COMMAND} -E copy ${CMAKE_CURRENT_SOURCE_DIR}/${file} ${built}/${file}
-      DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${file}
-      )
-    list(APPEND copies ${built}/${file})
     get_filename_component(folder ${file} DIRECTORY)
+    list(APPEND folders "./${folder}")
+    list(APPEND files_./${folder} ${file})
+    list(APPEND copies ${built}/${file})
     install(FILES ${built}/${file} DESTINATION ${installed}/${folder})
+  endforeach()
+  list(REMOVE_DUPLICATES folders)
+  foreach(folder IN LISTS folders)  # one command for each, where Slicer has one for each file
+    set(from ${files_${folder}})
+    set(to ${files_${folder}})
+    list(TRANSFORM from PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+    list(TRANSFORM to PREPEND ${built}/)
+    add_custom_command(
+      OUTPUT ${to}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${built}/${folder}
+      COMMAND ${CMAKE_COMMAND} -E copy ${from} ${built}/${folder}
+      DEPENDS ${from}
+      )
   endforeach()
   add_custom_target(${MODULE_NAME} ALL DEPENDS ${copies})
 endfunction()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 
 import slicer
+import slicer.util
+import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
@@ -85,8 +87,18 @@ class qMRMLNodeComboBox(pythonqt.wrap(QtWidgets.QComboBox)):
         self._scene, self._observers = scene, []
         if scene is not None:
             box = weakref.ref(self)
-            events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent)
-            self._observers = [scene.AddObserver(event, lambda *_: box() and box()._refresh()) for event in events]
+
+            @vtk.calldata_type(vtk.VTK_OBJECT)
+            def changed(_scene, _event, node) -> None:
+                # many nodes at once are looked at together, as by qMRMLSceneModel
+                if box() and not scene.IsBatchProcessing() and any(map(node.IsA, box()._types)):
+                    box()._refresh()
+
+            whole = [scene.EndCloseEvent, scene.EndImportEvent]
+            self._observers = [scene.AddObserver(event, lambda *_: box() and box()._refresh()) for event in whole]
+            self._observers += [
+                scene.AddObserver(event, changed) for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent)
+            ]
         self._refresh()
 
     def currentNode(self):
@@ -114,7 +126,8 @@ class qMRMLNodeComboBox(pythonqt.wrap(QtWidgets.QComboBox)):
     def _refresh(self) -> None:
         if self._scene is None:
             return
-        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if self._offers(node)]
+        found = {node.GetID(): node for kind in self._types for node in slicer.util.getNodesByClass(kind, self._scene)}
+        nodes = [node for node in found.values() if self._offers(node)]
         entries = [(None, self._none_text)] if self._flags["none"] else []
         entries += [(node.GetID(), node.GetName()) for node in nodes]
         self._shown = [node_id for node_id, _ in entries]
