@@ -12,7 +12,7 @@ LAYERS = (
     ("atomic", "devices", "geometry", "progress", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
     ("networks.contract",),
     ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
-    ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing"),
+    ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
     ("io.nifti_writer",),
     ("io.images",),
