@@ -104,7 +104,7 @@ def _lookup(path: Path, whole: pydicom.Dataset) -> Callable[[np.ndarray], np.nda
     count, first = int(item.LUTDescriptor[0]) or 1 << 16, int(item.LUTDescriptor[1])
     data = item.LUTData
     if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if whole.original_encoding[1] else ">u2")
+        data = np.frombuffer(data, ">u2" if whole.original_encoding[1] is False else "<u2")
     table = np.atleast_1d(np.asarray(data, np.float64))
     if len(table) != count:
         raise unreadable(path, f"its Modality LUT has {len(table)} of {count} entries", KIND)

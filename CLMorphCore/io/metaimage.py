@@ -16,6 +16,7 @@ import numpy as np
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
+    NO_ORIGIN,
     Volume,
     check_geometry,
     check_sides,
@@ -127,6 +128,10 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
         warnings.append(
             "its header has no orientation (TransformMatrix); its axes were taken as left, posterior, superior"
         )
+    if not {"ElementSpacing", "ElementSize"} & keys.keys():
+        warnings.append("its header has no voxel size (ElementSpacing); voxels of 1 mm were taken")
+    if "Offset" not in keys:
+        warnings.append(NO_ORIGIN)
     return tuple(sides[n] for n in keep), to_mm, warnings
 
 

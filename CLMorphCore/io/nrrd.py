@@ -16,6 +16,7 @@ import numpy as np
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
+    NO_ORIGIN,
     Volume,
     check_geometry,
     check_sides,
@@ -54,6 +55,7 @@ SPACES = {
 }
 MANY = {"vector": "a vector", "covariant-vector": "a vector", "normal": "a vector", "complex": "complex"}
 SPATIAL = ("domain", "space", "???", "none", "")
+MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "???", "none")
 
 
 def is_nrrd(start: bytes) -> bool:
@@ -166,7 +168,7 @@ def _grid(path: Path, fields: dict[str, str], sides: list[int]) -> tuple[list[in
             raise not_3d(path, sides)
     if len(keep) != 3:
         raise not_3d(path, sides)
-    to_mm, warnings = _placement(path, fields, [directions[n] for n in keep], keep)
+    to_mm, warnings = _placement(path, fields, [directions[n] for n in keep], keep, sides)
     check_geometry(path, to_mm)
     return keep, to_mm, warnings + size_warnings([sides[n] for n in keep], to_mm)
 
@@ -198,7 +200,7 @@ def _vector(path: Path, name: str, text: str) -> list[float]:
 
 
 def _placement(
-    path: Path, fields: dict[str, str], directions: list[np.ndarray | None], keep: list[int]
+    path: Path, fields: dict[str, str], directions: list[np.ndarray | None], keep: list[int], sides: list[int]
 ) -> tuple[np.ndarray, list[str]]:
     warnings, to_mm = [], np.eye(4)
     space = fields.get("space", "").lower().removesuffix("-time")
@@ -208,20 +210,60 @@ def _placement(
         signs = np.ones(3)
         said = f"its space is {space[:40]!r}" if space else "its header names no space"
         warnings.append(f"{said}; its axes were taken as left, posterior and superior, left and right may be swapped")
+    origin = None
     if all(direction is not None for direction in directions):
         to_mm[:3, :3] = signs[:, None] * np.array(directions).T
-    elif "spacings" in fields:
-        words = fields["spacings"].split()
-        if len(words) <= max(keep):
-            raise unreadable(path, f"its spacings are {len(words)} numbers", KIND)
-        to_mm[:3, :3] = np.diag(numbers(path, "spacings", " ".join(words[n] for n in keep), 3))
-        if to_mm.diagonal()[:3].min() <= 0:
-            raise wrong_header(path, f"its spacings are {fields['spacings'][:60]}", "sizes above zero")
     else:
-        warnings.append("its header has no voxel size; voxels of 1 mm were taken")
+        spacing, origin = _by_axis(path, fields, keep, sides)
+        if spacing is None:
+            warnings.append("its header has no voxel size; voxels of 1 mm were taken")
+        else:
+            to_mm[:3, :3] = np.diag(spacing)
     if "spaceorigin" in fields:
-        to_mm[:3, 3] = signs * _vector(path, "space origin", fields["spaceorigin"])
+        origin = signs * _vector(path, "space origin", fields["spaceorigin"])
+    if origin is None:
+        warnings.append(NO_ORIGIN)
+    else:
+        to_mm[:3, 3] = origin
+    unit = fields.get("spaceunits", fields.get("units", "")).replace('"', " ").split()
+    if other := next((word for word in unit if word.lower() not in MILLIMETRES), ""):
+        warnings.append(
+            f"its header's unit is {other[:40]}; its numbers were taken as millimetres, as other programs do"
+        )
     return to_mm, warnings
+
+
+def _by_axis(
+    path: Path, fields: dict[str, str], keep: list[int], sides: list[int]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Spacing and origin by the fields that have a number for each axis, each None where they do not tell it.
+
+    Axes begin at their min and end at their max: with cells around the samples, which is usual, or with the samples
+    themselves (nodes).
+    """
+    shown = fields.get("centers", fields.get("centerings", "")).lower().split()
+    node = np.array([len(shown) == len(sides) and shown[n] == "node" for n in keep])
+    spacing, low, high = (_each(path, fields, name, keep, len(sides)) for name in ("spacings", "axismins", "axismaxs"))
+    if spacing is not None and spacing.min() <= 0:
+        raise wrong_header(path, f"its spacings are {fields['spacings'][:60]}", "sizes above zero")
+    if spacing is None and low is not None and high is not None:
+        spacing = (high - low) / np.maximum(np.array([sides[n] for n in keep]) - node, 1)
+        if spacing.min() <= 0:
+            raise wrong_header(path, "its axis maxs are not above its axis mins", "axes that ascend")
+    return spacing, None if low is None or spacing is None else low + np.where(node, 0, spacing / 2)
+
+
+def _each(path: Path, fields: dict[str, str], name: str, keep: list[int], count: int) -> np.ndarray | None:
+    """A field's numbers for the axes that are kept; None where one of them is not given."""
+    words, said = fields.get(name, "").split(), name.replace("axis", "axis ")
+    if not words:
+        return None
+    if len(words) != count:
+        raise unreadable(path, f"its {said} are {len(words)} of {count} numbers", KIND)
+    chosen = [words[n] for n in keep]
+    if name != "spacings" and "nan" in chosen:  # an end that nobody knows
+        return None
+    return np.array(numbers(path, said, " ".join(chosen), 3))
 
 
 def _content(

@@ -16,6 +16,7 @@ MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embry
 MAX_SIDE = 2**31 - 1
 MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
 MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
+NO_ORIGIN = "its header has no origin; its first voxel was taken at (0, 0, 0) mm"
 WARNING = "clmorph_warning_"  # keys of an image's metadata that hold what was said when it was read
 
 
