@@ -6,15 +6,18 @@ The engine is imported inside the command functions (``commands``), so that ``--
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from . import __version__
 from .errors import Cancelled, CLMorphError, InputError
+
+if TYPE_CHECKING:
+    from .progress import Reporter
 
 MAX_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
@@ -49,19 +52,29 @@ FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    from .atomic import check_utf8, remove_temporaries
+    from .console import flush, open_standard_files
 
-    _open_standard_files()
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    open_standard_files()
+    try:
+        return _main(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            flush(stream)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from .atomic import check_utf8, remove_temporaries
+    from .console import say
+
     try:
         options = build_parser().parse_args(arguments)
         for value in vars(options).values():
             check_utf8(value)
     except InputError as error:
-        print(f"clmorph: {error.text(FLAGS)}", file=sys.stderr)
+        say(f"clmorph: {error.text(FLAGS)}", sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # of --help
+        return 0
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     from .progress import Reporter, stoppable
@@ -71,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def give_up() -> None:
         """A library's computation did not hear the signal: what was begun goes, the process then ends."""
         remove_temporaries()
-        reporter.event("cancelled")
-        print("clmorph: cancelled", file=sys.stderr, flush=True)
+        _tell(reporter, "cancelled")
+        say("clmorph: cancelled", sys.stderr)
 
     try:
         with stoppable(give_up) as reporter.stop:
@@ -82,43 +95,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (Cancelled, KeyboardInterrupt):
         reporter.close()
-        reporter.event("cancelled")
-        print("clmorph: cancelled", file=sys.stderr)
+        _tell(reporter, "cancelled")
+        say("clmorph: cancelled", sys.stderr)
         return EXIT_CANCELLED
     except CLMorphError as error:
         reporter.close()
         message = error.text(FLAGS)
         # Whoever shows it in a window has other words for the parameters than flags.
-        reporter.event("error", message=message, problem=error.problem, remedy=error.remedy)
-        print(f"clmorph: {message}", file=sys.stderr)
+        _tell(reporter, "error", message=message, problem=error.problem, remedy=error.remedy)
+        say(f"clmorph: {message}", sys.stderr)
         return EXIT_BAD_INPUT
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does; or has ended, before the results
+        return 0 if reporter.finished or getattr(options, "output", None) is None else EXIT_CANCELLED
     except Exception as error:
-        reporter.event("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        _tell(reporter, "error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise  # Python prints the traceback and exits with 1
     finally:
         reporter.close()
 
 
-def _open_standard_files() -> None:
-    """Gives the process stdin, stdout and stderr where it was started without: to nowhere, for good.
-
-    Otherwise the next file that is opened takes their number, and what a library prints goes into it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # as under a Python without a console
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+def _tell(reporter: Reporter, event: str, **values: str) -> None:
+    """An event about the end of a run, where stdout can take one."""
+    with suppress(CLMorphError, OSError):
+        reporter.event(event, **values)
 
 
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as any other bad input: in one line."""
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        from .console import say
+
+        say(message.removesuffix("\n"), file or sys.stderr)  # argparse's own loses it where there is no room
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")

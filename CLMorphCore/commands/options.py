@@ -16,8 +16,9 @@ import SimpleITK as sitk
 from ..atomic import check_not_overwritten, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, load_model, model_folder
+from ..console import say
 from ..devices import choose_device
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..instance_optimization import InstanceOptimization
 from ..io.manifest import Subject
 from ..io.transforms import read_affine
@@ -127,11 +128,15 @@ def read_along(path: Path) -> list[Path]:
 
 
 def done(reporter: Reporter, output: Path, text: str) -> None:
-    """Says where the results lie and what they are."""
-    reporter("done", 1.0)
-    reporter.close()
-    reporter.event("done", output=str(output))
-    print(f"{output}: {text}", file=console(reporter))
+    """Says where the results lie and what they are; OutputError where stdout cannot take it."""
+    reporter.finished = True
+    try:
+        reporter("done", 1.0)
+        reporter.close()
+        reporter.event("done", output=str(output))
+        say(f"{output}: {text}", console(reporter))
+    except OutputError as error:
+        raise OutputError(f"{error.problem}; the results in {output} are complete", error.remedy) from None
 
 
 def console(reporter: Reporter) -> TextIO:

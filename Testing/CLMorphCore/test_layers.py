@@ -9,8 +9,8 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 # Bottom up; a module imports from lower layers only. Every module of the engine stands here.
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
-    ("atomic", "devices", "geometry", "progress", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
-    ("networks.contract",),
+    ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
+    ("networks.contract", "progress"),
     ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
