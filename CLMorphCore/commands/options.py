@@ -82,7 +82,14 @@ MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml")
 
 @contextmanager
 def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> Iterator[None]:
-    """Holds --output for this run; InputError where another has it, or a result would replace what is read.
+    """Holds --output for this run; InputError where another has it, or as ``check_inputs``."""
+    check_inputs(options, results, *inputs)
+    with claimed(options.output):
+        yield
+
+
+def check_inputs(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> None:
+    """InputError where a result in --output would replace what is read.
 
     ``inputs`` are those of the verb beside the ones that several verbs have.
     """
@@ -94,8 +101,6 @@ def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | No
     if given.get("atlas_dir"):
         files += options.atlas_dir.glob("*/*")
     check_not_overwritten(options.output, results, [file for path in files if path for file in read_along(Path(path))])
-    with claimed(options.output):
-        yield
 
 
 def _of_model(folder: Path) -> list[Path]:

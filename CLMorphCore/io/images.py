@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic import cannot_write, check_utf8
+from ..atomic import cannot_write, check_not_overwritten, check_utf8
 from ..errors import FileError
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
@@ -35,6 +35,7 @@ LABEL_TYPES = (
     sitk.sitkUInt64,
     sitk.sitkInt64,
 )
+SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, that it was read from
 MAX_LABEL = 2**32 - 1
 MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
@@ -76,7 +77,9 @@ def read_file(path: Path) -> sitk.Image:
         raise cannot_read(path, error, EXPECTED) from None
     for warning in volume.warnings:
         LOG.warning(warning)
-    return to_image(volume)
+    image = to_image(volume)
+    image.SetMetaData(SOURCE, str(path.absolute()))
+    return image
 
 
 def _volume(path: Path) -> Volume:
@@ -148,13 +151,15 @@ def _by_itk(path: Path) -> Volume:
 def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:
     """Writes a compressed image file; OutputError when it cannot be.
 
-    ``scan`` is the image of whose grid it is: where it came from a NIfTI file, the result carries the same placements,
-    so that it lies on the scan whichever of them a program prefers.
+    ``scan`` is the image of whose grid it is: its file is never written over. Where that is a NIfTI file, the result
+    carries the same placements, so that it lies on the scan whichever of them a program prefers.
     """
     voxels, to_mm = sitk.GetArrayViewFromImage(image), np.eye(4)
     to_mm[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     to_mm[:3, 3] = image.GetOrigin()
     header = {key: scan.GetMetaData(key) for key in scan.GetMetaDataKeys()} if scan is not None else None
+    if header and (source := header.get(SOURCE)) and path.exists():
+        check_not_overwritten(path.parent, [path.name], [source])
     try:
         nifti_writer.write(path, voxels, to_mm, header)
     except OSError as error:

@@ -17,6 +17,7 @@ from .images import read_image, read_labels
 
 EXPECTED = "a CSV manifest or a folder of images"
 MAX_SHOWN = 80  # characters of what a cell holds
+MAX_SUBJECT_BYTES = 255  # of a file's name, nearly everywhere
 MAX_FAULT = 300  # characters of one, a path among them
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
@@ -109,6 +110,11 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
             yield f"subject {name} appears twice"
         if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
             yield f"subject {name} begins with a dot or holds / or \\, expected a name that a folder can have"
+        elif len(s.name.encode(errors="surrogatepass")) > MAX_SUBJECT_BYTES or not s.name.isprintable():
+            yield (
+                f"subject {name} has more than {MAX_SUBJECT_BYTES} bytes or letters that cannot be printed, "
+                "expected a name that a folder can have"
+            )
         seen.add(s.name)
         if s.split not in SPLITS:
             yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"

@@ -155,3 +155,11 @@ def _on(grid):
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
     return image
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ä" * 128, "a\x1b[2J", "nul\0"])
+def test_a_subject_that_no_folder_can_be_called_is_a_fault_of_its_row(name, manifest):
+    with pytest.raises(InputError, match=r"subject .* has more than 255 bytes or letters .*a name that a folder can"):
+        read_manifest(manifest(f"subject,image,split\nB,b.nii.gz,train\n{name},a.nii.gz,train\n"))
+    long = "x" * 255
+    assert read_manifest(manifest(f"subject,image,split\n{long},a.nii.gz,train\n"))[0].name == long
