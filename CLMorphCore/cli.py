@@ -163,7 +163,7 @@ def _common_options() -> argparse.ArgumentParser:
 
 
 def _above_zero(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above zero")
     return int(text)
 

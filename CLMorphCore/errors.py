@@ -120,10 +120,10 @@ def printable(text: str) -> str:
     """The text with control characters and their like as escapes: a header may hold commands to a terminal."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or (c.isspace() and c not in _SEPARATORS) else _escaped(c) for c in text)
+    return "".join(c if c.isprintable() or c in _KEPT or "\ud800" <= c <= "\udfff" else _escaped(c) for c in text)
 
 
-_SEPARATORS = "\x1c\x1d\x1e\x1f\x85\u2028\u2029"  # spaces by Python's reckoning, which terminals may obey
+_KEPT = "\t\n\r\xa0\u2009\u202f\u3000"  # which ``text`` makes spaces; bytes that are no UTF-8 (surrogates) stay too
 
 
 def _escaped(character: str) -> str:

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import check_same_grid
 from ..io.files import read_text, short
 from ..io.images import MAX_LABEL, read_image, read_labels, write_image
-from ..io.tables import escaped, unescaped
+from ..io.tables import escaped, other_separator, unescaped, whole_number
 
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
@@ -85,8 +85,12 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
     """Structures from a CSV with the columns value, name, color, terminology (the last two may be missing)."""
     text = read_text(path, EXPECTED_NAMES, kind="a table of labels")
     try:
-        rows = list(csv.DictReader(StringIO(text, newline="")))
-        values = [int(row["value"]) for row in rows]
+        reader = csv.DictReader(StringIO(text, newline=""))
+        if missing := [column for column in ("value", "name") if column not in (reader.fieldnames or ())]:
+            hint = other_separator(reader.fieldnames or ()) or f"; expected {EXPECTED_NAMES}"
+            raise InputError(f"{path} lacks the column {' and '.join(missing)}{hint}")
+        rows = list(reader)
+        values = [whole_number(row["value"]) for row in rows]
         names = [unescaped(row["name"] or "") for row in rows]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(

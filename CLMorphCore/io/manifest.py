@@ -14,6 +14,7 @@ from ..errors import FileError, did_you_mean
 from ..geometry import check_same_grid
 from .files import check_file, read_text, short
 from .images import read_image, read_labels
+from .tables import other_separator
 
 EXPECTED = "a CSV manifest or a folder of images"
 MAX_SHOWN = 80  # characters of what a cell holds
@@ -88,7 +89,8 @@ def _check_columns(path: Path, given: Sequence[str]) -> None:
     for column in given:
         if column not in COLUMNS:
             near = did_you_mean((column or "")[:MAX_SHOWN], COLUMNS)
-            raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{near}")
+            hint = other_separator(given) or near
+            raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{hint}")
     missing = [c for c in ("subject", "image", "split") if c not in given]
     if missing:
         raise FileError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")

@@ -13,8 +13,8 @@ LAYERS = (
     ("networks.contract", "progress"),
     ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
-    ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
-    ("io.nifti_writer",),
+    ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
+    ("io.nifti_writer", "io.transforms"),
     ("io.images",),
     (
         "bundles.atlas",

@@ -67,7 +67,7 @@ def test_a_full_stdout_is_one_line(verb, kind, words, clmorph, monkeypatch, tmp_
 def test_a_process_with_a_full_stdout_exits_with_2(arguments):
     with FULL.open("w") as full:
         ran = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, encoding="utf-8"
         )
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1
     assert ran.stderr.startswith("clmorph: cannot write to standard output: No space left on device; send it")
@@ -78,7 +78,7 @@ def test_a_process_with_a_full_stdout_exits_with_2(arguments):
 def test_a_process_with_a_full_stderr_exits_as_ever(arguments, code):
     with FULL.open("w") as full:
         ran = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *arguments], stderr=full, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROGRAM, *arguments], stderr=full, stdout=subprocess.PIPE, encoding="utf-8"
         )
     assert ran.returncode == code and ("brain" in ran.stdout) == (code == 0)
 
@@ -139,7 +139,7 @@ def test_a_cancel_file_that_comes_after_the_results_is_too_late(words, clmorph, 
         ("a\0b\x7f\x08", "a\\x00b\\x7f\\x08"),
         ("\u202egnp.exe\u2028x\x85", "\\u202egnp.exe\\u2028x\\x85"),
         ("two\nlines\tand a tab", "two\nlines\tand a tab"),
-        ("\udcfc", "\\udcfc"),
+        ("\udcfc", "\udcfc"),
     ],
 )
 def test_what_a_terminal_would_obey_is_shown_as_an_escape(given, shown):
