@@ -19,7 +19,7 @@ from ..errors import FileError
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
-from .volume import Volume, several_components, to_image, unreadable, warnings_of
+from .volume import MAX_SHEAR, Volume, several_components, spatial_axes, straightened, to_image, unreadable, warnings_of
 
 __all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
@@ -37,7 +37,6 @@ LABEL_TYPES = (
 )
 SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, that it was read from
 MAX_LABEL = 2**32 - 1
-MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
 MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
 # What is no image, by its first bytes.
@@ -75,6 +74,7 @@ def read_file(path: Path) -> sitk.Image:
         volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
     except OSError as error:
         raise cannot_read(path, error, EXPECTED) from None
+    volume = straightened(volume, path.name)
     for warning in volume.warnings:
         LOG.warning(warning)
     image = to_image(volume)
@@ -135,17 +135,11 @@ def _by_itk(path: Path) -> Volume:
     if about["components"] != 1 or "complex" in about["kind"]:
         raise several_components(path, about["kind"], about["components"])
     sides, direction = about["size"], np.reshape(about["direction"], (len(about["size"]),) * 2)
-    keep = list(range(len(sides)))
-    while len(keep) > 3 and sides[keep[-1]] == 1:
-        keep.pop()
-    if len(keep) != 3:
-        raise FileError(
-            f"{path} has {len(sides)} dimensions, size {tuple(sides)}; expected a 3D image; extract one volume first"
-        )
+    keep, rows = spatial_axes(path, sides, direction)
     to_mm = np.eye(4)
-    to_mm[:3, :3] = direction[:3, :3] * about["spacing"][:3]
-    to_mm[:3, 3] = about["origin"][:3]
-    return Volume(np.frombuffer(content, about["type"]).reshape(sides[2::-1]), to_mm)
+    to_mm[:3, :3] = direction[np.ix_(rows, keep)] * np.take(about["spacing"], keep)
+    to_mm[:3, 3] = np.take(about["origin"], rows)
+    return Volume(np.frombuffer(content, about["type"]).reshape([sides[n] for n in reversed(keep)]), to_mm)
 
 
 def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:

@@ -20,10 +20,10 @@ from .volume import (
     Volume,
     check_geometry,
     check_sides,
-    not_3d,
     numbers,
     several_components,
     size_warnings,
+    spatial_axes,
     unreadable,
     whole_numbers,
     wrong_header,
@@ -113,7 +113,7 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
     if "TransformMatrix" in keys:
         axes = np.reshape(numbers(path, "TransformMatrix", keys["TransformMatrix"], count**2), (count, count)).T
     origin = np.array(numbers(path, "Offset", keys["Offset"], count) if "Offset" in keys else [0.0] * count)
-    keep, rows = _spatial(path, sides, axes)
+    keep, rows = spatial_axes(path, sides, axes)
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes[np.ix_(rows, keep)] * spacing[keep]
     to_mm[:3, 3] = origin[rows]
@@ -140,19 +140,6 @@ def _spacing(path: Path, keys: dict[str, str], count: int) -> list[float]:
         if key in keys:
             return numbers(path, key, keys[key], count)
     return [1.0] * count
-
-
-def _spatial(path: Path, sides: list[int], axes: np.ndarray) -> tuple[list[int], list[int]]:
-    """The three axes that are no axes of one, and the coordinates that they lie in; FileError for more or fewer."""
-    keep, rows = list(range(len(sides))), list(range(len(sides)))
-    for n in reversed(range(len(sides))):
-        if len(keep) > 3 and sides[n] == 1:
-            row = rows[int(np.argmax(np.abs(axes[rows, n])))]
-            keep.remove(n)
-            rows.remove(row)
-    if len(keep) != 3:
-        raise not_3d(path, sides)
-    return keep, rows
 
 
 def _type(path: Path, keys: dict[str, str], sides: tuple[int, ...]) -> np.dtype:

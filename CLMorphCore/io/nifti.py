@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,6 +91,7 @@ class Header:
     slope: float
     inter: float
     units: int
+    timed: bool
     qform_code: int
     sform_code: int
     quatern: np.ndarray
@@ -191,6 +192,7 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
         slope=0.0 if analyze else slope,
         inter=inter,
         units=0 if analyze else field("xyzt_units")[0] & 7,
+        timed=not analyze and field("xyzt_units")[0] & 0x38 != 0,
         qform_code=0 if analyze else codes[0],
         sform_code=0 if analyze else codes[1],
         quatern=np.array(field("quatern"), float),
@@ -204,16 +206,19 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
     check_sides(path, header.sides)
     if header.datatype in COMPLEX:
         raise several_components(path, COMPLEX[header.datatype], 2)
-    spatial, others = header.sides[:3], header.sides[3:]
-    vector = SEVERAL.get(header.datatype) or ("a vector", math.prod(others[1:]))
-    if vector[1] > 1:
-        raise several_components(path, *vector)
-    if len(spatial) < 3 or math.prod(others) > 1:
-        raise not_3d(path, header.sides)
+    if header.datatype in SEVERAL:
+        raise several_components(path, *SEVERAL[header.datatype])
+    spatial = _of_space(path, header)
+    warnings = []
+    if header.sides[:3] != spatial:
+        warnings.append(
+            f"its size is {header.sides}; the axes of one were dropped, the header's placement was taken for the others"
+        )
+    header = replace(header, sides=spatial)
     if header.datatype not in TYPES:
         raise unreadable(path, f"its voxels are of type {header.datatype}, which is none that is read", KIND)
-    to_mm, warnings = placement(path, header)
-    warnings += size_warnings(spatial, to_mm)
+    to_mm, doubts = placement(path, header)
+    warnings += doubts + size_warnings(spatial, to_mm)
     # In one file the four bytes behind the header tell of extensions, whatever vox_offset says.
     skip = max(header.vox_offset, position + 4) - position if position else header.vox_offset
     kind = np.dtype(header.order + TYPES[header.datatype])
@@ -227,6 +232,26 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
     return Volume(
         _scaled(path, voxels, header), to_mm, tuple(f"{path.name}: {w}" for w in warnings), _kept(path, header)
     )
+
+
+def _of_space(path: Path, header: Header) -> tuple[int, ...]:
+    """The sides of the three axes of space; FileError for several volumes and vectors.
+
+    Axes of one behind them are dropped, and those that a program of arrays has put before or between them, as in
+    (1, x, y, z) and (1, 1, x, y, z). With a unit of time the axis behind is time: those are several slices.
+    """
+    sides = header.sides
+    while len(sides) > 3 and sides[-1] == 1:
+        sides = sides[:-1]
+    others = tuple(side for side in sides if side > 1)
+    is_array = len(sides) == 4 or (len(sides) == 5 and sides[:2] == (1, 1))
+    if len(sides) > 3 and is_array and len(others) == 3 and not header.timed:
+        return others
+    if math.prod(sides[4:]) > 1:
+        raise several_components(path, "a vector", math.prod(sides[4:]))
+    if len(sides) != 3:
+        raise not_3d(path, header.sides)
+    return sides
 
 
 def _scaled(path: Path, voxels: np.ndarray, header: Header) -> np.ndarray:
