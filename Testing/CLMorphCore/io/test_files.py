@@ -267,6 +267,23 @@ def test_a_crash_a_hang_and_noise_of_itk_are_one_line(tmp_path, monkeypatch, cap
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of computing")
+def test_itk_that_computes_for_ever_is_ended_by_what_it_computes_and_not_by_the_clock(tmp_path, monkeypatch):
+    (tmp_path / "a.vtk").write_bytes(b"x")
+    busy = f"""
+import sys
+sys.path.insert(0, {str(itk.CHILD.parent)!r})
+import itk_child
+itk_child.CPU_SECONDS = 0.2
+itk_child.READERS["image"] = lambda path: all(iter(int, 1)) or [0 for _ in iter(int, 1)]
+itk_child.main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+    (tmp_path / "child.py").write_text(busy)
+    monkeypatch.setattr(itk, "CHILD", tmp_path / "child.py")
+    with pytest.raises(FileError, match="ITK does not come to an end with it"):
+        read_file(tmp_path / "a.vtk")
+
+
 def test_a_reason_is_the_line_that_tells_and_no_address():
     message = (
         "Exception thrown in SimpleITK ImageFileReader_Execute: Code/IO/src/sitkImageReaderBase.cxx:99:\n"
