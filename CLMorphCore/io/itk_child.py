@@ -79,7 +79,9 @@ def _limit(memory: int, seconds: float) -> None:
         hard = resource.getrlimit(kind)[1]
         if hard == resource.RLIM_INFINITY or hard > most:
             try:
-                resource.setrlimit(kind, (most, most))
+                resource.setrlimit(
+                    kind, (most, most + (kind == resource.RLIMIT_CPU))
+                )  # at the harder one it is SIGKILL
             except (ValueError, OSError):  # macOS knows no limit of the address space
                 continue
 
