@@ -92,7 +92,8 @@ def _header(path: Path, file: BinaryIO) -> dict[str, str]:
         if not line.strip():
             continue
         if not equals or not re.fullmatch(r"[\w \[\]()|.:-]+", name.strip()):
-            raise unreadable(path, f"its header has the line {line[:40]!r}, which is no key with a value", KIND)
+            shown = line[:40].decode("utf-8", "backslashreplace")
+            raise unreadable(path, f"its header has the line {shown!r}, which is no key with a value", KIND)
         keys[SAME.get(name.strip(), name.strip())] = value.strip()
     return keys
 

@@ -174,7 +174,7 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
     if not 1 <= count <= 7:
         raise unreadable(path, f"its header tells of {count} dimensions", KIND)
     if size == 540 and magic not in (b"n+2", b"ni2"):
-        raise unreadable(path, f"its header's magic is {magic!r}", KIND)
+        raise unreadable(path, f"its header's magic is {magic.decode('latin-1')!r}", KIND)
     (slope, inter), (offset,), codes = field("scl"), field("vox_offset"), field("codes")
     if not math.isfinite(offset) or not 0 <= offset <= MAX_OFFSET or offset != int(offset):
         raise unreadable(path, f"its voxels begin at byte {offset:g} by its header", KIND)

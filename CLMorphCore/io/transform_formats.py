@@ -151,16 +151,20 @@ def _fault_of_text(content: bytes) -> str:
         if not line.strip() or line.startswith(b"#"):
             continue
         if not colon or key not in (b"Transform", b"Parameters", b"FixedParameters"):
-            return f"it has the line {short(line, 60)}"
+            return f"it has the line {_shown(line)}"
         if key == b"Transform" and not NAME.fullmatch(value):
-            return f"it names the transform {short(value, 60)}"
+            return f"it names the transform {_shown(value)}"
         if key != b"Transform" and (wrong := next((w for w in value.split() if not _is_number(w)), None)) is not None:
-            return f"it has the number {short(wrong, 60)}"
+            return f"it has the number {_shown(wrong)}"
     if b"CompositeTransform" not in content.split(b"Parameters", 1)[0]:
         for key in (b"Transform", b"Parameters", b"FixedParameters"):
             if (count := keys.count(key)) != 1:
                 return f"it has {count or 'no'} lines with {key.decode()}, where one transform has one"
     return ""
+
+
+def _shown(word: bytes) -> str:
+    return short(word.decode("utf-8", "backslashreplace"), 60)
 
 
 def _is_number(word: bytes) -> bool:
