@@ -93,7 +93,7 @@ class Source:
     series: str
     shape: tuple[int, int]
     frames: tuple[Frame, ...]
-    common: dict[str, str]
+    common: dict[str, set[str]]
 
 
 def is_dicom(start: bytes) -> bool:
@@ -152,12 +152,22 @@ def _source(path: Path) -> Source | None:
             str(tags.get("SeriesInstanceUID", "")),
             (int(tags.Rows), int(tags.Columns)),
             tuple(_frames(path, tags)),
-            {name: value for name in ONE_FOR_ALL if (value := str(tags.get(name) or "").strip())},
+            {name: _said(name, tags) for name in ONE_FOR_ALL},
         )
     except FileError:
         raise
     except Exception as error:  # a damaged tag ends in any of pydicom's or Python's
         raise unreadable(path, f"a tag makes no sense ({short(error)})", KIND) from None
+
+
+def _said(name: str, tags: pydicom.Dataset) -> set[str]:
+    """What a file says of a tag, for all of its frames or for each."""
+    groups = [
+        *(tags.get("SharedFunctionalGroupsSequence") or []),
+        *(tags.get("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    items = [item for group in groups for item in group.get("PixelValueTransformationSequence") or []]
+    return {value for one in (tags, *items) if (value := str(one.get(name) or "").strip())}
 
 
 def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
@@ -243,6 +253,9 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
         for which, tag in (("position", POSITION), ("orientation", ORIENTATION), ("spacing", PIXEL_SPACING))
     )
     shape = sources[0].shape
+    if spacings.min() <= 0:
+        wrong = " × ".join(f"{n:g}" for n in spacings[spacings.min(axis=1).argmin()])
+        raise FileError(f"{name} has pixels of {wrong} mm; expected sizes above zero; give the original series")
     if any(source.shape != shape for source in sources) or np.ptp(spacings, axis=0).max() > 1e-3 * spacings.min():
         raise FileError(
             f"{name} has slices of several sizes or pixel spacings; expected equal ones; give one volume alone"
@@ -261,7 +274,7 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     place[order] = np.arange(len(order))
     voxels, warned = _values(sources, shape, place)
     warned += size_warnings(voxels.shape[::-1], to_mm)
-    if sources[0].common.get("PhotometricInterpretation") == "MONOCHROME1":
+    if "MONOCHROME1" in sources[0].common["PhotometricInterpretation"]:
         warned.append("large values are shown dark (MONOCHROME1); they were taken as they are stored")
     return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned))
 
@@ -269,7 +282,7 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
 def _check_common(name: str, sources: Sequence[Source]) -> None:
     """FileError where slices differ in what is one for all of a series."""
     for tag, (what, is_shown) in ONE_FOR_ALL.items():
-        values = sorted({source.common[tag] for source in sources if tag in source.common})
+        values = sorted(set().union(*(source.common[tag] for source in sources)))
         if len(values) > 1:
             shown = f" ({', '.join(values[:5])})" if is_shown else ""
             raise FileError(

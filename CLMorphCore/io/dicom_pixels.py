@@ -45,6 +45,10 @@ def stored(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     try:
         lookup = _lookup(path, whole)
         syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
+        if syntax is not None and not syntax.is_transfer_syntax:
+            raise _not_read(
+                path, f"its transfer syntax is {syntax}, which is none that is read", "one of the standard's"
+            )
         if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
             return lookup(_unpacked(path, whole, shape)), ""
         little = syntax is None or syntax.is_little_endian
@@ -74,7 +78,7 @@ def _content(path: Path, whole: pydicom.Dataset, order: str) -> tuple[np.dtype, 
         raise unreadable(path, "it holds no pixels", KIND)
     bits = int(whole.BitsAllocated)
     if bits not in (8, 16, 32):
-        raise unreadable(path, f"its pixels have {bits} bits, which is not read", KIND)
+        raise _not_read(path, f"its pixels have {bits} bits", "8, 16 or 32")
     signed = "i" if int(whole.get("PixelRepresentation", 0)) else "u"
     return np.dtype(f"{order}{signed}{bits // 8}"), whole.PixelData
 
@@ -129,10 +133,19 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
         try:
             about, content = itk.read("image", copy)
         except itk.CannotRead as error:
-            raise unreadable(path, f"its packed pixels cannot be unpacked ({error})", KIND) from None
+            name = whole.file_meta.TransferSyntaxUID.name
+            raise FileError(
+                f"{path} cannot be read: its pixels are packed as {name}, and cannot be unpacked ({error}); "
+                "expected a complete DICOM file of plain or JPEG pixels; unpack it, for instance with gdcmconv --raw, "
+                "or copy it again"
+            ) from None
     if about["components"] != 1 or int(np.prod(about["size"])) != int(np.prod(shape)):
         raise unreadable(path, f"its packed pixels are of size {tuple(about['size'])}", KIND)
     return np.frombuffer(content, about["type"]).reshape(shape)
+
+
+def _not_read(path: Path, reason: str, expected: str) -> FileError:
+    return FileError(f"{path} cannot be read: {reason}; expected {expected}; convert it to NIfTI")
 
 
 def short(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """`python -m Training.robustness [--files N] [--only KIND] [--out FILE]`: a table of what becomes of damaged files.
 
-N files of every kind are damaged at random, with a seed each, and read, each in a process of its own. The files that end in
+N files of every kind are damaged at random, with a seed each, and read, each in a process of its own. Files that end in
 anything but an answer or one line are kept in the folder --keep.
 """
 

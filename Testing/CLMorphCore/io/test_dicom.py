@@ -359,6 +359,8 @@ def test_values_go_through_the_modality_lut(make, image, tmp_path):
         ({"PhotometricInterpretation": lambda n: f"MONOCHROME{1 + n % 2}"}, r"\(MONOCHROME1, MONOCHROME2\)"),
         ({"Units": lambda n: "BQML" if n else "CNTS"}, r"2 units \(BQML, CNTS\)"),
         ({"RescaleType": lambda n: "HU" if n else "US"}, r"2 units \(HU, US\)"),
+        ({"PixelSpacing": [-1.25, 0.75]}, r"has pixels of -1.25 × 0.75 mm; expected sizes above zero"),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "its pixels have 1 bits; expected 8, 16 or 32; convert"),
         ({"Modality": lambda n: "CT" if n else "MR"}, r"2 modalities \(CT, MR\)"),
     ],
 )
@@ -412,3 +414,55 @@ def test_the_padding_to_an_even_number_of_bytes_is_nothing_to_tell(image, tmp_pa
     made.save_as(tmp_path / "a.dcm")
     found = read_file(tmp_path / "a.dcm")
     assert np.array_equal(sitk.GetArrayViewFromImage(found), values) and warnings_of(found) == ()
+
+
+def test_frames_in_several_units_are_refused(image, tmp_path):
+    made = enhanced(image)
+    for n, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+        scale = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU" if n else "US"}
+        group.PixelValueTransformationSequence = [tags(**scale)]
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=r"has slices of 2 units \(HU, US\)"):
+        read_file(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said"),
+    [
+        (
+            pydicom.uid.JPEG2000Lossless,
+            "are packed as JPEG 2000 .*, and cannot be unpacked .*; unpack it, for instance",
+        ),
+        (pydicom.uid.MPEG2MPML, "are packed as MPEG2 .*, and cannot be unpacked"),
+        (pydicom.uid.UID("1.2.3.4.5"), "its transfer syntax is 1.2.3.4.5, which is none that is read; .*convert it"),
+    ],
+)
+def test_pixels_that_nobody_unpacks_are_called_by_their_name(syntax, said, image, tmp_path):
+    made = enhanced(image)
+    made.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51no picture"] * 14)
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(tmp_path / "a.dcm", made, implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match=said):
+        read_file(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("order", ["big-endian", "implicit", "deflated", "without a preamble"])
+def test_every_way_of_writing_tags_is_read(order, image, tmp_path):
+    folder = series(image, tmp_path / "a")
+    syntax = {
+        "big-endian": pydicom.uid.ExplicitVRBigEndian,
+        "implicit": pydicom.uid.ImplicitVRLittleEndian,
+        "deflated": pydicom.uid.DeflatedExplicitVRLittleEndian,
+    }.get(order)
+    for one in folder.iterdir():
+        found = pydicom.dcmread(one)
+        if syntax is None:
+            del found.file_meta
+            pydicom.dcmwrite(one, found, implicit_vr=True, little_endian=True, enforce_file_format=False)
+            continue
+        found.file_meta.TransferSyntaxUID = syntax
+        if order == "big-endian":
+            found.PixelData = np.frombuffer(found.PixelData, "<u2").astype(">u2").tobytes()
+        pydicom.dcmwrite(one, found, implicit_vr=order == "implicit", little_endian=order != "big-endian")
+    assert_same(read_file(folder), image)
