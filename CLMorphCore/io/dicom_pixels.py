@@ -13,7 +13,7 @@ from pydicom.encaps import parse_basic_offsets
 from ..errors import FileError
 from . import itk
 from .files import cannot_read
-from .volume import unreadable
+from .volume import not_supported, unreadable
 
 KIND = "DICOM"
 SCALES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence")
@@ -46,9 +46,7 @@ def stored(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         lookup = _lookup(path, whole)
         syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
         if syntax is not None and not syntax.is_transfer_syntax:
-            raise _not_read(
-                path, f"its transfer syntax is {syntax}, which is none that is read", "one of the standard's"
-            )
+            raise not_supported(path, f"its transfer syntax is {syntax}, which is none that is read")
         if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
             return lookup(_unpacked(path, whole, shape)), ""
         little = syntax is None or syntax.is_little_endian
@@ -78,7 +76,7 @@ def _content(path: Path, whole: pydicom.Dataset, order: str) -> tuple[np.dtype, 
         raise unreadable(path, "it holds no pixels", KIND)
     bits = int(whole.BitsAllocated)
     if bits not in (8, 16, 32):
-        raise _not_read(path, f"its pixels have {bits} bits", "8, 16 or 32")
+        raise not_supported(path, f"its pixels have {bits} bits")
     signed = "i" if int(whole.get("PixelRepresentation", 0)) else "u"
     return np.dtype(f"{order}{signed}{bits // 8}"), whole.PixelData
 
@@ -142,10 +140,6 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
     if about["components"] != 1 or int(np.prod(about["size"])) != int(np.prod(shape)):
         raise unreadable(path, f"its packed pixels are of size {tuple(about['size'])}", KIND)
     return np.frombuffer(content, about["type"]).reshape(shape)
-
-
-def _not_read(path: Path, reason: str, expected: str) -> FileError:
-    return FileError(f"{path} cannot be read: {reason}; expected {expected}; convert it to NIfTI")
 
 
 def short(error: Exception) -> str:

@@ -20,6 +20,7 @@ from .volume import (
     Volume,
     check_geometry,
     check_sides,
+    not_supported,
     numbers,
     several_components,
     size_warnings,
@@ -149,7 +150,7 @@ def _type(path: Path, keys: dict[str, str], sides: tuple[int, ...]) -> np.dtype:
     if channels != 1 or name.endswith("_ARRAY"):
         raise several_components(path, f"{name} vector", channels)
     if name not in TYPES:
-        raise unreadable(path, f"its ElementType is {name[:40]!r}, which is none that is read", KIND)
+        raise not_supported(path, f"its ElementType is {name[:40]!r}, which is none that is read")
     for key, usual in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
         if key in keys and numbers(path, key, keys[key], 1)[0] != usual:
             raise wrong_header(path, f"its {key} is {keys[key]}, which other programs ignore", f"{usual:g}")
@@ -164,7 +165,7 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
     """The voxels' bytes, and what follows them; raises Damaged."""
     name = keys["ElementDataFile"]
     if "BinaryData" in keys and not _is_true(keys, "BinaryData"):
-        raise unreadable(path, "its voxels are written as text, which is not read", KIND)
+        raise not_supported(path, "its voxels are written as text, which is not read")
     if name.upper() == "LOCAL":
         return _part(path, keys, file, size)
     files = list(_files(path, name, file))

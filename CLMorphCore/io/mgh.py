@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .compression import Damaged, Stream, packed_kind
-from .volume import Volume, check_geometry, check_sides, not_3d, size_warnings, unreadable, wrong_header
+from .volume import Volume, check_geometry, check_sides, not_3d, not_supported, size_warnings, unreadable, wrong_header
 
 KIND = "MGH"
 HEADER_BYTES = 284
@@ -36,7 +36,7 @@ def read(path: Path) -> Volume:
             if sides[3] != 1:
                 raise not_3d(path, sides)
             if code not in TYPES:
-                raise unreadable(path, f"its voxels are of type {code}, which is none that is read", KIND)
+                raise not_supported(path, f"its voxels are of type {code}, which is none that is read")
             to_mm, warnings = _placement(path, header, sides[:3])
             stored = np.dtype(">" + TYPES[code])
             voxels = np.frombuffer(stream.read(math.prod(sides) * stored.itemsize), stored)

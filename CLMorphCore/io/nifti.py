@@ -28,6 +28,7 @@ from .volume import (
     in_mm,
     is_flat,
     not_3d,
+    not_supported,
     several_components,
     shear_voxels,
     shift_voxels,
@@ -216,7 +217,7 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
         )
     header = replace(header, sides=spatial)
     if header.datatype not in TYPES:
-        raise unreadable(path, f"its voxels are of type {header.datatype}, which is none that is read", KIND)
+        raise not_supported(path, f"its voxels are of type {header.datatype}, which is none that is read")
     to_mm, doubts = placement(path, header)
     warnings += doubts + size_warnings(spatial, to_mm)
     # In one file the four bytes behind the header tell of extensions, whatever vox_offset says.
@@ -224,14 +225,30 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
     kind = np.dtype(header.order + TYPES[header.datatype])
     count = math.prod(spatial)
     stream.check_room(skip + count * kind.itemsize)
-    stream.read(skip)
-    voxels = np.frombuffer(stream.read(count * kind.itemsize), kind).reshape(spatial[::-1])
+    between, content = stream.read(skip), stream.read(count * kind.itemsize)
+    if position:
+        _check_extension(path, header, between + content[:8])
+    voxels = np.frombuffer(content, kind).reshape(spatial[::-1])
     behind = stream.finish()
     if behind:
         warnings.append(f"it holds {behind}, which were ignored")
     return Volume(
         _scaled(path, voxels, header), to_mm, tuple(f"{path.name}: {w}" for w in warnings), _kept(path, header)
     )
+
+
+def _check_extension(path: Path, header: Header, behind: bytes | bytearray) -> None:
+    """FileError where the voxels are said to begin inside of an extension that the bytes behind the header tell of."""
+    if len(behind) < 12 or not behind[0]:
+        return
+    size = struct.unpack_from(header.order + "i", behind, 4)[0]
+    end = header.size + 4 + size
+    if size >= 16 and size % 16 == 0 and max(header.vox_offset, header.size + 4) == header.size + 4:
+        raise unreadable(
+            path,
+            f"its voxels begin at byte {header.vox_offset} by its header, inside of an extension that ends at {end}",
+            KIND,
+        )
 
 
 def _of_space(path: Path, header: Header) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from .volume import (
     check_geometry,
     check_sides,
     not_3d,
+    not_supported,
     numbers,
     several_components,
     size_warnings,
@@ -73,7 +74,7 @@ def read(path: Path) -> Volume:
         keep, to_mm, warnings = _grid(path, fields, sides)
         encoding = _needed(path, fields, "encoding").lower()
         if encoding not in ENCODINGS and encoding not in TEXT and encoding != "hex":
-            raise unreadable(path, f"its encoding is {encoding[:40]!r}, which is none that is read", KIND)
+            raise not_supported(path, f"its encoding is {encoding[:40]!r}, which is none that is read")
         try:
             if encoding in ENCODINGS:
                 content, behind = _content(path, fields, file, math.prod(sides) * kind.itemsize, ENCODINGS[encoding])
@@ -139,7 +140,7 @@ def _type(path: Path, fields: dict[str, str]) -> np.dtype:
             ):
                 raise unreadable(path, f"its endian is {fields.get('endian', 'not given')[:40]!r}", KIND)
             return np.dtype((">" if endian == "big" else "<") + kind)
-    raise unreadable(path, f"its type is {name[:40]!r}, which is none that is read", KIND)
+    raise not_supported(path, f"its type is {name[:40]!r}, which is none that is read")
 
 
 def _binary(fields: dict[str, str]) -> bool:
@@ -313,7 +314,7 @@ def _as_text(
 ) -> np.ndarray:
     """Voxels that are written in digits: a number each, or bytes in hexadecimal ones."""
     if "datafile" in fields:
-        raise unreadable(path, f"its voxels are written as {encoding} in another file, which is not read", KIND)
+        raise not_supported(path, f"its voxels are written as {encoding} in another file, which is not read")
     _skip_lines(path, fields, file)
     stream = Stream(file)
     stream.check_room(count)  # a digit each, at least

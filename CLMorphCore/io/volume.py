@@ -63,6 +63,14 @@ def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
     )
 
 
+def not_supported(path: Path, reason: str) -> FileError:
+    """The error of a sound file that holds what is not read."""
+    return FileError(
+        f"{path} cannot be read: {reason}; expected whole numbers or floats of 8 to 64 bits; convert it, "
+        "for instance to NIfTI"
+    )
+
+
 def wrong_header(path: Path, reason: str, expected: str) -> FileError:
     """The error of a file whose header makes no sense, though it may be whole."""
     return FileError(f"{path} cannot be read: {reason}; expected {expected}; mend its header, or export it again")

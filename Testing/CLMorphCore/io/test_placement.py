@@ -435,3 +435,20 @@ def test_a_shear_is_said_nothing_of_where_it_moves_nothing_and_refused_where_it_
     path, _ = sheared(ending, 0.26, tmp_path)
     with pytest.raises(FileError, match=r"has sheared axes \(direction .*; expected axes at right angles; resample"):
         read_image(path)
+
+
+@pytest.mark.parametrize("offset", [352, 0])
+def test_voxels_that_begin_in_an_extension_are_refused(offset, tmp_path):
+    path = nifti(tmp_path, vox_offset=offset)
+    content = path.read_bytes()
+    extension = np.array([32, 6], "<i4").tobytes() + b"a comment".ljust(24, b"\0")
+    with_it = content[:348] + b"\1\0\0\0" + extension + content[352:]
+    path.write_bytes(with_it)
+    with pytest.raises(
+        FileError, match=f"begin at byte {offset} by its header, inside of an extension that ends at 384"
+    ):
+        read_file(path)
+    sound = bytearray(with_it)
+    sound[108:112] = np.array([384], "<f4").tobytes()
+    path.write_bytes(sound)
+    assert sitk.GetArrayViewFromImage(read_file(path)).max() == 119
