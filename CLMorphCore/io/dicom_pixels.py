@@ -46,7 +46,9 @@ def stored(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         lookup = _lookup(path, whole)
         syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
         if syntax is not None and not syntax.is_transfer_syntax:
-            raise not_supported(path, f"its transfer syntax is {syntax}, which is none that is read")
+            raise not_supported(
+                path, f"its transfer syntax is {syntax}, which is none that is read", "one of the standard's"
+            )
         if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
             return lookup(_unpacked(path, whole, shape)), ""
         little = syntax is None or syntax.is_little_endian

@@ -56,6 +56,9 @@ def _placement(path: Path, header: bytes, sides: list[int]) -> tuple[np.ndarray,
     if good <= 0:  # as FreeSurfer: coronal slices of 1 mm
         spacing, axes, centre = np.ones(3), np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.zeros(3)
         warnings.append("its header has no orientation; coronal slices were taken, left and right may be swapped")
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.abs(lengths - 1).max() < 1e-2:
+        raise wrong_header(path, f"its axes have length {', '.join(f'{n:.4g}' for n in lengths)}", "length 1")
     to_mm = np.eye(4)
     with np.errstate(all="ignore"):
         to_mm[:3, :3] = LPS @ (axes * spacing)

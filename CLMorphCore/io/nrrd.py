@@ -16,15 +16,18 @@ import numpy as np
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
+    FRONT,
     NO_ORIGIN,
     Volume,
     check_geometry,
+    check_other,
     check_sides,
     not_3d,
     not_supported,
     numbers,
     several_components,
     size_warnings,
+    unit_warnings,
     unreadable,
     whole_numbers,
     wrong_header,
@@ -46,6 +49,7 @@ TYPES = {
 }
 ENCODINGS = {"raw": "", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 TEXT = ("txt", "text", "ascii")
+ENCODED = "raw, gzip, bzip2, text or hex"
 SPACES = {
     "left-posterior-superior": (1, 1, 1),
     "lps": (1, 1, 1),
@@ -56,7 +60,6 @@ SPACES = {
 }
 MANY = {"vector": "a vector", "covariant-vector": "a vector", "normal": "a vector", "complex": "complex"}
 SPATIAL = ("domain", "space", "???", "none", "")
-MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "???", "none")
 
 
 def is_nrrd(start: bytes) -> bool:
@@ -74,7 +77,7 @@ def read(path: Path) -> Volume:
         keep, to_mm, warnings = _grid(path, fields, sides)
         encoding = _needed(path, fields, "encoding").lower()
         if encoding not in ENCODINGS and encoding not in TEXT and encoding != "hex":
-            raise not_supported(path, f"its encoding is {encoding[:40]!r}, which is none that is read")
+            raise not_supported(path, f"its encoding is {encoding[:40]!r}, which is none that is read", ENCODED)
         try:
             if encoding in ENCODINGS:
                 content, behind = _content(path, fields, file, math.prod(sides) * kind.itemsize, ENCODINGS[encoding])
@@ -226,12 +229,8 @@ def _placement(
         warnings.append(NO_ORIGIN)
     else:
         to_mm[:3, 3] = origin
-    unit = fields.get("spaceunits", fields.get("units", "")).replace('"', " ").split()
-    if other := next((word for word in unit if word.lower() not in MILLIMETRES), ""):
-        warnings.append(
-            f"its header's unit is {other[:40]}; its numbers were taken as millimetres, as other programs do"
-        )
-    return to_mm, warnings
+    units = fields.get("spaceunits", fields.get("units", "")).replace('"', " ").split()
+    return to_mm, warnings + unit_warnings(units)
 
 
 def _by_axis(
@@ -277,9 +276,12 @@ def _content(
     content, behind = bytearray(), ""
     for part in files:
         check_file(part, f"the voxels of {path.name}")
+        if "byteskip" not in fields:
+            check_other(path, part)
         try:
             with part.open("rb") as voxels:
                 piece, behind = _part(path, fields, voxels, size // len(files), packing)
+                behind += FRONT.format("a byte skip") if behind and not packing and "byteskip" not in fields else ""
         except OSError as error:
             raise cannot_read(part, error, f"the voxels of {path.name}") from None
         content += piece
@@ -291,6 +293,8 @@ def _content(
 def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes | bytearray, str]:
     _skip_lines(path, fields, file)
     skip = whole_numbers(path, "byte skip", fields.get("byteskip", "0"), 1)[0]
+    if skip < -1:
+        raise unreadable(path, f"its byte skip is {skip}", KIND)
     if skip == -1 and not packing:  # the voxels are the end of the file
         file.seek(max(file.seek(0, 2) - size, 0))
     elif skip > 0 and not packing:
@@ -314,11 +318,17 @@ def _as_text(
 ) -> np.ndarray:
     """Voxels that are written in digits: a number each, or bytes in hexadecimal ones."""
     if "datafile" in fields:
-        raise not_supported(path, f"its voxels are written as {encoding} in another file, which is not read")
+        parts = list(_files(path, fields["datafile"]))
+        check_file(parts[0], f"the voxels of {path.name}")
+        if len(parts) > 1:
+            raise not_supported(path, f"its voxels are written as {encoding} in several files", "one file")
+        check_other(path, parts[0])
+        with parts[0].open("rb") as voxels:
+            return _as_text(path, {k: v for k, v in fields.items() if k != "datafile"}, voxels, count, kind, encoding)
     _skip_lines(path, fields, file)
     stream = Stream(file)
     stream.check_room(count)  # a digit each, at least
-    text = file.read()
+    text = file.read().replace(b",", b" ")
     try:
         if encoding == "hex":
             packed = bytes.fromhex(text.decode("ascii"))
@@ -339,10 +349,11 @@ def _files(path: Path, text: str) -> Iterator[Path]:
     if words[:1] == ["LIST"]:
         names = [line.strip() for line in rest if line.strip()]
     elif len(words) >= 4 and re.fullmatch(r"[^%]*%\d*d[^%]*", words[0]):
-        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:]))
-        if step < 1 or not 0 <= stop - start < 100_000:
+        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:4]))
+        numbered = range(start, stop + (1 if step > 0 else -1), step) if step else range(0)
+        if not 0 < len(numbered) < 100_000:
             raise unreadable(path, f"its data file is {first[:60]!r}", KIND)
-        names = [words[0] % n for n in range(start, stop + 1, step)]
+        names = [words[0] % n for n in numbered]
     else:
         names = [first]
     if not names or not all(names) or any("\0" in name for name in names):

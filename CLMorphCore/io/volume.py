@@ -16,9 +16,11 @@ MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embry
 MAX_SIDE = 2**31 - 1
 MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
 MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
+MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "???", "?", "none")
 MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 MAX_STRAIGHTENED = 0.1  # of axes that are taken to be at right angles, 6°: a scan of a tilted gantry is another shape
 NO_ORIGIN = "its header has no origin; its first voxel was taken at (0, 0, 0) mm"
+FRONT = " (where they lie before the voxels, the header needs {} of so many)"
 WARNING = "clmorph_warning_"  # keys of an image's metadata that hold what was said when it was read
 
 
@@ -63,12 +65,15 @@ def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
     )
 
 
-def not_supported(path: Path, reason: str) -> FileError:
+def not_supported(path: Path, reason: str, expected: str = "whole numbers or floats of 8 to 64 bits") -> FileError:
     """The error of a sound file that holds what is not read."""
-    return FileError(
-        f"{path} cannot be read: {reason}; expected whole numbers or floats of 8 to 64 bits; convert it, "
-        "for instance to NIfTI"
-    )
+    return FileError(f"{path} cannot be read: {reason}; expected {expected}; convert it, for instance to NIfTI")
+
+
+def check_other(header: Path, voxels: Path) -> None:
+    """FileError where a header names itself as the file of its voxels: they would be the header's letters."""
+    if voxels.exists() and voxels.samefile(header):
+        raise unreadable(header, "it names itself as the file of its voxels")
 
 
 def wrong_header(path: Path, reason: str, expected: str) -> FileError:
@@ -187,6 +192,13 @@ def at_right_angles(sides: Sequence[int], to_mm: np.ndarray) -> np.ndarray:
 def in_mm(extent: Sequence[float] | np.ndarray) -> str:
     """'34 × 52 × 35 mm'."""
     return " × ".join(f"{n:.3g}" for n in extent) + " mm"
+
+
+def unit_warnings(units: Sequence[str]) -> list[str]:
+    """A sentence about the first unit that is none of ``MILLIMETRES``: text headers' units are for people."""
+    other = next((word for word in units if word.lower() not in MILLIMETRES), "")
+    said = f"its header's unit is {other[:40]}; its numbers were taken as millimetres, as other programs do"
+    return [said] if other else []
 
 
 def not_3d(path: Path, sides: Sequence[int]) -> FileError:

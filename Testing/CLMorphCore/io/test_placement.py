@@ -452,3 +452,15 @@ def test_voxels_that_begin_in_an_extension_are_refused(offset, tmp_path):
     sound[108:112] = np.array([384], "<f4").tobytes()
     path.write_bytes(sound)
     assert sitk.GetArrayViewFromImage(read_file(path)).max() == 119
+
+
+def test_an_mgh_file_whose_axes_are_no_directions_is_refused(tmp_path):
+    nib.save(
+        nib.MGHImage(np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.diag([-1.0, 1.0, 1.0, 1.0])),
+        tmp_path / "a.mgh",
+    )
+    content = bytearray((tmp_path / "a.mgh").read_bytes())
+    content[42:46] = np.array([5.0], ">f4").tobytes()
+    (tmp_path / "a.mgh").write_bytes(content)
+    with pytest.raises(FileError, match="its axes have length 5, 1, 1; expected length 1"):
+        read_file(tmp_path / "a.mgh")
