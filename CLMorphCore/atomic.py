@@ -215,7 +215,9 @@ def check_not_overwritten(output: Path, names: Iterable[str], inputs: Iterable[P
     for name in names:
         result = output / name
         for file in files:
-            if _is_same(result, file) or (result.is_dir() and any(_is_same(result, p) for p in _real(file).parents)):
+            if _is_same(result, file) or (
+                os.path.isdir(result) and any(_is_same(result, p) for p in _real(file).parents)
+            ):
                 raise OutputError(
                     f"the result {result} would replace {file}, which is read; expected an output folder without it",
                     "choose another output folder",

@@ -158,8 +158,14 @@ def _common_options() -> argparse.ArgumentParser:
         default="bar",
         help="a bar, one JSON object a line on stdout, or nothing (default: bar)",
     )
-    group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
+    group.add_argument("--cancel-file", type=_path, metavar="F", help="stop at the next step when this file appears")
     return common
+
+
+def _path(text: str) -> Path:
+    if not text:  # as of a shell's variable that is not set: Path would take the current folder
+        raise argparse.ArgumentTypeError("nothing given, expected a path")
+    return Path(text)
 
 
 def _above_zero(text: str) -> int:
@@ -201,12 +207,12 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _atlas_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
-    parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
-    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of its labels")
+    parser.add_argument("--atlas", type=_path, metavar="IMAGE", help="an atlas of your own instead of the model's")
+    parser.add_argument("--atlas-labels", type=_path, metavar="LABELS", help="its labels, on its grid")
+    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of its labels")
     parser.add_argument(
         "--atlas-dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="several atlases in one space instead of the "
         "model's: what build-atlas --each writes; their labels are fused",
@@ -235,9 +241,9 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         help="labels for a scan",
         description="Labels for a scan, on its own grid, with transform and report.",
     )
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="3D image file, or folder of one DICOM series")
+    parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
     parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _atlas_options(parser)
     _affine_option(parser)
     _refine_options(parser)
@@ -250,16 +256,16 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="transform between two images",
         description="The transform that warps MOVING onto FIXED, with its inverse.",
     )
-    parser.add_argument("fixed", metavar="FIXED", type=Path, help="image whose grid is the output grid")
-    parser.add_argument("moving", metavar="MOVING", type=Path, help="image that is warped")
+    parser.add_argument("fixed", metavar="FIXED", type=_path, help="image whose grid is the output grid")
+    parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
     parser.add_argument(
         "--model",
         help="name or folder of a model (its atlas is not used); with --refine it may be "
         "omitted: any organ and modality, the affine alignment is then what is refined",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument(
-        "--moving-labels", type=Path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
+        "--moving-labels", type=_path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
     )
     _affine_option(parser)
     _refine_options(parser)
@@ -272,17 +278,17 @@ def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -
         help="a model from your own images",
         description="Trains a network without labels; RUN/model is the model.",
     )
-    parser.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; an empty file is the paper's")
+    parser.add_argument("config", metavar="CONFIG.toml", type=_path, help="settings; an empty file is the paper's")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_path,
         required=True,
         metavar="MANIFEST.csv",
         help="CSV with subject,image,labels,split, or a folder of images",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the training")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="RUN", help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
-    parser.add_argument("--initial", type=Path, metavar="WEIGHTS", help="weights.safetensors to start from")
+    parser.add_argument("--initial", type=_path, metavar="WEIGHTS", help="weights.safetensors to start from")
     parser.add_argument(
         "--set",
         action="append",
@@ -302,9 +308,9 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         description="Segments the labelled subjects of a split and measures the agreement.",
     )
     parser.add_argument("--model", required=True, help="name or folder of a model")
-    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _atlas_options(parser)
     _refine_options(parser)
 
@@ -316,9 +322,9 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         help="an atlas from many subjects",
         description="The average image of the train split with voted labels.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
+        "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
     parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
     parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
@@ -339,7 +345,7 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         help="every labelled subject as an atlas of its own in a folder "
         "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion",
     )
-    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
+    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of the labels")
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -360,4 +366,4 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
         "segments it and prints the true Dice.",
     )
     parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="(default: demo)")
+    parser.add_argument("-o", "--output", type=_path, default=Path("demo"), metavar="OUT", help="(default: demo)")

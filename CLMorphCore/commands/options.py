@@ -13,7 +13,7 @@ from typing import TextIO
 
 import SimpleITK as sitk
 
-from ..atomic import check_not_overwritten, claimed
+from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, load_model, model_folder
 from ..console import say
@@ -89,10 +89,11 @@ def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | No
 
 
 def check_inputs(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> None:
-    """InputError where a result in --output would replace what is read.
+    """InputError where --output cannot be written to, or a result in it would replace what is read.
 
     ``inputs`` are those of the verb beside the ones that several verbs have.
     """
+    check_writable(options.output)
     given = vars(options)
     files = [*inputs, *(given.get(name) for name in ("atlas", "atlas_labels", "label_names", "affine", "cancel_file"))]
     if given.get("model"):

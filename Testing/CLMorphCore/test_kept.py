@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,21 @@ def test_a_link_to_nowhere_is_no_output_and_found_before_the_work(command, below
     assert ran.code == 2 and ran.err.count("\n") == 1
     assert f"{place / 'out'} is a link to what does not exist; expected a folder" in ran.err
     assert contents(place) == before and not (place / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", EVERY_VERB)
+@pytest.mark.parametrize(
+    ("output", "said"), [("x" * 300, "cannot write x*: File name too long"), ("", "nothing given")]
+)
+def test_an_output_without_a_name_or_with_one_that_is_too_long_is_one_line(
+    command, output, said, place, clmorph, monkeypatch
+):
+    monkeypatch.chdir(place)
+    before = contents(place)
+    words = command.format(scan=place / "scan.nii.gz", model=place / "model", place=place).split()
+    ran = clmorph(*words, "-o", output)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and re.search(said, ran.err), ran.err
+    assert contents(place) == before
 
 
 def test_a_doubtful_header_is_in_the_report_on_stderr_and_the_result_lies_on_the_scan(place, clmorph):
