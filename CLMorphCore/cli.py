@@ -162,10 +162,14 @@ def _common_options() -> argparse.ArgumentParser:
     return common
 
 
+def _text(text: str) -> str:
+    if not text:  # as of a shell's variable that is not set: it would mean the current folder
+        raise argparse.ArgumentTypeError("nothing given, expected a path or a name")
+    return text
+
+
 def _path(text: str) -> Path:
-    if not text:  # as of a shell's variable that is not set: Path would take the current folder
-        raise argparse.ArgumentTypeError("nothing given, expected a path")
-    return Path(text)
+    return Path(_text(text))
 
 
 def _above_zero(text: str) -> int:
@@ -183,6 +187,7 @@ def _threads(text: str) -> int:
 def _affine_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--affine",
+        type=_text,
         metavar="none|FILE",
         help="instead of the built-in affine alignment: none, or an "
         "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
@@ -242,7 +247,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         description="Labels for a scan, on its own grid, with transform and report.",
     )
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
-    parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
+    parser.add_argument("--model", type=_text, required=True, help="name (see clmorph models) or folder of a model")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _atlas_options(parser)
     _affine_option(parser)
@@ -260,6 +265,7 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
     parser.add_argument(
         "--model",
+        type=_text,
         help="name or folder of a model (its atlas is not used); with --refine it may be "
         "omitted: any organ and modality, the affine alignment is then what is refined",
     )
@@ -307,7 +313,7 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="accuracy on labelled subjects",
         description="Segments the labelled subjects of a split and measures the agreement.",
     )
-    parser.add_argument("--model", required=True, help="name or folder of a model")
+    parser.add_argument("--model", type=_text, required=True, help="name or folder of a model")
     parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
@@ -326,7 +332,9 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser.add_argument(
         "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
-    parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
+    parser.add_argument(
+        "--model", type=_text, help="name or folder of the model that registers; without it only affine"
+    )
     parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
     parser.add_argument(
         "--typical",
@@ -365,5 +373,5 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
         description="Makes a subject from a shipped atlas by a known random deformation, "
         "segments it and prints the true Dice.",
     )
-    parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
+    parser.add_argument("--model", type=_text, default="hippocampus", help="name of a model (default: hippocampus)")
     parser.add_argument("-o", "--output", type=_path, default=Path("demo"), metavar="OUT", help="(default: demo)")

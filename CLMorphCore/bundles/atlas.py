@@ -14,11 +14,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import atomic_folder
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..geometry import check_same_grid
 from ..io.files import read_text, short
 from ..io.images import MAX_LABEL, read_image, read_labels, write_image
-from ..io.tables import escaped, other_separator, unescaped, whole_number
+from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
 
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
@@ -89,6 +89,8 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         if missing := [column for column in ("value", "name") if column not in (reader.fieldnames or ())]:
             hint = other_separator(reader.fieldnames or ()) or f"; expected {EXPECTED_NAMES}"
             raise InputError(f"{path} lacks the column {' and '.join(missing)}{hint}")
+        if twice := doubled(reader.fieldnames or ()):
+            raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
         rows = list(reader)
         values = [whole_number(row["value"]) for row in rows]
         names = [unescaped(row["name"] or "") for row in rows]
@@ -109,6 +111,11 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         seen.add(s.value)
         if not 0 <= s.value <= MAX_LABEL:
             raise InputError(f"{path} names the label {short(s.value)}; expected 0 to {MAX_LABEL}")
+        if any(printable(text) != text for text in (s.name, s.terminology)):
+            raise InputError(
+                f"{path}: label {short(s.value)} has letters that cannot be printed in its name or terminology; "
+                f"expected {EXPECTED_NAMES}"
+            )
         if not s.name:
             raise InputError(f"{path}: label {short(s.value)} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):

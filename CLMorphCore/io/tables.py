@@ -16,6 +16,11 @@ def other_separator(columns: Sequence[str | None]) -> str:
     return f"; its cells are separated by {name}, expected commas; save it as CSV with commas" if name else ""
 
 
+def doubled(columns: Sequence[str | None]) -> str:
+    """The first column that a header has twice, or nothing: readers take one of them without a word."""
+    return next((column for n, column in enumerate(columns) if column and column in columns[:n]), "")
+
+
 def whole_number(text: str) -> int:
     """The number that is written in digits 0 to 9, perhaps with a sign; ValueError for all else that int() takes."""
     if not re.fullmatch(r"[+-]?[0-9]+", text.strip(" \t")):

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from ..atomic import cannot_write, check_utf8
 from ..errors import FileError
 from . import itk
-from .files import check_file
+from .files import MAX_NAME, check_file
 from .transform_formats import ENDINGS, examined
 
 EXPECTED = "an ITK transform file (.h5, .tfm, .mat)"
@@ -92,7 +92,8 @@ def _make_room(path: Path, size: int) -> None:
 
 def read_affine(path: str | Path) -> sitk.Transform:
     """A linear transform fixed → moving from a file that ITK reads; InputError otherwise."""
-    name = f"`affine={path}`"
+    shown = str(path) if len(str(path)) <= MAX_NAME else f"{str(path)[:MAX_NAME]} …"
+    name = f"`affine={shown}`"
     with _readable(Path(path), name, "none, or a transform file of ITK (.h5, .tfm, .mat)") as (about, _):
         transform = _linear(about)
     if transform is None:

@@ -199,3 +199,11 @@ def test_the_same_images_are_aligned_in_the_same_way_whatever_else_computes(atla
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     assert len({*found, tuple(align(phantom.image, atlas.image).GetParameters())}) == 1
+
+
+def test_itks_reason_is_told_without_the_address_of_its_object(atlas):
+    point = sitk.Cast(atlas.image * 0, sitk.sitkFloat32)
+    point[18, 20, 16] = 1.0
+    with pytest.raises(InputError, match=r"too little contrast \(.*\); pass affine") as caught:
+        align(point, atlas.image)
+    assert "0x" not in str(caught.value) and "ITK ERROR" not in str(caught.value)

@@ -10,8 +10,8 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
     ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
-    ("networks.contract", "progress"),
-    ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
+    ("networks.contract", "progress", "io.itk"),
+    ("alignment", "metrics", "network_input", "similarity", "io.volume", "reports.report"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
     ("io.nifti_writer", "io.transforms"),

@@ -193,3 +193,20 @@ def test_a_table_of_labels_without_its_columns_says_which(tmp_path):
         InputError, match=r"names\.csv lacks the column value and name; expected a CSV with the columns"
     ):
         read_structures(tmp_path / "names.csv")
+
+
+def test_a_column_that_comes_twice_is_refused(manifest, tmp_path):
+    with pytest.raises(InputError, match=r"has the column image twice; expected subject, image"):
+        read_manifest(manifest("subject,image,image,split\nA,a.nii.gz,b.nii.gz,train\n"))
+    (tmp_path / "names.csv").write_text("value,name,name\n1,A,B\n")
+    with pytest.raises(InputError, match=r"names\.csv has the column 'name' twice"):
+        read_structures(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize("row", ["1,A\x1b[2J,,", "1,A,,SCT^1\0^A", "1,\u202eA,,"])
+def test_a_label_is_called_by_letters_that_can_be_printed(row, tmp_path):
+    (tmp_path / "names.csv").write_text(f"value,name,color,terminology\n{row}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="label 1 has letters that cannot be printed"):
+        read_structures(tmp_path / "names.csv")
+    (tmp_path / "names.csv").write_text("value,name\n1,A\u00a0b \u6f22\n", encoding="utf-8")
+    assert read_structures(tmp_path / "names.csv")[0].name == "A\u00a0b \u6f22"

@@ -100,3 +100,10 @@ def test_what_is_no_transform_of_itk_is_called_what_it_is(name, files, tmp_path)
             read(tmp_path / name)
         text = str(caught.value)
         assert name in text and "\n" not in text and "b'" not in text and len(text) < 600
+
+
+def test_a_long_name_is_cut_and_the_option_still_named(tmp_path):
+    with pytest.raises(FileError) as caught:
+        read_affine(tmp_path / ("x" * 5000))
+    text = caught.value.text({"affine": "--affine"})
+    assert text.startswith("--affine /") and len(text) < 700 and "`" not in text and "too long" in text
