@@ -19,7 +19,18 @@ from ..errors import FileError
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
-from .volume import MAX_SHEAR, Volume, several_components, spatial_axes, straightened, to_image, unreadable, warnings_of
+from .volume import (
+    MAX_SHEAR,
+    Volume,
+    in_mm,
+    several_components,
+    size_warnings,
+    spatial_axes,
+    straightened,
+    to_image,
+    unreadable,
+    warnings_of,
+)
 
 __all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
@@ -52,12 +63,15 @@ OTHERS = {
     b"\x93NUMPY": "an array of NumPy, which has no voxel size; save it as NIfTI",
     b"%PDF": "a PDF document; give the scan itself",
 }
+ORIENTED = (".h5", ".hdf5", ".hdf", ".he5")  # of the formats that ITK alone reads: those that hold axes' directions
 # Formats that are not read, by the ending.
 NOT_READ = {
     (".par", ".rec"): ("Philips PAR/REC", "convert it with dcm2niix"),
     (".head", ".brik", ".brik.gz"): ("AFNI", "convert it with 3dAFNItoNIFTI"),
     (".mif", ".mif.gz", ".mih"): ("MRtrix", "convert it with mrconvert"),
     (".npz", ".npy", ".mat", ".pkl", ".pt"): ("an array file, which has no voxel size", "save it as NIfTI"),
+    # Versions of ITK differ in whether they turn its axes, which are RAS, to LPS.
+    (".mnc", ".mnc.gz", ".mnc2"): ("MINC", "convert it with mnc2nii"),
     (".v", ".ecat"): ("ECAT", "convert it to NIfTI"),
     (".stl", ".obj", ".vtp", ".gii", ".ply"): ("a surface", "give the scan it was made from"),
 }
@@ -139,7 +153,15 @@ def _by_itk(path: Path) -> Volume:
     to_mm = np.eye(4)
     to_mm[:3, :3] = direction[np.ix_(rows, keep)] * np.take(about["spacing"], keep)
     to_mm[:3, 3] = np.take(about["origin"], rows)
-    return Volume(np.frombuffer(content, about["type"]).reshape([sides[n] for n in reversed(keep)]), to_mm)
+    warnings = size_warnings([sides[n] for n in keep], to_mm)
+    if not path.name.lower().endswith(ORIENTED):
+        spacing = in_mm(np.take(about["spacing"], keep))
+        warnings.append(
+            "its format holds no orientation, perhaps no place and no voxel size; its axes were taken as left, "
+            f"posterior and superior, its voxels as {spacing} large; left and right may be swapped"
+        )
+    voxels = np.frombuffer(content, about["type"]).reshape([sides[n] for n in reversed(keep)])
+    return Volume(voxels, to_mm, tuple(f"{path.name}: {w}" for w in warnings))
 
 
 def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:
