@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import Cancelled, CLMorphError, InputError
@@ -123,7 +123,7 @@ def _tell(reporter: Reporter, event: str, **values: str) -> None:
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as any other bad input: in one line."""
 
-    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         from .console import say
 
         say(message.removesuffix("\n"), file or sys.stderr)  # argparse's own loses it where there is no room

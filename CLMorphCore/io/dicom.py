@@ -105,7 +105,9 @@ def read(path: Path) -> Volume:
     """The volume of one file, of one frame or many; FileError where it is none."""
     source = _source(path)
     if source is None:
-        raise unreadable(path, "it holds no image", KIND)
+        kind = getattr(dataset(path, []), "file_meta", {}).get("MediaStorageSOPClassUID")
+        what = f" but a {kind.name}" if kind is not None and kind.name != kind else ""
+        raise FileError(f"{path} holds no image{what}; expected a DICOM image; give it, or the folder of its series")
     return _stacked(str(path), [source])
 
 

@@ -469,3 +469,24 @@ def test_every_way_of_writing_tags_is_read(order, image, tmp_path):
             found.PixelData = np.frombuffer(found.PixelData, "<u2").astype(">u2").tobytes()
         pydicom.dcmwrite(one, found, implicit_vr=order == "implicit", little_endian=order != "big-endian")
     assert_same(read_file(folder), image)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "1.2.840.10008.1.3.10",
+            "DICOMDIR holds no image but a Media Storage Directory Storage; expected a DICOM image",
+        ),
+        ("1.2.840.10008.5.1.4.1.1.481.3", "holds no image but a RT Structure Set Storage"),
+        ("1.2.3.4", "DICOMDIR holds no image; expected a DICOM image; give it, or the folder"),
+    ],
+)
+def test_a_file_without_pixels_is_called_what_it_is(kind, said, image, tmp_path):
+    made = file(image)
+    made.file_meta.MediaStorageSOPClassUID = kind
+    for name in ("Rows", "Columns"):
+        delattr(made, name)
+    made.save_as(tmp_path / "DICOMDIR")
+    with pytest.raises(InputError, match=said):
+        read_file(tmp_path / "DICOMDIR")
