@@ -87,8 +87,10 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
         if missing := [column for column in ("value", "name") if column not in (reader.fieldnames or ())]:
-            hint = other_separator(reader.fieldnames or ()) or f"; expected {EXPECTED_NAMES}"
-            raise InputError(f"{path} lacks the column {' and '.join(missing)}{hint}")
+            raise InputError(
+                f"{path} cannot be read as a table of labels (it lacks the column {' and '.join(missing)}); expected "
+                f"{EXPECTED_NAMES}{other_separator(reader.fieldnames or ())}"
+            )
         if twice := doubled(reader.fieldnames or ()):
             raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
         rows = list(reader)
