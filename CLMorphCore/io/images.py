@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import cannot_write, check_not_overwritten, check_utf8
-from ..errors import FileError
+from ..errors import FileError, printable
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
@@ -89,6 +90,7 @@ def read_file(path: Path) -> sitk.Image:
     except OSError as error:
         raise cannot_read(path, error, EXPECTED) from None
     volume = straightened(volume, path.name)
+    volume = replace(volume, warnings=tuple(map(printable, volume.warnings)))  # they quote names and headers
     for warning in volume.warnings:
         LOG.warning(warning)
     image = to_image(volume)

@@ -15,7 +15,7 @@ from Training.robustness.mutations import flipped, mutated
 from Training.robustness.processes import CRASH, HANG, READ, REFUSED, TRACEBACK, outcomes
 from Training.robustness.samples import samples
 
-FILES, FLIPS = 40, 40
+FILES, FLIPS = 25, 25
 MAX_PEAK_MB = 1000  # the libraries themselves take 250
 
 

@@ -96,6 +96,13 @@ def test_the_size_of_an_element_is_their_distance_where_no_other_is_given(tmp_pa
     assert found.GetSpacing() == (2, 2, 2) == sitk.ReadImage(str(path)).GetSpacing()
 
 
+def test_what_is_told_of_a_header_holds_nothing_that_a_terminal_obeys(tmp_path, caplog):
+    path = nrrd(tmp_path, *LPS[1:], "space: \x1b[31mscanner", "space origin: (1,2,3)")
+    path = path.rename(tmp_path / "a\x1b[2J.nrrd")
+    (said,) = warnings_of(read_file(path))
+    assert "\x1b" not in said + caplog.text and "a\\x1b[2J.nrrd: " in said
+
+
 # --- where the voxels are
 
 
