@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 
 from ..atomic import check_utf8
 from ..errors import FileError
@@ -105,10 +106,19 @@ def read(path: Path) -> Volume:
     """The volume of one file, of one frame or many; FileError where it is none."""
     source = _source(path)
     if source is None:
-        kind = getattr(dataset(path, []), "file_meta", {}).get("MediaStorageSOPClassUID")
-        what = f" but a {kind.name}" if kind is not None and kind.name != kind else ""
-        raise FileError(f"{path} holds no image{what}; expected a DICOM image; give it, or the folder of its series")
+        raise FileError(
+            f"{path} holds no image{_other_kind(path)}; expected a DICOM image; give it, or the folder of its series"
+        )
     return _stacked(str(path), [source])
+
+
+def _other_kind(path: Path) -> str:
+    """' but a …' of an object of DICOM that is no image, or nothing."""
+    try:
+        kind = UID(dataset(path, []).file_meta.MediaStorageSOPClassUID)
+        return f" but a {kind.name}" if kind.name != kind else ""
+    except Exception:  # a damaged tag ends in any of pydicom's or Python's
+        return ""
 
 
 def read_folder(folder: Path) -> Volume:

@@ -490,3 +490,8 @@ def test_a_file_without_pixels_is_called_what_it_is(kind, said, image, tmp_path)
     made.save_as(tmp_path / "DICOMDIR")
     with pytest.raises(InputError, match=said):
         read_file(tmp_path / "DICOMDIR")
+    content = (tmp_path / "DICOMDIR").read_bytes()
+    for damage in (b"\x02\0\x02\0WI", b"\x02\0\x02\0DS"):  # of the kind's tag
+        (tmp_path / "DICOMDIR").write_bytes(content.replace(b"\x02\0\x02\0UI", damage))
+        with pytest.raises(InputError, match=r"holds no image|cannot be read"):
+            read_file(tmp_path / "DICOMDIR")
