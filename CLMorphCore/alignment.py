@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from .errors import InputError
 from .geometry import Grid, crop_padding, foreground_box, grid_over, resample
+from .io.itk import reason
 from .progress import deferred
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
@@ -112,7 +113,7 @@ def _itk_errors() -> Iterator[None]:
     except RuntimeError as error:
         raise InputError(
             "the affine alignment failed: the images do not overlap or have too little contrast "
-            f"({str(error).splitlines()[-1].strip()}); pass `affine`, a transform of your own or none"
+            f"({reason(str(error))}); pass `affine`, a transform of your own or none"
         ) from None
 
 
@@ -121,6 +122,7 @@ def _optimise(
 ) -> tuple[sitk.Transform, float]:
     """The transform found from ``start``, and its metric (lower is better)."""
     method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfWorkUnits(1)  # several sum in an order of chance, and every run ends a little elsewhere
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed=1)  # jittered samples: without a seed every run differs

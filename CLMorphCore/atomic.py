@@ -215,7 +215,9 @@ def check_not_overwritten(output: Path, names: Iterable[str], inputs: Iterable[P
     for name in names:
         result = output / name
         for file in files:
-            if _is_same(result, file) or (result.is_dir() and any(_is_same(result, p) for p in _real(file).parents)):
+            if _is_same(result, file) or (
+                os.path.isdir(result) and any(_is_same(result, p) for p in _real(file).parents)
+            ):
                 raise OutputError(
                     f"the result {result} would replace {file}, which is read; expected an output folder without it",
                     "choose another output folder",
@@ -266,7 +268,13 @@ def remove_temporaries() -> None:
 def check_writable(folder: Path) -> None:
     """InputError unless files can be made in ``folder`` (or in the nearest parent that exists): before the work."""
     try:
-        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        places = (folder.absolute(), *folder.absolute().parents)
+        existing = next(p for p in places if p.exists() or p.is_symlink())
+        if not existing.exists():
+            raise OutputError(
+                f"{existing} is a link to what does not exist; expected a folder for the output",
+                "make what it points to, or choose another place",
+            )
         if not existing.is_dir():
             raise InputError(f"{existing} is a file; expected a folder for the output; choose another place")
         with tempfile.NamedTemporaryFile(dir=existing, prefix=".clmorph-"):

@@ -6,15 +6,18 @@ The engine is imported inside the command functions (``commands``), so that ``--
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import Cancelled, CLMorphError, InputError
+
+if TYPE_CHECKING:
+    from .progress import Reporter
 
 MAX_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
@@ -50,19 +53,29 @@ FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
-    from .atomic import check_utf8, remove_temporaries
+    from .console import flush, open_standard_files
 
-    _open_standard_files()
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    open_standard_files()
+    try:
+        return _main(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            flush(stream)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from .atomic import check_utf8, remove_temporaries
+    from .console import say
+
     try:
         options = build_parser().parse_args(arguments)
         for value in vars(options).values():
             check_utf8(value)
     except InputError as error:
-        print(f"clmorph: {error.text(FLAGS)}", file=sys.stderr)
+        say(f"clmorph: {error.text(FLAGS)}", sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # of --help
+        return 0
     if options.threads is not None:  # before torch and ITK start their pools
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     from .progress import Reporter, stoppable
@@ -72,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def give_up() -> None:
         """A library's computation did not hear the signal: what was begun goes, the process then ends."""
         remove_temporaries()
-        reporter.event("cancelled")
-        print("clmorph: cancelled", file=sys.stderr, flush=True)
+        _tell(reporter, "cancelled")
+        say("clmorph: cancelled", sys.stderr)
 
     try:
         with stoppable(give_up) as reporter.stop:
@@ -83,43 +96,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (Cancelled, KeyboardInterrupt):
         reporter.close()
-        reporter.event("cancelled")
-        print("clmorph: cancelled", file=sys.stderr)
+        _tell(reporter, "cancelled")
+        say("clmorph: cancelled", sys.stderr)
         return EXIT_CANCELLED
     except CLMorphError as error:
         reporter.close()
         message = error.text(FLAGS)
         # Whoever shows it in a window has other words for the parameters than flags.
-        reporter.event("error", message=message, problem=error.problem, remedy=error.remedy)
-        print(f"clmorph: {message}", file=sys.stderr)
+        _tell(reporter, "error", message=message, problem=error.problem, remedy=error.remedy)
+        say(f"clmorph: {message}", sys.stderr)
         return EXIT_BAD_INPUT
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does; or has ended, before the results
+        return 0 if reporter.finished or getattr(options, "output", None) is None else EXIT_CANCELLED
     except Exception as error:
-        reporter.event("error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        _tell(reporter, "error", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise  # Python prints the traceback and exits with 1
     finally:
         reporter.close()
 
 
-def _open_standard_files() -> None:
-    """Gives the process stdin, stdout and stderr where it was started without: to nowhere, for good.
-
-    Otherwise the next file that is opened takes their number, and what a library prints goes into it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # as under a Python without a console
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+def _tell(reporter: Reporter, event: str, **values: str) -> None:
+    """An event about the end of a run, where stdout can take one."""
+    with suppress(CLMorphError, OSError):
+        reporter.event(event, **values)
 
 
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as any other bad input: in one line."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        from .console import say
+
+        say(message.removesuffix("\n"), file or sys.stderr)  # argparse's own loses it where there is no room
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
@@ -151,12 +159,22 @@ def _common_options() -> argparse.ArgumentParser:
         default="bar",
         help="a bar, one JSON object a line on stdout, or nothing (default: bar)",
     )
-    group.add_argument("--cancel-file", type=Path, metavar="F", help="stop at the next step when this file appears")
+    group.add_argument("--cancel-file", type=_path, metavar="F", help="stop at the next step when this file appears")
     return common
 
 
+def _text(text: str) -> str:
+    if not text:  # as of a shell's variable that is not set: it would mean the current folder
+        raise argparse.ArgumentTypeError("nothing given, expected a path or a name")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
+
+
 def _above_zero(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above zero")
     return int(text)
 
@@ -170,6 +188,7 @@ def _threads(text: str) -> int:
 def _affine_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--affine",
+        type=_text,
         metavar="none|FILE",
         help="instead of the built-in affine alignment: none, or an "
         "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
@@ -194,12 +213,12 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _atlas_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--atlas", type=Path, metavar="IMAGE", help="an atlas of your own instead of the model's")
-    parser.add_argument("--atlas-labels", type=Path, metavar="LABELS", help="its labels, on its grid")
-    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of its labels")
+    parser.add_argument("--atlas", type=_path, metavar="IMAGE", help="an atlas of your own instead of the model's")
+    parser.add_argument("--atlas-labels", type=_path, metavar="LABELS", help="its labels, on its grid")
+    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of its labels")
     parser.add_argument(
         "--atlas-dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="several atlases in one space instead of the "
         "model's: what build-atlas --each writes; their labels are fused",
@@ -244,9 +263,9 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         help="labels for a scan",
         description="Labels for a scan, on its own grid, with transform and report.",
     )
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="3D image file, or folder of one DICOM series")
-    parser.add_argument("--model", required=True, help="name (see clmorph models) or folder of a model")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
+    parser.add_argument("--model", type=_text, required=True, help="name (see clmorph models) or folder of a model")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)
@@ -260,16 +279,17 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="transform between two images",
         description="The transform that warps MOVING onto FIXED, with its inverse.",
     )
-    parser.add_argument("fixed", metavar="FIXED", type=Path, help="image whose grid is the output grid")
-    parser.add_argument("moving", metavar="MOVING", type=Path, help="image that is warped")
+    parser.add_argument("fixed", metavar="FIXED", type=_path, help="image whose grid is the output grid")
+    parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
     parser.add_argument(
         "--model",
+        type=_text,
         help="name or folder of a model (its atlas is not used); with --refine it may be "
         "omitted: any organ and modality, the affine alignment is then what is refined",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument(
-        "--moving-labels", type=Path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
+        "--moving-labels", type=_path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
     )
     _affine_option(parser)
     _refine_options(parser)
@@ -282,17 +302,17 @@ def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -
         help="a model from your own images",
         description="Trains a network without labels; RUN/model is the model.",
     )
-    parser.add_argument("config", metavar="CONFIG.toml", type=Path, help="settings; an empty file is the paper's")
+    parser.add_argument("config", metavar="CONFIG.toml", type=_path, help="settings; an empty file is the paper's")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_path,
         required=True,
         metavar="MANIFEST.csv",
         help="CSV with subject,image,labels,split, or a folder of images",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the training")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="RUN", help="folder of the training")
     parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
-    parser.add_argument("--initial", type=Path, metavar="WEIGHTS", help="weights.safetensors to start from")
+    parser.add_argument("--initial", type=_path, metavar="WEIGHTS", help="weights.safetensors to start from")
     parser.add_argument(
         "--set",
         action="append",
@@ -311,10 +331,10 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="accuracy on labelled subjects",
         description="Segments the labelled subjects of a split and measures the agreement.",
     )
-    parser.add_argument("--model", required=True, help="name or folder of a model")
-    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--model", type=_text, required=True, help="name or folder of a model")
+    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _effort_options(parser)
     _atlas_options(parser)
     _refine_options(parser)
@@ -327,11 +347,13 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         help="an atlas from many subjects",
         description="The average image of the train split with voted labels.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
+        "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
-    parser.add_argument("--model", help="name or folder of the model that registers; without it only affine")
+    parser.add_argument(
+        "--model", type=_text, help="name or folder of the model that registers; without it only affine"
+    )
     parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
     parser.add_argument(
         "--typical",
@@ -350,7 +372,7 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         help="every labelled subject as an atlas of its own in a folder "
         "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion",
     )
-    parser.add_argument("--label-names", type=Path, metavar="CSV", help="value,name,color,terminology of the labels")
+    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of the labels")
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -370,5 +392,5 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
         description="Makes a subject from a shipped atlas by a known random deformation, "
         "segments it and prints the true Dice.",
     )
-    parser.add_argument("--model", default="hippocampus", help="name of a model (default: hippocampus)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="(default: demo)")
+    parser.add_argument("--model", type=_text, default="hippocampus", help="name of a model (default: hippocampus)")
+    parser.add_argument("-o", "--output", type=_path, default=Path("demo"), metavar="OUT", help="(default: demo)")

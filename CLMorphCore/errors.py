@@ -55,7 +55,7 @@ class CLMorphError(Exception):
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
-        self.problem, self.remedy = problem, remedy
+        self.problem, self.remedy = printable(problem), printable(remedy)
 
     def text(self, words: Mapping[str, str] | None = None) -> str:
         """'problem; remedy' on one line, with ``words[parameter]`` and a space before its value, where it has one.
@@ -114,6 +114,21 @@ class Cancelled(CLMorphError):
 
     def __init__(self) -> None:
         super().__init__("cancelled")
+
+
+def printable(text: str) -> str:
+    """The text with control characters and their like as escapes: a header may hold commands to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _KEPT or "\ud800" <= c <= "\udfff" else _escaped(c) for c in text)
+
+
+_KEPT = "\t\n\r\xa0\u2009\u202f\u3000"  # which ``text`` makes spaces; bytes that are no UTF-8 (surrogates) stay too
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from .console import say
 from .errors import Cancelled
 
 EXIT_CANCELLED = 130
@@ -133,6 +134,7 @@ class Reporter:
         self.started = time.monotonic()
         self.bar: tqdm[Any] | None = None
         self.last = ("", -1.0)
+        self.finished = False  # the results are in their place: nothing stops the run any more
 
     def __call__(self, step: str, fraction: float) -> None:
         self.check_cancelled()
@@ -143,10 +145,13 @@ class Reporter:
         if self.kind == "json":
             self.event("progress", step=step, fraction=round(fraction, 4), seconds_left=self._seconds_left(fraction))
         elif self.kind == "bar":
-            self._draw(step, fraction)
+            with suppress(OSError, ValueError):
+                self._draw(step, fraction)
 
     def check_cancelled(self) -> None:
         """Raises Cancelled when the cancel file is there, or a signal was heard."""
+        if self.finished:
+            return
         self.stop.check()
         if self.cancel_file is not None and self.cancel_file.exists():
             raise Cancelled
@@ -154,12 +159,13 @@ class Reporter:
     def event(self, event: str, **values: Any) -> None:
         """One JSON object on a line of stdout, in JSON mode only."""
         if self.kind == "json":
-            print(json.dumps({"event": event, **values}), flush=True)
+            say(json.dumps({"event": event, **values}), sys.stdout)
 
     def close(self) -> None:
         """Ends the bar."""
-        if self.bar is not None:
-            self.bar.close()
+        with suppress(OSError, ValueError):  # stderr may be full, or closed
+            if self.bar is not None:
+                self.bar.close()
 
     def _seconds_left(self, fraction: float) -> float | None:
         spent = time.monotonic() - self.started

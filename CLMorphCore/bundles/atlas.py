@@ -14,11 +14,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import atomic_folder
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
 from ..io.files import read_text, short
 from ..io.images import MAX_LABEL, read_image, read_labels, write_image
-from ..io.tables import escaped, unescaped
+from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
 
 SHARES = "shares.npz"  # of the voters, where there are several
@@ -97,8 +97,16 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
     """Structures from a CSV with the columns value, name, color, terminology (the last two may be missing)."""
     text = read_text(path, EXPECTED_NAMES, kind="a table of labels")
     try:
-        rows = list(csv.DictReader(StringIO(text, newline="")))
-        values = [int(row["value"]) for row in rows]
+        reader = csv.DictReader(StringIO(text, newline=""))
+        if missing := [column for column in ("value", "name") if column not in (reader.fieldnames or ())]:
+            raise InputError(
+                f"{path} cannot be read as a table of labels (it lacks the column {' and '.join(missing)}); expected "
+                f"{EXPECTED_NAMES}{other_separator(reader.fieldnames or ())}"
+            )
+        if twice := doubled(reader.fieldnames or ()):
+            raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
+        rows = list(reader)
+        values = [whole_number(row["value"]) for row in rows]
         names = [unescaped(row["name"] or "") for row in rows]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
@@ -117,6 +125,11 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         seen.add(s.value)
         if not 0 <= s.value <= MAX_LABEL:
             raise InputError(f"{path} names the label {short(s.value)}; expected 0 to {MAX_LABEL}")
+        if any(printable(text) != text for text in (s.name, s.terminology)):
+            raise InputError(
+                f"{path}: label {short(s.value)} has letters that cannot be printed in its name or terminology; "
+                f"expected {EXPECTED_NAMES}"
+            )
         if not s.name:
             raise InputError(f"{path}: label {short(s.value)} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):

@@ -8,6 +8,7 @@ from argparse import Namespace
 
 import SimpleITK as sitk
 
+from ..console import say
 from ..devices import is_out_of_memory, out_of_memory, use_threads
 from ..progress import Reporter
 from . import build_atlas, demo, evaluate, models, register, segment, train
@@ -45,7 +46,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
     try:
         VERBS[options.verb](options, reporter)
         for text in warned.texts:
-            print(f"clmorph: warning: {text}", file=sys.stderr)
+            say(f"clmorph: warning: {text}", sys.stderr)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

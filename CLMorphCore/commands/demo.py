@@ -8,6 +8,7 @@ import numpy as np
 
 from ..atomic import atomic_folder
 from ..bundles.phantom import make_phantom
+from ..console import say
 from ..errors import InputError
 from ..io.images import read_image, write_image
 from ..metrics import dice_per_label
@@ -44,8 +45,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         save(segmentation, folder, reporter)
     announce(segmentation, options.output, reporter)
     scores = dice_per_label(segmentation.labels, phantom.labels)
-    print(
+    say(
         f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
         f"open {options.output / 'report.html'}",
-        file=given.console(reporter),
+        given.console(reporter),
     )

@@ -13,11 +13,12 @@ from typing import TextIO
 
 import SimpleITK as sitk
 
-from ..atomic import check_not_overwritten, claimed
+from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, load_model, model_folder
+from ..console import say
 from ..devices import choose_device
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..instance_optimization import InstanceOptimization
 from ..io.manifest import Subject
 from ..io.transforms import read_affine
@@ -98,10 +99,18 @@ MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml", "tissue.toml"
 
 @contextmanager
 def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> Iterator[None]:
-    """Holds --output for this run; InputError where another has it, or a result would replace what is read.
+    """Holds --output for this run; InputError where another has it, or as ``check_inputs``."""
+    check_inputs(options, results, *inputs)
+    with claimed(options.output):
+        yield
+
+
+def check_inputs(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> None:
+    """InputError where --output cannot be written to, or a result in it would replace what is read.
 
     ``inputs`` are those of the verb beside the ones that several verbs have.
     """
+    check_writable(options.output)
     given = vars(options)
     files = [*inputs, *(given.get(name) for name in ("atlas", "atlas_labels", "label_names", "affine", "cancel_file"))]
     if given.get("model"):
@@ -110,8 +119,6 @@ def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | No
     if given.get("atlas_dir"):
         files += options.atlas_dir.glob("*/*")
     check_not_overwritten(options.output, results, [file for path in files if path for file in read_along(Path(path))])
-    with claimed(options.output):
-        yield
 
 
 def _of_model(folder: Path) -> list[Path]:
@@ -144,11 +151,15 @@ def read_along(path: Path) -> list[Path]:
 
 
 def done(reporter: Reporter, output: Path, text: str) -> None:
-    """Says where the results lie and what they are."""
-    reporter("done", 1.0)
-    reporter.close()
-    reporter.event("done", output=str(output))
-    print(f"{output}: {text}", file=console(reporter))
+    """Says where the results lie and what they are; OutputError where stdout cannot take it."""
+    reporter.finished = True
+    try:
+        reporter("done", 1.0)
+        reporter.close()
+        reporter.event("done", output=str(output))
+        say(f"{output}: {text}", console(reporter))
+    except OutputError as error:
+        raise OutputError(f"{error.problem}; the results in {output} are complete", error.remedy) from None
 
 
 def console(reporter: Reporter) -> TextIO:

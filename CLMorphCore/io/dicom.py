@@ -8,7 +8,6 @@ pixels are unpacked by ITK.
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 
 from ..atomic import check_utf8
 from ..errors import FileError
-from . import itk
-from .files import cannot_read, check_file
+from .dicom_pixels import dataset, short, stored
+from .files import check_file
 from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # what matters of what it says is checked here
@@ -55,7 +55,23 @@ TAGS = [
     "GridFrameOffsetVector",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    "PatientID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "Units",
+    "RescaleType",
+    "DoseUnits",
 ]
+# What is one for all slices of a series, and how several are said; patients and frames of reference are not named.
+ONE_FOR_ALL = {
+    "PatientID": ("patients", False),
+    "FrameOfReferenceUID": ("frames of reference", False),
+    "PhotometricInterpretation": ("photometric interpretations", True),
+    "Modality": ("modalities", True),
+    "Units": ("units", True),
+    "RescaleType": ("units", True),
+    "DoseUnits": ("units", True),
+}
 
 
 @dataclass(frozen=True)
@@ -72,12 +88,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """A file and its frames."""
+    """A file and its frames; ``common`` is what the tags of ONE_FOR_ALL say, where they say something."""
 
     path: Path
     series: str
     shape: tuple[int, int]
     frames: tuple[Frame, ...]
+    common: dict[str, set[str]]
 
 
 def is_dicom(start: bytes) -> bool:
@@ -89,8 +106,19 @@ def read(path: Path) -> Volume:
     """The volume of one file, of one frame or many; FileError where it is none."""
     source = _source(path)
     if source is None:
-        raise unreadable(path, "it holds no image", KIND)
+        raise FileError(
+            f"{path} holds no image{_other_kind(path)}; expected a DICOM image; give it, or the folder of its series"
+        )
     return _stacked(str(path), [source])
+
+
+def _other_kind(path: Path) -> str:
+    """' but a …' of an object of DICOM that is no image, or nothing."""
+    try:
+        kind = UID(dataset(path, []).file_meta.MediaStorageSOPClassUID)
+        return f" but a {kind.name}" if kind.name != kind else ""
+    except Exception:  # a damaged tag ends in any of pydicom's or Python's
+        return ""
 
 
 def read_folder(folder: Path) -> Volume:
@@ -123,7 +151,7 @@ def read_folder(folder: Path) -> Volume:
 
 def _source(path: Path) -> Source | None:
     """What a file's tags say of its frames; None where it holds no image."""
-    tags = _dataset(path, TAGS)
+    tags = dataset(path, TAGS)
     if "Rows" not in tags or "Columns" not in tags:
         return None
     try:
@@ -136,28 +164,22 @@ def _source(path: Path) -> Source | None:
             str(tags.get("SeriesInstanceUID", "")),
             (int(tags.Rows), int(tags.Columns)),
             tuple(_frames(path, tags)),
+            {name: _said(name, tags) for name in ONE_FOR_ALL},
         )
     except FileError:
         raise
     except Exception as error:  # a damaged tag ends in any of pydicom's or Python's
-        raise unreadable(path, f"a tag makes no sense ({_short(error)})", KIND) from None
+        raise unreadable(path, f"a tag makes no sense ({short(error)})", KIND) from None
 
 
-def _dataset(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
-    """The tags of a file, or with ``None`` all of it; FileError where they cannot be read."""
-    try:
-        return pydicom.dcmread(
-            path,
-            force=True,
-            stop_before_pixels=tags is not None,
-            specific_tags=list(tags) if tags is not None else None,
-        )
-    except OSError as error:
-        raise cannot_read(path, error, "a DICOM file") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise unreadable(path, f"its tags are damaged ({_short(error)})", KIND) from None
+def _said(name: str, tags: pydicom.Dataset) -> set[str]:
+    """What a file says of a tag, for all of its frames or for each."""
+    groups = [
+        *(tags.get("SharedFunctionalGroupsSequence") or []),
+        *(tags.get("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    items = [item for group in groups for item in group.get("PixelValueTransformationSequence") or []]
+    return {value for one in (tags, *items) if (value := str(one.get(name) or "").strip())}
 
 
 def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
@@ -178,7 +200,7 @@ def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
         if position is None and (count == 1 or offsets is not None):
             position = _numbers(tags.get("ImagePositionPatient"), 3)
             if position is not None and offsets is not None and orientation is not None:
-                position = position + (offsets[n] - offsets[0]) * np.cross(orientation[:3], orientation[3:])
+                position = _plane(path, position, orientation, offsets, n)
         yield Frame(
             n,
             position,
@@ -186,6 +208,23 @@ def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
             _numbers(_of(groups, "PixelMeasuresSequence", "PixelSpacing", tags), 2),
             *_scale(path, groups, tags),
         )
+
+
+def _plane(path: Path, first: np.ndarray, orientation: np.ndarray, offsets: np.ndarray, number: int) -> np.ndarray:
+    """Where a plane of a dose lies, by DICOM PS3.3 C.8.8.3.2; FileError where its offsets are of neither kind.
+
+    Offsets that begin with zero are along the normal, from the first plane on; those of transverse planes may begin
+    with the first one's z, and are each plane's z then.
+    """
+    normal = np.cross(orientation[:3], orientation[3:])
+    if offsets[0] == 0:
+        return first + offsets[number] * normal
+    if abs(normal[2]) < 1 - 1e-4 or abs(offsets[0] - first[2]) > 1e-2:
+        raise FileError(
+            f"{path}: its GridFrameOffsetVector (3004|000C) begins with {offsets[0]:g}, its first plane lies at z = "
+            f"{first[2]:g}; expected 0 or {first[2]:g} of transverse planes, 0 of others; export the dose again"
+        )
+    return np.array([first[0], first[1], offsets[number]])
 
 
 def _scale(path: Path, groups: Sequence[pydicom.Dataset], tags: pydicom.Dataset) -> tuple[float, float]:
@@ -219,12 +258,16 @@ def _numbers(value: Any, count: int) -> np.ndarray | None:
 
 def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     """All frames of all files as one volume, in the order of their places; FileError unless they are an even stack."""
+    _check_common(name, sources)
     frames = [(source, frame) for source in sources for frame in source.frames]
     positions, orientations, spacings = (
         _told(name, [getattr(frame, which) for _, frame in frames], which, tag)
         for which, tag in (("position", POSITION), ("orientation", ORIENTATION), ("spacing", PIXEL_SPACING))
     )
     shape = sources[0].shape
+    if spacings.min() <= 0:
+        wrong = " × ".join(f"{n:g}" for n in spacings[spacings.min(axis=1).argmin()])
+        raise FileError(f"{name} has pixels of {wrong} mm; expected sizes above zero; give the original series")
     if any(source.shape != shape for source in sources) or np.ptp(spacings, axis=0).max() > 1e-3 * spacings.min():
         raise FileError(
             f"{name} has slices of several sizes or pixel spacings; expected equal ones; give one volume alone"
@@ -241,8 +284,22 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     check_geometry(Path(name), to_mm)
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
-    voxels = _values(sources, shape, place)
-    return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in size_warnings(voxels.shape[::-1], to_mm)))
+    voxels, warned = _values(sources, shape, place)
+    warned += size_warnings(voxels.shape[::-1], to_mm)
+    if "MONOCHROME1" in sources[0].common["PhotometricInterpretation"]:
+        warned.append("large values are shown dark (MONOCHROME1); they were taken as they are stored")
+    return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned))
+
+
+def _check_common(name: str, sources: Sequence[Source]) -> None:
+    """FileError where slices differ in what is one for all of a series."""
+    for tag, (what, is_shown) in ONE_FOR_ALL.items():
+        values = sorted(set().union(*(source.common[tag] for source in sources)))
+        if len(values) > 1:
+            shown = f" ({', '.join(values[:5])})" if is_shown else ""
+            raise FileError(
+                f"{name} has slices of {len(values)} {what}{shown}; expected one; give the files of one volume alone"
+            )
 
 
 def _told(name: str, values: Sequence[np.ndarray | None], which: str, tag: str) -> np.ndarray:
@@ -271,95 +328,21 @@ def _axes(name: str, orientations: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def _values(sources: Sequence[Source], shape: tuple[int, int], place: np.ndarray) -> np.ndarray:
-    """stored · slope + intercept of every frame, always as floats, frame n of them at ``place[n]``."""
-    voxels, at = np.empty((0,), np.float32), 0
+def _values(sources: Sequence[Source], shape: tuple[int, int], place: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """stored · slope + intercept of every frame, always as floats, frame n at ``place[n]``; and what is doubtful."""
+    voxels, at, doubts = np.empty((0,), np.float32), 0, []
     for source in sources:
-        stored = _stored(source)
+        numbers, doubt = stored(source.path, (len(source.frames), *shape))
+        doubts += [doubt] if doubt else []
         if at == 0:
-            wide = stored.dtype.itemsize > 2
+            wide = numbers.dtype.itemsize > 2
             voxels = np.empty((len(place), *shape), np.float64 if wide else np.float32)
         for n, frame in enumerate(source.frames):
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is refused by name
-                voxels[place[at + n]] = stored[n].astype(np.float64) * frame.slope + frame.intercept
+                voxels[place[at + n]] = numbers[n].astype(np.float64) * frame.slope + frame.intercept
         at += len(source.frames)
-    return voxels
-
-
-def _stored(source: Source) -> np.ndarray:
-    """The numbers in a file's pixels, (frames, rows, columns), as they are stored."""
-    path, shape = source.path, (len(source.frames), *source.shape)
-    whole = _dataset(path, None)
-    try:
-        syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
-        if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
-            return _unpacked(path, whole, shape)
-        little = syntax is None or syntax.is_little_endian
-        kind, content = _content(path, whole, "<" if little else ">")
-        count = int(np.prod(shape, dtype=np.int64))
-        lack = count * kind.itemsize - len(content)
-        if lack > 0:
-            raise unreadable(path, f"{path.name} is cut off, at least {lack} bytes of its voxels are missing", KIND)
-        stored = np.frombuffer(content, kind, count).reshape(shape)
-        return stored if kind.kind == "f" else _within_bits(path, stored, whole)
-    except (FileError, MemoryError):
-        raise
-    except Exception as error:
-        raise unreadable(path, f"its pixels make no sense ({_short(error)})", KIND) from None
-
-
-def _content(path: Path, whole: pydicom.Dataset, order: str) -> tuple[np.dtype, bytes]:
-    """The type of the pixels and their bytes."""
-    for name, kind in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
-        if name in whole:
-            return np.dtype(order + kind), whole[name].value
-    if "PixelData" not in whole:
-        raise unreadable(path, "it holds no pixels", KIND)
-    bits = int(whole.BitsAllocated)
-    if bits not in (8, 16, 32):
-        raise unreadable(path, f"its pixels have {bits} bits, which is not read", KIND)
-    signed = "i" if int(whole.get("PixelRepresentation", 0)) else "u"
-    return np.dtype(f"{order}{signed}{bits // 8}"), whole.PixelData
-
-
-def _within_bits(path: Path, stored: np.ndarray, whole: pydicom.Dataset) -> np.ndarray:
-    """The numbers in the stored bits: what lies above and below them is an overlay, or nothing."""
-    allocated = int(whole.BitsAllocated)
-    bits = int(whole.get("BitsStored", allocated))
-    high = int(whole.get("HighBit", bits - 1))
-    if not 1 <= bits <= high + 1 <= allocated:
-        raise unreadable(path, f"it stores {bits} bits up to bit {high} in {allocated}", KIND)
-    if bits == allocated:
-        return stored
-    native = stored.astype(stored.dtype.newbyteorder("="))
-    return (native << (allocated - 1 - high)) >> (allocated - bits)
-
-
-def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.ndarray:
-    """Packed pixels (JPEG and its kin, RLE), unpacked by ITK from a copy without scales, so that none is applied."""
-    groups = [
-        *(whole.get("SharedFunctionalGroupsSequence") or []),
-        *(whole.get("PerFrameFunctionalGroupsSequence") or []),
-    ]
-    for group, name in [(whole, n) for n in ("RescaleSlope", "RescaleIntercept", "RescaleType")] + [
-        (group, "PixelValueTransformationSequence") for group in groups
-    ]:
-        if name in group:
-            delattr(group, name)
-    with tempfile.TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "frames.dcm"
-        whole.save_as(copy)
-        try:
-            about, content = itk.read("image", copy)
-        except itk.CannotRead as error:
-            raise unreadable(path, f"its packed pixels cannot be unpacked ({error})", KIND) from None
-    if about["components"] != 1 or int(np.prod(about["size"])) != int(np.prod(shape)):
-        raise unreadable(path, f"its packed pixels are of size {tuple(about['size'])}", KIND)
-    return np.frombuffer(content, about["type"]).reshape(shape)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    others = f" (and {len(doubts) - 1} further files)" if len(doubts) > 1 else ""
+    return voxels, [f"{doubts[0]}{others}, which were ignored"] if doubts else []
 
 
 def _check_stack(name: str, positions: np.ndarray, normal: np.ndarray) -> None:

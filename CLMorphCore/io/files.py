@@ -46,8 +46,8 @@ def check_file(path: Path, expected: str, *, folder: bool = False, name: str = "
 
 def cannot_read(path: Path, error: OSError | ValueError, expected: str, *, name: str = "") -> FileError:
     """The error of a failed reading as one line, with the place that is the reason where it is not the file itself."""
-    name = name or str(path)
-    name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]} …"
+    if not name:
+        name = str(path) if len(str(path)) <= MAX_NAME else f"{str(path)[:MAX_NAME]} …"
     if isinstance(error, FileNotFoundError):
         if dangling := _dangling_link(path):
             return FileError(f"{name} cannot be read: {dangling} points to what does not exist; expected {expected}")

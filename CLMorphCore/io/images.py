@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import logging
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..atomic import cannot_write, check_utf8
-from ..errors import FileError
+from ..atomic import cannot_write, check_not_overwritten, check_utf8
+from ..errors import FileError, printable
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
-from .volume import Volume, several_components, to_image, unreadable, warnings_of
+from .volume import (
+    MAX_SHEAR,
+    Volume,
+    in_mm,
+    several_components,
+    size_warnings,
+    spatial_axes,
+    straightened,
+    to_image,
+    unreadable,
+    warnings_of,
+)
 
 __all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
@@ -35,8 +47,8 @@ LABEL_TYPES = (
     sitk.sitkUInt64,
     sitk.sitkInt64,
 )
+SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, that it was read from
 MAX_LABEL = 2**32 - 1
-MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
 MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
 # What is no image, by its first bytes.
@@ -52,12 +64,15 @@ OTHERS = {
     b"\x93NUMPY": "an array of NumPy, which has no voxel size; save it as NIfTI",
     b"%PDF": "a PDF document; give the scan itself",
 }
+ORIENTED = (".h5", ".hdf5", ".hdf", ".he5")  # of the formats that ITK alone reads: those that hold axes' directions
 # Formats that are not read, by the ending.
 NOT_READ = {
     (".par", ".rec"): ("Philips PAR/REC", "convert it with dcm2niix"),
     (".head", ".brik", ".brik.gz"): ("AFNI", "convert it with 3dAFNItoNIFTI"),
     (".mif", ".mif.gz", ".mih"): ("MRtrix", "convert it with mrconvert"),
     (".npz", ".npy", ".mat", ".pkl", ".pt"): ("an array file, which has no voxel size", "save it as NIfTI"),
+    # Versions of ITK differ in whether they turn its axes, which are RAS, to LPS.
+    (".mnc", ".mnc.gz", ".mnc2"): ("MINC", "convert it with mnc2nii"),
     (".v", ".ecat"): ("ECAT", "convert it to NIfTI"),
     (".stl", ".obj", ".vtp", ".gii", ".ply"): ("a surface", "give the scan it was made from"),
 }
@@ -74,9 +89,13 @@ def read_file(path: Path) -> sitk.Image:
         volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
     except OSError as error:
         raise cannot_read(path, error, EXPECTED) from None
+    volume = straightened(volume, path.name)
+    volume = replace(volume, warnings=tuple(map(printable, volume.warnings)))  # they quote names and headers
     for warning in volume.warnings:
         LOG.warning(warning)
-    return to_image(volume)
+    image = to_image(volume)
+    image.SetMetaData(SOURCE, str(path.absolute()))
+    return image
 
 
 def _volume(path: Path) -> Volume:
@@ -132,29 +151,33 @@ def _by_itk(path: Path) -> Volume:
     if about["components"] != 1 or "complex" in about["kind"]:
         raise several_components(path, about["kind"], about["components"])
     sides, direction = about["size"], np.reshape(about["direction"], (len(about["size"]),) * 2)
-    keep = list(range(len(sides)))
-    while len(keep) > 3 and sides[keep[-1]] == 1:
-        keep.pop()
-    if len(keep) != 3:
-        raise FileError(
-            f"{path} has {len(sides)} dimensions, size {tuple(sides)}; expected a 3D image; extract one volume first"
-        )
+    keep, rows = spatial_axes(path, sides, direction)
     to_mm = np.eye(4)
-    to_mm[:3, :3] = direction[:3, :3] * about["spacing"][:3]
-    to_mm[:3, 3] = about["origin"][:3]
-    return Volume(np.frombuffer(content, about["type"]).reshape(sides[2::-1]), to_mm)
+    to_mm[:3, :3] = direction[np.ix_(rows, keep)] * np.take(about["spacing"], keep)
+    to_mm[:3, 3] = np.take(about["origin"], rows)
+    warnings = size_warnings([sides[n] for n in keep], to_mm)
+    if not path.name.lower().endswith(ORIENTED):
+        spacing = in_mm(np.take(about["spacing"], keep))
+        warnings.append(
+            "its format holds no orientation, perhaps no place and no voxel size; its axes were taken as left, "
+            f"posterior and superior, its voxels as {spacing} large; left and right may be swapped"
+        )
+    voxels = np.frombuffer(content, about["type"]).reshape([sides[n] for n in reversed(keep)])
+    return Volume(voxels, to_mm, tuple(f"{path.name}: {w}" for w in warnings))
 
 
 def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:
     """Writes a compressed image file; OutputError when it cannot be.
 
-    ``scan`` is the image of whose grid it is: where it came from a NIfTI file, the result carries the same placements,
-    so that it lies on the scan whichever of them a program prefers.
+    ``scan`` is the image of whose grid it is: its file is never written over. Where that is a NIfTI file, the result
+    carries the same placements, so that it lies on the scan whichever of them a program prefers.
     """
     voxels, to_mm = sitk.GetArrayViewFromImage(image), np.eye(4)
     to_mm[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     to_mm[:3, 3] = image.GetOrigin()
     header = {key: scan.GetMetaData(key) for key in scan.GetMetaDataKeys()} if scan is not None else None
+    if header and (source := header.get(SOURCE)) and path.exists():
+        check_not_overwritten(path.parent, [path.name], [source])
     try:
         nifti_writer.write(path, voxels, to_mm, header)
     except OSError as error:

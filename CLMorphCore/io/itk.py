@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         about = json.loads(line)
     except ValueError:
+        if ended.returncode == -getattr(signal, "SIGXCPU", 0) != 0:
+            raise CannotRead("ITK does not come to an end with it, it is damaged") from None
         raise CannotRead("ITK breaks off while reading it, it is damaged") from None
     if "error" in about:
         raise CannotRead(reason(about["error"]))

@@ -1,18 +1,23 @@
 """Reads one file with ITK and hands on what is in it: a program of its own, since a damaged file can end or hang it.
 
 `python itk_child.py image|transform PATH [BYTES]` writes a line of JSON to stdout, and behind it an image's voxels. It
-takes at most so many BYTES of memory, and imports nothing of the package: it starts in a fifth of a second.
+takes at most so many BYTES of memory, and no longer to compute than a file of its size can need: a damaged one can
+keep ITK busy for ever. It imports nothing of the package, and starts in a fifth of a second.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import time
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+
+CPU_SECONDS, CPU_SECONDS_PER_MB = 10.0, 4.0
 
 
 def read_image(path: str) -> tuple[dict[str, Any], bytes]:
@@ -51,7 +56,7 @@ def main(what: str, path: str, limit: int | None) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if limit is not None:
-        _limit_memory(limit)
+        _limit(limit, CPU_SECONDS + CPU_SECONDS_PER_MB * os.path.getsize(path) / 2**20)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         about, voxels = READERS[what](path)
@@ -63,16 +68,20 @@ def main(what: str, path: str, limit: int | None) -> None:
     answers.close()
 
 
-def _limit_memory(limit: int) -> None:
+def _limit(memory: int, seconds: float) -> None:
+    """Ends the process by a signal where it takes more than so many bytes, or computes for so many seconds more."""
     try:
         import resource
     except ImportError:  # Windows has none
         return
-    for kind, most in ((resource.RLIMIT_AS, limit), (resource.RLIMIT_CORE, 0)):
+    until = math.ceil(time.process_time() + seconds)
+    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, until), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(kind)[1]
         if hard == resource.RLIM_INFINITY or hard > most:
             try:
-                resource.setrlimit(kind, (most, most))
+                resource.setrlimit(
+                    kind, (most, most + (kind == resource.RLIMIT_CPU))
+                )  # at the harder one it is SIGKILL
             except (ValueError, OSError):  # macOS knows no limit of the address space
                 continue
 

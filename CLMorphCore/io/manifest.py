@@ -10,13 +10,15 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..errors import FileError, did_you_mean
+from ..errors import FileError, did_you_mean, printable
 from ..geometry import check_same_grid
 from .files import check_file, read_text, short
 from .images import read_image, read_labels
+from .tables import doubled, other_separator
 
 EXPECTED = "a CSV manifest or a folder of images"
 MAX_SHOWN = 80  # characters of what a cell holds
+MAX_SUBJECT_BYTES = 255  # of a file's name, nearly everywhere
 MAX_FAULT = 300  # characters of one, a path among them
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
@@ -87,7 +89,10 @@ def _check_columns(path: Path, given: Sequence[str]) -> None:
     for column in given:
         if column not in COLUMNS:
             near = did_you_mean((column or "")[:MAX_SHOWN], COLUMNS)
-            raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{near}")
+            hint = other_separator(given) or near
+            raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{hint}")
+    if twice := doubled(given):
+        raise FileError(f"{path} has the column {twice} twice; expected {', '.join(COLUMNS)}")
     missing = [c for c in ("subject", "image", "split") if c not in given]
     if missing:
         raise FileError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
@@ -109,6 +114,11 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
             yield f"subject {name} appears twice"
         if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
             yield f"subject {name} begins with a dot or holds / or \\, expected a name that a folder can have"
+        elif len(s.name.encode(errors="surrogatepass")) > MAX_SUBJECT_BYTES or not _is_printable(s.name):
+            yield (
+                f"subject {name} has more than {MAX_SUBJECT_BYTES} bytes or letters that cannot be printed, "
+                "expected a name that a folder can have"
+            )
         seen.add(s.name)
         if s.split not in SPLITS:
             yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"
@@ -117,6 +127,10 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
         for kind, file in (("image", s.image), ("labels", s.labels)):
             if file is not None and (fault := _fault(file)):
                 yield f"{kind} of subject {name} {fault}"
+
+
+def _is_printable(name: str) -> bool:
+    return printable(name) == name and not set(name) & set("\t\n\r")
 
 
 def _fault(file: Path) -> str:

@@ -16,13 +16,18 @@ import numpy as np
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
+    FRONT,
+    NO_ORIGIN,
     Volume,
     check_geometry,
+    check_other,
     check_sides,
-    not_3d,
+    not_supported,
     numbers,
     several_components,
     size_warnings,
+    spatial_axes,
+    unit_warnings,
     unreadable,
     whole_numbers,
     wrong_header,
@@ -91,8 +96,12 @@ def _header(path: Path, file: BinaryIO) -> dict[str, str]:
         if not line.strip():
             continue
         if not equals or not re.fullmatch(r"[\w \[\]()|.:-]+", name.strip()):
-            raise unreadable(path, f"its header has the line {line[:40]!r}, which is no key with a value", KIND)
-        keys[SAME.get(name.strip(), name.strip())] = value.strip()
+            shown = line[:40].decode("utf-8", "backslashreplace")
+            raise unreadable(path, f"its header has the line {shown!r}, which is no key with a value", KIND)
+        name, value = SAME.get(name.strip(), name.strip()), value.strip()
+        if keys.get(name, value) != value:
+            raise unreadable(path, f"its header has two values of {name}", KIND)
+        keys[name] = value
     return keys
 
 
@@ -112,7 +121,7 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
     if "TransformMatrix" in keys:
         axes = np.reshape(numbers(path, "TransformMatrix", keys["TransformMatrix"], count**2), (count, count)).T
     origin = np.array(numbers(path, "Offset", keys["Offset"], count) if "Offset" in keys else [0.0] * count)
-    keep, rows = _spatial(path, sides, axes)
+    keep, rows = spatial_axes(path, sides, axes)
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes[np.ix_(rows, keep)] * spacing[keep]
     to_mm[:3, 3] = origin[rows]
@@ -127,6 +136,11 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
         warnings.append(
             "its header has no orientation (TransformMatrix); its axes were taken as left, posterior, superior"
         )
+    if not {"ElementSpacing", "ElementSize"} & keys.keys():
+        warnings.append("its header has no voxel size (ElementSpacing); voxels of 1 mm were taken")
+    if "Offset" not in keys:
+        warnings.append(NO_ORIGIN)
+    warnings += unit_warnings(keys.get("DistanceUnits", "").split())
     return tuple(sides[n] for n in keep), to_mm, warnings
 
 
@@ -137,26 +151,13 @@ def _spacing(path: Path, keys: dict[str, str], count: int) -> list[float]:
     return [1.0] * count
 
 
-def _spatial(path: Path, sides: list[int], axes: np.ndarray) -> tuple[list[int], list[int]]:
-    """The three axes that are no axes of one, and the coordinates that they lie in; FileError for more or fewer."""
-    keep, rows = list(range(len(sides))), list(range(len(sides)))
-    for n in reversed(range(len(sides))):
-        if len(keep) > 3 and sides[n] == 1:
-            row = rows[int(np.argmax(np.abs(axes[rows, n])))]
-            keep.remove(n)
-            rows.remove(row)
-    if len(keep) != 3:
-        raise not_3d(path, sides)
-    return keep, rows
-
-
 def _type(path: Path, keys: dict[str, str], sides: tuple[int, ...]) -> np.dtype:
     name = keys.get("ElementType", "")
     channels = whole_numbers(path, "ElementNumberOfChannels", keys.get("ElementNumberOfChannels", "1"), 1)[0]
     if channels != 1 or name.endswith("_ARRAY"):
         raise several_components(path, f"{name} vector", channels)
     if name not in TYPES:
-        raise unreadable(path, f"its ElementType is {name[:40]!r}, which is none that is read", KIND)
+        raise not_supported(path, f"its ElementType is {name[:40]!r}, which is none that is read")
     for key, usual in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
         if key in keys and numbers(path, key, keys[key], 1)[0] != usual:
             raise wrong_header(path, f"its {key} is {keys[key]}, which other programs ignore", f"{usual:g}")
@@ -171,16 +172,19 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
     """The voxels' bytes, and what follows them; raises Damaged."""
     name = keys["ElementDataFile"]
     if "BinaryData" in keys and not _is_true(keys, "BinaryData"):
-        raise unreadable(path, "its voxels are written as text, which is not read", KIND)
+        raise not_supported(path, "its voxels are written as text, which is not read", "binary ones")
     if name.upper() == "LOCAL":
         return _part(path, keys, file, size)
     files = list(_files(path, name, file))
     content, behind = bytearray(), ""
     for part in files:
         check_file(part, f"the voxels of {path.name}")
+        if "HeaderSize" not in keys:
+            check_other(path, part)
         try:
             with part.open("rb") as voxels:
                 piece, behind = _part(path, keys, voxels, size // len(files))
+                behind += FRONT.format("a HeaderSize") if behind and "HeaderSize" not in keys else ""
         except OSError as error:
             raise cannot_read(part, error, f"the voxels of {path.name}") from None
         content += piece
@@ -192,6 +196,8 @@ def _content(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tup
 def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[bytes | bytearray, str]:
     skip = whole_numbers(path, "HeaderSize", keys.get("HeaderSize", "0"), 1)[0]
     packed = _is_true(keys, "CompressedData")
+    if skip < -1:
+        raise unreadable(path, f"its HeaderSize is {skip}", KIND)
     start = file.tell()
     if skip == -1 and not packed:  # the voxels are the end of the file
         start = max(file.seek(0, 2) - size, start)
@@ -203,7 +209,10 @@ def _part(path: Path, keys: dict[str, str], file: BinaryIO, size: int) -> tuple[
         end = whole_numbers(path, "CompressedDataSize", keys["CompressedDataSize"], 1)[0]
         end = start + end if end > 0 else None
     stream = Stream(file, "zlib" if packed else "", end)
-    content, behind = stream.read(size), stream.finish()
+    content = stream.read(size)
+    if "LONG" in keys.get("ElementType", "") and stream.left == size and not packed:
+        raise unreadable(path, f"its {keys['ElementType']} have 4 bytes, and there are 8 for each of its voxels", KIND)
+    behind = stream.finish()
     surplus = file.seek(0, 2) - end if end is not None else 0
     return content, behind or (f"{surplus} bytes after its packed data" if surplus > 0 else "")
 

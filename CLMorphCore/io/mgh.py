@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .compression import Damaged, Stream, packed_kind
-from .volume import Volume, check_geometry, check_sides, not_3d, size_warnings, unreadable, wrong_header
+from .volume import Volume, check_geometry, check_sides, not_3d, not_supported, size_warnings, unreadable, wrong_header
 
 KIND = "MGH"
 HEADER_BYTES = 284
@@ -36,7 +36,7 @@ def read(path: Path) -> Volume:
             if sides[3] != 1:
                 raise not_3d(path, sides)
             if code not in TYPES:
-                raise unreadable(path, f"its voxels are of type {code}, which is none that is read", KIND)
+                raise not_supported(path, f"its voxels are of type {code}, which is none that is read")
             to_mm, warnings = _placement(path, header, sides[:3])
             stored = np.dtype(">" + TYPES[code])
             voxels = np.frombuffer(stream.read(math.prod(sides) * stored.itemsize), stored)
@@ -56,6 +56,9 @@ def _placement(path: Path, header: bytes, sides: list[int]) -> tuple[np.ndarray,
     if good <= 0:  # as FreeSurfer: coronal slices of 1 mm
         spacing, axes, centre = np.ones(3), np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.zeros(3)
         warnings.append("its header has no orientation; coronal slices were taken, left and right may be swapped")
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.abs(lengths - 1).max() < 1e-2:
+        raise wrong_header(path, f"its axes have length {', '.join(f'{n:.4g}' for n in lengths)}", "length 1")
     to_mm = np.eye(4)
     with np.errstate(all="ignore"):
         to_mm[:3, :3] = LPS @ (axes * spacing)

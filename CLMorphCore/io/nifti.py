@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,7 @@ from .volume import (
     in_mm,
     is_flat,
     not_3d,
+    not_supported,
     several_components,
     shear_voxels,
     shift_voxels,
@@ -91,6 +92,7 @@ class Header:
     slope: float
     inter: float
     units: int
+    timed: bool
     qform_code: int
     sform_code: int
     quatern: np.ndarray
@@ -173,7 +175,7 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
     if not 1 <= count <= 7:
         raise unreadable(path, f"its header tells of {count} dimensions", KIND)
     if size == 540 and magic not in (b"n+2", b"ni2"):
-        raise unreadable(path, f"its header's magic is {magic!r}", KIND)
+        raise unreadable(path, f"its header's magic is {magic.decode('latin-1')!r}", KIND)
     (slope, inter), (offset,), codes = field("scl"), field("vox_offset"), field("codes")
     if not math.isfinite(offset) or not 0 <= offset <= MAX_OFFSET or offset != int(offset):
         raise unreadable(path, f"its voxels begin at byte {offset:g} by its header", KIND)
@@ -191,6 +193,7 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
         slope=0.0 if analyze else slope,
         inter=inter,
         units=0 if analyze else field("xyzt_units")[0] & 7,
+        timed=not analyze and field("xyzt_units")[0] & 0x38 != 0,
         qform_code=0 if analyze else codes[0],
         sform_code=0 if analyze else codes[1],
         quatern=np.array(field("quatern"), float),
@@ -204,29 +207,68 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
     check_sides(path, header.sides)
     if header.datatype in COMPLEX:
         raise several_components(path, COMPLEX[header.datatype], 2)
-    spatial, others = header.sides[:3], header.sides[3:]
-    vector = SEVERAL.get(header.datatype) or ("a vector", math.prod(others[1:]))
-    if vector[1] > 1:
-        raise several_components(path, *vector)
-    if len(spatial) < 3 or math.prod(others) > 1:
-        raise not_3d(path, header.sides)
+    if header.datatype in SEVERAL:
+        raise several_components(path, *SEVERAL[header.datatype])
+    spatial = _of_space(path, header)
+    warnings = []
+    if header.sides[:3] != spatial:
+        warnings.append(
+            f"its size is {header.sides}; the axes of one were dropped, the header's placement was taken for the others"
+        )
+    header = replace(header, sides=spatial)
     if header.datatype not in TYPES:
-        raise unreadable(path, f"its voxels are of type {header.datatype}, which is none that is read", KIND)
-    to_mm, warnings = placement(path, header)
-    warnings += size_warnings(spatial, to_mm)
+        raise not_supported(path, f"its voxels are of type {header.datatype}, which is none that is read")
+    to_mm, doubts = placement(path, header)
+    warnings += doubts + size_warnings(spatial, to_mm)
     # In one file the four bytes behind the header tell of extensions, whatever vox_offset says.
     skip = max(header.vox_offset, position + 4) - position if position else header.vox_offset
     kind = np.dtype(header.order + TYPES[header.datatype])
     count = math.prod(spatial)
     stream.check_room(skip + count * kind.itemsize)
-    stream.read(skip)
-    voxels = np.frombuffer(stream.read(count * kind.itemsize), kind).reshape(spatial[::-1])
+    between, content = stream.read(skip), stream.read(count * kind.itemsize)
+    if position:
+        _check_extension(path, header, between + content[:8])
+    voxels = np.frombuffer(content, kind).reshape(spatial[::-1])
     behind = stream.finish()
     if behind:
         warnings.append(f"it holds {behind}, which were ignored")
     return Volume(
         _scaled(path, voxels, header), to_mm, tuple(f"{path.name}: {w}" for w in warnings), _kept(path, header)
     )
+
+
+def _check_extension(path: Path, header: Header, behind: bytes | bytearray) -> None:
+    """FileError where the voxels are said to begin inside of an extension that the bytes behind the header tell of."""
+    if len(behind) < 12 or not behind[0]:
+        return
+    size = struct.unpack_from(header.order + "i", behind, 4)[0]
+    end = header.size + 4 + size
+    if size >= 16 and size % 16 == 0 and max(header.vox_offset, header.size + 4) == header.size + 4:
+        raise unreadable(
+            path,
+            f"its voxels begin at byte {header.vox_offset} by its header, inside of an extension that ends at {end}",
+            KIND,
+        )
+
+
+def _of_space(path: Path, header: Header) -> tuple[int, ...]:
+    """The sides of the three axes of space; FileError for several volumes and vectors.
+
+    Axes of one behind them are dropped, and those that a program of arrays has put before or between them, as in
+    (1, x, y, z) and (1, 1, x, y, z). With a unit of time the axis behind is time: those are several slices.
+    """
+    sides = header.sides
+    while len(sides) > 3 and sides[-1] == 1:
+        sides = sides[:-1]
+    others = tuple(side for side in sides if side > 1)
+    is_array = len(sides) == 4 or (len(sides) == 5 and sides[:2] == (1, 1))
+    if len(sides) > 3 and is_array and len(others) == 3 and not header.timed:
+        return others
+    if math.prod(sides[4:]) > 1:
+        raise several_components(path, "a vector", math.prod(sides[4:]))
+    if len(sides) != 3:
+        raise not_3d(path, header.sides)
+    return sides
 
 
 def _scaled(path: Path, voxels: np.ndarray, header: Header) -> np.ndarray:

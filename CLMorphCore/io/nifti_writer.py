@@ -13,7 +13,7 @@ import numpy as np
 
 from .compression import CHUNK_BYTES
 from .nifti import LPS, TYPES, UNITS, Header
-from .volume import shift_voxels
+from .volume import at_right_angles, is_flat, shift_voxels
 
 SCANNER, MILLIMETRES = 1, 2
 AGREES_VOXELS = 1e-2
@@ -99,6 +99,7 @@ def _placements(
     if header.qform_code > 0:
         forms["qform"] = header.qform()
     known = [LPS @ matrix for matrix in forms.values()] or [LPS @ LPS @ np.diag([*header.pixdim[1:4], 1.0])]
+    known += [at_right_angles(sides, matrix) for matrix in known if not is_flat(matrix) and np.isfinite(matrix).all()]
     scales = (1.0, UNITS.get(header.units, UNITS[0])[1])
     if not any(
         shift_voxels(sides, to_mm, np.diag([scale] * 3 + [1.0]) @ matrix)[0] < AGREES_VOXELS
@@ -115,7 +116,7 @@ def _placements(
     }
     if len(forms) == 1:  # the other one says the same
         name, matrix = next(iter(forms.items()))
-        added = _both(LPS @ matrix, max(header.qform_code, header.sform_code))
+        added = _both(at_right_angles(sides, LPS @ matrix), max(header.qform_code, header.sform_code))
         same = ("codes", "srow") if name == "qform" else ("codes", "qform", "pixdim")
         own |= {key: added[key] for key in same}
     return own
@@ -138,6 +139,7 @@ def header_of(scan: Mapping[str, str], sides: tuple[int, ...]) -> Header:
         slope=0.0,
         inter=0.0,
         units=int(float(scan["xyzt_units"])) & 7,
+        timed=False,
         qform_code=int(float(scan["qform_code"])),
         sform_code=int(float(scan["sform_code"])),
         quatern=np.array([float(scan[f"quatern_{axis}"]) for axis in "bcd"]),

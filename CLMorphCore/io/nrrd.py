@@ -16,13 +16,18 @@ import numpy as np
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
+    FRONT,
+    NO_ORIGIN,
     Volume,
     check_geometry,
+    check_other,
     check_sides,
     not_3d,
+    not_supported,
     numbers,
     several_components,
     size_warnings,
+    unit_warnings,
     unreadable,
     whole_numbers,
     wrong_header,
@@ -44,6 +49,7 @@ TYPES = {
 }
 ENCODINGS = {"raw": "", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 TEXT = ("txt", "text", "ascii")
+ENCODED = "raw, gzip, bzip2, text or hex"
 SPACES = {
     "left-posterior-superior": (1, 1, 1),
     "lps": (1, 1, 1),
@@ -71,7 +77,7 @@ def read(path: Path) -> Volume:
         keep, to_mm, warnings = _grid(path, fields, sides)
         encoding = _needed(path, fields, "encoding").lower()
         if encoding not in ENCODINGS and encoding not in TEXT and encoding != "hex":
-            raise unreadable(path, f"its encoding is {encoding[:40]!r}, which is none that is read", KIND)
+            raise not_supported(path, f"its encoding is {encoding[:40]!r}, which is none that is read", ENCODED)
         try:
             if encoding in ENCODINGS:
                 content, behind = _content(path, fields, file, math.prod(sides) * kind.itemsize, ENCODINGS[encoding])
@@ -137,7 +143,7 @@ def _type(path: Path, fields: dict[str, str]) -> np.dtype:
             ):
                 raise unreadable(path, f"its endian is {fields.get('endian', 'not given')[:40]!r}", KIND)
             return np.dtype((">" if endian == "big" else "<") + kind)
-    raise unreadable(path, f"its type is {name[:40]!r}, which is none that is read", KIND)
+    raise not_supported(path, f"its type is {name[:40]!r}, which is none that is read")
 
 
 def _binary(fields: dict[str, str]) -> bool:
@@ -166,7 +172,7 @@ def _grid(path: Path, fields: dict[str, str], sides: list[int]) -> tuple[list[in
             raise not_3d(path, sides)
     if len(keep) != 3:
         raise not_3d(path, sides)
-    to_mm, warnings = _placement(path, fields, [directions[n] for n in keep], keep)
+    to_mm, warnings = _placement(path, fields, [directions[n] for n in keep], keep, sides)
     check_geometry(path, to_mm)
     return keep, to_mm, warnings + size_warnings([sides[n] for n in keep], to_mm)
 
@@ -198,7 +204,7 @@ def _vector(path: Path, name: str, text: str) -> list[float]:
 
 
 def _placement(
-    path: Path, fields: dict[str, str], directions: list[np.ndarray | None], keep: list[int]
+    path: Path, fields: dict[str, str], directions: list[np.ndarray | None], keep: list[int], sides: list[int]
 ) -> tuple[np.ndarray, list[str]]:
     warnings, to_mm = [], np.eye(4)
     space = fields.get("space", "").lower().removesuffix("-time")
@@ -208,20 +214,56 @@ def _placement(
         signs = np.ones(3)
         said = f"its space is {space[:40]!r}" if space else "its header names no space"
         warnings.append(f"{said}; its axes were taken as left, posterior and superior, left and right may be swapped")
+    origin = None
     if all(direction is not None for direction in directions):
         to_mm[:3, :3] = signs[:, None] * np.array(directions).T
-    elif "spacings" in fields:
-        words = fields["spacings"].split()
-        if len(words) <= max(keep):
-            raise unreadable(path, f"its spacings are {len(words)} numbers", KIND)
-        to_mm[:3, :3] = np.diag(numbers(path, "spacings", " ".join(words[n] for n in keep), 3))
-        if to_mm.diagonal()[:3].min() <= 0:
-            raise wrong_header(path, f"its spacings are {fields['spacings'][:60]}", "sizes above zero")
     else:
-        warnings.append("its header has no voxel size; voxels of 1 mm were taken")
+        spacing, origin = _by_axis(path, fields, keep, sides)
+        if spacing is None:
+            warnings.append("its header has no voxel size; voxels of 1 mm were taken")
+        else:
+            to_mm[:3, :3] = np.diag(spacing)
     if "spaceorigin" in fields:
-        to_mm[:3, 3] = signs * _vector(path, "space origin", fields["spaceorigin"])
-    return to_mm, warnings
+        origin = signs * _vector(path, "space origin", fields["spaceorigin"])
+    if origin is None:
+        warnings.append(NO_ORIGIN)
+    else:
+        to_mm[:3, 3] = origin
+    units = fields.get("spaceunits", fields.get("units", "")).replace('"', " ").split()
+    return to_mm, warnings + unit_warnings(units)
+
+
+def _by_axis(
+    path: Path, fields: dict[str, str], keep: list[int], sides: list[int]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Spacing and origin by the fields that have a number for each axis, each None where they do not tell it.
+
+    Axes begin at their min and end at their max: with cells around the samples, which is usual, or with the samples
+    themselves (nodes).
+    """
+    shown = fields.get("centers", fields.get("centerings", "")).lower().split()
+    node = np.array([len(shown) == len(sides) and shown[n] == "node" for n in keep])
+    spacing, low, high = (_each(path, fields, name, keep, len(sides)) for name in ("spacings", "axismins", "axismaxs"))
+    if spacing is not None and spacing.min() <= 0:
+        raise wrong_header(path, f"its spacings are {fields['spacings'][:60]}", "sizes above zero")
+    if spacing is None and low is not None and high is not None:
+        spacing = (high - low) / np.maximum(np.array([sides[n] for n in keep]) - node, 1)
+        if spacing.min() <= 0:
+            raise wrong_header(path, "its axis maxs are not above its axis mins", "axes that ascend")
+    return spacing, None if low is None or spacing is None else low + np.where(node, 0, spacing / 2)
+
+
+def _each(path: Path, fields: dict[str, str], name: str, keep: list[int], count: int) -> np.ndarray | None:
+    """A field's numbers for the axes that are kept; None where one of them is not given."""
+    words, said = fields.get(name, "").split(), name.replace("axis", "axis ")
+    if not words:
+        return None
+    if len(words) != count:
+        raise unreadable(path, f"its {said} are {len(words)} of {count} numbers", KIND)
+    chosen = [words[n] for n in keep]
+    if name != "spacings" and "nan" in chosen:  # an end that nobody knows
+        return None
+    return np.array(numbers(path, said, " ".join(chosen), 3))
 
 
 def _content(
@@ -234,9 +276,12 @@ def _content(
     content, behind = bytearray(), ""
     for part in files:
         check_file(part, f"the voxels of {path.name}")
+        if "byteskip" not in fields:
+            check_other(path, part)
         try:
             with part.open("rb") as voxels:
                 piece, behind = _part(path, fields, voxels, size // len(files), packing)
+                behind += FRONT.format("a byte skip") if behind and not packing and "byteskip" not in fields else ""
         except OSError as error:
             raise cannot_read(part, error, f"the voxels of {path.name}") from None
         content += piece
@@ -248,6 +293,8 @@ def _content(
 def _part(path: Path, fields: dict[str, str], file: BinaryIO, size: int, packing: str) -> tuple[bytes | bytearray, str]:
     _skip_lines(path, fields, file)
     skip = whole_numbers(path, "byte skip", fields.get("byteskip", "0"), 1)[0]
+    if skip < -1:
+        raise unreadable(path, f"its byte skip is {skip}", KIND)
     if skip == -1 and not packing:  # the voxels are the end of the file
         file.seek(max(file.seek(0, 2) - size, 0))
     elif skip > 0 and not packing:
@@ -271,11 +318,17 @@ def _as_text(
 ) -> np.ndarray:
     """Voxels that are written in digits: a number each, or bytes in hexadecimal ones."""
     if "datafile" in fields:
-        raise unreadable(path, f"its voxels are written as {encoding} in another file, which is not read", KIND)
+        parts = list(_files(path, fields["datafile"]))
+        check_file(parts[0], f"the voxels of {path.name}")
+        if len(parts) > 1:
+            raise not_supported(path, f"its voxels are written as {encoding} in several files", "one file")
+        check_other(path, parts[0])
+        with parts[0].open("rb") as voxels:
+            return _as_text(path, {k: v for k, v in fields.items() if k != "datafile"}, voxels, count, kind, encoding)
     _skip_lines(path, fields, file)
     stream = Stream(file)
     stream.check_room(count)  # a digit each, at least
-    text = file.read()
+    text = file.read().replace(b",", b" ")
     try:
         if encoding == "hex":
             packed = bytes.fromhex(text.decode("ascii"))
@@ -296,10 +349,11 @@ def _files(path: Path, text: str) -> Iterator[Path]:
     if words[:1] == ["LIST"]:
         names = [line.strip() for line in rest if line.strip()]
     elif len(words) >= 4 and re.fullmatch(r"[^%]*%\d*d[^%]*", words[0]):
-        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:]))
-        if step < 1 or not 0 <= stop - start < 100_000:
+        start, stop, step, *_ = whole_numbers(path, "data file", " ".join(words[1:4]))
+        numbered = range(start, stop + (1 if step > 0 else -1), step) if step else range(0)
+        if not 0 < len(numbered) < 100_000:
             raise unreadable(path, f"its data file is {first[:60]!r}", KIND)
-        names = [words[0] % n for n in range(start, stop + 1, step)]
+        names = [words[0] % n for n in numbered]
     else:
         names = [first]
     if not names or not all(names) or any("\0" in name for name in names):

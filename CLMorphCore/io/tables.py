@@ -1,9 +1,31 @@
-"""Cells of CSV files that a spreadsheet is to show, not to compute: text that begins as a formula does is marked."""
+"""Cells of CSV files: read strictly, and written so that a spreadsheet shows and does not compute them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MARK = "'"
+
+
+def other_separator(columns: Sequence[str | None]) -> str:
+    """'; its cells are separated by ";" …' where a header's only column looks so, or nothing."""
+    found = next((mark for mark in ";\t" if len(columns) == 1 and mark in (columns[0] or "")), "")
+    name = {"\t": "tabs", ";": "semicolons"}.get(found, "")
+    return f"; its cells are separated by {name}, expected commas; save it as CSV with commas" if name else ""
+
+
+def doubled(columns: Sequence[str | None]) -> str:
+    """The first column that a header has twice, or nothing: readers take one of them without a word."""
+    return next((column for n, column in enumerate(columns) if column and column in columns[:n]), "")
+
+
+def whole_number(text: str) -> int:
+    """The number that is written in digits 0 to 9, perhaps with a sign; ValueError for all else that int() takes."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text.strip(" \t")):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def escaped(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,11 @@ MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embry
 MAX_SIDE = 2**31 - 1
 MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
 MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
+MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "???", "?", "none")
+MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
+MAX_STRAIGHTENED = 0.1  # of axes that are taken to be at right angles, 6°: a scan of a tilted gantry is another shape
+NO_ORIGIN = "its header has no origin; its first voxel was taken at (0, 0, 0) mm"
+FRONT = " (where they lie before the voxels, the header needs {} of so many)"
 WARNING = "clmorph_warning_"  # keys of an image's metadata that hold what was said when it was read
 
 
@@ -58,6 +63,17 @@ def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
         f"{path} cannot be read: {reason}",
         f"expected a complete {kind}{' ' if kind else ''}file; copy it again and check its size",
     )
+
+
+def not_supported(path: Path, reason: str, expected: str = "whole numbers or floats of 8 to 64 bits") -> FileError:
+    """The error of a sound file that holds what is not read."""
+    return FileError(f"{path} cannot be read: {reason}; expected {expected}; convert it, for instance to NIfTI")
+
+
+def check_other(header: Path, voxels: Path) -> None:
+    """FileError where a header names itself as the file of its voxels: they would be the header's letters."""
+    if voxels.exists() and voxels.samefile(header):
+        raise unreadable(header, "it names itself as the file of its voxels")
 
 
 def wrong_header(path: Path, reason: str, expected: str) -> FileError:
@@ -137,15 +153,40 @@ def shift_voxels(sides: Sequence[int], to_mm: np.ndarray, other: np.ndarray) -> 
     return float(np.abs(voxels).max()), float(np.linalg.norm(apart, axis=1).max())
 
 
+def shear_of(to_mm: np.ndarray) -> float:
+    """The largest cosine between two axes of a placement."""
+    axes = to_mm[:3, :3] / np.linalg.norm(to_mm[:3, :3], axis=0)
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+
 def shear_voxels(sides: Sequence[int], to_mm: np.ndarray) -> float:
-    """How far a grid's corners are from those of the nearest grid with right angles about its centre, in voxels."""
+    """How far a grid's corners are from those of the nearest grid with right angles, in voxels."""
+    return shift_voxels(sides, to_mm, at_right_angles(sides, to_mm))[0]
+
+
+def straightened(volume: Volume, name: str) -> Volume:
+    """The volume with axes at right angles, which ITK needs, and a word about it; one that is sheared more stays so."""
+    if volume.voxels.ndim != 3 or not MAX_SHEAR < shear_of(volume.to_mm) <= MAX_STRAIGHTENED:
+        return volume
+    sides = volume.voxels.shape[::-1]
+    straight = at_right_angles(sides, volume.to_mm)
+    voxels, mm = shift_voxels(sides, volume.to_mm, straight)
+    said = (
+        f"{name}: its axes are sheared; the nearest ones at right angles were taken, which moves its voxels by up to "
+        f"{mm:.3g} mm ({voxels:.3g} voxels)"
+    )
+    return replace(volume, to_mm=straight, warnings=volume.warnings + (said,) * (voxels > MAX_SHIFT_VOXELS))
+
+
+def at_right_angles(sides: Sequence[int], to_mm: np.ndarray) -> np.ndarray:
+    """The nearest placement with axes at right angles, of the same voxel size and about the same centre."""
     lengths = np.linalg.norm(to_mm[:3, :3], axis=0)
     left, _, right = np.linalg.svd(to_mm[:3, :3] / lengths)
     straight = to_mm.copy()
     straight[:3, :3] = left @ right * lengths
     centre = (np.array(sides) - 1) / 2
     straight[:3, 3] += (to_mm[:3, :3] - straight[:3, :3]) @ centre
-    return shift_voxels(sides, to_mm, straight)[0]
+    return straight
 
 
 def in_mm(extent: Sequence[float] | np.ndarray) -> str:
@@ -153,11 +194,31 @@ def in_mm(extent: Sequence[float] | np.ndarray) -> str:
     return " × ".join(f"{n:.3g}" for n in extent) + " mm"
 
 
+def unit_warnings(units: Sequence[str]) -> list[str]:
+    """A sentence about the first unit that is none of ``MILLIMETRES``: text headers' units are for people."""
+    other = next((word for word in units if word.lower() not in MILLIMETRES), "")
+    said = f"its header's unit is {other[:40]}; its numbers were taken as millimetres, as other programs do"
+    return [said] if other else []
+
+
 def not_3d(path: Path, sides: Sequence[int]) -> FileError:
     """The error of a file that holds a slice, or several volumes."""
     return FileError(
         f"{path} has {len(sides)} dimensions, size {tuple(sides)}; expected a 3D image; extract one volume first"
     )
+
+
+def spatial_axes(path: Path, sides: Sequence[int], axes: np.ndarray) -> tuple[list[int], list[int]]:
+    """The three axes that are no axes of one, and the coordinates that they lie in; FileError for more or fewer."""
+    keep, rows = list(range(len(sides))), list(range(len(sides)))
+    for n in reversed(range(len(sides))):
+        if len(keep) > 3 and sides[n] == 1:
+            row = rows[int(np.argmax(np.abs(axes[rows, n])))]
+            keep.remove(n)
+            rows.remove(row)
+    if len(keep) != 3:
+        raise not_3d(path, sides)
+    return keep, rows
 
 
 def several_components(path: Path, kind: str, count: int) -> FileError:

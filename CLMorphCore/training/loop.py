@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..atomic import atomic_write, cannot_write, check_writable
+from ..atomic import atomic_write, cannot_write, check_not_overwritten, check_writable, claimed
 from ..bundles import checkpoint
 from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
@@ -31,6 +31,7 @@ from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
 from .byol import Byol
 from .objective import loss_terms, weighted
 
+RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
 PREPARING = 0.1  # fraction of the progress bar for reading and aligning
 
 
@@ -45,20 +46,26 @@ def train(
     tensorboard: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them."""
-    divisor = _fresh_network(config).divisor  # early: errors come before the long reading
-    checkpoint_path(output, resume)
-    data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
-    return fit(
-        config,
-        data,
-        output,
-        device=device,
-        resume=resume,
-        initial=initial,
-        tensorboard=tensorboard,
-        progress=part(progress, PREPARING, 1.0),
-    )
+    """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them.
+
+    InputError also where another run writes to ``output``, or a result there would replace what is read.
+    """
+    inputs = [file for subject in subjects for file in (subject.image, subject.labels)]
+    check_not_overwritten(output, RESULTS, [*inputs, initial, config.data.reference or None])
+    with claimed(output):
+        divisor = _fresh_network(config).divisor  # early: errors come before the long reading
+        checkpoint_path(output, resume)
+        data = load_dataset(config, subjects, divisor=divisor, progress=part(progress, 0.0, PREPARING))
+        return fit(
+            config,
+            data,
+            output,
+            device=device,
+            resume=resume,
+            initial=initial,
+            tensorboard=tensorboard,
+            progress=part(progress, PREPARING, 1.0),
+        )
 
 
 def fit(

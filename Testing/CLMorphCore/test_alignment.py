@@ -1,6 +1,7 @@
 """Affine alignment in millimetres, against known maps."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -185,3 +186,24 @@ def test_the_closest_similarity_is_the_one_that_made_the_points(seed, scale, ang
 def test_the_closest_similarity_does_not_mirror(mirror):
     points = np.random.default_rng(0).normal(0, 15, (40, len(mirror)))
     assert np.linalg.det(closest_similarity(points, points * mirror)[0]) > 0
+
+
+def test_the_same_images_are_aligned_in_the_same_way_whatever_else_computes(atlas, phantom):
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(4)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = [
+                tuple(one.GetParameters()) for one in pool.map(lambda _: align(phantom.image, atlas.image), range(6))
+            ]
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    assert len({*found, tuple(align(phantom.image, atlas.image).GetParameters())}) == 1
+
+
+def test_itks_reason_is_told_without_the_address_of_its_object(atlas):
+    point = sitk.Cast(atlas.image * 0, sitk.sitkFloat32)
+    point[18, 20, 16] = 1.0
+    with pytest.raises(InputError, match=r"too little contrast \(.*\); pass affine") as caught:
+        align(point, atlas.image)
+    assert "0x" not in str(caught.value) and "ITK ERROR" not in str(caught.value)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,23 +123,53 @@ def test_a_subjects_folder_is_not_replaced_by_its_atlas(place, clmorph):
     assert ran.code == 2 and "would replace" in ran.err and contents(place) == before
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        SEGMENT,
-        "register {scan} {scan} --model {model}",
-        "train {place}/fast.toml --data {place}/m.csv",
-        "evaluate --model {model} --data {place}/m.csv",
-        "build-atlas --data {place}/m.csv",
-        "demo --model {model}",
-    ],
-)
+EVERY_VERB = [
+    SEGMENT,
+    "register {scan} {scan} --model {model}",
+    "train {place}/fast.toml --data {place}/m.csv",
+    "evaluate --model {model} --data {place}/m.csv",
+    "build-atlas --data {place}/m.csv",
+    "demo --model {model}",
+]
+
+
+@pytest.mark.parametrize("command", EVERY_VERB)
 def test_a_folder_that_another_run_writes_to_is_refused_at_once(command, place, clmorph):
     words = command.format(scan=place / "scan.nii.gz", model=place / "model", place=place).split()
     with claimed(place / "out"):
         ran = clmorph(*words, "-o", place / "out")
         assert ran.code == 2 and ran.err.count("\n") == 1 and "is being written to by" in ran.err
     assert not (place / "out").exists() and not list(place.glob(".clmorph-*"))
+
+
+@pytest.mark.parametrize("command", EVERY_VERB)
+@pytest.mark.parametrize("below", [False, True])
+def test_a_link_to_nowhere_is_no_output_and_found_before_the_work(command, below, place, clmorph, monkeypatch):
+    from CLMorphCore.bundles import model
+
+    monkeypatch.setattr(model, "build", lambda *_: pytest.fail("the work has begun"))
+    (place / "out").symlink_to(place / "nowhere")
+    words = command.format(scan=place / "scan.nii.gz", model=place / "model", place=place).split()
+    before = contents(place)
+    ran = clmorph(*words, "-o", place / "out" / "x" if below else place / "out")
+    assert ran.code == 2 and ran.err.count("\n") == 1
+    assert f"{place / 'out'} is a link to what does not exist; expected a folder" in ran.err
+    assert contents(place) == before and not (place / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", EVERY_VERB)
+@pytest.mark.parametrize(
+    ("output", "said"), [("x" * 300, "cannot write x*: File name too long"), ("", "nothing given")]
+)
+def test_an_output_without_a_name_or_with_one_that_is_too_long_is_one_line(
+    command, output, said, place, clmorph, monkeypatch
+):
+    monkeypatch.chdir(place)
+    before = contents(place)
+    words = command.format(scan=place / "scan.nii.gz", model=place / "model", place=place).split()
+    ran = clmorph(*words, "-o", output)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and re.search(said, ran.err), ran.err
+    assert contents(place) == before
 
 
 def test_a_doubtful_header_is_in_the_report_on_stderr_and_the_result_lies_on_the_scan(place, clmorph):
@@ -257,3 +288,42 @@ def test_an_affine_of_none_or_several_transforms_is_refused(place, clmorph, text
     ran = clmorph("segment", place / "scan.nii.gz", "--model", place / "model", "--affine", place / "t.tfm",
                   "-o", place / "out")  # fmt: skip
     assert ran.code == 2 and reason in ran.err and not (place / "out").exists()
+
+
+# --- the library
+
+
+def test_training_from_the_library_keeps_what_it_reads_and_its_folder(place):
+    import torch
+
+    from CLMorphCore.bundles.config import load_config
+    from CLMorphCore.errors import OutputError
+    from CLMorphCore.io.manifest import read_manifest
+    from CLMorphCore.training.loop import train
+
+    config, subjects = load_config(place / "fast.toml"), read_manifest(place / "m.csv")
+    weights = place / "model" / "weights.safetensors"
+    before = contents(place)
+    with pytest.raises(OutputError, match="would replace"):
+        train(config, subjects, place, device=torch.device("cpu"), initial=weights)
+    with claimed(place / "out"), pytest.raises(OutputError, match="is being written to by"):
+        train(config, subjects, place / "out", device=torch.device("cpu"))
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("way", ["directly", "through a link"])
+def test_a_result_never_replaces_the_scan_that_it_belongs_to(way, place):
+    from CLMorphCore.errors import OutputError
+    from CLMorphCore.io.images import read_image, write_image
+
+    scan, path = read_image(place / "scan.nii.gz"), place / "scan.nii.gz"
+    if way == "through a link":
+        path = place / "labels-of-it.nii.gz"
+        path.symlink_to("scan.nii.gz")
+    before = contents(place)
+    with pytest.raises(OutputError, match=r"would replace .*scan\.nii\.gz, which is read"):
+        write_image(scan * 2, path, scan=scan)
+    assert contents(place) == before
+    write_image(scan * 2, place / "double.nii.gz", scan=scan)
+    (place / "scan.nii.gz").unlink()
+    write_image(scan * 2, place / "scan.nii.gz", scan=scan)  # of what is gone nothing is lost

@@ -9,13 +9,13 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 # Bottom up; a module imports from lower layers only. Every module of the engine stands here.
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
-    ("atomic", "devices", "geometry", "progress", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
-    ("networks.contract",),
-    ("alignment", "metrics", "network_input", "similarity", "io.itk", "io.volume", "reports.report"),
+    ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
+    ("networks.contract", "progress", "io.itk"),
+    ("alignment", "metrics", "network_input", "similarity", "io.volume", "reports.report"),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
-    ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing"),
-    ("io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch", "io.transforms"),
-    ("io.nifti_writer",),
+    ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
+    ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
+    ("io.nifti_writer", "io.transforms"),
     ("io.images",),
     (
         "bundles.atlas",

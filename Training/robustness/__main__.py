@@ -1,6 +1,6 @@
 """`python -m Training.robustness [--files N] [--only KIND] [--out FILE]`: a table of what becomes of damaged files.
 
-N files of every kind are damaged at random, with a seed each, and read in processes of their own. The files that end in
+N files of every kind are damaged at random, with a seed each, and read, each in a process of its own. Files that end in
 anything but an answer or one line are kept in the folder --keep.
 """
 
@@ -51,8 +51,11 @@ def main() -> None:
             options.out.write_text(text + "\n", encoding="utf-8")
 
 
-def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> dict[str, Any]:
-    """How many of ``files`` damaged files of a kind are read, refused in one line, or neither; the peak of memory."""
+def count(kind: str, sample: Sample, files: int, keep: Path | None = None, *, turned: int = FLIPS) -> dict[str, Any]:
+    """How many of ``files`` damaged files of a kind are read, refused in one line, or neither; the peak of memory.
+
+    Of packed ones ``turned`` more have one bit turned.
+    """
     found, peak, examples = Counter[str](), 0, []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / sample.name
@@ -70,8 +73,8 @@ def count(kind: str, sample: Sample, files: int, keep: Path | None = None) -> di
                     (keep / f"{seed}-{kind.replace(' ', '_')}-{sample.name}").write_bytes(contents[seed])
         told = {what: found[what] for what in (READ, REFUSED, TRACEBACK, CRASH, HANG)} | {"peak_mb": round(peak / 1e6)}
         if kind in PACKED:
-            told["flipped_bits"] = FLIPS
-            told["of_them_read_with_other_voxels"] = flips(sample, path, PACKED[kind])
+            told["flipped_bits"] = turned
+            told["of_them_read_with_other_voxels"] = flips(sample, path, PACKED[kind], turned)
     return told | ({"examples": examples[:5]} if examples else {})
 
 
@@ -80,15 +83,15 @@ def is_one_line(result: Outcome) -> bool:
     return result.what != REFUSED or ("\n" not in result.text and 20 < len(result.text) < 1500)
 
 
-def flips(sample: Sample, path: Path, start: int) -> int:
-    """How many of FLIPS files with one bit turned in their packed voxels are read, and as other voxels."""
+def flips(sample: Sample, path: Path, start: int, count: int) -> int:
+    """How many of ``count`` files with one bit turned in their packed voxels are read, and as other voxels."""
     path.write_bytes(sample.content)
     sound = sitk.GetArrayFromImage(read_file(path)).tobytes()
 
     def other(at: Path) -> None:
         assert sitk.GetArrayFromImage(read_file(at)).tobytes() == sound
 
-    contents = [flipped(sample.content, random.Random(seed), start) for seed in range(FLIPS)]
+    contents = [flipped(sample.content, random.Random(seed), start) for seed in range(count)]
     return sum(result.what not in (READ, REFUSED) for result in outcomes(other, path, contents))
 
 

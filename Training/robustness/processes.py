@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,6 @@ from CLMorphCore.io import itk, itk_child
 
 READ, REFUSED, TRACEBACK, CRASH, HANG = "read", "refused", "traceback", "crash", "hang"
 SECONDS = 30
-BATCH = 40  # files that a process reads, unless one of them ends it
 MEMORY = 6 << 30  # address space, of which the libraries themselves reserve 3
 
 
@@ -33,51 +33,47 @@ class Outcome:
     memory: int
 
 
-def outcomes(read: Callable[[Path], object], path: Path, contents: Sequence[bytes]) -> Iterator[Outcome]:
-    """What becomes of each content when ``read`` reads it at ``path``, in processes of BATCH files.
-
-    A process that is ended by a file is followed by another, which goes on with the next file.
-    """
-    at = 0
-    while at < len(contents):
-        batch = contents[at : at + BATCH]
+def outcomes(read: Callable[[Path], object], path: Path, contents: Iterable[bytes]) -> Iterator[Outcome]:
+    """What becomes of each content when ``read`` reads it at ``path``, each in a process of its own."""
+    for content in contents:
+        path.write_bytes(content)
         receive, send = os.pipe()
         process = os.fork()
         if process == 0:
             os.close(receive)
-            _child(read, path, batch, send)
+            _child(read, path, send)
         os.close(send)
         with os.fdopen(receive, "rb") as answers:
-            told = [json.loads(line) for line in answers.read().splitlines()]
+            told = answers.read()
         _, status, usage = os.wait4(process, 0)
         memory = usage.ru_maxrss * 1024
-        yield from (Outcome(what, text, memory) for what, text in told)
-        at += len(told)
-        if len(told) < len(batch):
+        if told:
+            what, text = json.loads(told)
+            yield Outcome(what, text, memory)
+        else:
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             what = HANG if number in (signal.SIGALRM, signal.SIGXCPU) else CRASH
             yield Outcome(what, f"status {status}, signal {number}", memory)
-            at += 1
 
 
-def _child(read: Callable[[Path], object], path: Path, contents: Sequence[bytes], send: int) -> None:
-    """Reads each, tells, and ends at once."""
+def _child(read: Callable[[Path], object], path: Path, send: int) -> None:
+    """Reads the file, tells, and ends at once."""
+    faulthandler.disable()  # a crash is told by the signal: no report of it on someone's screen
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     itk.subprocess = _Forked  # type: ignore[assignment]
     os.dup2(os.open(os.devnull, os.O_RDWR), 2)
-    for content in contents:
-        path.write_bytes(content)
-        signal.alarm(SECONDS)
-        try:
-            read(path)
-            told = (READ, "")
-        except CLMorphError as error:
-            told = (REFUSED, str(error)[:3000])
-        except BaseException:
-            told = (TRACEBACK, traceback.format_exc()[-3000:])
-        os.write(send, json.dumps(told).encode() + b"\n")
+    signal.alarm(SECONDS)
+    try:
+        read(path)
+        told = (READ, "")
+    except CLMorphError as error:
+        told = (REFUSED, str(error)[:3000])
+    except BaseException:
+        told = (TRACEBACK, traceback.format_exc()[-3000:])
+    with os.fdopen(send, "wb") as answers:
+        answers.write(json.dumps(told).encode())
     os._exit(0)
 
 

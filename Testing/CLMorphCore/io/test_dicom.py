@@ -274,3 +274,224 @@ def test_a_file_cut_off_in_its_pixels_is_refused(image, tmp_path):
     (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"a\.dcm cannot be read"):
         read_file(tmp_path / "a.dcm")
+
+
+# --- doses
+
+
+UP, DOWN = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, -1.0, 0.0]  # the normal is +z, -z
+
+
+def dose(image, orientation, offsets, z=7.0):
+    made = file(
+        image,
+        Modality="RTDOSE",
+        NumberOfFrames=14,
+        ImagePositionPatient=[-30.0, 12.5, z],
+        ImageOrientationPatient=orientation,
+        PixelSpacing=[SPACING[1], SPACING[0]],
+        GridFrameOffsetVector=list(offsets),
+        DoseGridScaling=0.01,
+    )
+    made.PixelData = pixels(image, range(14))
+    return made
+
+
+@pytest.mark.parametrize("orientation", [UP, DOWN, ORIENTATION], ids=["+z", "-z", "oblique"])
+@pytest.mark.parametrize("step", [2.5, -2.5])
+@pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
+def test_offsets_of_a_dose_are_along_the_normal_or_the_planes_own_z(orientation, step, absolute, image, tmp_path):
+    """DICOM PS3.3 C.8.8.3.2: with a first element of zero the former, else the latter."""
+    offsets = step * np.arange(14) + (7.0 if absolute else 0.0)
+    dose(image, orientation, offsets).save_as(tmp_path / "a.dcm")
+    if absolute and orientation is ORIENTATION:
+        with pytest.raises(InputError, match=r"GridFrameOffsetVector .* begins with 7, .*; expected 0"):
+            read_file(tmp_path / "a.dcm")
+        return
+    found = read_file(tmp_path / "a.dcm")
+    normal = np.cross(orientation[:3], orientation[3:])
+    along = np.array([0.0, 0.0, 1.0]) if absolute else normal
+    stored = sitk.GetArrayViewFromImage(image) * 0.01
+    for n in (0, 3, 13):
+        at = np.array([-30.0, 12.5, 7.0]) + step * n * along
+        index = found.TransformPhysicalPointToIndex(at.tolist())
+        assert found.TransformIndexToPhysicalPoint(index) == pytest.approx(at, abs=1e-6)
+        assert np.allclose(sitk.GetArrayViewFromImage(found)[index[2]], stored[n])
+
+
+def test_a_dose_whose_offsets_are_neither_is_refused(image, tmp_path):
+    dose(image, UP, 2.5 * np.arange(14) + 3.0).save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=r"begins with 3, its first plane lies at z = 7; expected 0 or 7"):
+        read_file(tmp_path / "a.dcm")
+
+
+# --- what the values mean
+
+
+def lut(first, values, count=None):
+    data = np.array(values, "<u2").tobytes()
+    return [tags(LUTDescriptor=[count or len(values), first, 16], ModalityLUTType="US", LUTData=data)]
+
+
+@pytest.mark.parametrize("make", ["one file", "one file, packed", "a series"])
+def test_values_go_through_the_modality_lut(make, image, tmp_path):
+    table = [int(n) for n in np.random.default_rng(5).permutation(2000)]
+    if make == "a series":
+        path = series(image, tmp_path / "a", ModalityLUTSequence=lut(500, table))
+    else:
+        made, path = enhanced(image, ModalityLUTSequence=lut(500, table)), tmp_path / "a.dcm"
+        if "packed" in make:
+            made.compress(RLELossless)
+        made.save_as(path)
+    read = read_file(path)
+    stored = sitk.GetArrayFromImage(image).astype(int)
+    expected = np.array(table)[np.clip(stored - 500, 0, 1999)]
+    assert np.array_equal(sitk.GetArrayViewFromImage(read), expected) and warnings_of(read) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"ModalityLUTSequence": lut(0, [1, 2, 3]), "RescaleSlope": 2}, "a table .* and a slope"),
+        ({"ModalityLUTSequence": lut(0, [1, 2], count=9)}, "its Modality LUT .* 2 of 9"),
+        ({"PatientID": lambda n: f"someone-{n // 7}"}, "slices of 2 patients"),
+        ({"FrameOfReferenceUID": lambda n: f"1.2.{n // 7}"}, "2 frames of reference"),
+        ({"PhotometricInterpretation": lambda n: f"MONOCHROME{1 + n % 2}"}, r"\(MONOCHROME1, MONOCHROME2\)"),
+        ({"Units": lambda n: "BQML" if n else "CNTS"}, r"2 units \(BQML, CNTS\)"),
+        ({"RescaleType": lambda n: "HU" if n else "US"}, r"2 units \(HU, US\)"),
+        ({"PixelSpacing": [-1.25, 0.75]}, r"has pixels of -1.25 × 0.75 mm; expected sizes above zero"),
+        (
+            {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0},
+            "its pixels have 1 bits; expected whole numbers .*; convert",
+        ),
+        ({"Modality": lambda n: "CT" if n else "MR"}, r"2 modalities \(CT, MR\)"),
+    ],
+)
+def test_slices_that_mean_different_things_are_refused(values, said, image, tmp_path):
+    with pytest.raises(InputError, match=said) as caught:
+        read_file(series(image, tmp_path / "a", **values))
+    assert "someone" not in str(caught.value)  # who it is stands in no log
+
+
+@pytest.mark.parametrize("name", ["PatientID", "FrameOfReferenceUID", "Units"])
+def test_slices_that_lack_what_others_have_are_read(name, image, tmp_path):
+    assert_same(read_file(series(image, tmp_path / "a", **{name: lambda n: "1.2" if n % 2 else ""})), image)
+
+
+@pytest.mark.parametrize("make", ["one file", "a series"])
+def test_inverted_greys_are_read_as_they_are_stored_and_it_is_said(make, image, tmp_path):
+    if make == "a series":
+        path = series(image, tmp_path / "a", PhotometricInterpretation="MONOCHROME1")
+    else:
+        path = tmp_path / "a.dcm"
+        enhanced(image, PhotometricInterpretation="MONOCHROME1").save_as(path)
+    found = read_file(path)
+    assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image))
+    (said,) = warnings_of(found)
+    assert "MONOCHROME1" in said and "taken as they are stored" in said
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_more_pixels_than_frames_are_told_of(packed, image, tmp_path):
+    made = enhanced(image)
+    made.PixelData = pixels(image, [*range(14), 0, 1])
+    if packed:
+        made.NumberOfFrames = 16
+        made.compress(RLELossless)
+        made.NumberOfFrames = 14
+    made.save_as(tmp_path / "a.dcm")
+    try:
+        found = read_file(tmp_path / "a.dcm")
+    except InputError as error:
+        assert packed and "16 frames" in str(error)
+        return
+    (said,) = warnings_of(found)
+    assert "480 bytes of pixels more than its 14 frames" in said
+
+
+def test_the_padding_to_an_even_number_of_bytes_is_nothing_to_tell(image, tmp_path):
+    small = image[:9, :11, :13]
+    made = enhanced(small, BitsAllocated=8, BitsStored=8, HighBit=7)
+    values = (sitk.GetArrayFromImage(small) % 256).astype(np.uint8)
+    made.PixelData = values.tobytes()
+    made.save_as(tmp_path / "a.dcm")
+    found = read_file(tmp_path / "a.dcm")
+    assert np.array_equal(sitk.GetArrayViewFromImage(found), values) and warnings_of(found) == ()
+
+
+def test_frames_in_several_units_are_refused(image, tmp_path):
+    made = enhanced(image)
+    for n, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+        scale = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "HU" if n else "US"}
+        group.PixelValueTransformationSequence = [tags(**scale)]
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=r"has slices of 2 units \(HU, US\)"):
+        read_file(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said"),
+    [
+        (
+            pydicom.uid.JPEG2000Lossless,
+            "are packed as JPEG 2000 .*, and cannot be unpacked .*; unpack it, for instance",
+        ),
+        (pydicom.uid.MPEG2MPML, "are packed as MPEG2 .*, and cannot be unpacked"),
+        (pydicom.uid.UID("1.2.3.4.5"), "its transfer syntax is 1.2.3.4.5, which is none that is read; .*convert it"),
+    ],
+)
+def test_pixels_that_nobody_unpacks_are_called_by_their_name(syntax, said, image, tmp_path):
+    made = enhanced(image)
+    made.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51no picture"] * 14)
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(tmp_path / "a.dcm", made, implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match=said):
+        read_file(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("order", ["big-endian", "implicit", "deflated", "without a preamble"])
+def test_every_way_of_writing_tags_is_read(order, image, tmp_path):
+    folder = series(image, tmp_path / "a")
+    syntax = {
+        "big-endian": pydicom.uid.ExplicitVRBigEndian,
+        "implicit": pydicom.uid.ImplicitVRLittleEndian,
+        "deflated": pydicom.uid.DeflatedExplicitVRLittleEndian,
+    }.get(order)
+    for one in folder.iterdir():
+        found = pydicom.dcmread(one)
+        if syntax is None:
+            del found.file_meta
+            pydicom.dcmwrite(one, found, implicit_vr=True, little_endian=True, enforce_file_format=False)
+            continue
+        found.file_meta.TransferSyntaxUID = syntax
+        if order == "big-endian":
+            found.PixelData = np.frombuffer(found.PixelData, "<u2").astype(">u2").tobytes()
+        pydicom.dcmwrite(one, found, implicit_vr=order == "implicit", little_endian=order != "big-endian")
+    assert_same(read_file(folder), image)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "1.2.840.10008.1.3.10",
+            "DICOMDIR holds no image but a Media Storage Directory Storage; expected a DICOM image",
+        ),
+        ("1.2.840.10008.5.1.4.1.1.481.3", "holds no image but a RT Structure Set Storage"),
+        ("1.2.3.4", "DICOMDIR holds no image; expected a DICOM image; give it, or the folder"),
+    ],
+)
+def test_a_file_without_pixels_is_called_what_it_is(kind, said, image, tmp_path):
+    made = file(image)
+    made.file_meta.MediaStorageSOPClassUID = kind
+    for name in ("Rows", "Columns"):
+        delattr(made, name)
+    made.save_as(tmp_path / "DICOMDIR")
+    with pytest.raises(InputError, match=said):
+        read_file(tmp_path / "DICOMDIR")
+    content = (tmp_path / "DICOMDIR").read_bytes()
+    for damage in (b"\x02\0\x02\0WI", b"\x02\0\x02\0DS"):  # of the kind's tag
+        (tmp_path / "DICOMDIR").write_bytes(content.replace(b"\x02\0\x02\0UI", damage))
+        with pytest.raises(InputError, match=r"holds no image|cannot be read"):
+            read_file(tmp_path / "DICOMDIR")

@@ -142,6 +142,7 @@ SAID = {
     "page.nii.gz": (b"<!DOCTYPE html><html>", "is a web page, perhaps of a download that failed"),
     "scan.par": (b"# === DATA DESCRIPTION", "Philips PAR/REC, which is not read; .*dcm2niix"),
     "scan.HEAD": (b"type = string-attribute", "AFNI, which is not read; .*3dAFNItoNIFTI"),
+    "scan.mnc": (b"\x89HDF\r\n\x1a\n" + bytes(80), "MINC, which is not read; .*mnc2nii"),
     "scan.mif": (b"mrtrix image\n", "MRtrix, which is not read; .*mrconvert"),
     "scan.npy": (b"\x93NUMPY" + bytes(80), "an array of NumPy, which has no voxel size"),
     "scan.nii.zst": (b"\x28\xb5\x2f\xfd" + bytes(80), "packed with zstd"),
@@ -251,6 +252,21 @@ def test_formats_that_only_itk_reads_are_read_by_a_process_of_its_own(image, tmp
     assert itk.interpreter() is None and same(read_image(tmp_path / "a.vtk"), image) and len(started) == 1
 
 
+@pytest.mark.parametrize("ending", ["vtk", "gipl", "tif", "mrc", "h5"])
+def test_a_format_that_holds_no_orientation_is_told_of(ending, image, tmp_path):
+    turned = sitk.Image(image)
+    turned.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+    turned.SetOrigin((1, 2, 3))
+    sitk.WriteImage(turned, str(tmp_path / f"a.{ending}"))
+    found = read_image(tmp_path / f"a.{ending}")
+    assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image))
+    if ending == "h5":
+        assert same(found, turned) and found.GetDirection() == turned.GetDirection() and warnings_of(found) == ()
+    else:
+        (said,) = warnings_of(found)
+        assert "holds no orientation" in said and "left and right may be swapped" in said
+
+
 def test_a_crash_a_hang_and_noise_of_itk_are_one_line(tmp_path, monkeypatch, capfd):
     (tmp_path / "a.vtk").write_bytes(b"x")
     monkeypatch.setattr(itk, "MIN_SECONDS", 0.3)
@@ -265,6 +281,23 @@ def test_a_crash_a_hang_and_noise_of_itk_are_one_line(tmp_path, monkeypatch, cap
             read_file(tmp_path / "a.vtk")
         assert "0x" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of computing")
+def test_itk_that_computes_for_ever_is_ended_by_what_it_computes_and_not_by_the_clock(tmp_path, monkeypatch):
+    (tmp_path / "a.vtk").write_bytes(b"x")
+    busy = f"""
+import sys
+sys.path.insert(0, {str(itk.CHILD.parent)!r})
+import itk_child
+itk_child.CPU_SECONDS = 0.2
+itk_child.READERS["image"] = lambda path: all(iter(int, 1)) or [0 for _ in iter(int, 1)]
+itk_child.main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+    (tmp_path / "child.py").write_text(busy)
+    monkeypatch.setattr(itk, "CHILD", tmp_path / "child.py")
+    with pytest.raises(FileError, match="ITK does not come to an end with it"):
+        read_file(tmp_path / "a.vtk")
 
 
 def test_a_reason_is_the_line_that_tells_and_no_address():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid
 from CLMorphCore.io.manifest import Subject, choose, read_manifest
@@ -155,3 +156,55 @@ def _on(grid):
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
     return image
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "ä" * 128, "a\x1b[2J", "nul\0"])
+def test_a_subject_that_no_folder_can_be_called_is_a_fault_of_its_row(name, manifest):
+    with pytest.raises(InputError, match=r"subject .* has more than 255 bytes or letters .*a name that a folder can"):
+        read_manifest(manifest(f"subject,image,split\nB,b.nii.gz,train\n{name},a.nii.gz,train\n"))
+    long = "x" * 255
+    assert read_manifest(manifest(f"subject,image,split\n{long},a.nii.gz,train\n"))[0].name == long
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_table_that_is_separated_by_something_else_is_told_so(mark, name, manifest, tmp_path):
+    said = f"its cells are separated by {name}, expected commas; save it as CSV with commas"
+    with pytest.raises(InputError, match=said):
+        read_manifest(manifest("subject,image,split\nA,a.nii.gz,train\n".replace(",", mark)))
+    (tmp_path / "names.csv").write_text("value,name\n1,A\n".replace(",", mark))
+    with pytest.raises(InputError, match=said):
+        read_structures(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize("value", ["1_0", "\u0661", "1.0", "1e1", "0x1", "", " ", "one", "++1", "\u00b2"])
+def test_a_label_is_written_in_digits(value, tmp_path):
+    (tmp_path / "names.csv").write_text(f"value,name\n{value},A\n", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"names\.csv cannot be read as a table of labels \(ValueError: .*\); expected"
+    ):
+        read_structures(tmp_path / "names.csv")
+    (tmp_path / "names.csv").write_text("value,name\n +07 ,A\n")
+    assert read_structures(tmp_path / "names.csv")[0].value == 7
+
+
+def test_a_table_of_labels_without_its_columns_says_which(tmp_path):
+    (tmp_path / "names.csv").write_text("label,names\n1,A\n")
+    with pytest.raises(InputError, match=r"it lacks the column value and name\); expected a CSV with the columns"):
+        read_structures(tmp_path / "names.csv")
+
+
+def test_a_column_that_comes_twice_is_refused(manifest, tmp_path):
+    with pytest.raises(InputError, match=r"has the column image twice; expected subject, image"):
+        read_manifest(manifest("subject,image,image,split\nA,a.nii.gz,b.nii.gz,train\n"))
+    (tmp_path / "names.csv").write_text("value,name,name\n1,A,B\n")
+    with pytest.raises(InputError, match=r"names\.csv has the column 'name' twice"):
+        read_structures(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize("row", ["1,A\x1b[2J,,", "1,A,,SCT^1\0^A", "1,\u202eA,,"])
+def test_a_label_is_called_by_letters_that_can_be_printed(row, tmp_path):
+    (tmp_path / "names.csv").write_text(f"value,name,color,terminology\n{row}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="label 1 has letters that cannot be printed"):
+        read_structures(tmp_path / "names.csv")
+    (tmp_path / "names.csv").write_text("value,name\n1,A\u00a0b \u6f22\n", encoding="utf-8")
+    assert read_structures(tmp_path / "names.csv")[0].name == "A\u00a0b \u6f22"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from CLMorphCore.errors import FileError
-from CLMorphCore.io.images import read_file, warnings_of, write_image
+from CLMorphCore.io.images import read_file, read_image, warnings_of, write_image
 from CLMorphCore.io.volume import shift_voxels
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -334,3 +334,133 @@ def test_a_result_of_an_image_from_elsewhere_has_both_forms(tmp_path):
         assert header["qform_code"] > 0 and header["sform_code"] > 0
         for form in (header.get_qform(), header.get_sform(), LPS @ by_itk(tmp_path / "b.nii.gz")):
             assert np.allclose(form, LPS @ placement(on), atol=1e-4)
+
+
+# --- axes of one, and axes that are not at right angles
+
+
+@pytest.mark.parametrize("at", [[0], [1], [2], [0, 0], [0, 5], [3], [3, 4]])
+@pytest.mark.parametrize("klass", [nib.Nifti1Image, nib.Nifti2Image])
+def test_axes_of_one_are_dropped_wherever_they_are(klass, at, tmp_path):
+    matrix = np.diag([1.0, 1.5, 2.0, 1.0])
+    matrix[:3, 3] = (-20.0, 5.0, 7.0)
+    voxels = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    more = voxels
+    for place in at:
+        more = np.expand_dims(more, min(place, more.ndim))
+    image = klass(more, matrix)
+    image.set_sform(matrix, 1)
+    image.set_qform(matrix, 1)
+    nib.save(image, tmp_path / "a.nii")
+    found = read_file(tmp_path / "a.nii")
+    assert np.array_equal(sitk.GetArrayViewFromImage(found).T, voxels)
+    assert np.allclose(placement(found), LPS @ matrix)
+    if min(at) > 2:
+        assert warnings_of(found) == ()
+    else:
+        (said,) = warnings_of(found)
+        assert f"its size is {more.shape}; the axes of one were dropped" in said
+    write_image(found, tmp_path / "b.nii.gz", scan=found)
+    assert np.allclose(nib.load(tmp_path / "b.nii.gz").affine, matrix)
+
+
+@pytest.mark.parametrize(
+    ("shape", "unit", "said"),
+    [
+        ((4, 5, 1, 6), "sec", r"has 4 dimensions, size \(4, 5, 1, 6\); expected a 3D image"),  # slices in time
+        ((1, 4, 5, 6), "msec", "has 4 dimensions"),
+        ((4, 5, 1, 1, 6), "unknown", "a vector with 6 components"),
+        ((4, 5, 6, 1, 3), "unknown", "a vector with 3 components"),
+        ((1, 1, 5, 6), "unknown", "has 4 dimensions"),
+        ((2, 4, 5, 6), "unknown", "has 4 dimensions"),
+    ],
+)
+def test_slices_in_time_and_vectors_are_no_volume(shape, unit, said, tmp_path):
+    image = nib.Nifti1Image(np.zeros(shape, np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", unit)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(FileError, match=said):
+        read_file(tmp_path / "a.nii")
+
+
+def sheared(ending, cosine, folder):
+    """A file of 40 × 50 × 60 voxels whose second axis leans towards the first; its placement, LPS."""
+    path, spacing = folder / f"a.{ending}", np.array([1.0, 1.5, 2.0])
+    axes = np.array([[1.0, cosine, 0.0], [0.0, np.sqrt(1 - cosine**2), 0.0], [0.0, 0.0, 1.0]])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes * spacing, (-20.0, 5.0, 7.0)
+    voxels = np.random.default_rng(0).integers(0, 999, (60, 50, 40)).astype(np.int16)
+    if ending == "nii":
+        image = nib.Nifti1Image(voxels.T, LPS @ matrix)
+        image.set_sform(LPS @ matrix, 2)
+        image.set_qform(None, 0)
+        nib.save(image, path)
+    else:
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection(axes.ravel().tolist())
+        image.SetOrigin(matrix[:3, 3].tolist())
+        sitk.WriteImage(image, str(path))
+    return path, matrix
+
+
+@pytest.mark.parametrize("ending", ["nii", "nrrd", "mha"])
+def test_a_slight_shear_is_straightened_about_the_centre_and_told(ending, tmp_path):
+    path, matrix = sheared(ending, 0.05, tmp_path)
+    found = read_image(path)
+    here = placement(found)
+    axes = here[:3, :3] / found.GetSpacing()
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    centre = np.array([19.5, 24.5, 29.5, 1.0])
+    assert np.allclose(here @ centre, matrix @ centre, atol=1e-3)
+    voxels, mm = shift_voxels((40, 50, 60), matrix, here)
+    assert 0.5 < voxels < 1.5
+    (said,) = warnings_of(found)
+    assert "its axes are sheared" in said and f"by up to {mm:.3g} mm ({voxels:.3g} voxels)" in said
+    labels = sitk.Cast(found, sitk.sitkUInt8)
+    write_image(labels, tmp_path / "labels.nii.gz", scan=found)
+    again = read_file(tmp_path / "labels.nii.gz")
+    assert np.allclose(placement(again), here, atol=1e-3)  # on the grid that was taken
+    if ending == "nii":  # and on the scan in programs that take a sheared sform as it is
+        written = nib.load(tmp_path / "labels.nii.gz")
+        assert np.allclose(written.affine, nib.load(path).affine, atol=1e-4)
+        assert np.allclose(LPS @ written.get_qform(), here, atol=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["nii", "nrrd", "mha"])
+def test_a_shear_is_said_nothing_of_where_it_moves_nothing_and_refused_where_it_moves_much(ending, tmp_path):
+    path, matrix = sheared(ending, 2e-3, tmp_path)
+    found = read_image(path)
+    assert shift_voxels((40, 50, 60), matrix, placement(found))[0] < 0.1 and warnings_of(found) == ()
+    path, _ = sheared(ending, 0.26, tmp_path)
+    with pytest.raises(FileError, match=r"has sheared axes \(direction .*; expected axes at right angles; resample"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("offset", [352, 0])
+def test_voxels_that_begin_in_an_extension_are_refused(offset, tmp_path):
+    path = nifti(tmp_path, vox_offset=offset)
+    content = path.read_bytes()
+    extension = np.array([32, 6], "<i4").tobytes() + b"a comment".ljust(24, b"\0")
+    with_it = content[:348] + b"\1\0\0\0" + extension + content[352:]
+    path.write_bytes(with_it)
+    with pytest.raises(
+        FileError, match=f"begin at byte {offset} by its header, inside of an extension that ends at 384"
+    ):
+        read_file(path)
+    sound = bytearray(with_it)
+    sound[108:112] = np.array([384], "<f4").tobytes()
+    path.write_bytes(sound)
+    assert sitk.GetArrayViewFromImage(read_file(path)).max() == 119
+
+
+def test_an_mgh_file_whose_axes_are_no_directions_is_refused(tmp_path):
+    nib.save(
+        nib.MGHImage(np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.diag([-1.0, 1.0, 1.0, 1.0])),
+        tmp_path / "a.mgh",
+    )
+    content = bytearray((tmp_path / "a.mgh").read_bytes())
+    content[42:46] = np.array([5.0], ">f4").tobytes()
+    (tmp_path / "a.mgh").write_bytes(content)
+    with pytest.raises(FileError, match="its axes have length 5, 1, 1; expected length 1"):
+        read_file(tmp_path / "a.mgh")
