@@ -31,8 +31,8 @@ from CLMorphCore.tissue.prepared import prepare_tissue
 from CLMorphCore.tissue.settings import TissueSettings, write_settings
 from Training.provenance import provenance
 
-SMOOTHING_VOXELS = (0.5, 0.8, 1.2, 1.8, 2.5)  # of the atlas, along its finest axis
-EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+SMOOTHING_VOXELS = (0.3, 0.5, 0.8, 1.2, 2.0)  # of the atlas, along its finest axis
+EXPONENTS = (0.2, 0.35, 0.5, 0.75, 1.0)
 FIRST_EXPONENT = 0.35  # at which the smoothing is chosen
 MIN_GAIN = 0.002  # mean Dice
 

@@ -49,23 +49,37 @@ def build_atlas(
     InputError without labelled subjects.
     """
     train, images, labels = _read(subjects, structures, part(progress, 0.0, 0.05))
-    template, maps = _template(images, model, rounds, part(progress, 0.05, 0.95))
-    progress("labels", 0.95)
+    template, maps = _template(images, model, rounds, part(progress, 0.05, 0.9))
+    progress("labels", 0.9)
     if typical:
         labelled = [(n, of) for n, of in enumerate(labels) if of is not None]
         best, own = max(labelled, key=lambda each: _agreement(template, images[each[0]], maps[each[0]]))
         return _atlas(train[best].name, *_cut(images[best], own, margin_mm), structures)
-    # The background's tissues vote too, below zero: what the labels' surroundings look like is worth knowing.
-    votes = [
-        resample(_with_background(image, of), Grid.of(template), to, labels=True)
-        for image, of, to in zip(images, labels, maps, strict=True)
-        if of is not None
-    ]
+    labelled = [(image, of, to) for image, of, to in zip(images, labels, maps, strict=True) if of is not None]
+    votes = _registered_votes(template, labelled, model, part(progress, 0.9, 1.0))
     structure_votes = [sitk.Maximum(each, 0) for each in votes]
     voted = vote(structure_votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
     template, voted, *votes = _cut_all([template, voted, *votes], voted, margin_mm)
     shares = shares_of([sitk.GetArrayFromImage(each) for each in votes])
     return replace(_atlas(name, template, voted, structures), shares=shares)
+
+
+def _registered_votes(
+    template: sitk.Image,
+    labelled: Sequence[tuple[sitk.Image, sitk.Image, sitk.Transform]],
+    model: Model | None,
+    progress: Progress,
+) -> list[sitk.Image]:
+    """Each subject's labels on the template, with the tissues of its background below zero.
+
+    A model registers the subjects once more, to the finished template: their maps so far are those to the one before.
+    """
+    votes = []
+    for n, (image, labels, to) in enumerate(labelled):
+        if model is not None:
+            to = _to_subject(template, image, model, progress, AFFINE_ROUNDS, n / len(labelled))
+        votes.append(resample(_with_background(image, labels), Grid.of(template), to, labels=True))
+    return votes
 
 
 def _with_background(image: sitk.Image, labels: sitk.Image) -> sitk.Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-MAX_DISTANCE = 0.03  # of two tissues that are taken for one (Bhattacharyya)
+MAX_DISTANCE = 0.005  # of two tissues that are taken for one (Bhattacharyya); more merge what cortex alone covers
 MIN_SD = 0.02  # of the image's standard deviation
 
 
