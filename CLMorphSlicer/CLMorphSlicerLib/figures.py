@@ -11,24 +11,23 @@ from .words import _
 def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
     """Write the figures of one report: the structures' volumes, similarity, folds and time."""
     rows = [
-        (structure["name"], round(structure["volume_ml"], 3), "ml", structure["quality"], structure["uncertainty"],
-         structure.get("volume_expected_ml"))
+        (structure["name"], round(structure["volume_ml"], 3), "ml", structure["quality"], structure["uncertainty"])
         for structure in report.get("structures", ())
-    ]  # fmt: skip
-    rows += [(*row, None, None, None) for row in _figures(report)]
+    ]
+    rows += [(*row, None, None) for row in _figures(report)]
     quality = report.get("quality", {})
     outlier_score = quality.get("outlier_score", quality.get("oddness"))  # its name in reports of version 0.1
     if outlier_score is not None:
         title = _("outlier score of the image, usual up to 1")
-        rows.append((title, outlier_score, "", quality["expected_dice"], None, None))
+        rows.append((title, outlier_score, "", quality["expected_dice"], None))
     _empty(node)
-    titles = (_("Name"), _("Value"), _("Unit"), _("Expected Dice"), _("Uncertainty"), _("By the atlas alone (ml)"))
-    for index, (title, digits) in enumerate(zip(titles, (None, None, None, 2, 2, 3), strict=True)):
+    titles = (_("Name"), _("Value"), _("Unit"), _("Expected Dice"), _("Uncertainty"))
+    for index, title in enumerate(titles):
         values = [row[index] for row in rows]
         if all(value is None for value in values):
             continue  # the model has no figures of that kind
         # As text where not every row has a figure: an empty cell says more than "nan".
-        texts = ["" if value is None else f"{value:.{digits}f}" for value in values] if digits else values
+        texts = values if index < 3 else ["" if value is None else f"{value:.2f}" for value in values]
         _add_column(node, title, texts)
 
 
