@@ -8,20 +8,25 @@ import slicer
 
 from . import models, presets, times
 from .frames import browser_of
-from .options import model_card
+from .options import asks_for_tissue, model_card
 from .parameters import (
     FOLDER,
     Alignment,
+    Effort,
     Scope,
     Task,
-    atlases_of_model,
+    Tissue,
+    atlases_to_choose_from,
+    effort_of,
     model_of,
+    options_of,
     set_several_volumes,
     several_volumes,
     why_one_atlas,
 )
 from .words import _
 
+ADVANCED_ROWS = ("refine", "atlases", "fusion", "tissue", "sceneAtlas", "standardNames")  # of Segment alone
 # A tab is as high as the higher one of the two would be, if what stands in the other one were not hidden.
 SEGMENT_ROWS = ("scope", "model", "effort", "segmentTime")  # and those that depend on more
 REGISTER_ROWS = ("fixedVolume", "movingVolume", "movingLabels", "registerModel", "similarity", "steps", "registerTime",
@@ -84,8 +89,9 @@ class ChoicesPanel:
         if parameters.task is Task.REGISTER:
             model = model_of(parameters, parameters.registerModel)
             return times.Cost("register", model, parameters.device.value, parameters.steps, 0)
-        model, atlases = model_of(parameters, parameters.model), 0 if why_one_atlas(parameters) else parameters.atlases
-        return times.Cost("segment", model, parameters.device.value, parameters.refine, atlases)
+        options = options_of(parameters)
+        tissue = self.card() is not None and asks_for_tissue(options)
+        return times.Cost("segment", str(options.model), options.device, options.refine, options.atlases, tissue)
 
     def card(self) -> models.ModelCard | None:
         """The card of the model that the current tab has chosen; None for none."""
@@ -113,7 +119,7 @@ class ChoicesPanel:
             page.setSizePolicy(qt.QSizePolicy.Preferred, height)
         segments = parameters.task is Task.SEGMENT
         self.ui.runButton.text = _("Segment") if segments else _("Register")
-        self._set_visible(segments, *SEGMENT_ROWS, "refine", "atlases", "fusion", "sceneAtlas", "standardNames")
+        self._set_visible(segments, *SEGMENT_ROWS, *ADVANCED_ROWS)
         self._set_visible(not segments, *REGISTER_ROWS)
         self.ui.sampleButton.setVisible(segments)
         self._set_visible(segments and parameters.useSceneAtlas, "atlasVolume", "atlasLabels")
@@ -169,7 +175,7 @@ class ChoicesPanel:
             self.ui.oneAtlasLabel.setVisible(False)
             return
         reason = why_one_atlas(parameters)
-        count = 1 if reason else atlases_of_model(parameters)
+        count = atlases_to_choose_from(parameters)
         if not reason:
             parameters.atlases = min(parameters.atlases, count)
             self.ui.atlasesSpinBox.maximum = count
@@ -178,8 +184,7 @@ class ChoicesPanel:
         self.ui.oneAtlasLabel.setVisible(bool(reason))
         self._set_visible(not reason and parameters.atlases > 1, "fusion")
         names = [self.ui.effortSelector.itemData(index) for index in range(self.ui.effortSelector.count)]
-        chosen = presets.chosen(parameters.refine, parameters.atlases, count)
-        self.ui.effortSelector.currentIndex = names.index(chosen)
+        self.ui.effortSelector.currentIndex = names.index(effort_of(parameters))
 
     def _show_times(self, parameters) -> None:
         label = self.ui.segmentTimeLabel if parameters.task is Task.SEGMENT else self.ui.registerTimeLabel
@@ -215,9 +220,10 @@ class ChoicesPanel:
             self.ui.advancedSection.collapsed = False
             return
         parameters = self.parameters
-        effort = presets.efforts(1 if why_one_atlas(parameters) else atlases_of_model(parameters))[name]
+        numbers = presets.efforts(atlases_to_choose_from(parameters))[name]
         with slicer.util.NodeModify(parameters.parameterNode):
-            parameters.refine, parameters.atlases = effort.refine, effort.atlases
+            parameters.effort, parameters.tissue = Effort(name), Tissue.AUTOMATIC
+            parameters.refine, parameters.atlases = numbers.refine, numbers.atlases
 
     def _on_several(self) -> None:
         if self.parameters is not None and not self._showing:

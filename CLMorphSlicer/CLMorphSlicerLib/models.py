@@ -11,7 +11,10 @@ from .words import _
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a person needs to know to choose a model; `folder` is its bundle, `dice` its mean on unseen subjects."""
+    """What a person needs to know to choose a model; `folder` is its bundle, `dice` its mean on unseen subjects.
+
+    follows_tissue: whether its labels were found better where they follow the image's tissue.
+    """
 
     name: str
     title: str
@@ -23,6 +26,7 @@ class ModelCard:
     credit: str = ""
     dice: float | None = None
     subjects: int = 0
+    follows_tissue: bool = False
 
     @property
     def description(self) -> str:
@@ -64,8 +68,17 @@ def read_card(folder: Path) -> ModelCard:
         raise ValueError(refused.format(folder=folder, error=error)) from error
     text = {key: str(model.get(key, "")) for key in ("title", "purpose", "modality", "anatomy", "licence", "credit")}
     name = str(model.get("name", folder.name))
-    figures = {"dice": test.get("dice"), "subjects": int(test.get("subjects", 0))}
+    figures = {"dice": test.get("dice"), "subjects": int(test.get("subjects", 0)), "follows_tissue": _follows(folder)}
     return ModelCard(**{**text, "title": text["title"] or name}, name=name, folder=folder, **figures)
+
+
+def _follows(folder: Path) -> bool:
+    """What the model's tissue.toml says; the engine refuses one that is damaged, in its own words."""
+    try:
+        with open(folder / "tissue.toml", "rb") as file:
+            return tomllib.load(file).get("on") is True
+    except (OSError, ValueError):
+        return False
 
 
 def models_folder() -> Path:

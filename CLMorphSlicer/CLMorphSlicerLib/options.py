@@ -5,7 +5,7 @@ from pathlib import Path
 
 import slicer
 
-from . import exporting, models
+from . import exporting, models, presets
 from .outputs import Outputs
 from .words import _
 
@@ -19,10 +19,11 @@ class Options:
 
     model: name of a shipped model or folder of another; atlas and atlas_labels: an atlas from the scene instead of the
     model's own; affine: None for the engine's own, "none", or a linear transform node that moves the atlas onto the
-    patient; refine: at most so many steps of optimisation on this image at each resolution, 0 for none; atlases: how
-    many of the model's are fused, the most similar ones, 0 for its first one alone; fusion: one of FUSIONS; threads: 0
-    for as many as there are; standard_names: Slicer's names and colours of anatomy in place of the model's; outputs:
-    existing nodes to write into.
+    patient; effort: one of presets.EFFORTS, which decides what the next three leave open; refine: at most so many steps
+    of optimisation on this image at each resolution, 0 as the effort says; atlases: how many of the model's are fused,
+    the most similar ones, 0 as the effort says; tissue: one of presets.TISSUE, whether labels follow the image's own
+    tissue; fusion: one of FUSIONS; threads: 0 for as many as there are; standard_names: Slicer's names and colours of
+    anatomy in place of the model's; outputs: existing nodes to write into.
     """
 
     model: str | Path = ""
@@ -30,8 +31,10 @@ class Options:
     atlas_labels: slicer.vtkMRMLNode | None = None
     device: str = "auto"
     affine: slicer.vtkMRMLTransformNode | str | None = None
+    effort: str = presets.BALANCED
     refine: int = 0
     atlases: int = 0
+    tissue: str = presets.AUTOMATIC
     fusion: str = "similarity"
     threads: int = 0
     keep_files: bool = False
@@ -93,7 +96,13 @@ def why_not(volume, options: Options, proxy=None) -> str:
     if options.atlas is not None and options.atlas is volume:
         return _("The atlas and the image to segment are the same volume; choose two.")
     used = (proxy or volume, options.atlas, options.atlas_labels, options.affine)
-    return _why_not_refine(options.refine) or _why_not_fuse(options) or options.outputs.why_not(used)
+    return (
+        _why_unknown(_("effort"), options.effort, presets.EFFORTS)
+        or _why_unknown(_("tissue"), options.tissue, presets.TISSUE)
+        or _why_not_refine(options.refine)
+        or _why_not_fuse(options)
+        or options.outputs.why_not(used)
+    )
 
 
 def why_not_register(fixed, moving, options: RegisterOptions) -> str:
@@ -113,16 +122,29 @@ def why_not_register(fixed, moving, options: RegisterOptions) -> str:
         return str(error)
     if not options.model and options.refine == 0:
         return _("Without a model, the optimisation is all there is: give it some steps.")
-    if options.similarity not in SIMILARITIES:
-        refused = _("Unknown similarity {given}; expected one of {known}.")
-        return refused.format(given=repr(options.similarity), known=", ".join(SIMILARITIES))
     used = (fixed, moving, options.labels, options.affine)
-    return _why_not_refine(options.refine) or options.outputs.why_not(used)
+    return (
+        _why_unknown(_("similarity"), options.similarity, SIMILARITIES)
+        or _why_not_refine(options.refine)
+        or options.outputs.why_not(used)
+    )
 
 
 def atlas_count(options: Options) -> int:
     """How many atlases a run can choose from: the scene's one, or the model's. Raises ValueError without a model."""
     return 1 if options.atlas is not None else len(models.atlas_images(model_card(options.model)))
+
+
+def asks_for_tissue(options: Options) -> bool:
+    """Whether the labels of a run are to follow the image's tissue, as the engine will decide it.
+
+    Those that STAPLE fuses never do. Raises ValueError without a model.
+    """
+    if options.atlases and options.fusion == "staple":
+        return False
+    if options.tissue != presets.AUTOMATIC:
+        return options.tissue == presets.ON
+    return options.effort != presets.FAST and model_card(options.model).follows_tissue
 
 
 def _why_not_refine(steps: int) -> str:
@@ -141,7 +163,11 @@ def _why_not_fuse(options: Options) -> str:
         there = _("there is 1") if count == 1 else _("there are {count}").format(count=count)
         refused = _("{given} atlases given, {there}; expected at most so many, or 0 for the first one alone.")
         return refused.format(given=options.atlases, there=there)
-    if options.fusion not in FUSIONS:
-        refused = _("Unknown fusion {given}; expected one of {known}.")
-        return refused.format(given=repr(options.fusion), known=", ".join(FUSIONS))
-    return ""
+    return _why_unknown(_("fusion"), options.fusion, FUSIONS)
+
+
+def _why_unknown(what: str, given: str, known: tuple[str, ...]) -> str:
+    if given in known:
+        return ""
+    refused = _("Unknown {what} {given}; expected one of {known}.")
+    return refused.format(what=what, given=repr(given), known=", ".join(known))

@@ -6,6 +6,7 @@ from typing import Annotated
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from . import presets
 from .frames import Frames, browser_of
 from .options import Options, RegisterOptions, atlas_count
 from .outputs import Outputs
@@ -35,6 +36,25 @@ class Scope(enum.Enum):
         return {"one": _("This image"), "frames": _("All frames of its sequence"), "several": _("Several images")}[
             self.value
         ]
+
+
+class Effort(enum.Enum):
+    """How much time a segmentation may take; the value is the engine's word for it. The first is the default."""
+
+    BALANCED = presets.BALANCED
+    FAST = presets.FAST
+    BEST = presets.BEST
+
+
+class Tissue(enum.Enum):
+    """Whether labels follow the image's own tissue; the value is the engine's word for it."""
+
+    AUTOMATIC = presets.AUTOMATIC
+    ON = presets.ON
+    OFF = presets.OFF
+
+    def label(self) -> str:
+        return {"auto": _("Automatic"), "on": _("On"), "off": _("Off")}[self.value]
 
 
 class Similarity(enum.Enum):
@@ -99,7 +119,8 @@ class CLMorphSlicerParameterNode:
     """What the window shows, kept with the scene.
 
     model, registerModel: a shipped model's name, or FOLDER for the one in modelFolder; registerModel may be empty, for
-    none. result: the transform node of a run. The volumes of Scope.SEVERAL are references of the node
+    none. effort: the choice of speed that was made last; it holds where `refine`, `atlases` and `tissue` fit it
+    (`effort_of`). result: the transform node of a run. The volumes of Scope.SEVERAL are references of the node
     (`several_volumes`).
     """
 
@@ -122,9 +143,11 @@ class CLMorphSlicerParameterNode:
     device: Device
     alignment: Alignment
     initialTransform: slicer.vtkMRMLLinearTransformNode
+    effort: Effort
     refine: Annotated[int, WithinRange(0, 200)] = 0
     atlases: Annotated[int, WithinRange(0, 999)] = 0
     fusion: Fusion
+    tissue: Tissue
     useSceneAtlas: bool = False
     atlasVolume: slicer.vtkMRMLScalarVolumeNode
     atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
@@ -192,16 +215,18 @@ def set_several_volumes(parameters: CLMorphSlicerParameterNode, volumes: list) -
 
 def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
     """The options of a segmentation as the window's parameters say."""
-    one = parameters.scope is Scope.ONE
+    one, effort = parameters.scope is Scope.ONE, effort_of(parameters)
     return Options(
         model=model_of(parameters, parameters.model),
         atlas=parameters.atlasVolume if parameters.useSceneAtlas else None,
         atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
         device=parameters.device.value,
         affine=_affine_of(parameters),
+        effort=presets.BALANCED if effort == presets.OWN else effort,
         refine=parameters.refine,
         atlases=0 if why_one_atlas(parameters) else parameters.atlases,
         fusion=parameters.fusion.value,
+        tissue=parameters.tissue.value,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
         standard_names=parameters.standardNames,
@@ -247,6 +272,19 @@ def atlases_of_model(parameters: CLMorphSlicerParameterNode) -> int:
         return atlas_count(Options(model=model_of(parameters, parameters.model)))
     except ValueError:
         return 0
+
+
+def atlases_to_choose_from(parameters: CLMorphSlicerParameterNode) -> int:
+    """How many atlases a segmentation can use: 1 where the scene's is used, or the model has no more."""
+    return 1 if why_one_atlas(parameters) else atlases_of_model(parameters)
+
+
+def effort_of(parameters: CLMorphSlicerParameterNode) -> str:
+    """The choice of speed that the window shows: one of presets.EFFORTS, or presets.OWN."""
+    count = atlases_to_choose_from(parameters)
+    return presets.chosen(
+        parameters.effort.value, parameters.refine, parameters.atlases, parameters.tissue.value, count
+    )
 
 
 def why_one_atlas(parameters: CLMorphSlicerParameterNode) -> str:

@@ -1,8 +1,11 @@
-"""How much time a run may take: one choice that sets refinement and atlases together."""
+"""How much time a run may take: the engine's three efforts, and the steps and atlases that each stands for."""
 
 from dataclasses import dataclass
 
-FAST, BALANCED, BEST, OWN = "fast", "balanced", "best", "own"  # the last: as set under Advanced
+FAST, BALANCED, BEST = EFFORTS = ("fast", "balanced", "best")  # the engine's words
+OWN = "own"  # what is set under Advanced fits none of them
+AUTOMATIC, ON, OFF = TISSUE = ("auto", "on", "off")  # whether labels follow the scan's tissue; the engine's words
+BEST_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -15,21 +18,28 @@ class Effort:
 
 def efforts(atlas_count: int) -> dict[str, Effort]:
     """What each choice stands for with a model of so many atlases; a model that has one has nothing to fuse."""
-    several = atlas_count > 1
-    return {
-        FAST: Effort(0, 0),
-        BALANCED: Effort(20, min(3, atlas_count) if several else 0),
-        BEST: Effort(50, min(9, atlas_count) if several else 0),
-    }
+    network = Effort(0, 0)
+    return {FAST: network, BALANCED: network, BEST: Effort(BEST_STEPS, atlas_count if atlas_count > 1 else 0)}
 
 
-def chosen(refine: int, atlases: int, atlas_count: int) -> str:
-    """Which choice the numbers stand for; OWN where they stand for none."""
+def chosen(effort: str, refine: int, atlases: int, tissue: str, atlas_count: int) -> str:
+    """Which choice the numbers stand for: `effort` where they fit it, another that they fit, or OWN for none."""
     used = Effort(refine, atlases if atlas_count > 1 else 0)
-    return next((name for name, effort in efforts(atlas_count).items() if effort == used), OWN)
+    fitting = [name for name, each in efforts(atlas_count).items() if each == used and tissue == AUTOMATIC]
+    return next((name for name in (effort, BALANCED, *EFFORTS) if name in fitting), OWN)
 
 
-def arguments(refine: int, atlases: int = 0, fusion: str = "") -> list[str]:
-    """What the engine is told of how thoroughly it is to work: here alone are the choices turned into its options."""
-    told = ["--refine", str(refine)] if refine else []
-    return told + (["--atlases", str(atlases), "--fusion", fusion] if atlases else [])
+def arguments(effort: str, tissue: str, refine: int, atlases: int, fusion: str) -> list[str]:
+    """What the engine is told of how thoroughly it is to segment: here alone are choices turned into its options.
+
+    Numbers above 0, and a tissue that is not AUTOMATIC, win over the effort; what is left out goes by it.
+    """
+    told = ["--effort", effort, *refinement(refine)]
+    told += ["--tissue", tissue] if tissue != AUTOMATIC else []
+    told += ["--atlases", str(atlases)] if atlases else []
+    return told + (["--fusion", fusion] if atlases or effort == BEST else [])
+
+
+def refinement(steps: int) -> list[str]:
+    """What the engine is told of optimisation steps, of a segmentation or a registration."""
+    return ["--refine", str(steps)] if steps else []

@@ -19,7 +19,7 @@ from .options import Options
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
-from .tasks import Registration, Segmentation
+from .tasks import Registration, Segmentation, follows_tissue
 from .words import _, step_name
 
 
@@ -145,7 +145,9 @@ class Series:
     @property
     def summary(self) -> str:
         done = _("Done: {count} images.").format(count=len(self.done))
-        return " ".join((done, *self.warnings))
+        number = sum(map(follows_tissue, self.reports))
+        followed = [_("The labels of {number} follow the scan's tissue.").format(number=number)] if number else []
+        return " ".join((done, *followed, *self.warnings))
 
     def poll(self) -> State:
         """Look after the current run; when it is done, keep its results and start the next."""

@@ -4,8 +4,8 @@ import json
 
 import slicer
 
-CHOICES = ("model", "modelFolder", "device", "threads", "refine", "atlases", "fusion", "similarity", "registerModel",
-           "steps", "standardNames")  # fmt: skip
+CHOICES = ("model", "modelFolder", "device", "threads", "effort", "refine", "atlases", "fusion", "tissue", "similarity",
+           "registerModel", "steps", "standardNames")  # fmt: skip
 PREFIX = "CLMorph/"
 
 

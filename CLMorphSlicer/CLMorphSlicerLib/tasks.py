@@ -29,6 +29,11 @@ def read_report(folder: Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
+def follows_tissue(report: dict) -> bool:
+    """Whether the labels that the engine reports of follow the image's tissue; older engines tell nothing of it."""
+    return bool((report.get("tissue") or {}).get("used"))
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """A volume that is to be segmented.
@@ -65,7 +70,7 @@ class Segmentation:
             exporting.export_volume(options.atlas, folder / ATLAS)
             exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
-        arguments += presets.arguments(options.refine, options.atlases, options.fusion)
+        arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
         return arguments + _common(options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
@@ -111,7 +116,7 @@ class Registration:
         if options.model:
             arguments += ["--model", str(model_card(options.model).folder)]
         if options.refine:
-            arguments += ["--similarity", options.similarity, *presets.arguments(options.refine)]
+            arguments += ["--similarity", options.similarity, *presets.refinement(options.refine)]
         if options.labels is not None:
             exporting.export_labels(options.labels, self.moving, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--moving-labels", LABELS]

@@ -17,6 +17,7 @@ def labels() -> dict[str, str]:
         "atlas": _("Atlas image"),
         "atlas_labels": _("Atlas labels"),
         "atlases": _("Atlases to use"),
+        "effort": _("Speed"),
         "device": _("Compute on"),
         "device=auto": _("Compute on: Automatic"),
         "device=cpu": _("Compute on: CPU"),
@@ -35,6 +36,7 @@ def labels() -> dict[str, str]:
         "similarity=lncc": _("Similarity: Same contrast (local correlation)"),
         "similarity=mind": _("Similarity: Different contrast (MIND)"),
         "threads": _("Threads"),
+        "tissue": _("Follow the scan's tissue"),
     }
 
 

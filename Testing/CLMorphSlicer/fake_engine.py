@@ -107,6 +107,29 @@ def babbles(image: str, output: str, cancel: Path) -> int:
     return 0
 
 
+def follows(image: str, output: str, cancel: Path) -> int:
+    """Works, with labels that follow the scan's tissue: one of them is a tenth larger than the atlas alone says."""
+    works(image, output, cancel)
+    report = Path(output) / "report.json"
+    tree = json.loads(report.read_text("utf-8"))
+    first = tree["structures"][0]
+    expected = {"volume_expected_ml": first["volume_ml"] / 1.1}
+    tissue = {"used": True, "note": "", "classes": [{"structures": [first["name"]], "mean": 80.0, "sd": 9.0}]}
+    tree["structures"] = [{**each, **(expected if each is first else {})} for each in tree["structures"]]
+    report.write_text(json.dumps({**tree, "tissue": tissue}), encoding="utf-8")
+    return 0
+
+
+def falls_back(image: str, output: str, cancel: Path) -> int:
+    """Works, and tells that the scan's tissue was of no help."""
+    works(image, output, cancel)
+    report = Path(output) / "report.json"
+    note = "the labels are the atlas' alone, the scan's tissue does not tell more: it is of one grey value"
+    told = {"tissue": {"used": False, "note": note, "classes": []}, "warnings": [note]}
+    report.write_text(json.dumps(json.loads(report.read_text("utf-8")) | told), encoding="utf-8")
+    return 0
+
+
 def half_done(image: str, output: str, cancel: Path) -> int:
     """Says that it is done, with a file missing."""
     works(image, output, cancel)

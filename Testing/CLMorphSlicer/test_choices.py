@@ -24,22 +24,88 @@ def chosen(window) -> str:
 # -- speed
 
 
+def told(window) -> dict[str, str]:
+    """What the engine would be told of the effort, by the option before each."""
+    from CLMorphSlicerLib.parameters import options_of
+
+    options = options_of(window._parameterNode)
+    words = presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def test_choice_of_speed_sets_the_numbers_and_numbers_the_choice(patient, window):
-    assert chosen(window) == presets.FAST
+    assert chosen(window) == presets.BALANCED  # as on the command line
     choose(window, presets.BEST)
     assert window.ui.refineSpinBox.value == 50 and window.ui.atlasesSpinBox.value == 0  # the model has one atlas
     window.ui.refineSpinBox.value = 33
     assert chosen(window) == presets.OWN
     choose(window, presets.BALANCED)
-    assert window._parameterNode.refine == 20
+    assert window._parameterNode.refine == 0 and chosen(window) == presets.BALANCED
 
 
 def test_speed_uses_several_atlases_where_the_model_has_them(patient, window, models_folder):
     add_atlases(models_folder / "phantom", "second", "third", "fourth")
-    choose(window, presets.BALANCED)
-    assert (window._parameterNode.refine, window._parameterNode.atlases) == (20, 3)
     choose(window, presets.BEST)
     assert (window._parameterNode.refine, window._parameterNode.atlases) == (50, 4)
+    choose(window, presets.BALANCED)
+    assert (window._parameterNode.refine, window._parameterNode.atlases) == (0, 0)
+
+
+def test_speed_is_told_to_the_engine_in_its_own_word(patient, window, models_folder):
+    add_atlases(models_folder / "phantom", "second", "third")
+    assert told(window) == {"--effort": "balanced"}
+    choose(window, presets.FAST)
+    assert told(window) == {"--effort": "fast"} and chosen(window) == presets.FAST
+    choose(window, presets.BEST)
+    assert told(window) == {"--effort": "best", "--refine": "50", "--atlases": "3", "--fusion": "similarity"}
+
+
+def test_what_is_set_under_advanced_wins_over_the_choice_of_speed(patient, window, models_folder):
+    add_atlases(models_folder / "phantom", "second", "third")
+    choose(window, presets.BEST)
+    window.ui.refineSpinBox.value = 0
+    window.ui.fusionSelector.currentIndex = 1
+    assert chosen(window) == presets.OWN
+    assert told(window) == {"--effort": "balanced", "--atlases": "3", "--fusion": "majority"}  # best would refine
+    choose(window, presets.FAST)
+    window.ui.refineSpinBox.value = 10
+    assert chosen(window) == presets.OWN and told(window) == {"--effort": "balanced", "--refine": "10"}
+    window.ui.refineSpinBox.value = 0
+    assert chosen(window) == presets.FAST
+
+
+def test_tissue_is_told_where_it_is_not_automatic_and_is_then_a_choice_of_ones_own(patient, window):
+    choose(window, presets.FAST)
+    assert window.ui.tissueSelector.currentText == "Automatic"
+    for index, word in ((1, "on"), (2, "off")):
+        window.ui.tissueSelector.currentIndex = index
+        assert chosen(window) == presets.OWN and told(window) == {"--effort": "balanced", "--tissue": word}
+    choose(window, presets.BALANCED)  # and takes it back
+    assert window.ui.tissueSelector.currentText == "Automatic" and told(window) == {"--effort": "balanced"}
+
+
+def test_tissue_is_a_choice_of_segmenting_alone(patient, window):
+    assert window.ui.tissueSelector.isVisibleTo(window.ui.advancedSection)
+    window.ui.taskTabs.currentIndex = 1
+    assert not window.ui.tissueSelector.isVisibleTo(window.ui.advancedSection)
+
+
+def test_efforts_are_the_engines(module):
+    engine = pytest.importorskip("CLMorphCore.commands.options", reason="the engine needs torch")
+    from CLMorphSlicerLib.parameters import Effort, Tissue
+
+    from CLMorphCore.cli import build_parser
+
+    assert presets.efforts(7)[presets.BEST] == presets.Effort(engine.BEST_STEPS, 7)
+    for effort in presets.EFFORTS:
+        for tissue in presets.TISSUE:
+            words = ["segment", "scan.nii", "--model", "brain", "-o", "out"]
+            given = build_parser().parse_args([*words, *presets.arguments(effort, tissue, 0, 0, "staple")])
+            assert given.effort == effort
+            assert engine.tissue(given) == ("off" if (effort, tissue) == ("fast", "auto") else tissue)
+            assert (engine.optimization(given) is not None) is (effort == presets.BEST)
+    assert {each.value for each in Effort} == set(presets.EFFORTS)
+    assert [each.value for each in Tissue] == list(presets.TISSUE)
 
 
 def test_speed_stays_when_another_model_is_chosen(patient, models_folder, module):
@@ -65,8 +131,16 @@ def test_choosing_the_numbers_oneself_unfolds_them(patient, window):
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 40])
 def test_each_choice_is_found_again_by_its_numbers(count):
     for name, effort in presets.efforts(count).items():
-        assert presets.chosen(effort.refine, effort.atlases, count) == name
+        assert presets.chosen(name, effort.refine, effort.atlases, presets.AUTOMATIC, count) == name
+        assert presets.chosen(name, effort.refine, effort.atlases, presets.ON, count) == presets.OWN
+        assert presets.chosen(name, effort.refine + 1, effort.atlases, presets.AUTOMATIC, count) == presets.OWN
         assert effort.atlases <= count
+
+
+def test_numbers_that_fit_another_choice_are_that_choice():
+    """Also those of scenes and settings from before the choice itself was kept."""
+    assert presets.chosen(presets.BALANCED, 50, 4, presets.AUTOMATIC, 4) == presets.BEST
+    assert presets.chosen(presets.BEST, 0, 0, presets.AUTOMATIC, 4) == presets.BALANCED
 
 
 # -- times
@@ -131,6 +205,75 @@ def test_no_time_is_told_of_an_optimisation_that_was_never_seen(module):
         assert times.told(another) == "not run on this computer yet"
 
 
+def tissue_cost(steps: int = 0, atlases: int = 0) -> times.Cost:
+    return times.Cost("segment", "C:\\models\\brain", "cpu", steps, atlases, tissue=True)
+
+
+def test_runs_with_and_without_tissue_are_told_apart(module):
+    times.add(cost(), times.taken(cost(), 20.0, [report(2.0, 1.0)]))
+    assert times.told(tissue_cost()) == "not run on this computer yet"
+    times.add(tissue_cost(), times.taken(tissue_cost(), 35.0, [report(2.0, 16.0)]))
+    assert times.told(tissue_cost()) == "about 35 s on this computer, by earlier runs"
+    assert times.told(cost()) == "about 20 s on this computer, by earlier runs"
+
+
+def test_labels_by_tissue_are_made_once_whatever_the_number_of_atlases(module):
+    # 10 s once, 6 s for each atlas, 14 s for the labels
+    times.add(tissue_cost(0, 2), times.taken(tissue_cost(0, 2), 36.0, [report(12.0, 14.0)]))
+    assert times.told(tissue_cost(0, 4)) == "roughly 50 s, by runs with other choices"  # 48 s
+    assert times.told(cost(0, 0)) == "roughly 15 s, by runs with other choices"  # 16 s: without the labels by tissue
+
+
+def test_times_of_versions_without_tissue_are_read(module):
+    slicer.app.userSettings().setValue(cost().key, "[[0, 0, 21.0, 3.0, 0.0]]")
+    assert times.told(cost()) == "about 21 s on this computer, by earlier runs"
+    assert times.told(tissue_cost()) == "not run on this computer yet"
+
+
+def test_time_goes_by_whether_the_labels_will_follow_the_tissue(patient, window, models_folder):
+    begin(window, "works")
+    finish(window)
+    assert window.ui.segmentTimeLabel.text.startswith("about ")
+    window.ui.tissueSelector.currentIndex = 1
+    assert window.ui.segmentTimeLabel.text == "not run on this computer yet"
+    window.ui.tissueSelector.currentIndex = 0
+    (models_folder / "phantom" / "tissue.toml").write_text("on = true\nsmoothing_mm = 0.8\nexponent = 0.35\n")
+    models._cards_in.cache_clear()
+    window._refresh()
+    assert window.ui.segmentTimeLabel.text == "not run on this computer yet"
+    choose(window, presets.FAST)
+    assert window.ui.segmentTimeLabel.text.startswith("about ")
+
+
+@pytest.mark.parametrize(
+    ("effort", "tissue", "fusion", "by_model", "follows"),
+    [
+        ("fast", "auto", "similarity", True, False),
+        ("fast", "on", "similarity", False, True),
+        ("balanced", "auto", "similarity", True, True),
+        ("balanced", "auto", "similarity", False, False),
+        ("best", "auto", "majority", True, True),
+        ("best", "off", "similarity", True, False),
+        ("balanced", "on", "staple", True, False),
+    ],
+)
+def test_whether_a_run_follows_the_tissue_is_known_before(
+    module, models_folder, effort, tissue, fusion, by_model, follows
+):
+    from CLMorphSlicerLib.options import Options, asks_for_tissue
+
+    (models_folder / "phantom" / "tissue.toml").write_text(f"on = {str(by_model).lower()}\n")
+    models._cards_in.cache_clear()
+    options = Options(model="phantom", effort=effort, tissue=tissue, atlases=2, fusion=fusion)
+    assert asks_for_tissue(options) is follows
+
+
+@pytest.mark.parametrize("text", ["", "on = 1", "on = [", "\x00"])
+def test_model_with_other_settings_of_tissue_is_a_model_still(models_folder, text):
+    (models_folder / "phantom" / "tissue.toml").write_text(text)
+    assert not models.read_card(models_folder / "phantom").follows_tissue
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 200), st.integers(0, 20), *[st.floats(0.0, 1e4) for _ in range(3)]),
@@ -163,12 +306,13 @@ def test_failed_run_tells_no_time(patient, window):
 
 
 def test_choices_come_back_in_the_next_session_and_what_belongs_to_a_patient_does_not(patient, window, module):
-    from CLMorphSlicerLib.parameters import Device, Similarity
+    from CLMorphSlicerLib.parameters import Device, Effort, Similarity, Tissue
     from standins import application
 
     parameters = window._parameterNode
     parameters.device, parameters.refine, parameters.threads = Device.CPU, 20, 3
     parameters.similarity, parameters.standardNames, parameters.showJacobian = Similarity.MIND, True, True
+    parameters.effort, parameters.tissue = Effort.FAST, Tissue.ON
     begin(window, "works")
     finish(window)
     window.cleanup()
@@ -177,6 +321,7 @@ def test_choices_come_back_in_the_next_session_and_what_belongs_to_a_patient_doe
     parameters = later._parameterNode
     assert (parameters.device, parameters.refine, parameters.threads) == (Device.CPU, 20, 3)
     assert parameters.similarity is Similarity.MIND and parameters.standardNames
+    assert (parameters.effort, parameters.tissue) == (Effort.FAST, Tissue.ON)
     assert parameters.inputVolume is None and not parameters.showJacobian
     later.cleanup()
 

@@ -145,6 +145,13 @@ def test_refinement_and_fusion_become_arguments_where_they_are_asked_for(patient
     assert not {"--refine", "--atlases", "--fusion"} & set(write(patient, tmp_path))
 
 
+def test_effort_and_tissue_become_arguments(patient, module, tmp_path):
+    assert write(patient, tmp_path)["--effort"] == "balanced" and "--tissue" not in write(patient, tmp_path)
+    told = write(patient, tmp_path, effort="best", tissue="off", fusion="majority")
+    assert (told["--effort"], told["--tissue"], told["--fusion"]) == ("best", "off", "majority")
+    assert "--refine" not in told and "--atlases" not in told  # best's own
+
+
 def test_ways_to_fuse_are_the_engines(module):
     methods = pytest.importorskip("CLMorphCore.fusion", reason="the engine needs torch").METHODS
     from CLMorphSlicerLib.parameters import Fusion
@@ -170,6 +177,8 @@ def test_reasons_against_a_run_are_sentences(patient, module, atlas_nodes):
         ({"model": "phantom", "refine": -1}, "-1 refinement steps given"),
         ({"model": "phantom", "atlases": 2}, "2 atlases given, there is 1"),
         ({"model": "phantom", "fusion": "average"}, "Unknown fusion 'average'; expected one of similarity"),
+        ({"model": "phantom", "effort": "own"}, "Unknown effort 'own'; expected one of fast, balanced, best"),
+        ({"model": "phantom", "tissue": "maybe"}, "Unknown tissue 'maybe'; expected one of auto, on, off"),
     ):
         assert words in options.why_not(patient, options.Options(**chosen))
     assert options.why_not(None, options.Options(model="phantom")) == "Choose the image to segment."

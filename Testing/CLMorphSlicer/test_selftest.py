@@ -87,6 +87,20 @@ def test_several_atlases_of_a_model_are_fused_by_the_real_engine(real_model, mod
     assert run.results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
 
 
+def test_tissue_is_followed_by_the_real_engine_as_it_is_asked(real_model, patient, window):
+    from CLMorphSlicerLib.parameters import Tissue
+
+    window.ui.keepFilesCheckBox.checked = True
+    window._parameterNode.tissue = Tissue.ON
+    window.ui.runButton.click()
+    run = window.logic.run
+    wait_until(lambda: not window.logic.running, "the results")
+    assert run.results is not None, f"{run.error} {run.error.log}"
+    tissue = report_of(run)["tissue"]
+    assert tissue["used"] and len(tissue["classes"]) > 1, tissue
+    assert "The labels follow the scan's tissue." in window.ui.statusLabel.text
+
+
 def test_real_engine_stops_when_cancelled(real_model, patient, window):
     window.ui.runButton.click()
     run = window.logic.run

@@ -85,6 +85,13 @@ def test_all_frames_are_segmented_without_a_node_for_each(beating, window):
     assert window.ui.statusLabel.text.startswith("Done: 4 images.")
 
 
+def test_series_tells_how_many_of_its_labels_follow_the_tissue(beating, window):
+    window.ui.scopeSelector.currentIndex = 1
+    begin(window, "follows")
+    finish(window)
+    assert window.ui.statusLabel.text == "Done: 4 images. The labels of 4 follow the scan's tissue."
+
+
 def test_one_table_lists_volumes_over_time(beating, window):
     window.ui.scopeSelector.currentIndex = 1
     run = begin(window, "works")

@@ -143,12 +143,14 @@ def test_parameters_follow_the_widgets_and_the_widgets_the_parameters(patient, w
 def test_parameters_are_kept_with_the_scene(patient, window, choices, headless, tmp_path):
     window._parameterNode.device, window._parameterNode.scale = choices.Device.CUDA, 2.5
     window._parameterNode.refine, window._parameterNode.fusion = 40, choices.Fusion.STAPLE
+    window._parameterNode.effort, window._parameterNode.tissue = choices.Effort.FAST, choices.Tissue.OFF
     headless.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(0)
     assert window._parameterNode.scale == 1.0 and window._parameterNode.inputVolume is None
     headless.load_scene(tmp_path / "scene.mrb")
     assert (window._parameterNode.device, window._parameterNode.scale) == (choices.Device.CUDA, 2.5)
     assert (window._parameterNode.refine, window._parameterNode.fusion) == (40, choices.Fusion.STAPLE)
+    assert (window._parameterNode.effort, window._parameterNode.tissue) == (choices.Effort.FAST, choices.Tissue.OFF)
     assert window.ui.scaleSlider.value == 2.5 and window.ui.refineSpinBox.value == 40
     assert window.ui.inputVolumeSelector.currentNode().GetName() == "Ärztin Größe 1"
 

@@ -31,6 +31,20 @@ def test_results_fill_the_scene_and_the_window(patient, window):
     assert leftovers() == []
 
 
+def test_labels_that_follow_the_tissue_are_told(patient, window):
+    begin(window, "follows")
+    finish(window)
+    said = "Done: 3 structures in Ärztin Größe 1. The labels follow the scan's tissue."
+    assert window.ui.statusLabel.text == said
+
+
+def test_tissue_that_was_of_no_help_is_told_once(patient, window):
+    begin(window, "falls_back")
+    finish(window)
+    said = window.ui.statusLabel.text
+    assert said.count("tissue") == 1 and "does not tell more: it is of one grey value" in said
+
+
 def test_cancel_leaves_the_scene_as_it_was(patient, window):
     before = node_ids()
     run = get_started(window, "waits")
