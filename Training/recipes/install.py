@@ -39,6 +39,7 @@ def main(name: str, work: Path) -> None:
         about[f"accuracy.{split}"] = {key: round(summary[key], 6) for key in FIGURES}
         shutil.copy(work / split / "results.csv", recipe / f"results-{split}.csv")
         shutil.copy(work / f"quality-{split}.json", recipe / f"quality-{split}.json")
+    shutil.copy(work / "tissue-validation.json", recipe / "tissue-validation.json")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(work / "run" / "model", target)
     write_card(target, about)

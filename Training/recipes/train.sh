@@ -18,16 +18,18 @@ clmorph train "$recipe/config.toml" --data "$manifest" -o "$work/run" \
 model=$work/run/model
 margin=(); [ "$name" = heart ] && margin=(--margin 25)  # a cine stack is mostly chest
 clmorph build-atlas --data "$manifest" --model "$model" -o "$model/atlases/average" "${names[@]}" "${margin[@]}"
-# 4. what Dice to expect of a case, and what is none: fitted on train and validation, with scans of another organ
+# 4. whether, and how, labels follow the scan's own tissue: chosen on validation
+python -m Training.tissue --model "$model" --data "$manifest" --figures "$work/tissue-validation.json"
+# 5. what Dice to expect of a case, and what is none: fitted on train and validation, with scans of another organ
 other=brain; [ "$name" = brain ] && other=hippocampus
 others=()
 if python -m "Training.recipes.$other.prepare" "$CLMORPH_DATA" "$work/other.csv"; then others=(--others "$work/other.csv"); fi
 python -m Training.quality fit --model "$model" --data "$manifest" "${others[@]}" --most 60 --corrupt-every 4 \
     --figures "$work/quality-validation.json"
 python -m Training.quality measure --model "$model" --data "$manifest" "${others[@]}" --figures "$work/quality-test.json"
-# 5. accuracy: validation to choose by, test to report
+# 6. accuracy: validation to choose by, test to report
 for split in validation test; do
     clmorph evaluate --model "$model" --data "$manifest" --split "$split" -o "$work/$split"
 done
-# 6. into the project, with its card
+# 7. into the project, with its card
 python -m Training.recipes.install "$name" "$work"
