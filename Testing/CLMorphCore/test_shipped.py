@@ -83,7 +83,8 @@ def test_a_heart_is_found_wherever_the_scanner_put_it():
     phantom = make_phantom(model.atlases[0], seed=11)
     elsewhere = sitk.Image(phantom.image)
     elsewhere.SetOrigin(np.add(elsewhere.GetOrigin(), (150.0, -80.0, 300.0)).tolist())
-    found = segment(elsewhere, model).labels
+    # A phantom is the average atlas' image, deformed, with the atlas' own labels: it has no tissue to follow.
+    found = segment(elsewhere, model, tissue="off").labels
     found.SetOrigin(phantom.labels.GetOrigin())
     assert mean_dice(found, phantom.labels) > 0.8
 
