@@ -5,8 +5,9 @@ The warped labels, on the scan's grid, go to a scratch file and are fused slab b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import SimpleITK as sitk
@@ -73,24 +74,32 @@ def fuse(
     An atlas is the more similar the greater the mean local normalised cross-correlation over the scan's foreground is
     after the affine alignment. Raises InputError for more atlases than there are, and for an unknown method.
     """
-    check_method(method)
-    watch, grid = watch or Stopwatch(), Grid.of(scan.image)
+    watch = watch or Stopwatch()
     chosen = most_similar_atlases(scan, prepared, most_similar, watch)
-    kind = np.min_scalar_type(max(s.value for atlas in prepared.atlases for s in atlas.structures))
-    votes, first = (len(chosen), *grid.shape), None
+    matches = matched(scan, prepared, model, chosen, optimization, watch, progress)
+    return fuse_matches(matches, [prepared.atlases[n] for n in chosen], method, watch, progress)
+
+
+def fuse_matches(
+    matches: Iterable[Match], atlases: Sequence[Atlas], method: str, watch: Stopwatch, progress: Progress
+) -> Fusion:
+    """The labels of a scan's matches with these atlases, fused as by ``fuse``; a match is asked for when it is due."""
+    check_method(method)
+    found = iter(matches)
+    first = next(found)
+    grid = Grid.of(first.scan.image)
+    kind = np.min_scalar_type(max(s.value for atlas in atlases for s in atlas.structures))
+    votes = (len(atlases), *grid.shape)
     with scratch_array(votes, kind) as labels, scratch_array(votes, "f2") as weights:
-        matches = matched(scan, prepared, model, chosen, optimization, watch, progress)
-        for place, (n, found) in enumerate(zip(chosen, matches, strict=True)):
-            first = first or found
+        for place, (atlas, own) in enumerate(zip(atlases, chain([first], found), strict=True)):
             with watch.step("labels"):
-                labels[place] = _array(resample_labels(prepared.atlases[n].labels, grid, transform_of(found)))
-                weights[place] = 1 if method != "similarity" else _weight(found, grid)
+                labels[place] = _array(resample_labels(atlas.labels, grid, transform_of(own)))
+                weights[place] = 1 if method != "similarity" else _weight(own, grid)
         with watch.step("fusion"):
             progress("fusion", 0.9)
             fused, disagreement = fuse_votes(labels, weights, staple=method == "staple")
-    assert first is not None
-    atlases = tuple(prepared.atlases[n] for n in chosen)
-    return Fusion(_image(fused, scan.image), _image(disagreement, scan.image), atlases, first)
+    image = first.scan.image
+    return Fusion(_image(fused, image), _image(disagreement, image), tuple(atlases), first)
 
 
 def most_similar_atlases(scan: AlignedScan, prepared: PreparedAtlas, count: int | None, watch: Stopwatch) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from . import __version__
 from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
-from .fusion import Fusion, check_count, check_method, fuse, local_weight, matched, most_similar_atlases
+from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
 from .io.images import warnings_of, write_image
@@ -157,9 +157,8 @@ def segment(
     watch = Stopwatch(dict(duration_s or {}))
     progress("affine", 0.0)
     scan = align_scan(image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
-    several = _Several(fusion, most_similar) if len(prepared.atlases) > 1 else None
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
-    registration, fused = _labelled(scan, prepared, model, several, follow, optimization, watch, progress)
+    registration, fused = _labelled(scan, prepared, model, fusion, most_similar, follow, optimization, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
         structures = structures_of(fused.atlases)
@@ -175,21 +174,15 @@ def segment(
         uncertainty=judgement.uncertainty,
         volumes_ml=volumes,
         registration=registration,
-        report=_report(model, registration, fused, structures, volumes, judgement, fusion, source, watch, image),
+        report=_report(
+            model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image
+        ),
     )
 
 
 @dataclass(frozen=True)
-class _Several:
-    """How several atlases are fused, and how many of them, or all."""
-
-    method: str
-    count: int | None
-
-
-@dataclass(frozen=True)
 class _Labelled(Fusion):
-    """Labels as several atlases, or one, and the scan's tissue make them: ``tissue``, or why there is none."""
+    """Labels as one atlas or several, and the scan's tissue, make them: ``tissue``, or why it was not followed."""
 
     tissue: TissueLabels | None = None
     note: str = ""
@@ -199,51 +192,49 @@ def _labelled(
     scan: AlignedScan,
     prepared: PreparedAtlas,
     model: Model,
-    several: _Several | None,
+    method: str,
+    most_similar: int | None,
     follow: bool,
     optimization: InstanceOptimization | None,
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[Registration, _Labelled]:
-    """The registration with the most similar atlas, and the labels."""
+    """The registration with the only atlas, or the most similar one, and the labels."""
+    several = len(prepared.atlases) > 1
+    chosen = most_similar_atlases(scan, prepared, most_similar, watch) if several else [0]
+    atlases = tuple(prepared.atlases[n] for n in chosen)
+    matches: Iterable[Match]
+    if several:
+        matches = matched(scan, prepared, model, chosen, optimization, watch, part(progress, 0.0, 0.9))
+    else:
+        progress("network", 0.04 if optimization else 0.4)
+        at = part(progress, 0.08, 0.76)
+        matches = [match(scan, prepared, model, optimization=optimization, watch=watch, progress=at)]
     note = ""
-    if several is not None and several.method == "staple" and follow:
-        follow, note = False, "STAPLE's labels do not follow the scan's tissue"
-    if follow:
-        method, count = (several.method, several.count) if several is not None else ("similarity", 1)
-        chosen = most_similar_atlases(scan, prepared, count, watch) if several is not None else [0]
-        steps = part(progress, 0.0, 0.95)
-        matches = list(matched(scan, prepared, model, chosen, optimization, watch, steps))
-        atlases = tuple(prepared.atlases[n] for n in chosen)
-        registration = registration_of(matches[0], watch)
-        progress("labels", 0.9)
+    if follow and several and method == "staple":
+        note = "STAPLE's labels do not follow the scan's tissue"
+    elif follow:
+        matches = list(matches)  # several at once: the tissues are fitted with what all of them expect
+        progress("labels", 0.8)
         try:
             with watch.step("labels"):
                 found = _by_tissue(matches, chosen, prepared, method)
         except Unfit as reason:
             note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
-            if several is None:
-                labels = registration.warp(atlases[0].labels, labels=True)
-                return registration, _Labelled(labels, None, atlases, matches[0], None, note)
         else:
-            labels, disagreement = (_on(scan.image, array) for array in (found.labels, found.disagreement))
-            shares = disagreement if several is not None else None
-            kind = atlases[0].labels.GetPixelID()
-            return registration, _Labelled(sitk.Cast(labels, kind), shares, atlases, matches[0], found)
-    if several is None:
-        return _alone(scan, prepared, model, optimization, note, watch, progress)
-    fused = fuse(
-        scan,
-        prepared,
-        model,
-        method=several.method,
-        most_similar=several.count,
-        optimization=optimization,
-        watch=watch,
-        progress=part(progress, 0.0, 0.9),
-    )
-    labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
-    return registration_of(fused.match, watch), labelled
+            labels = sitk.Cast(_on(scan.image, found.labels), atlases[0].labels.GetPixelID())
+            disagreement = _on(scan.image, found.disagreement) if several else None
+            return registration_of(matches[0], watch), _Labelled(labels, disagreement, atlases, matches[0], found)
+    if several:
+        fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
+        labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
+        return registration_of(fused.match, watch), labelled
+    (own,) = matches
+    registration = registration_of(own, watch)
+    progress("labels", 0.8)
+    with watch.step("labels"):
+        warped = registration.warp(atlases[0].labels, labels=True)
+    return registration, _Labelled(warped, None, atlases, own, None, note)
 
 
 def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: PreparedAtlas, method: str) -> TissueLabels:
@@ -266,30 +257,11 @@ def _on(image: sitk.Image, array: np.ndarray) -> sitk.Image:
     return placed
 
 
-def _alone(
-    scan: AlignedScan,
-    prepared: PreparedAtlas,
-    model: Model,
-    optimization: InstanceOptimization | None,
-    note: str,
-    watch: Stopwatch,
-    progress: Progress,
-) -> tuple[Registration, _Labelled]:
-    """The registration with a single atlas, and its labels as they are."""
-    (atlas,) = prepared.atlases
-    progress("network", 0.04 if optimization else 0.4)
-    found = match(scan, prepared, model, optimization=optimization, watch=watch, progress=part(progress, 0.08, 0.76))
-    registration = registration_of(found, watch)
-    progress("labels", 0.8)
-    with watch.step("labels"):
-        labels = registration.warp(atlas.labels, labels=True)
-    return registration, _Labelled(labels, None, (atlas,), found, None, note)
-
-
 def _report(
     model: Model,
     registration: Registration,
     fused: _Labelled,
+    labels_expected: sitk.Image | None,
     structures: Sequence[Structure],
     volumes: Mapping[int, float],
     judgement: Judgement,
@@ -299,7 +271,7 @@ def _report(
     scan: sitk.Image,
 ) -> Report:
     before, after = registration.similarity
-    expected = volumes_ml(_on(scan, fused.tissue.expected)) if fused.tissue is not None else None
+    expected = volumes_ml(labels_expected) if labels_expected is not None else None
     names = tuple(atlas.name for atlas in fused.atlases)
     return Report(
         version=__version__,

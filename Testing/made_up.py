@@ -21,6 +21,21 @@ TINY = {
     "loss": {"regulariser": "diffusion"},
 }
 
+# The settings of the shortest training there is.
+ONE_STEP = """
+[network]
+name = 'clmorph-pyramid'
+channels = [4, 8]
+[data]
+alignment = 'given'
+[loss]
+regulariser = 'diffusion'
+contrast = 0
+[training]
+steps = 1
+batch_size = 1
+"""
+
 
 @dataclass(frozen=True)
 class Ellipsoid:

@@ -7,7 +7,6 @@ best on average is written to MODEL/tissue.toml; off where that gains less than 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.atomic import atomic_write
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
-from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match, prepare
@@ -29,6 +27,7 @@ from CLMorphCore.tissue.expectation import of_one
 from CLMorphCore.tissue.labels import Unfit, tissue_labels
 from CLMorphCore.tissue.prepared import prepare_tissue
 from CLMorphCore.tissue.settings import TissueSettings, write_settings
+from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
 
 SMOOTHING_VOXELS = (0.3, 0.5, 0.8, 1.2, 2.0)  # of the atlas, along its finest axis
@@ -49,12 +48,7 @@ class Case:
 def main(arguments: list[str] | None = None) -> int:
     """Chooses and writes; returns 0, or 2 for bad input, which is told in one line."""
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except CLMorphError as error:
-        print(f"tissue: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("tissue", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -85,8 +79,7 @@ def _run(options: argparse.Namespace) -> None:
     write_settings(options.output or model.folder, chosen)
     figures = {"split": options.split, "subjects": len(cases), "dice_without": round(without, 5), "tried": rows}
     if options.figures is not None:
-        with atomic_write(options.figures) as temporary:
-            temporary.write_text(json.dumps(figures | provenance(), indent=1) + "\n", encoding="utf-8")
+        write_figures(options.figures, figures | provenance())
     print(f"{'on' if chosen.on else 'off'}: {chosen}, gain {gain:+.4f}")
 
 

@@ -5,6 +5,7 @@ Van Leemput et al., IEEE TMI 1999; Ashburner and Friston, NeuroImage 2005.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,7 +25,7 @@ TINY = 1e-9
 class Mixture:
     """One Gaussian for each tissue, mean and standard deviation (C,), of intensities that the bias is taken from.
 
-    bias  coefficients of ``powers``, (P,)
+    bias  coefficients of ``powers``
     """
 
     mean: Tensor
@@ -44,7 +45,7 @@ def fit(intensity: Tensor, prior: Tensor, places: Tensor, *, bias: bool = True) 
     """argmax Σₓ log Σₜ prior_t(x) N(I(x) / b(x); mean_t, sd_t): intensity (N,), prior (C, N), places (3, N) in −1…1."""
     spread = intensity.std()
     least = (MIN_SD * spread).square()
-    terms = powers(*places)
+    terms = torch.stack(list(powers(*places)))
     coefficients = torch.zeros(len(terms), dtype=intensity.dtype, device=intensity.device)
     values, share = intensity, prior
     mean = variance = torch.zeros(len(prior), dtype=intensity.dtype, device=intensity.device)
@@ -77,22 +78,18 @@ def _bias(intensity: Tensor, precision: Tensor, mean: Tensor, terms: Tensor) -> 
     return torch.linalg.solve(gram, (terms * weight) @ target)
 
 
-def powers(z: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """zᵃ yᵇ xᶜ for 1 ≤ a + b + c ≤ BIAS_ORDER, stacked."""
-    return torch.stack([z**a * y**b * x**c for a, b, c in _exponents()])
+def powers(z: Tensor, y: Tensor, x: Tensor) -> Iterator[Tensor]:
+    """zᵃ yᵇ xᶜ for 1 ≤ a + b + c ≤ BIAS_ORDER, one after the other."""
+    orders = range(BIAS_ORDER + 1)
+    return (z**a * y**b * x**c for a, b, c in product(orders, orders, orders) if 1 <= a + b + c <= BIAS_ORDER)
 
 
 def field(coefficients: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Σ coefficient · zᵃ yᵇ xᶜ, the logarithm of the bias field."""
     total = torch.zeros(torch.broadcast_shapes(z.shape, y.shape, x.shape), dtype=z.dtype, device=z.device)
-    for coefficient, (a, b, c) in zip(coefficients.tolist(), _exponents(), strict=True):
-        total += coefficient * (z**a * y**b * x**c)
+    for coefficient, power in zip(coefficients.tolist(), powers(z, y, x), strict=True):
+        total += coefficient * power
     return total
-
-
-def _exponents() -> list[tuple[int, ...]]:
-    orders = range(BIAS_ORDER + 1)
-    return [powers for powers in product(orders, orders, orders) if 1 <= sum(powers) <= BIAS_ORDER]
 
 
 def _normal(x: Tensor, mean: Tensor, sd: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..geometry import Grid, linear_parts
 from ..matching import Match
 from ..spatial import gaussian, sample
-from .shares import NONE, LabelBox, extents_of
+from .shares import NONE, LabelBox, extents_of, joined
 
 COARSE = 4  # every so many voxels it is looked where a box lies
 MARGIN_VOXELS = 6  # of the atlas: what a point may move between the voxels that are looked at
@@ -88,19 +88,12 @@ def _box_around(where: Tensor, step: int, shape: Sequence[int]) -> tuple[slice, 
     """The part of a grid in which every ``step``-th voxel is marked, and ``step`` voxels around it; None for none."""
     ends = []
     for axis, n in enumerate(shape):
-        marked = _any_but(where, axis).nonzero().flatten()
+        marked = where.any(dim=tuple(a for a in range(3) if a != axis)).nonzero().flatten()
         if not len(marked):
             return None
         ends.append(slice(max(0, int(marked[0]) * step - step), min(n, int(marked[-1]) * step + step + 1)))
     z, y, x = ends
     return z, y, x
-
-
-def _any_but(where: Tensor, axis: int) -> Tensor:
-    for other in (2, 1, 0):
-        if other != axis:
-            where = where.any(dim=other)
-    return where
 
 
 def voted(
@@ -113,12 +106,7 @@ def voted(
     labels = [_nearest(vote, points) for vote, points in zip(votes, voxels, strict=True)]
     total = torch.stack(list(weights)).sum(dim=0)
     shape, reach = labels[0].shape, [int(np.ceil(3 * sd)) for sd in smoothing_voxels]
-    boxes: dict[int, list[tuple[int, int]]] = {}
-    for each in labels:
-        for label, box in extents_of(each.cpu().numpy()).items():
-            known = boxes.get(label, box)
-            boxes[label] = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(known, box, strict=True)]
-    for label, box in boxes.items():
+    for label, box in joined([extents_of(each.cpu().numpy()) for each in labels]).items():
         z, y, x = (
             slice(max(0, low - r), min(n, high + r)) for (low, high), r, n in zip(box, reach, shape, strict=True)
         )

@@ -60,7 +60,7 @@ def shares_of(votes: Sequence[np.ndarray]) -> LabelShares:
     """Shares of votes (D, H, W) each, which are labels, tissues of the background below zero, or NONE."""
     near = _near(np.logical_or.reduce([vote > 0 for vote in votes]))
     votes = [np.where(near, vote, NONE) for vote in votes]
-    extents = _joined([extents_of(vote) for vote in votes])
+    extents = joined([extents_of(vote) for vote in votes])
     each = []
     for label, box in sorted(extents.items()):
         place = tuple(slice(*ends) for ends in box)
@@ -91,7 +91,8 @@ def extents_of(labels: np.ndarray) -> dict[int, Extent]:
     return {v: [(low[i], high[i]) for low, high in ends] for i, v in enumerate(values.tolist())}
 
 
-def _joined(extents: Sequence[dict[int, Extent]]) -> dict[int, Extent]:
+def joined(extents: Sequence[dict[int, Extent]]) -> dict[int, Extent]:
+    """The box of each label around its boxes in several arrays."""
     labels = set().union(*extents)
     found = {label: [each[label] for each in extents if label in each] for label in labels}
     return {

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up import ONE_STEP
 
 from CLMorphCore.errors import InputError, printable
 
@@ -22,24 +23,12 @@ VERBS = {
     "demo": "demo --model {model} -o {out}",
     "models": "models",
 }
-CONFIG = """[network]
-name = 'clmorph-pyramid'
-channels = [4, 8]
-[data]
-affine = false
-[loss]
-regulariser = 'diffusion'
-contrast = 0
-[training]
-steps = 1
-batch_size = 1
-"""
 
 
 @pytest.fixture
 def words(scan, tiny_model, tmp_path):
     """The command line of a verb, whose results go to ``out``."""
-    (tmp_path / "config.toml").write_text(CONFIG)
+    (tmp_path / "config.toml").write_text(ONE_STEP)
     rows = [f"{name},{scan},{scan.with_name('labels.nii.gz')},train" for name in "ab"]
     (tmp_path / "data.csv").write_text("\n".join(["subject,image,labels,split", *rows]))
     places = {"scan": scan, "model": tiny_model, "out": tmp_path / "out"}

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from CLMorphCore.devices import use_threads
-from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.errors import InputError
+from Training.command_line import exit_code
 
 from .pairs import ATLASES, RECIPE_OF, Pair, pairs_of, prepare
 from .results import OK, PLANNED, BenchmarkRow, ResultsFile
@@ -26,12 +27,7 @@ from .tools import TOOLS, Tool, chosen_tools
 def main(arguments: list[str] | None = None) -> int:
     """Runs what is missing and writes OUT/summary.md and OUT/DATASET.png; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except CLMorphError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("benchmarks", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -21,14 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from CLMorphCore.atomic import atomic_write, check_writable
+from CLMorphCore.atomic import check_writable
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import choose_device, use_threads
-from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.errors import InputError
 from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.spatial import gaussian
 from CLMorphCore.training.batches import Dataset, Volume
 from CLMorphCore.training.loop import fit
+from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
 
 from .runners.runner import peak_mb
@@ -39,12 +40,7 @@ Measured = dict[str, float]
 def main(arguments: list[str] | None = None) -> int:
     """Prints what was measured and, with --out, writes it as JSON; returns 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except CLMorphError as error:
-        print(f"speed: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("speed", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -70,8 +66,7 @@ def _run(options: argparse.Namespace) -> None:
             figures[what] = alone.submit(_measured, what, options, str(device)).result()
             print(f"{what}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures[what].items()), flush=True)
     if options.out:
-        with atomic_write(options.out) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.out, figures)
 
 
 def network(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from CLMorphCore.atomic import atomic_write
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
-from CLMorphCore.errors import CLMorphError, InputError
+from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.quality.score import read_quality, write_quality
+from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
 
 from .fit import fit, leave_one_out
@@ -31,12 +31,7 @@ from .observations import Observation, genuine_and_corrupted
 def main(arguments: list[str] | None = None) -> int:
     """Fits or measures; returns 0, or 2 for bad input, which is told in one line."""
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except CLMorphError as error:
-        print(f"quality: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("quality", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -54,11 +49,10 @@ def _run(options: argparse.Namespace) -> None:
         if quality is None:
             raise InputError(f"model {model.name} has no quality.toml; make it with python -m Training.quality fit")
         scored = [(quality, one) for one in observations]
-    text = json.dumps(figures(scored) | provenance(), indent=1)
-    print(text)
+    found = figures(scored) | provenance()
+    print(json.dumps(found, indent=1))
     if options.figures is not None:
-        with atomic_write(options.figures) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_figures(options.figures, found)
 
 
 def _observations(model: Model, options: argparse.Namespace) -> Iterator[Observation]:
