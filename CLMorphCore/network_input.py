@@ -70,8 +70,8 @@ def normalise(tensor: Tensor) -> Tensor:
             "the image does not overlap the atlas' region; expected an affine that maps its points to the "
             "atlas' (LPS, mm); check `affine`, or data.alignment in a training"
         )
-    values = np.sort(tensor[inside].cpu().numpy())
-    low, high = (float(values[int(q * (len(values) - 1))]) for q in (0.001, 0.999))
+    values = tensor[inside]
+    low, high = (values.kthvalue(int(q * (len(values) - 1)) + 1).values.item() for q in (0.001, 0.999))
     if low == high:  # one grey value has no spread: the foreground becomes 0, the background −1
         return (tensor.clamp(max=high) - high) / (high - tensor.min())
     clipped = tensor.clamp(low, high)

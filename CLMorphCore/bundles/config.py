@@ -45,6 +45,8 @@ class LossConfig:
     smooth: float = 1.0  # α
     contrast: float = 0.01  # β; 0 turns the contrastive loss off
     contrastive: Literal["nt-xent", "byol"] = "nt-xent"  # nt-xent is equation 8
+    # what it draws together: the two images of a pair, as the paper does, or two random views of each image
+    contrasted: Literal["pair", "views"] = "pair"
     temperature: float = 0.5  # τ
     voxel_contrast: float = 0.0  # weight of the voxel-wise contrast of fixed and warped moving features
     voxel_temperature: float = 0.1  # its τ
@@ -61,6 +63,8 @@ class AugmentConfig:
     flip: Literal["x", "y", "z", "none"] = "y"  # axis that is mirrored in half of the pairs
     rotation_degrees: float = 10.0  # about each axis, at most, each image for itself
     crop: tuple[int, int, int] = (160, 192, 160)  # voxels; smaller grids stay whole
+    # share of the images that the network sees under another contrast, bias, sharpness and noise; losses see the scans
+    views: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -330,7 +334,14 @@ def check_trainable(config: Config) -> None:
         raise SettingError(
             f"loss.contrast is {loss.contrast:g}, {name} has no projection to contrast", "set loss.contrast = 0"
         )
-    if loss.contrast > 0 and loss.contrastive == "nt-xent" and config.training.batch_size < 2:
+    if loss.contrast > 0 and loss.contrasted == "views" and (config.augment.views == 0 or loss.contrastive == "byol"):
+        raise SettingError(
+            f"loss.contrasted views needs views and nt-xent, augment.views is {config.augment.views:g} and "
+            f"loss.contrastive {loss.contrastive}",
+            'set both, or loss.contrasted = "pair"',
+        )
+    of_pairs = loss.contrastive == "nt-xent" and loss.contrasted == "pair"
+    if loss.contrast > 0 and of_pairs and config.training.batch_size < 2:
         raise SettingError(
             f"contrastive loss needs at least 2 pairs in a batch, training.batch_size is {config.training.batch_size}",
             "raise it or set loss.contrast = 0",

@@ -19,6 +19,7 @@ from ..network_input import network_grid, network_input
 from ..networks import RegistrationNetwork
 from ..progress import Progress, silent
 from .augmentation import augment
+from .views import view
 
 CPU = torch.device("cpu")
 
@@ -34,10 +35,17 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of images, each (B, 1, D, H, W)."""
+    """Pairs of images, each (B, 1, D, H, W).
+
+    seen    views of fixed and moving that the network sees instead of them, or None
+    again   second views of the images of ``seen``, (2B, 1, D, H, W), the fixed ones first, to be contrasted with
+            the first ones; or None
+    """
 
     fixed: Tensor
     moving: Tensor
+    seen: tuple[Tensor, Tensor] | None = None
+    again: Tensor | None = None
 
 
 def load_dataset(
@@ -117,7 +125,23 @@ def draw_batch(
         fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
         pairs.append(augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm))
     fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
-    return Batch(fixed, moving)
+    if config.augment.views == 0:
+        return Batch(fixed, moving)
+    images = torch.cat([fixed, moving])
+    seen_fixed, seen_moving = _views(images, config, rng).chunk(2)
+    contrasted = config.loss.contrast > 0 and config.loss.contrasted == "views"
+    return Batch(fixed, moving, (seen_fixed, seen_moving), _views(images, config, rng) if contrasted else None)
+
+
+def _views(images: Tensor, config: Config, rng: torch.Generator) -> Tensor:
+    """Of each image (N, 1, D, H, W) a view, or the image itself: ``augment.views`` is the share of the former."""
+    seen = [
+        view(image, rng, spacing_mm=config.data.spacing_mm)
+        if torch.rand((), generator=rng) < config.augment.views
+        else image
+        for image in images.split(1)
+    ]
+    return torch.cat(seen)
 
 
 def partner(volumes: Sequence[Volume], at: int) -> Volume:

@@ -23,11 +23,11 @@ from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.files import parse_json
 from ..io.manifest import Subject
-from ..networks import RegistrationNetwork, build, system
+from ..networks import RegistrationNetwork, TrainingPrediction, build, system
 from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
 from ..spatial import folding_fraction, jacobian_determinant, warp
-from .batches import Dataset, Volume, draw_batch, load_dataset, mixed, partner
+from .batches import Batch, Dataset, Volume, draw_batch, load_dataset, mixed, partner
 from .byol import Byol
 from .objective import loss_terms, weighted
 
@@ -111,7 +111,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with mixed_precision(device):
-            prediction = network(batch.fixed, batch.moving)
+            prediction = predicted(network, batch)
         terms = loss_terms(config.loss, batch, prediction, contrast)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
@@ -168,6 +168,15 @@ def _fresh_network(config: Config) -> RegistrationNetwork:
         )
     torch.manual_seed(config.training.seed)
     return build(config.network.name, config.network.settings)
+
+
+def predicted(network: RegistrationNetwork, batch: Batch) -> TrainingPrediction:
+    """What the network makes of the batch's images or of their views; embeddings of all views where there are two."""
+    prediction = network(*(batch.seen or (batch.fixed, batch.moving)))
+    if batch.again is None:
+        return prediction
+    assert isinstance(network, Siamese), "see check_trainable: no other network has a projection"
+    return replace(prediction, embeddings=(torch.cat(prediction.embeddings), network.embed(batch.again)))
 
 
 def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:

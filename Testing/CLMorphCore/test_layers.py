@@ -30,7 +30,7 @@ LAYERS = (
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
     ("networks",),
     ("bundles.config",),
-    ("bundles.model", "training.augmentation", "tissue.prepared"),
+    ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
     ("matching", "training.batches"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
     ("tissue.priors",),
