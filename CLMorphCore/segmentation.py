@@ -292,6 +292,7 @@ def _report(
                 judgement.structures[s.value].uncertainty,
                 judgement.structures[s.value].expected_dice,
                 None if expected is None else round(expected.get(s.value, 0.0), 4),
+                judgement.structures[s.value].interval,
             )
             for s in structures
         ),

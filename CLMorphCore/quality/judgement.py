@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import SimpleITK as sitk
@@ -13,9 +13,12 @@ from ..bundles.model import Model
 from ..matching import Match
 from ..reports.report import QualityEntry
 from .evidence import Evidence, evidence
-from .score import DROP, Quality, read_quality
+from .score import Quality, read_quality
 from .uncertainty import alternative_displacements, disagreement_on_fixed, mean_per_label
 
+PASS, REVIEW, REJECT = "pass", "review", "reject"
+REJECTED = 2.0  # outlier score above which a case is rejected, not only looked at
+MAX_LOW = 0.1  # share of the structures of which less than usual may be expected in a case that passes
 REASONS = {
     "correlation": "the warped atlas hardly resembles the scan",
     "correlation_affine": "the atlas hardly resembles the scan after the affine alignment",
@@ -32,10 +35,11 @@ REASONS = {
 
 @dataclass(frozen=True)
 class StructureJudgement:
-    """Of one structure: mean label disagreement, 0…1, and the Dice to expect; None for what is not known."""
+    """Of one structure: mean label disagreement, 0…1, the Dice to expect and its interval; None where not known."""
 
     uncertainty: float | None
     expected_dice: float | None
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,12 @@ def judge(
     if alternatives:
         uncertainty = disagreement_on_fixed(atlases[0].labels, found, alternatives)
     shares = mean_per_label(uncertainty, labels) if uncertainty is not None else {}
-    expected, quality, warnings = _quality(model, found, atlases, structures, alternatives)
+    expected, intervals, quality, warnings = _quality(model, found, atlases, structures, alternatives)
     each = {
-        s.value: StructureJudgement(_rounded(shares.get(s.value)), _rounded(expected.get(s.value))) for s in structures
+        s.value: StructureJudgement(
+            _rounded(shares.get(s.value)), _rounded(expected.get(s.value)), _rounded_pair(intervals.get(s.value))
+        )
+        for s in structures
     }
     return Judgement(uncertainty, each, quality, warnings)
 
@@ -79,17 +86,29 @@ def _quality(
     atlases: Sequence[Atlas],
     structures: Sequence[Structure],
     alternatives: Sequence[Tensor],
-) -> tuple[dict[int, float], QualityEntry, tuple[str, ...]]:
-    """Expected Dice per structure, the report's entry, and the warnings."""
+) -> tuple[dict[int, float], dict[int, tuple[float, float]], QualityEntry, tuple[str, ...]]:
+    """Expected Dice per structure and its intervals, the report's entry, and the warnings."""
     quality = read_quality(model.folder)
     note = _why_not(model, quality, atlases, alternatives)
     if quality is None or note:
-        return {}, QualityEntry(None, None, note), ()
+        return {}, {}, QualityEntry(None, None, note), ()
     shown = evidence(found, atlases[0].labels, [s.value for s in structures], alternatives)
     expected, score = quality.expected_dice(shown), quality.outlier_score(shown)
     mean = sum(expected.values()) / len(expected) if expected else None
-    entry = QualityEntry(_rounded(mean), _rounded(score))
-    return expected, entry, tuple(_warnings(quality, shown, structures, expected, score))
+    verdict, reason = verdict_of(quality, shown)
+    entry = QualityEntry(_rounded(mean), _rounded(score), verdict=verdict, reason=reason)
+    return expected, quality.interval(shown), entry, tuple(_warnings(quality, shown, structures))
+
+
+def verdict_of(quality: Quality, found: Evidence) -> tuple[str, str]:
+    """(pass, review or reject, why): reject where labels should not be used, review where someone has to look first."""
+    score, low, count = quality.outlier_score(found), len(quality.lower_than_usual(found)), len(quality.usual)
+    if score > 1:
+        reason = f"this scan is unlike those that the model was checked on: {REASONS[quality.most_unusual(found)]}"
+        return (REJECT if score > REJECTED else REVIEW), reason
+    if low > MAX_LOW * count:
+        return REVIEW, f"lower quality than usual is expected of {low} of {count} structures"
+    return PASS, ""
 
 
 def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], alternatives: Sequence[Tensor]) -> str:
@@ -102,20 +121,14 @@ def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], al
     return "" if alternatives else "no quality score: the network gives no alternative displacement"
 
 
-def _warnings(
-    quality: Quality,
-    found: Evidence,
-    structures: Sequence[Structure],
-    expected: Mapping[int, float],
-    outlier_score: float,
-) -> list[str]:
-    warnings = []
-    if outlier_score > 1:
+def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]) -> list[str]:
+    warnings, values = [], set(quality.lower_than_usual(found))
+    low = [s.name for s in structures if s.value in values]
+    if quality.outlier_score(found) > 1:
         warnings.append(
             f"this scan is unlike those that the model was checked on: {REASONS[quality.most_unusual(found)]}; "
             "do not use the labels without looking at them"
         )
-    low = [s.name for s in structures if expected.get(s.value, 1.0) < quality.usual_dice(s.value) - DROP]
     if low:
         warnings.append(
             f"lower quality than usual is expected of {len(low)} of {len(structures)} structures: "
@@ -126,3 +139,7 @@ def _warnings(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
+
+
+def _rounded_pair(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (round(ends[0], 3), round(ends[1], 3))

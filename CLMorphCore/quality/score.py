@@ -2,15 +2,17 @@
 
 For each structure a ridge regression on the logit of Dice predicts how far the structure lies from its own mean over
 the training subjects (reverse classification accuracy and its kin predict Dice without labels: Valindria et al., IEEE
-TMI 2017; Robinson et al., MICCAI 2018). Beside it, how far the case as a whole lies on the bad side of what training
-subjects look like says whether any of that can be believed.
+TMI 2017; Robinson et al., MICCAI 2018). Subjects that the atlas has not seen say how far that is off: by how much on
+the whole, and within which interval (split conformal prediction with scaled residuals: Lei et al., JASA 2018). Beside
+it, how far the case as a whole lies on the bad side of what training subjects look like says whether any of that can
+be believed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,8 @@ FORMER_NAMES = {
     "facing": "orientation_margin",
 }
 MAX_NUMBER = 1e6  # of a fit: logits, correlations and their spreads are small
+COVERED = 0.9  # share of true Dice values that lie within their interval
+POOLED = 10  # rows that the spread of all structures' residuals counts beside a structure's own
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -51,6 +55,9 @@ class Quality:
     scale     spread of each feature about the centres, and
     weights   what a spread's worth of it adds to the logit; never negative, so that worse evidence is never praised
     checks, spread, limit   mean and SD of the case's checks, and the distance above which it is an outlier
+    shift     what is added to every logit: an atlas knows the subjects that it was made from better than others
+    deviation spread of the residual logit, per structure, and
+    reach     how many of it lie on either side of the expected one in its interval; 0: not known, in older fits
     """
 
     atlas: str
@@ -61,17 +68,39 @@ class Quality:
     checks: tuple[float, ...]
     spread: tuple[float, ...]
     limit: float
+    shift: float = 0.0
+    deviation: dict[int, float] = field(default_factory=dict)
+    reach: float = 0.0
 
     def expected_dice(self, found: Evidence) -> dict[int, float]:
-        """1 / (1 + exp(−usual − Σ weights (x − centre) / scale)), per structure that was seen in the fit."""
+        """1 / (1 + exp(−logit)), per structure that was seen in the fit."""
+        return {value: float(_dice(logit)) for value, logit in self._logits(found).items()}
+
+    def interval(self, found: Evidence) -> dict[int, tuple[float, float]]:
+        """The Dice at logit ± reach · deviation: COVERED of the true values lie within; empty where not known."""
+        if not self.reach:
+            return {}
+        ends = {v: self.reach * self.deviation[v] for v in self.usual if v in self.deviation}
+        return {
+            value: (_opened(float(_dice(logit - ends[value]))), _opened(float(_dice(logit + ends[value]))))
+            for value, logit in self._logits(found).items()
+            if value in ends
+        }
+
+    def _logits(self, found: Evidence) -> dict[int, float]:
+        """usual + shift + Σ weights (x − centre) / scale, per structure that was seen in the fit."""
         known = [n for n, value in enumerate(found.values) if value in self.usual]
         values = [found.values[n] for n in known]
         change = (found.structures[known] - [self.centres[v] for v in values]) / self.scale @ np.array(self.weights)
-        return dict(zip(values, _dice([self.usual[v] for v in values] + change).tolist(), strict=True))
+        return {v: self.usual[v] + self.shift + float(c) for v, c in zip(values, change, strict=True)}
 
     def usual_dice(self, value: int) -> float:
-        """What a structure reaches on the training subjects; 0 for one that was not seen."""
-        return float(_dice(self.usual[value])) if value in self.usual else 0.0
+        """What a structure reaches on subjects like the training's; 0 for one that was not seen."""
+        return float(_dice(self.usual[value] + self.shift)) if value in self.usual else 0.0
+
+    def lower_than_usual(self, found: Evidence) -> list[int]:
+        """The structures of which less than the usual Dice is expected, by more than DROP."""
+        return [value for value, dice in self.expected_dice(found).items() if dice < self.usual_dice(value) - DROP]
 
     def outlier_score(self, found: Evidence) -> float:
         """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's."""
@@ -85,12 +114,50 @@ class Quality:
         return np.maximum(0.0, (np.array(self.checks) - found.case) / np.hypot(self.spread, MIN_SPREAD))
 
 
-def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], corrupted: Sequence[Evidence] = ()) -> Quality:
+Case = tuple[Evidence, np.ndarray | None]
+
+
+def fit(atlas: str, cases: Sequence[Case], corrupted: Sequence[Evidence] = (), unseen: Sequence[Case] = ()) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
-    Cases without labels serve for the checks only. The limit is what FALSE_ALARMS of the cases exceed, each under the
-    checks of the others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
+    Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, for the shift
+    and the intervals; without them the intervals are the fit's own residuals', and too narrow. The limit is what
+    FALSE_ALARMS of all cases exceed, each under the checks of the others, times MARGIN, or times less where FLAGGED of
+    ``corrupted`` would else not exceed it.
     """
+    regression = _regression(atlas, cases)
+    everything = [found for found, _ in (*cases, *unseen)]
+    checks = np.array([found.case for found in everything])
+    quality = replace(
+        calibrated(regression, [case for case in unseen if case[1] is not None] or cases, shifted=len(unseen) > 0),
+        checks=tuple(checks.mean(axis=0).tolist()),
+        spread=tuple(checks.std(axis=0).tolist()),
+    )
+    return replace(quality, limit=_limit(quality, everything, checks, corrupted))
+
+
+def calibrated(quality: Quality, cases: Sequence[Case], *, shifted: bool = True) -> Quality:
+    """The shift and the reach with which the true Dice of the cases lie in the intervals, COVERED of them.
+
+    The reach is the ⌈(N + 1) · COVERED⌉-th smallest |residual| / deviation of the N structures of all cases.
+    """
+    residuals, deviations = [], []
+    for found, dice in cases:
+        if dice is None:
+            continue
+        true = dict(zip(found.values, dice.tolist(), strict=True))
+        for value, logit in quality._logits(found).items():
+            if not np.isnan(true[value]):
+                residuals.append(float(_logit(np.array(true[value]))) - logit)
+                deviations.append(quality.deviation[value])
+    shift = float(np.mean(residuals)) if shifted else 0.0
+    distances = np.sort(np.abs(np.array(residuals) - shift) / np.array(deviations))
+    rank = min(len(distances), int(np.ceil((len(distances) + 1) * COVERED)))
+    return replace(quality, shift=quality.shift + shift, reach=float(distances[rank - 1]))
+
+
+def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
+    """The fit of the labelled cases' Dice, without what is known of whole cases."""
     labelled = [(found, dice) for found, dice in cases if dice is not None]
     values = labelled[0][0].values
     logits = np.array([_logit(dice) for _, dice in labelled])
@@ -102,18 +169,20 @@ def fit(atlas: str, cases: Sequence[tuple[Evidence, np.ndarray | None]], corrupt
     rows = ~np.isnan(logits)
     scale = np.maximum((features - centres)[rows].std(axis=0), 1e-3)
     weights = _ridge((features - centres)[rows] / scale, (logits - usual)[rows])
-    checks = np.array([found.case for found, _ in cases])
-    quality = Quality(
+    residuals = logits - usual - (features - centres) / scale @ weights
+    pooled = float(np.nanmean(residuals**2))
+    variance = (np.nansum(residuals**2, axis=0) + POOLED * pooled) / (rows.sum(axis=0) + POOLED)
+    return Quality(
         atlas,
         {values[n]: float(usual[n]) for n in seen},
         {values[n]: tuple(centres[n].tolist()) for n in seen},
         tuple(scale.tolist()),
         tuple(weights.tolist()),
-        tuple(checks.mean(axis=0).tolist()),
-        tuple(checks.std(axis=0).tolist()),
+        (),
+        (),
         1.0,
+        deviation={values[n]: max(float(np.sqrt(variance[n])), 1e-3) for n in seen},
     )
-    return replace(quality, limit=_limit(quality, [found for found, _ in cases], checks, corrupted))
 
 
 def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, corrupted: Sequence[Evidence]) -> float:
@@ -144,6 +213,11 @@ def _logit(dice: np.ndarray) -> np.ndarray:
     return np.log(bounded / (1 - bounded))
 
 
+def _opened(dice: float) -> float:
+    """0 or 1 for an end of an interval beyond which logits do not tell values apart."""
+    return 0.0 if dice <= MIN_DICE else 1.0 if dice >= 1 - MIN_DICE else dice
+
+
 def _dice(logit: np.ndarray | float) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(logit, float)))
 
@@ -164,9 +238,13 @@ def write_quality(path: Path, quality: Quality) -> None:
         f"mean = {numbers(quality.checks)}",
         f"spread = {numbers(quality.spread)}",
         f"limit = {quality.limit:.4g}",
+        f"shift = {quality.shift:.4g}",
+        f"reach = {quality.reach:.4g}",
     ]
     for value, usual in quality.usual.items():
         lines += ["", f"[structures.{value}]", f"logit = {usual:.4g}", f"centre = {numbers(quality.centres[value])}"]
+        if value in quality.deviation:
+            lines.append(f"deviation = {quality.deviation[value]:.4g}")
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -191,6 +269,14 @@ def read_quality(folder: Path | None) -> Quality | None:
             checks=_numbers(tree["mean"], len(CHECKS)),
             spread=_numbers(tree["spread"], len(CHECKS)),
             limit=_numbers([tree["limit"]], 1, above=True)[0],
+            # Older fits have none of these.
+            shift=_numbers([tree.get("shift", 0.0)], 1)[0],
+            deviation={
+                v: _numbers([entry["deviation"]], 1, above=True)[0]
+                for v, entry in structures.items()
+                if "deviation" in entry
+            },
+            reach=max(0.0, _numbers([tree.get("reach", 0.0)], 1)[0]),
         )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(

@@ -49,7 +49,8 @@ class FusionEntry:
 class StructureEntry:
     """One structure: its label, its volume, the Dice to expect and the share of label disagreement; None: not known.
 
-    ``volume_expected_ml`` is what the atlas alone says, where the labels follow the scan's tissue.
+    ``volume_expected_ml`` is what the atlas alone says, where the labels follow the scan's tissue;
+    ``quality_interval`` is where the Dice lies in nine of ten cases.
     """
 
     value: int
@@ -60,6 +61,7 @@ class StructureEntry:
     uncertainty: float | None = None
     quality: float | None = None
     volume_expected_ml: float | None = None
+    quality_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,16 @@ class TissueEntry:
 
 @dataclass(frozen=True)
 class QualityEntry:
-    """Mean expected Dice, the scan's outlier score (unusual above 1), or why there is neither."""
+    """Mean expected Dice, the scan's outlier score (unusual above 1), or why there is neither.
+
+    ``verdict`` is pass, review or reject with its ``reason``, or empty where nothing is known.
+    """
 
     expected_dice: float | None
     outlier_score: float | None
     note: str = ""
+    verdict: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ class Report:
         entries = {
             "model": _entry(ModelEntry, tree["model"]),
             "atlas": _entry(AtlasEntry, tree["atlas"]),
-            "structures": tuple(_entry(StructureEntry, each) for each in tree["structures"]),
+            "structures": tuple(_structure(each) for each in tree["structures"]),
             "quality": _entry(QualityEntry, quality),
             "similarity": _entry(SimilarityEntry, tree["similarity"]),
             "warnings": tuple(tree["warnings"]),
@@ -165,6 +172,11 @@ class Report:
         if fusion := tree.get("fusion"):
             entries["fusion"] = FusionEntry(fusion["method"], tuple(fusion["atlases"]))
         return _entry(cls, {"schema": 1, **tree, **entries})
+
+
+def _structure(tree: Mapping[str, Any]) -> StructureEntry:
+    ends = tree.get("quality_interval")
+    return _entry(StructureEntry, {**tree, "quality_interval": None if ends is None else (ends[0], ends[1])})
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown
 GRID_LINES = 22
 ROWS_PER_TABLE = 14
 NAMES_IN_A_CELL = 4
+VERDICTS = {"pass": "nothing unusual was found", "review": "look before use", "reject": "do not use the labels"}
 
 Draw = Callable[[Frame], str]
 
@@ -284,6 +285,7 @@ def _key_figures(report: Report) -> str:
     seconds = report.duration_s
     return page.facts(
         [
+            *([("Verdict", quality.verdict, quality.reason or VERDICTS[quality.verdict])] if quality.verdict else []),
             (
                 "Structures found",
                 f"{found} of {len(structures)}",
@@ -314,6 +316,7 @@ def _expected(report: Report) -> str:
 
 def _structures(structures: Sequence[StructureEntry]) -> str:
     followed = any(entry.volume_expected_ml is not None for entry in structures)
+    intervals = any(entry.quality_interval is not None for entry in structures)
     rows = [
         page.row(
             [
@@ -322,6 +325,7 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
                 page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
                 *([page.number(entry.volume_expected_ml, 3)] if followed else []),
                 page.number(entry.quality),
+                *([_interval(entry.quality_interval)] if intervals else []),
                 page.number(entry.uncertainty),
             ],
             missing=not entry.volume_ml > 0,
@@ -331,9 +335,14 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
     size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
     parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
     alone = ["By the atlas alone"] if followed else []
-    heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", "Uncertainty"]
+    within = ["nine times of ten"] if intervals else []
+    heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", *within, "Uncertainty"]
     tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "–" if ends is None else f"{page.number(ends[0])} – {page.number(ends[1])}"
 
 
 def _tissues(report: Report) -> str:

@@ -19,6 +19,7 @@ from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import read_manifest
+from CLMorphCore.matching import prepare
 from CLMorphCore.quality.score import read_quality, write_quality
 from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
@@ -63,8 +64,9 @@ def _observations(model: Model, options: argparse.Namespace) -> Iterator[Observa
     if not subjects:
         raise InputError(f"{options.data} has no subject with the split {' or '.join(splits)}; choose another --split")
     others = [s.image for s in read_manifest(options.others) if s.split in splits] if options.others else []
+    prepared = prepare(model, model.atlases[:1])
     for n, subject in enumerate(subjects):
-        yield from genuine_and_corrupted(model, subject, others, n, corrupt=n % options.corrupt_every == 0)
+        yield from genuine_and_corrupted(model, prepared, subject, others, n, corrupt=n % options.corrupt_every == 0)
         print(f"{n + 1}/{len(subjects)} {subject.name}", flush=True)
 
 

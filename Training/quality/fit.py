@@ -11,13 +11,17 @@ from .observations import GENUINE, Observation
 
 
 def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
-    """The score that fits the genuine observations, with their Dice, and the corrupted ones."""
+    """The score that fits the genuine observations, with their Dice, and the corrupted ones.
+
+    Subjects of the validation split, which the atlas is not made from, tell shift and intervals.
+    """
     known = [(o, o.evidence) for o in observations if o.evidence is not None]
-    return score.fit(
-        atlas,
-        [(evidence, o.dice) for o, evidence in known if o.kind == GENUINE],
-        [evidence for o, evidence in known if o.kind != GENUINE],
-    )
+    genuine = [(o.split == "validation", (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
+    corrupted = [evidence for o, evidence in known if o.kind != GENUINE]
+    seen, unseen = ([case for held_out, case in genuine if held_out is wanted] for wanted in (False, True))
+    if not any(dice is not None for _, dice in seen):
+        seen, unseen = unseen, []
+    return score.fit(atlas, seen, corrupted, unseen)
 
 
 def leave_one_out(atlas: str, observations: Sequence[Observation]) -> list[tuple[Quality, Observation]]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from CLMorphCore.quality.evidence import Evidence
+from CLMorphCore.quality.judgement import PASS, REJECT, REVIEW, verdict_of
 from CLMorphCore.quality.score import Quality
 
 from .observations import GENUINE, Observation
@@ -20,17 +21,25 @@ def figures(scored: Scored) -> dict[str, float]:
     """Correlation, mean error, false alarms and the share of each kind of corrupted scan that is flagged."""
     labelled = list(_labelled(scored))
     errors = [np.nanmean(list(q.expected_dice(shown).values())) - np.nanmean(dice) for q, shown, dice in labelled]
+    within = [inside for one in labelled for inside in _within(*one)]
     table: dict[str, float] = {
         "subjects": len({o.subject for _, o in scored if o.kind == GENUINE and o.dice is not None}),
         "spearman": correlation(scored),
         "mean_error": float(np.mean(errors)),
     }
+    if within:
+        table["within interval"] = float(np.mean([inside for inside, _ in within]))
+        table["width of interval"] = float(np.mean([width for _, width in within]))
     for kind in sorted({o.kind for _, o in scored}, key=lambda k: k != GENUINE):
         flags = [_flagged(q, o) for q, o in scored if o.kind == kind]
         table["false alarms" if kind == GENUINE else f"flagged: {kind}"] = float(np.mean(flags))
     flags = [_flagged(q, o) for q, o in scored if o.kind != GENUINE]
     if flags:
         table["flagged"] = float(np.mean(flags))
+    for name, genuine in (("genuine", True), ("corrupted", False)):
+        verdicts = [_verdict(q, o) for q, o in scored if (o.kind == GENUINE) is genuine]
+        for verdict in (PASS, REVIEW, REJECT) if verdicts else ():
+            table[f"{name}: {verdict}"] = verdicts.count(verdict) / len(verdicts)
     return {name: round(value, 4) for name, value in table.items()}
 
 
@@ -55,3 +64,16 @@ def _labelled(scored: Scored) -> Iterator[tuple[Quality, Evidence, np.ndarray]]:
 
 def _flagged(quality: Quality, observation: Observation) -> bool:
     return observation.evidence is None or quality.outlier_score(observation.evidence) > 1
+
+
+def _verdict(quality: Quality, observation: Observation) -> str:
+    return REJECT if observation.evidence is None else verdict_of(quality, observation.evidence)[0]
+
+
+def _within(quality: Quality, found: Evidence, dice: np.ndarray) -> Iterator[tuple[bool, float]]:
+    """Of each structure whether its Dice lies in the expected interval, and how wide that is."""
+    ends = quality.interval(found)
+    for value, true in zip(found.values, dice, strict=True):
+        if value in ends and not np.isnan(true):
+            low, high = ends[value]
+            yield low <= true <= high, high - low

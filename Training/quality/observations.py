@@ -6,7 +6,7 @@ Of the quality score's making this is the only file that registers anything.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,13 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.io.images import read_image
 from CLMorphCore.io.manifest import Subject, read_subject
-from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match, prepare
+from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.quality.evidence import Evidence, evidence
 from CLMorphCore.quality.uncertainty import alternative_displacements
 from CLMorphCore.registration import transform_of
+from CLMorphCore.tissue.expectation import of_one
+from CLMorphCore.tissue.labels import Unfit, tissue_labels
 
 from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, wrong_header, wrong_organ
 
@@ -33,6 +35,7 @@ class Observation:
     """What one scan's registration showed.
 
     kind      GENUINE, or how the scan was corrupted
+    split     of the subject; the atlas is made from those of train
     evidence  None where the engine refused the scan
     dice      (K,) of the structures; None where there are no labels
     """
@@ -41,6 +44,7 @@ class Observation:
     kind: str
     evidence: Evidence | None
     dice: np.ndarray | None
+    split: str = ""
 
 
 def observe(
@@ -56,21 +60,43 @@ def observe(
         return Observation(subject, kind, None, None), None
     if not labelled:
         return Observation(subject, kind, shown, None), found
-    warped = resample_labels(atlas.labels, Grid.of(scan.image), transform_of(found))
-    labels = sitk.Cast(warped, sitk.sitkInt32)
-    dice = dice_per_label(labels, sitk.Cast(scan.labels, sitk.sitkInt32), values)
+    dice = dice_per_label(_labels(scan.image, found, prepared, model), sitk.Cast(scan.labels, sitk.sitkInt32), values)
     return Observation(subject, kind, shown, np.array([dice[v] for v in values])), found
 
 
+def _labels(image: sitk.Image, found: Match, prepared: PreparedAtlas, model: Model) -> sitk.Image:
+    """The labels as ``segment`` makes them of one atlas by default."""
+    if model.tissue.on:
+        tissue = prepared.tissue
+        try:
+            followed = tissue_labels(
+                image, of_one(found, tissue), tissue.groups, exponent=model.tissue.exponent, device=prepared.device
+            )
+        except Unfit:
+            pass
+        else:
+            labels = sitk.GetImageFromArray(followed.labels)
+            labels.CopyInformation(image)
+            return labels
+    warped = resample_labels(prepared.atlases[0].labels, Grid.of(image), transform_of(found))
+    return sitk.Cast(warped, sitk.sitkInt32)
+
+
 def genuine_and_corrupted(
-    model: Model, subject: Subject, others: Sequence[Path], seed: int, *, corrupt: bool
+    model: Model, prepared: PreparedAtlas, subject: Subject, others: Sequence[Path], seed: int, *, corrupt: bool
 ) -> Iterator[Observation]:
     """The subject as it is, as it might have been scanned and, with ``corrupt``, corrupted in every way.
 
     ``others`` are images of other organs.
     """
+    for one in _observed(model, prepared, subject, others, seed, corrupt):
+        yield replace(one, split=subject.split)
+
+
+def _observed(
+    model: Model, prepared: PreparedAtlas, subject: Subject, others: Sequence[Path], seed: int, corrupt: bool
+) -> Iterator[Observation]:
     image, labels = read_subject(subject)
-    prepared = prepare(model, model.atlases[:1])
     scan, random = LabelledScan(image, labels if labels is not None else image), np.random.default_rng(seed)
     first, found = observe(model, prepared, scan, subject.name, GENUINE, labelled=labels is not None)
     yield first

@@ -43,8 +43,10 @@ def main(name: str, work: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(work / "run" / "model", target)
     write_card(target, about)
-    with gzip.GzipFile(recipe / "log.jsonl.gz", "wb", mtime=0) as log:
-        log.write((work / "run" / "log.jsonl").read_bytes())
+    for training, name_of_log in (("run", "log"), ("views", "log-views")):
+        if (log := work / training / "log.jsonl").exists():
+            with gzip.GzipFile(recipe / f"{name_of_log}.jsonl.gz", "wb", mtime=0) as compressed:
+                compressed.write(log.read_bytes())
 
 
 if __name__ == "__main__":
