@@ -175,8 +175,10 @@ class Report:
 
 
 def _structure(tree: Mapping[str, Any]) -> StructureEntry:
-    ends = tree.get("quality_interval")
-    return _entry(StructureEntry, {**tree, "quality_interval": None if ends is None else (ends[0], ends[1])})
+    if (ends := tree.get("quality_interval")) is not None:
+        low, high = ends
+        ends = (float(low), float(high))
+    return _entry(StructureEntry, {**tree, "quality_interval": ends})
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,11 @@ def _key_figures(report: Report) -> str:
     seconds = report.duration_s
     return page.facts(
         [
-            *([("Verdict", quality.verdict, quality.reason or VERDICTS[quality.verdict])] if quality.verdict else []),
+            *(
+                [("Verdict", quality.verdict, quality.reason or VERDICTS.get(quality.verdict, ""))]
+                if quality.verdict
+                else []
+            ),
             (
                 "Structures found",
                 f"{found} of {len(structures)}",

@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from made_up import match_images
 
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.quality.evidence import evidence
+from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence, evidence
+from CLMorphCore.quality.judgement import verdict_of
 from CLMorphCore.quality.score import fit, write_quality
 from CLMorphCore.quality.uncertainty import alternative_displacements
 from CLMorphCore.reports.report import QualityEntry
@@ -62,3 +63,42 @@ def test_a_fit_for_another_atlas_is_not_used(trusted, phantom, atlas):
         "no quality score: it was fitted for the atlas ellipsoids alone, not for one, two"
     )
     assert found.uncertainty is not None, "the atlases' disagreement"
+
+
+def numbers(level, odd=0.0):
+    structures, case = np.full((20, len(FEATURES)), level), np.full(len(CHECKS), 0.5)
+    case[CHECKS.index("overlap")] -= odd
+    return Evidence(tuple(range(1, 21)), structures, case)
+
+
+def test_a_case_passes_needs_review_or_is_rejected_with_the_reason():
+    random = np.random.default_rng(0)
+    cases = []
+    for n in range(20):
+        found = numbers((n - 10) / 10)
+        cases.append(
+            (replace(found, case=found.case + random.normal(0, 0.02, len(CHECKS))), np.full(20, 0.75 + n / 100))
+        )
+    quality = fit("average", cases)
+    assert verdict_of(quality, numbers(0.0)) == ("pass", "")
+    one_in_twenty = numbers(0.0)
+    one_in_twenty.structures[3] = -9.0
+    assert verdict_of(quality, one_in_twenty)[0] == "pass"
+    assert verdict_of(quality, numbers(-9.0)) == (
+        "review",
+        "lower quality than usual is expected of 20 of 20 structures",
+    )
+    unit = quality.outlier_score(numbers(0.0, odd=1.0))
+    for odd, verdict in ((1.5, "review"), (2.5, "reject")):
+        assert verdict_of(quality, numbers(0.0, odd / unit)) == (
+            verdict,
+            "this scan is unlike those that the model was checked on: atlas and scan do not cover each other",
+        )
+
+
+def test_the_report_has_the_verdict_and_intervals_around_what_is_expected(trusted, atlas):
+    report = segment(make_phantom(atlas, seed=9, deformation_mm=1.0).image, trusted).report
+    assert report.quality.verdict in ("pass", "review")
+    for entry in report.structures:
+        low, high = entry.quality_interval
+        assert low <= entry.quality <= high

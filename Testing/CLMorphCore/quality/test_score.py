@@ -111,3 +111,48 @@ def test_a_fit_of_version_0_1_is_read_under_its_evidences_former_names(tmp_path,
     expected = read_quality(tmp_path)
     (tmp_path / "quality.toml").write_text(text, encoding="utf-8")
     assert read_quality(tmp_path) == expected
+
+
+def unseen(seed, count=40, lower=0.7):
+    """The same kind of cases of subjects that the atlas does not know: a logit lower, and noisier."""
+    random = np.random.default_rng(seed)
+    cases = []
+    for found, dice in made_up(seed, count):
+        logit = np.log(dice / (1 - dice)) - lower + random.normal(0, 0.3, 3)
+        cases.append((found, 1 / (1 + np.exp(-logit))))
+    return cases
+
+
+def test_nine_of_ten_true_values_of_subjects_that_the_atlas_has_not_seen_lie_in_their_interval():
+    quality = fit("average", made_up(0), unseen=unseen(1, 60))
+    inside, errors = [], []
+    for found, dice in unseen(2, 400):
+        expected, ends = quality.expected_dice(found), quality.interval(found)
+        for value, true in zip(VALUES, dice, strict=True):
+            low, high = ends[value]
+            assert low < expected[value] < high
+            inside.append(low <= true <= high)
+            errors.append(expected[value] - true)
+    assert 0.86 < np.mean(inside) < 0.94 and abs(np.mean(errors)) < 0.02
+    assert quality.shift == pytest.approx(-0.7, abs=0.1)
+
+
+def test_without_such_subjects_nothing_is_shifted():
+    quality = fit("average", made_up(0))
+    assert quality.shift == 0 and quality.reach > 0
+    assert set(quality.interval(made_up(1)[0][0])) == set(VALUES)
+
+
+def test_ends_that_logits_do_not_tell_apart_are_open():
+    quality = replace(fit("average", made_up(0)), reach=500.0)
+    assert set(quality.interval(made_up(1)[0][0]).values()) == {(0.0, 1.0)}
+
+
+def test_a_fit_from_before_the_intervals_is_read_without_them(quality, tmp_path):
+    write_quality(tmp_path / "quality.toml", quality)
+    text = (tmp_path / "quality.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith(("shift", "reach", "deviation"))]
+    (tmp_path / "quality.toml").write_text("\n".join(kept))
+    read, (found, _) = read_quality(tmp_path), made_up(5)[0]
+    assert read is not None and read.interval(found) == {} and read.shift == 0
+    assert read.expected_dice(found) == pytest.approx(quality.expected_dice(found), abs=2e-3)

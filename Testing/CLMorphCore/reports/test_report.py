@@ -45,6 +45,15 @@ def test_a_report_of_an_earlier_version_is_read(tmp_path):
     assert report.fusion is not None and report.fusion.atlases == ("a", "b")
 
 
+def test_verdict_and_intervals_come_back_from_the_file(tmp_path):
+    told = {**FORMER, "quality": {"expected_dice": 0.7, "outlier_score": 0.5, "verdict": "pass", "reason": ""}}
+    told["structures"] = [{**FORMER["structures"][0], "quality": 0.7, "quality_interval": [0.6, 0.8]}]
+    report = Report.from_dict(told)
+    assert report.quality.verdict == "pass" and report.structures[0].quality_interval == (0.6, 0.8)
+    report.save(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json") == report
+
+
 def test_what_a_later_version_adds_is_passed_over():
     report = Report.from_dict({**FORMER, "schema": 99, "mood": "good", "atlas": {"name": "average", "age": 3}})
     assert report.atlas.name == "average" and report.schema == 99

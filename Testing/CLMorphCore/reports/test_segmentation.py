@@ -250,6 +250,23 @@ def test_without_a_score_the_page_says_why():
     assert "model x has no quality.toml" in page and ">Uncertainty</h2>" not in page
 
 
+def test_the_verdict_comes_first_with_its_reason_and_intervals_stand_beside_what_is_expected():
+    told = report()
+    quality = replace(told.quality, verdict="review", reason="the atlas <b>hardly</b> resembles the scan")
+    first = replace(told.structures[0], quality_interval=(0.81, 0.912))
+    told = replace(told, quality=quality, structures=(first, *told.structures[1:]))
+    page = page_of(scene(), report=told)
+    assert page.index(">Verdict<") < page.index(">Structures found<")
+    assert ">review<" in page and "the atlas &lt;b&gt;hardly&lt;/b&gt; resembles the scan" in page
+    assert ">0.81 – 0.91<" in page and ">nine times of ten<" in page
+    passed = replace(told, quality=replace(quality, verdict="pass", reason=""))
+    assert "nothing unusual was found" in page_of(scene(), report=passed)
+
+
+def test_without_a_verdict_nothing_is_claimed(html):
+    assert ">Verdict<" not in html and "nine times of ten" not in html
+
+
 def test_an_odd_scan_is_told_beside_the_figure():
     page = page_of(scene(), report=report(quality={"expected_dice": 0.5, "outlier_score": 3.0, "note": ""}))
     assert "outlier score of the scan 3.00, above 1: look first" in page
