@@ -258,7 +258,7 @@ def test_the_verdict_comes_first_with_its_reason_and_intervals_stand_beside_what
     page = page_of(scene(), report=told)
     assert page.index(">Verdict<") < page.index(">Structures found<")
     assert ">review<" in page and "the atlas &lt;b&gt;hardly&lt;/b&gt; resembles the scan" in page
-    assert ">0.81 – 0.91<" in page and ">nine times of ten<" in page
+    assert ">0.81 &#8211; 0.91<" in page and ">nine times of ten<" in page
     passed = replace(told, quality=replace(quality, verdict="pass", reason=""))
     assert "nothing unusual was found" in page_of(scene(), report=passed)
 
