@@ -1,7 +1,5 @@
 """Stand-ins for the CTK widgets that the panel uses, drawn much as CTK draws them."""
 
-from pathlib import Path
-
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
@@ -95,17 +93,19 @@ class ctkSliderWidget(QWidget):
 class ctkPathLineEdit(QWidget):
     """A line for a path with a button to look for one.
 
-    As CTK's (Libs/Widgets/ctkPathLineEdit.cpp) it tells of valid paths alone: a folder where `filters` is Dirs. Whether
-    one is valid CTK leaves to QFileSystemModel's filters, here it is that the folder or file exists.
+    As CTK's (Libs/Widgets/ctkPathLineEdit.cpp, and nameFiltersToRegExpPattern in Libs/Core/ctkUtils.cpp): without name
+    filters every text counts as valid, be there such a path or not, and is told as it is typed; the empty one does not,
+    and is told by validInputChanged alone. Differs: name filters are not looked at.
     """
 
     currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
     Dirs, Drives, Executable, Files, Readable = 1, 2, 4, 8, 16
     NoDot, NoDotDot = 0x2000, 0x4000
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self.filters, self.settingKey, self.nameFilters = 0, "", ()
+        self.filters, self.settingKey, self.nameFilters, self._valid = 0, "", (), False
         self._edit, button = QtWidgets.QLineEdit(self), QtWidgets.QToolButton(self)
         button.setText("…")
         layout = QtWidgets.QHBoxLayout(self)
@@ -115,9 +115,11 @@ class ctkPathLineEdit(QWidget):
         self._edit.textChanged.connect(self._changed)
 
     def _changed(self, path: str) -> None:
-        found = Path(path)
-        if path and (found.is_dir() if self.filters & self.Dirs else found.exists()):
+        was_valid, self._valid = self._valid, bool(path)
+        if self._valid:
             self.currentPathChanged.emit(path)
+        if self._valid != was_valid:
+            self.validInputChanged.emit(self._valid)
 
     currentPath = Property(str, lambda self: self._edit.text(), lambda self, path: self._edit.setText(path))
 
