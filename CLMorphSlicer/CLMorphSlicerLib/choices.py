@@ -7,7 +7,6 @@ import qt
 import slicer
 
 from . import models, presets, times
-from .frames import browser_of
 from .options import asks_for_tissue, model_card
 from .parameters import (
     FOLDER,
@@ -24,6 +23,7 @@ from .parameters import (
     several_volumes,
     why_one_atlas,
 )
+from .results import browser_of
 from .words import _
 
 ADVANCED_ROWS = ("refine", "atlases", "fusion", "tissue", "sceneAtlas", "standardNames")  # of Segment alone

@@ -12,8 +12,8 @@ import vtk
 
 from .colors import show_legend
 from .errors import NodeError
-from .frames import BEFORE_AFTER, browser_of, check_found
-from .results import Results, is_result, results_of
+from .frames import BEFORE_AFTER, check_found
+from .results import Results, browser_of, is_result, results_of
 from .words import _
 
 MODES = ("grid", "glyph", "contour")

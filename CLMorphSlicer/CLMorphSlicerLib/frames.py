@@ -14,7 +14,7 @@ import vtk
 from .errors import NodeError
 from .nodes import SEGMENT
 from .outputs import Undo
-from .results import Results, link, results_of
+from .results import Results, browser_of, link, results_of
 from .words import _
 
 KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
@@ -23,11 +23,6 @@ BEFORE_AFTER = {
     "affine_warped": "affine",
     "warped": "transform",
 }  # the atlas, and the transform that it is seen through
-
-
-def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
-    """The browser that plays a sequence through this node; None where there is none."""
-    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node) if node is not None else None
 
 
 def check_found(transform: slicer.vtkMRMLTransformNode) -> None:

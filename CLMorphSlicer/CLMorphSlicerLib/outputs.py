@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import slicer
 
-from .results import Results, is_result, results_of
+from .results import Results, browser_of, is_result, results_of
 from .words import _
 
 PAIR = "GetFixedNodeReferenceRole"  # what only transform nodes have
@@ -41,15 +41,35 @@ class Outputs:
 
     def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
         """Why these cannot be written into, as a sentence; empty when they can."""
-        taken = {node.GetID() for node in inputs if node is not None and hasattr(node, "GetID")}
-        for node in self.targets().values():
+        used = [node for node in inputs if hasattr(node, "GetID")]
+        taken, above = ({node.GetID() for node in nodes} for nodes in (used, _transforms_above(used)))
+        for node in (*self.chosen, *self.targets().values()):
+            refused = ""
             if node.GetID() in taken:
                 refused = _("“{name}” is an input of this run: choose another output, or a new one.")
+            elif node.GetID() in above:
+                refused = _("“{name}” moves an input of this run: choose another output, or a new one.")
+            elif browser_of(node) is not None:
+                refused = _(
+                    "“{name}” shows the frames of a sequence, and would lose the result with the next frame: "
+                    "choose another output, or a new one."
+                )
+            if refused:
                 return refused.format(name=node.GetName())
         if self.transform is not None and self.transform.GetClassName() != "vtkMRMLTransformNode":
             refused = _("“{name}” cannot hold a deformation: choose another transform, or a new one.")
             return refused.format(name=self.transform.GetName())
         return ""
+
+
+def _transforms_above(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLTransformNode]:
+    found = []
+    for node in nodes:
+        above = node.GetParentTransformNode() if hasattr(node, "GetParentTransformNode") else None
+        while above is not None:
+            found.append(above)
+            above = above.GetParentTransformNode()
+    return found
 
 
 @dataclass(frozen=True)

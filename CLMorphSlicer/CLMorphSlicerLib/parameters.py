@@ -8,9 +8,10 @@ import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from . import presets
-from .frames import Frames, browser_of
+from .frames import Frames
 from .options import Options, RegisterOptions, atlas_count
 from .outputs import Outputs
+from .results import browser_of
 from .series import SequenceFrames, Volumes
 from .tasks import Registration, Segmentation
 from .words import _

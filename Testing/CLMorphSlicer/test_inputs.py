@@ -10,7 +10,9 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 
 import slicer
 import slicer.util
+import vtk
 from CLMorphSlicerLib import options
+from CLMorphSlicerLib.outputs import Outputs
 
 
 @pytest.fixture
@@ -84,3 +86,36 @@ def test_folder_is_the_one_that_is_seen_in_its_line(patient, window, tmp_path):
         assert window.ui.runButton.enabled is (told == "Ready.")
     window.ui.modelSelector.currentIndex = 0  # a shipped model: the line is of no matter
     assert window.ui.runButton.enabled
+
+
+# -- outputs that would change an input, or be lost
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_transform_above_an_input_is_not_written_into(patient, second, module, depth):
+    above = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLTransformNode", "Table height"
+    )  # a linear one of the general kind
+    above.SetAndObserveTransformToParent(vtk.vtkTransform())
+    node = second
+    for _ in range(depth - 1):
+        between = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Between")
+        node.SetAndObserveTransformNodeID(between.GetID())
+        node = between
+    node.SetAndObserveTransformNodeID(above.GetID())
+    outputs = Outputs(transform=above)
+    told = "“Table height” moves an input of this run: choose another output, or a new one."
+    assert segmenting(second, outputs=outputs) == told
+    assert registering(patient, second, outputs=outputs) == registering(second, patient, outputs=outputs) == told
+    assert segmenting(patient, outputs=outputs) == ""
+
+
+@pytest.mark.parametrize("chosen", ["segmentation", "transform"])
+def test_node_that_plays_a_sequence_is_not_written_into(patient, module, chosen):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Heart")
+    for value in ("0", "1"):
+        sequence.SetDataNodeAtValue(patient, value)
+    played = module.CLMorphSlicerLogic(fake_engine("works")).segment(sequence, "phantom")
+    outputs = Outputs(**{chosen: getattr(played, chosen)})
+    said = segmenting(patient, outputs=outputs)
+    assert "shows the frames of a sequence" in said and getattr(played, chosen).GetName() in said

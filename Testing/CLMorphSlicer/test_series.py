@@ -1,5 +1,7 @@
 """All frames of a sequence and several volumes: one press, one progress, one table; what is done stays."""
 
+import contextlib
+
 import numpy as np
 import phantom
 import pytest
@@ -261,6 +263,57 @@ def test_before_and_after_are_seen_in_the_frame_that_is_played(beating, window, 
     assert likeness(view.grab().mean(axis=-1), after) < 0.95  # drawn anew by the browser alone
     window.ui.undoButton.click()
     assert volumes_in_the_scene() == 2  # the frame that is shown, and the volume that the sequence was made from
+
+
+def test_before_and_after_show_nothing_in_a_frame_that_was_not_reached(beating, window, headless):
+    from standins import application
+
+    _, browser, _ = beating
+    view = headless.add_slice_view("Red", "Axial", 80)
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 2 and run.job.progress.fraction > 0, "the third frame")
+    window.ui.cancelButton.click()
+    finish(window)
+    results = run.results
+    window.ui.showDeformationCheckBox.checked = window.ui.atlasCheckBox.checked = True
+    over = {results.warped.GetID(), results.affine_warped.GetID()}
+
+    def seen() -> set[str]:
+        return over & {composite.GetNthLayerVolumeID(layer) for layer in display.LAYERS}
+
+    for number, there in ((0, over), (2, set()), (1, over), (3, set())):
+        show_frame(browser, number)
+        assert seen() == there
+        assert ("nothing was found in this frame" in window.ui.displacementLabel.text) is (not there)
+        window.ui.blendSlider.value = 0.1 + 0.1 * number
+        assert seen() == there
+        with contextlib.nullcontext() if there else pytest.raises(ValueError, match="nothing was found"):
+            display.show_slices(results.transform, blend=0.5)
+    application.leave_module(window)  # the sequence is played behind another module
+    show_frame(browser, 0)
+    assert seen() == over
+    show_frame(browser, 3)
+    assert seen() == set()
+    window.cleanup()
+    show_frame(browser, 0)
+    assert seen() == set()  # nobody looks after it any more
+    assert view.grab().size
+
+
+def test_largest_displacement_is_that_of_the_frame_that_is_shown(beating, window):
+    _, browser, _ = beating
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    told = window.ui.displacementLabel.text
+    assert told.startswith("at most ")
+    field = browser.GetSequenceNode(run.results.field).GetNthDataNode(2)
+    slicer.util.arrayFromGridTransform(field)[:] *= 3.0
+    show_frame(browser, 2)
+    largest = display.max_displacement_mm(run.results.transform)
+    assert window.ui.displacementLabel.text == f"at most {largest:.1f} mm; point at a slice to see it there" != told
 
 
 def test_before_and_after_of_frames_with_different_atlases_is_refused_with_the_reason(beating, window, monkeypatch):
