@@ -132,6 +132,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         slicer.app.disconnect("aboutToQuit()", self.cleanup)
         self.deformation.follow_crosshair(False)
+        self.deformation.forget()
         self.logic.stop()
         self.setParameterNode(None)
         self.logic.forgetParameters()

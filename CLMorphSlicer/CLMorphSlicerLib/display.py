@@ -147,6 +147,7 @@ def show_slices(
     results = results_of(transform_node)
     layers, opacities = [], []
     if blend is not None:
+        check_found(transform_node)
         layers += [_present(results, "affine_warped"), _present(results, "warped")]
         opacities += blend_opacities(blend, atlas_opacity)
     if jacobian_opacity > 0.0:  # it is on top, as far as one sees, and yet the lowest layer: the foreground

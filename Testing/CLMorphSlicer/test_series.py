@@ -362,6 +362,25 @@ def test_scene_closed_while_a_series_runs_ends_it(beating, window):
     assert not slicer.util.getNodesByClass("vtkMRMLSequenceNode")
 
 
+@pytest.mark.parametrize("entered", [True, False])
+def test_scene_closed_when_some_frames_are_done_leaves_a_window_that_can_be_used(beating, window, entered, capfd):
+    from standins import application
+
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 1 and run.job.progress.fraction > 0, "the second frame")
+    if not entered:
+        application.leave_module(window)
+    slicer.mrmlScene.Clear(0)
+    finish(window)
+    assert "scene was closed" in str(run.error) and leftovers() == []
+    if not entered:
+        application.enter_module(window)
+    assert window._parameterNode.result is None and not window.ui.undoButton.enabled
+    assert not window.ui.progressBar.isVisibleTo(window.parent) and not window.ui.cancelButton.enabled
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_results_stay_as_long_as_the_frame_where_another_sequence_sets_the_pace(beating, window):
     sequence, browser, proxy = beating
     pace = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Needle")
