@@ -20,7 +20,7 @@ import slicer
 import vtk
 from CLMorphSlicerLib import dependencies, models, sample, settings, times
 from CLMorphSlicerLib.choices import ChoicesPanel
-from CLMorphSlicerLib.deformation import DeformationPanel, spacing_for
+from CLMorphSlicerLib.deformation import DeformationPanel
 from CLMorphSlicerLib.exporting import likely_input
 from CLMorphSlicerLib.frames import Frames
 from CLMorphSlicerLib.job import State, start_process
@@ -239,10 +239,10 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             cost, began = self._began
             each = (time.monotonic() - began) / len(run.reports)
             times.add(cost, times.taken(cost, each, run.reports))
-        if run.results is not None:  # of a series that was cancelled too
+        transform = run.results.transform if run.results is not None else None  # of a series that was cancelled too
+        if transform is not None and transform.GetScene() is not None:  # and that of a scene which is there still
             parameters = self._parameterNode or self.logic.getParameterNode()
-            parameters.result = run.results.transform
-            parameters.spacing = spacing_for(run.results.transform)
+            parameters.result = transform
             self.deformation.present(parameters)
         self._refresh()
 

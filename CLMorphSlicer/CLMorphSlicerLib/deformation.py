@@ -1,5 +1,6 @@
 """The part of the window that shows a result: its tables, its deformation, and the overlays in the slice views."""
 
+from contextlib import suppress
 from typing import Any
 
 import qt
@@ -48,9 +49,11 @@ class DeformationPanel:
         self._follow_frames(None)
 
     def present(self, parameters) -> None:
-        """Show a result that has just been made, its patient in the slice views."""
+        """Show a result that has just been made, its patient in the slice views, with a grid that suits its size."""
         self.forget()
-        display.show_patient(parameters.result)
+        with suppress(NodeError):  # of a series; its patient may have been deleted meanwhile
+            parameters.spacing = spacing_for(parameters.result)
+            display.show_patient(parameters.result)
         self.show(parameters)
 
     def show(self, parameters) -> None:

@@ -381,6 +381,19 @@ def test_scene_closed_when_some_frames_are_done_leaves_a_window_that_can_be_used
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["segmentation", "transform", "field", "jacobian", "warped", "table"])
+def test_part_of_the_results_that_is_deleted_in_the_middle_is_no_end_of_the_series(beating, window, name, capfd):
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 1, "the first frame")
+    slicer.mrmlScene.RemoveNode(getattr(results_of(run.results.transform), name))
+    wait_until(lambda: not run.active or (len(run.done) == 2 and run.job.progress.fraction > 0), "the third frame")
+    window.ui.cancelButton.click()
+    finish(window)
+    assert "Traceback" not in capfd.readouterr().err
+    assert "80 (3 of 4)" in str(run.error) and "cancelled" in str(run.error)
+
+
 def test_results_stay_as_long_as_the_frame_where_another_sequence_sets_the_pace(beating, window):
     sequence, browser, proxy = beating
     pace = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Needle")
@@ -405,7 +418,7 @@ def test_results_stay_as_long_as_the_frame_where_another_sequence_sets_the_pace(
 
 
 @pytest.mark.parametrize("which", ["browser", "sequence", "proxy"])
-def test_sequence_that_is_deleted_in_the_middle_ends_the_series(beating, window, which):
+def test_sequence_that_is_deleted_in_the_middle_ends_the_series(beating, window, which, capfd):
     sequence, browser, proxy = beating
     window.ui.scopeSelector.currentIndex = 1
     run = begin(window, "two_then_waits")
@@ -415,6 +428,7 @@ def test_sequence_that_is_deleted_in_the_middle_ends_the_series(beating, window,
     finish(window)
     assert "was deleted" in str(run.error) and run.state.value == "cancelled"
     assert run.job._process.poll() is not None and leftovers() == []
+    assert "Traceback" not in capfd.readouterr().err
     window.ui.showDeformationCheckBox.checked = True  # what was done stays, and can be looked at
     assert run.results.field.GetDisplayNode().GetVisibility()
 
