@@ -193,10 +193,15 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.progress.tell(_("The packages were installed anew."))
 
     def onUndo(self, _checked: bool = False) -> None:
-        """Take the last run back."""
+        """Take the last run back; what was drawn by hand since is not lost without a question."""
+        undo = self.logic.run.undo
+        question = _("{names} was changed since the run. Take the run back, and these changes with it?")
+        changed = ", ".join(f"“{name}”" for name in undo.would_lose)
+        if changed and not slicer.util.confirmOkCancelDisplay(question.format(names=changed), "CLMorph"):
+            return
         with self._telling(), slicer.util.RenderBlocker():
             self.deformation.forget()
-            self.logic.run.undo()
+            undo()
             self.progress.tell(_("The last run was taken back."))
 
     def onCancel(self, _checked: bool = False) -> None:

@@ -112,6 +112,24 @@ class Undo:
 
     kept: list[Kept] = field(default_factory=list)
     added: list[slicer.vtkMRMLNode] = field(default_factory=list)
+    drawn: dict[slicer.vtkMRMLNode, tuple] = field(default_factory=dict)  # segmentations as the run left them
+
+    def note(self) -> None:
+        """Remember how the run left its segmentations."""
+        nodes = [*(each.node for each in self.kept), *self.added]
+        self.drawn = {node: _voxels(node) for node in nodes if node.IsA("vtkMRMLSegmentationNode")}
+
+    def join(self, other: Undo) -> None:
+        """Take back what another run did, too."""
+        self.kept += other.kept
+        self.added += [node for node in other.added if node.GetScene() is not None]
+        self.drawn |= other.drawn
+
+    @property
+    def would_lose(self) -> list[str]:
+        """Names of the segmentations that somebody has changed since; of frames, which change with each, nothing."""
+        there = [node for node in self.drawn if node.GetScene() is not None and browser_of(node) is None]
+        return [node.GetName() for node in there if _voxels(node) != self.drawn[node]]
 
     def __call__(self) -> None:
         for each in self.kept:
@@ -119,8 +137,19 @@ class Undo:
         for node in self.added:
             if node.GetScene() is not None:
                 slicer.mrmlScene.RemoveNode(node)
-        self.kept, self.added = [], []
+        self.kept, self.added, self.drawn = [], [], {}
 
     def __bool__(self) -> bool:
         """Whether the scene still has something to be taken back."""
         return any(node.GetScene() is not None for node in [*(each.node for each in self.kept), *self.added])
+
+
+def _voxels(node: slicer.vtkMRMLSegmentationNode) -> tuple:
+    """What is another one when a segment was drawn in, added or removed."""
+    segmentation, labelmap = (
+        node.GetSegmentation(),
+        slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(),
+    )
+    ids = list(segmentation.GetSegmentIDs())
+    images = [segmentation.GetSegment(each).GetRepresentation(labelmap) for each in ids]
+    return tuple((each, image and image.GetMTime()) for each, image in zip(ids, images, strict=True))
