@@ -55,7 +55,10 @@ class ctkCollapsibleGroupBox(ctkCollapsibleButton):
 
 
 class ctkSliderWidget(QWidget):
-    """A slider beside a spin box."""
+    """A slider beside a spin box, which is as wide as those of the sliders around it.
+
+    The latter as CTK's (Libs/Widgets/ctkSliderWidget.cpp, SynchronizeWidth, the default); differs: without a choice.
+    """
 
     valueChanged = Signal(float)
 
@@ -81,13 +84,29 @@ class ctkSliderWidget(QWidget):
 
     def setRange(self, minimum: float, maximum: float) -> None:
         self._box.setRange(minimum, maximum)
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        siblings = [each for each in self.parent().findChildren(QWidget) if isinstance(each, ctkSliderWidget)]
+        width = max(each._box.sizeHint().width() for each in siblings)
+        for each in siblings:
+            each._box.setMinimumWidth(width)
+
+    def _set(name: str):
+        """Sets a property of the spin box that can make it wider."""
+
+        def change(self, value) -> None:
+            getattr(self._box, name)(value)
+            self._synchronize()
+
+        return change
 
     value = Property(float, lambda self: self._box.value(), lambda self, value: self._box.setValue(value))
-    minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
-    maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
+    minimum = Property(float, lambda self: self._box.minimum(), _set("setMinimum"))
+    maximum = Property(float, lambda self: self._box.maximum(), _set("setMaximum"))
     singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, step: self._box.setSingleStep(step))
-    decimals = Property(int, lambda self: self._box.decimals(), lambda self, value: self._box.setDecimals(value))
-    suffix = Property(str, lambda self: self._box.suffix(), lambda self, value: self._box.setSuffix(value))
+    decimals = Property(int, lambda self: self._box.decimals(), _set("setDecimals"))
+    suffix = Property(str, lambda self: self._box.suffix(), _set("setSuffix"))
 
 
 class ctkPathLineEdit(QWidget):
