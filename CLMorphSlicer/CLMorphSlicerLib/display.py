@@ -220,21 +220,29 @@ def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[floa
 def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
     """Length of the largest displacement that is drawn, mm."""
     check_found(transform_node)
-    vectors = slicer.util.arrayFromGridTransform(_present(results_of(transform_node), "field"))
+    results = results_of(transform_node)
+    field = _present(results, "field")
+    if not hasattr(field.GetTransformFromParent(), "GetDisplacementGrid"):  # emptied, or another transform by now
+        raise _missing(results, "field")
+    vectors = slicer.util.arrayFromGridTransform(field)
     return float(np.sqrt(np.einsum("...i,...i", vectors, vectors).max()))
 
 
 def _present(results: Results, name: str) -> slicer.vtkMRMLNode:
     node = getattr(results, name)
     if node is None:
-        if name in BEFORE_AFTER and browser_of(results.volume) is not None:
-            raise NodeError(_("before / after is not to be had: the frames were warped from different atlases"))
-        called = {
-            "affine_warped": _("affine-only image"),
-            "warped": _("warped image"),
-            "jacobian": _("Jacobian map"),
-            "field": _("deformation for display"),
-        }
-        refused = _("the {part} of this result was deleted or was not kept: run it again")
-        raise NodeError(refused.format(part=called.get(name, name)))
+        raise _missing(results, name)
     return node
+
+
+def _missing(results: Results, name: str) -> NodeError:
+    if name in BEFORE_AFTER and browser_of(results.volume) is not None:
+        return NodeError(_("before / after is not to be had: the frames were warped from different atlases"))
+    called = {
+        "affine_warped": _("affine-only image"),
+        "warped": _("warped image"),
+        "jacobian": _("Jacobian map"),
+        "field": _("deformation for display"),
+    }
+    refused = _("the {part} of this result was deleted or was not kept: run it again")
+    return NodeError(refused.format(part=called.get(name, name)))

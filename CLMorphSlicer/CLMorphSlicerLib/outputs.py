@@ -120,15 +120,15 @@ class Undo:
         self.drawn = {node: _voxels(node) for node in nodes if node.IsA("vtkMRMLSegmentationNode")}
 
     def join(self, other: Undo) -> None:
-        """Take back what another run did, too."""
+        """Take back what another run did, too. What plays a sequence is another with each frame, and not drawn in."""
         self.kept += other.kept
         self.added += [node for node in other.added if node.GetScene() is not None]
-        self.drawn |= other.drawn
+        self.drawn |= {node: voxels for node, voxels in other.drawn.items() if browser_of(node) is None}
 
     @property
     def would_lose(self) -> list[str]:
-        """Names of the segmentations that somebody has changed since; of frames, which change with each, nothing."""
-        there = [node for node in self.drawn if node.GetScene() is not None and browser_of(node) is None]
+        """Names of the segmentations that somebody has changed since."""
+        there = [node for node in self.drawn if node.GetScene() is not None]
         return [node.GetName() for node in there if _voxels(node) != self.drawn[node]]
 
     def __call__(self) -> None:

@@ -227,6 +227,25 @@ def test_undo_takes_a_whole_series_back(beating, window):
     assert window._parameterNode.result is None
 
 
+def test_frame_without_a_result_whose_browser_is_deleted_is_told_and_does_no_harm(beating, window, capfd):
+    _, browser, _ = beating
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 2 and run.job.progress.fraction > 0, "the third frame")
+    window.ui.cancelButton.click()
+    finish(window)
+    show_frame(browser, 3)
+    slicer.mrmlScene.RemoveNode(browser)
+    window._parameterNode.result = None
+    window._parameterNode.result = run.results.transform
+    window.ui.showDeformationCheckBox.checked = True
+    assert "deformation for display of this result was deleted" in window.ui.displacementLabel.text
+    window.ui.undoButton.click()
+    assert "Traceback" not in capfd.readouterr().err
+    assert window._parameterNode.result is None and window.ui.displacementLabel.text == "–"
+    assert len(slicer.util.getNodesByClass("vtkMRMLSequenceNode")) == 1
+
+
 def pictures(view, window, blends) -> list[np.ndarray]:
     """Brightness of the view, by where the slider between before and after stands."""
     found = []
