@@ -194,7 +194,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onUndo(self, _checked: bool = False) -> None:
         """Take the last run back; what was drawn by hand since is not lost without a question."""
-        undo = self.logic.run.undo
+        undo = self.logic.runner.undo
         question = _("{names} was changed since the run. Take the run back, and these changes with it?")
         changed = ", ".join(f"“{name}”" for name in undo.would_lose)
         if changed and not slicer.util.confirmOkCancelDisplay(question.format(names=changed), "CLMorph"):
@@ -256,8 +256,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None:
             return
         self.choices.show(parameters)
-        run = self.logic.run
-        undoable = run is not None and not run.active and bool(run.undo)
+        undoable = bool(self.logic.runner.undo)
         self.progress.allow(what_is_missing(parameters), self.logic.running, self._installs, undoable)
         self.ui.reinstallButton.setEnabled(not self.logic.running and not self._installs)
         self.deformation.show(parameters)

@@ -233,3 +233,24 @@ def test_undo_of_several_asks_too(patient, window, monkeypatch):
     draw(window.logic.run.done[0].segmentation, patient)
     window.ui.undoButton.click()
     assert len(questions) == 1 and window.logic.run.done[0].segmentation.GetScene()
+
+
+@pytest.mark.parametrize("mood", ["refuses", "half_done"])
+def test_run_that_failed_does_not_cost_the_undo_of_the_one_before(patient, window, own_segmentation, mood):
+    window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    begin(window, "works")
+    finish(window)
+    begin(window, mood)
+    finish(window)
+    assert names(own_segmentation) != ["Mine"] and window.ui.undoButton.enabled
+    window.ui.undoButton.click()
+    assert names(own_segmentation) == ["Mine"] and not window.ui.undoButton.enabled
+
+
+def test_undo_takes_one_run_back(patient, window, own_segmentation):
+    window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    for _ in range(2):
+        begin(window, "works")
+        finish(window)
+    window.ui.undoButton.click()
+    assert names(own_segmentation)[0] == "Body" and not window.ui.undoButton.enabled
