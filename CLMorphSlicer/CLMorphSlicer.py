@@ -26,7 +26,7 @@ from CLMorphSlicerLib.frames import Frames
 from CLMorphSlicerLib.job import State, start_process
 from CLMorphSlicerLib.options import Options, RegisterOptions
 from CLMorphSlicerLib.panel import ProgressPanel, wait_cursor
-from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, what_is_missing, work_of
+from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, Scope, what_is_missing, work_of
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, Results, watch_scene_loading
 from CLMorphSlicerLib.run import Run
 from CLMorphSlicerLib.runner import Runner, Work
@@ -185,7 +185,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._telling(), wait_cursor():
             volume = sample.add_sample(self.choices.card())
             if self._parameterNode.task.value == "segment":
-                self._parameterNode.inputVolume = volume
+                self._parameterNode.inputVolume, self._parameterNode.scope = volume, Scope.ONE
 
     def onReinstall(self, _checked: bool = False) -> None:
         with self._telling():

@@ -380,6 +380,15 @@ def test_sample_of_the_model_is_loaded_and_chosen(window):
     assert window.ui.runButton.enabled and slicer.app.cursors == []
 
 
+@pytest.mark.parametrize("scope", [1, 2])
+def test_sample_is_what_is_segmented_next_whatever_was_before(patient, window, scope):
+    window.ui.scopeSelector.currentIndex = scope
+    assert not window.ui.runButton.enabled
+    window.ui.sampleButton.click()
+    assert window.ui.runButton.enabled and window.ui.scopeSelector.currentIndex == 0
+    assert window.ui.inputVolumeSelector.currentNode().GetName() == "Phantom sample"
+
+
 def test_installed_versions_are_shown_and_reinstall_tells_what_happened(patient, window, module, monkeypatch):
     assert "torch" in window.ui.versionsLabel.text
     monkeypatch.setattr(module.dependencies, "reinstall", lambda during: True)
