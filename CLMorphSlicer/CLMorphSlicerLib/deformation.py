@@ -157,14 +157,15 @@ class DeformationPanel:
             view.resizeRowsToContents()
 
     def _draw(self) -> None:
-        wanted = (self._result_id, self._style) if self._style is not None else None
+        style = self._style
+        wanted = (self._result_id, style) if style is not None else None
         if wanted == self._drawn:
             return
         drawn = slicer.mrmlScene.GetNodeByID(self._drawn[0]) if self._drawn else None
         if drawn is not None and (wanted is None or drawn is not self._result):
             display.hide_deformation(drawn)
-        if wanted is not None:
-            display.show_deformation(self._result, self._style)
+        if style is not None:
+            display.show_deformation(self._result, style)
         self._drawn = wanted
 
     def _lay(self) -> None:

@@ -62,7 +62,7 @@ def check_image(node: Any, proxy: slicer.vtkMRMLVolumeNode | None = None) -> Non
         refused = _("{given} is no image: give the node of a scalar volume")
         raise NodeError(refused.format(given=_called(node)))
     if _is_a(node, "vtkMRMLLabelMapVolumeNode"):
-        raise NodeError(_("“{name}” is a labelmap: choose the image that it belongs to").format(name=node.GetName()))
+        raise NodeError(_("{given} is a labelmap: choose the image that it belongs to").format(given=_called(node)))
     check_volume(node, proxy)
 
 

@@ -41,7 +41,7 @@ class Outputs:
 
     def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
         """Why these cannot be written into, as a sentence; empty when they can."""
-        used = [node for node in inputs if hasattr(node, "GetID")]
+        used = [node for node in inputs if node is not None and hasattr(node, "GetID")]
         taken, above = ({node.GetID() for node in nodes} for nodes in (used, _transforms_above(used)))
         for node in (*self.chosen, *self.targets().values()):
             refused = ""
