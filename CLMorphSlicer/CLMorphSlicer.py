@@ -20,13 +20,13 @@ import slicer
 import vtk
 from CLMorphSlicerLib import dependencies, models, sample, settings, times
 from CLMorphSlicerLib.choices import ChoicesPanel
-from CLMorphSlicerLib.deformation import DeformationPanel, spacing_for
+from CLMorphSlicerLib.deformation import DeformationPanel
 from CLMorphSlicerLib.exporting import likely_input
 from CLMorphSlicerLib.frames import Frames
 from CLMorphSlicerLib.job import State, start_process
 from CLMorphSlicerLib.options import Options, RegisterOptions
 from CLMorphSlicerLib.panel import ProgressPanel, wait_cursor
-from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, what_is_missing, work_of
+from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, Scope, what_is_missing, work_of
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, Results, watch_scene_loading
 from CLMorphSlicerLib.run import Run
 from CLMorphSlicerLib.runner import Runner, Work
@@ -132,6 +132,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         slicer.app.disconnect("aboutToQuit()", self.cleanup)
         self.deformation.follow_crosshair(False)
+        self.deformation.forget()
         self.logic.stop()
         self.setParameterNode(None)
         self.logic.forgetParameters()
@@ -184,7 +185,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self._telling(), wait_cursor():
             volume = sample.add_sample(self.choices.card())
             if self._parameterNode.task.value == "segment":
-                self._parameterNode.inputVolume = volume
+                self._parameterNode.inputVolume, self._parameterNode.scope = volume, Scope.ONE
 
     def onReinstall(self, _checked: bool = False) -> None:
         with self._telling():
@@ -192,10 +193,15 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.progress.tell(_("The packages were installed anew."))
 
     def onUndo(self, _checked: bool = False) -> None:
-        """Take the last run back."""
+        """Take the last run back; what was drawn by hand since is not lost without a question."""
+        undo = self.logic.runner.undo
+        question = _("{names} was changed since the run. Take the run back, and these changes with it?")
+        changed = ", ".join(f"“{name}”" for name in undo.would_lose)
+        if changed and not slicer.util.confirmOkCancelDisplay(question.format(names=changed), "CLMorph"):
+            return
         with self._telling(), slicer.util.RenderBlocker():
             self.deformation.forget()
-            self.logic.run.undo()
+            undo()
             self.progress.tell(_("The last run was taken back."))
 
     def onCancel(self, _checked: bool = False) -> None:
@@ -238,10 +244,10 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             cost, began = self._began
             each = (time.monotonic() - began) / len(run.reports)
             times.add(cost, times.taken(cost, each, run.reports))
-        if run.results is not None:  # of a series that was cancelled too
+        transform = run.results.transform if run.results is not None else None  # of a series that was cancelled too
+        if transform is not None and transform.GetScene() is not None:  # and that of a scene which is there still
             parameters = self._parameterNode or self.logic.getParameterNode()
-            parameters.result = run.results.transform
-            parameters.spacing = spacing_for(run.results.transform)
+            parameters.result = transform
             self.deformation.present(parameters)
         self._refresh()
 
@@ -250,8 +256,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None:
             return
         self.choices.show(parameters)
-        run = self.logic.run
-        undoable = run is not None and not run.active and bool(run.undo)
+        undoable = bool(self.logic.runner.undo)
         self.progress.allow(what_is_missing(parameters), self.logic.running, self._installs, undoable)
         self.ui.reinstallButton.setEnabled(not self.logic.running and not self._installs)
         self.deformation.show(parameters)

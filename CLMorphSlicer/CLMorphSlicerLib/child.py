@@ -11,12 +11,14 @@ through PythonSlicer's launcher, which a signal to the launched process does not
 """
 
 import json
+import locale
 import os
 import runpy
 import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,23 @@ def end_with_parent(parent_is_gone: Callable[[], bool], folder: str | None, end:
     end(CANCELLED)
 
 
+def take_names_for_utf8() -> None:
+    """Let C code open the files that Python names: Windows' own code page lacks letters of people's folders.
+
+    The models lie below the folder of the user where Slicer is installed for one user, and ITK opens them by C's means.
+    Slicer itself declares UTF-8, Python does not. Windows before 10 (1803) cannot do it.
+    """
+    with suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, ".UTF8")
+
+
 def main() -> None:
     told = json.loads(Path(__file__).with_name("arguments.json").read_text(encoding="ascii"))
     sys.path[0] = told["root"]  # in place of this file's own folder, whose names are of no use to the engine
     sys.argv = ["clmorph", *told["arguments"]]
     parent = told["parent"]
+    if parent is not None:
+        take_names_for_utf8()
     parent_is_gone = wait_for_input_to_end if parent is None else lambda: wait_for_process(parent)
     watch = (parent_is_gone, told["remove"], os._exit)
     threading.Thread(target=end_with_parent, args=watch, daemon=True).start()

@@ -7,7 +7,6 @@ import qt
 import slicer
 
 from . import models, presets, times
-from .frames import browser_of
 from .options import asks_for_tissue, model_card
 from .parameters import (
     FOLDER,
@@ -24,6 +23,7 @@ from .parameters import (
     several_volumes,
     why_one_atlas,
 )
+from .results import browser_of
 from .words import _
 
 ADVANCED_ROWS = ("refine", "atlases", "fusion", "tissue", "sceneAtlas", "standardNames")  # of Segment alone
@@ -47,6 +47,7 @@ class ChoicesPanel:
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         ui.registerModelSelector.connect("currentIndexChanged(int)", self._on_register_model)
         ui.modelFolderEdit.connect("currentPathChanged(QString)", self._on_folder)
+        ui.modelFolderEdit.connect("validInputChanged(bool)", self._on_folder_emptied)
         ui.effortSelector.connect("currentIndexChanged(int)", self._on_effort)
         ui.severalSelector.connect("checkedNodesChanged()", self._on_several)
 
@@ -210,6 +211,10 @@ class ChoicesPanel:
         if self.parameters is not None and not self._showing:
             self._folder_shown = path
             self.parameters.modelFolder = path
+
+    def _on_folder_emptied(self, valid: bool) -> None:
+        if not valid:  # CTK tells of this alone where the line is empty
+            self._on_folder("")
 
     def _on_effort(self, index: int) -> None:
         if self.parameters is not None and not self._showing and index >= 0:

@@ -1,5 +1,6 @@
 """The part of the window that shows a result: its tables, its deformation, and the overlays in the slice views."""
 
+from contextlib import suppress
 from typing import Any
 
 import qt
@@ -8,11 +9,13 @@ import vtk
 
 from . import display
 from .errors import NodeError
-from .results import is_result, results_of
+from .frames import is_found
+from .results import browser_of, is_result, results_of
 from .words import _
 
 NOTHING = "–"
 UNSEEN = "not looked at yet"
+AFTER_THE_BROWSER = -1.0  # the priority of an observer that looks at the nodes which the browser has changed
 
 
 def spacing_for(transform) -> float:
@@ -26,8 +29,12 @@ class DeformationPanel:
     def __init__(self, ui) -> None:
         self.ui = ui
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
+        self._style: Any = None  # as which the deformation is wished to be seen; None: not at all
+        self._overlays: tuple[float | None, float] = (None, 0.0)  # wished: between before and after, opacity of the map
         self._crosshair: Any = None
         self._observer: int | None = None
+        self._browser: Any = None
+        self._frame_observer: int | None = None
         self._largest = NOTHING
 
     @property
@@ -37,29 +44,53 @@ class DeformationPanel:
         return node if is_result(node) else None
 
     def forget(self) -> None:
-        """Take nothing for drawn: the scene is another one."""
+        """Take nothing for drawn, and follow no sequence: the scene is another one, or the window goes."""
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
+        self._follow_frames(None)
 
     def present(self, parameters) -> None:
-        """Show a result that has just been made, its patient in the slice views."""
+        """Show a result that has just been made, its patient in the slice views, with a grid that suits its size."""
         self.forget()
-        display.show_patient(parameters.result)
+        with suppress(NodeError):  # of a series; its patient may have been deleted meanwhile
+            parameters.spacing = spacing_for(parameters.result)
+            display.show_patient(parameters.result)
         self.show(parameters)
 
     def show(self, parameters) -> None:
         """Draw what the parameters say, where it is not drawn already."""
         result = parameters.result
         self._enable(result is not None)
-        try:
-            if self._result_id != (result and result.GetID()):
-                self._result_id = result and result.GetID()
-                self._show_result()
-            if result is None:
-                return
-            self._draw(parameters)
-            self._lay(parameters)
-        except NodeError as error:
-            self.ui.displacementLabel.text = str(error)
+        self._style = style_of(parameters) if parameters.showDeformation else None
+        blend = parameters.blend if parameters.showAtlas else None
+        self._overlays = blend, parameters.jacobianOpacity if parameters.showJacobian else 0.0
+        if self._result_id != (result and result.GetID()):
+            self._result_id = result and result.GetID()
+            self._show_result()
+        self._update()
+
+    def _update(self) -> None:
+        """Draw what is wished, as far as there is a result of it; what is wrong is told."""
+        if self._result is None:
+            return
+        for part in (self._draw, self._lay):
+            try:
+                part()
+            except NodeError as error:
+                self.ui.displacementLabel.text = str(error)
+
+    def _follow_frames(self, browser) -> None:
+        """Look again whenever this browser shows another frame; None follows none."""
+        if self._frame_observer is not None:
+            self._browser.RemoveObserver(self._frame_observer)
+            self._frame_observer = None
+        self._browser = browser
+        if browser is not None:
+            event = vtk.vtkCommand.ModifiedEvent
+            self._frame_observer = browser.AddObserver(event, self._on_frame, AFTER_THE_BROWSER)
+
+    def _on_frame(self, _browser, _event) -> None:
+        self._tell_largest()
+        self._update()
 
     def follow_crosshair(self, follow: bool) -> None:
         """Tell the displacement at the mouse pointer from now on, or no longer."""
@@ -103,10 +134,17 @@ class DeformationPanel:
         self.ui.figuresTable.setVisible(results is not None and results.table is not None)
         for section in (self.ui.resultsSection, self.ui.deformationSection):
             section.collapsed = result is None
-        self._largest = NOTHING
+        self._follow_frames(browser_of(result))
+        self._tell_largest()
+
+    def _tell_largest(self) -> None:
+        self._largest, result = NOTHING, self._result
         if result is not None:
             told = _("at most {largest:.1f} mm; point at a slice to see it there")
-            self._largest = told.format(largest=display.max_displacement_mm(result))
+            try:
+                self._largest = told.format(largest=display.max_displacement_mm(result))
+            except NodeError as error:
+                self._largest = str(error)
         self.ui.displacementLabel.text = self._largest
 
     def _show_figures(self, table) -> None:
@@ -118,32 +156,38 @@ class DeformationPanel:
             view.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
             view.resizeRowsToContents()
 
-    def _draw(self, parameters) -> None:
-        style = display.DeformationStyle(
-            mode=parameters.mode.value,
-            in_slices=parameters.inSlices,
-            in_3d=parameters.in3D,
-            spacing_mm=parameters.spacing,
-            scale=parameters.scale,
-            line_width=parameters.lineWidth,
-            color_by_displacement=parameters.colorByDisplacement,
-        )
-        wanted = (self._result_id, style) if parameters.showDeformation else None
+    def _draw(self) -> None:
+        style = self._style
+        wanted = (self._result_id, style) if style is not None else None
         if wanted == self._drawn:
             return
         drawn = slicer.mrmlScene.GetNodeByID(self._drawn[0]) if self._drawn else None
         if drawn is not None and (wanted is None or drawn is not self._result):
             display.hide_deformation(drawn)
-        if wanted is not None:
+        if style is not None:
             display.show_deformation(self._result, style)
         self._drawn = wanted
 
-    def _lay(self, parameters) -> None:
-        blend = parameters.blend if parameters.showAtlas else None
-        jacobian = parameters.jacobianOpacity if parameters.showJacobian else 0.0
+    def _lay(self) -> None:
+        blend, jacobian = self._overlays
+        if blend is not None and not is_found(self._result):
+            blend = None  # it would be seen through the transform of another frame
         wanted = (self._result_id, blend, jacobian)
         if self._layers is None and blend is None and not jacobian:
             return  # the views show what the user chose, and no overlay is asked for
         if wanted != self._layers:
             display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
             self._layers = wanted
+
+
+def style_of(parameters) -> display.DeformationStyle:
+    """How the parameters say that a deformation is drawn."""
+    return display.DeformationStyle(
+        mode=parameters.mode.value,
+        in_slices=parameters.inSlices,
+        in_3d=parameters.in3D,
+        spacing_mm=parameters.spacing,
+        scale=parameters.scale,
+        line_width=parameters.lineWidth,
+        color_by_displacement=parameters.colorByDisplacement,
+    )

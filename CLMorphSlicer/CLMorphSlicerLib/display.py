@@ -12,8 +12,8 @@ import vtk
 
 from .colors import show_legend
 from .errors import NodeError
-from .frames import BEFORE_AFTER, browser_of, check_found
-from .results import Results, is_result, results_of
+from .frames import BEFORE_AFTER, check_found
+from .results import Results, browser_of, is_result, results_of
 from .words import _
 
 MODES = ("grid", "glyph", "contour")
@@ -147,6 +147,7 @@ def show_slices(
     results = results_of(transform_node)
     layers, opacities = [], []
     if blend is not None:
+        check_found(transform_node)
         layers += [_present(results, "affine_warped"), _present(results, "warped")]
         opacities += blend_opacities(blend, atlas_opacity)
     if jacobian_opacity > 0.0:  # it is on top, as far as one sees, and yet the lowest layer: the foreground
@@ -219,21 +220,29 @@ def displacement_mm(transform_node: slicer.vtkMRMLTransformNode, ras: tuple[floa
 def max_displacement_mm(transform_node: slicer.vtkMRMLTransformNode) -> float:
     """Length of the largest displacement that is drawn, mm."""
     check_found(transform_node)
-    vectors = slicer.util.arrayFromGridTransform(_present(results_of(transform_node), "field"))
+    results = results_of(transform_node)
+    field = _present(results, "field")
+    if not hasattr(field.GetTransformFromParent(), "GetDisplacementGrid"):  # emptied, or another transform by now
+        raise _missing(results, "field")
+    vectors = slicer.util.arrayFromGridTransform(field)
     return float(np.sqrt(np.einsum("...i,...i", vectors, vectors).max()))
 
 
 def _present(results: Results, name: str) -> slicer.vtkMRMLNode:
     node = getattr(results, name)
     if node is None:
-        if name in BEFORE_AFTER and browser_of(results.volume) is not None:
-            raise NodeError(_("before / after is not to be had: the frames were warped from different atlases"))
-        called = {
-            "affine_warped": _("affine-only image"),
-            "warped": _("warped image"),
-            "jacobian": _("Jacobian map"),
-            "field": _("deformation for display"),
-        }
-        refused = _("the {part} of this result was deleted or was not kept: run it again")
-        raise NodeError(refused.format(part=called.get(name, name)))
+        raise _missing(results, name)
     return node
+
+
+def _missing(results: Results, name: str) -> NodeError:
+    if name in BEFORE_AFTER and browser_of(results.volume) is not None:
+        return NodeError(_("before / after is not to be had: the frames were warped from different atlases"))
+    called = {
+        "affine_warped": _("affine-only image"),
+        "warped": _("warped image"),
+        "jacobian": _("Jacobian map"),
+        "field": _("deformation for display"),
+    }
+    refused = _("the {part} of this result was deleted or was not kept: run it again")
+    return NodeError(refused.format(part=called.get(name, name)))

@@ -56,6 +56,32 @@ def world_matrix(volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVol
     return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
 
 
+def check_image(node: Any, proxy: slicer.vtkMRMLVolumeNode | None = None) -> None:
+    """Raise NodeError, saying why, if what is given is no image for the engine: a labelmap is none either."""
+    if node is not None and not _is_a(node, "vtkMRMLVolumeNode"):
+        refused = _("{given} is no image: give the node of a scalar volume")
+        raise NodeError(refused.format(given=_called(node)))
+    if _is_a(node, "vtkMRMLLabelMapVolumeNode"):
+        raise NodeError(_("{given} is a labelmap: choose the image that it belongs to").format(given=_called(node)))
+    check_volume(node, proxy)
+
+
+def check_labels(node: Any) -> None:
+    """Raise NodeError, saying why, if what is given can hold no labels; None is none."""
+    if node is None or _is_a(node, "vtkMRMLSegmentationNode") or _is_a(node, "vtkMRMLScalarVolumeNode"):
+        return
+    refused = _("{given} holds no labels: choose a segmentation or a labelmap")
+    raise NodeError(refused.format(given=_called(node)))
+
+
+def _is_a(node: Any, class_name: str) -> bool:
+    return hasattr(node, "IsA") and bool(node.IsA(class_name))
+
+
+def _called(node: Any) -> str:
+    return f"“{node.GetName()}”" if _is_a(node, "vtkMRMLNode") else repr(node)
+
+
 def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None, proxy: slicer.vtkMRMLVolumeNode | None = None) -> None:
     """Raise NodeError, saying why, if the volume cannot be given to the engine."""
     if volume_node is None:

@@ -34,7 +34,7 @@ def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
 def _figures(report: dict) -> list[tuple[str, float, str]]:
     """(name, value, unit) of what is told of every run."""
     similarity, found = report.get("similarity") or {}, []
-    measure = similarity.get("measure", _("similarity"))
+    measure = similarity.get("measure", _("local normalised cross-correlation"))  # of a registration
     if similarity.get("affine") is not None:
         found.append((_("{measure} after the affine").format(measure=measure), round(similarity["affine"], 4), ""))
     if similarity.get("warped") is not None:

@@ -14,7 +14,7 @@ import vtk
 from .errors import NodeError
 from .nodes import SEGMENT
 from .outputs import Undo
-from .results import Results, link, results_of
+from .results import Results, browser_of, link, results_of
 from .words import _
 
 KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
@@ -25,26 +25,27 @@ BEFORE_AFTER = {
 }  # the atlas, and the transform that it is seen through
 
 
-def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
-    """The browser that plays a sequence through this node; None where there is none."""
-    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node) if node is not None else None
-
-
 def check_found(transform: slicer.vtkMRMLTransformNode) -> None:
-    """Raise NodeError where a result is played and there is none of the frame that is shown.
+    """Raise NodeError where a result is played and there is none of the frame that is shown."""
+    if not is_found(transform):
+        raise NodeError(_("nothing was found in this frame"))
 
-    The transform is then the one of the frame before: emptied, it would lose the attribute by which it is known.
+
+def is_found(transform: slicer.vtkMRMLTransformNode) -> bool:
+    """Whether the frame that is shown has a result; one that is not played always has.
+
+    Where there is none, the transform is the one of the frame before: emptied, it would lose the attribute by which it
+    is known.
     """
     browser, volume = browser_of(transform), results_of(transform).volume
     if browser is None or volume is None or browser.GetSelectedItemNumber() < 0:
-        return
+        return True
     frames = browser.GetSequenceNode(volume)
     if frames is None:
-        return
+        return True
     here = browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
     shown = frames.GetNthIndexValue(frames.GetItemNumberFromIndexValue(here, False))  # its own, or the one before
-    if browser.GetSequenceNode(transform).GetDataNodeAtValue(shown, True) is None:
-        raise NodeError(_("nothing was found in this frame"))
+    return browser.GetSequenceNode(transform).GetDataNodeAtValue(shown, True) is not None
 
 
 class Frames:

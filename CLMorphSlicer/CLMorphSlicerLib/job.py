@@ -107,7 +107,10 @@ def end_process(process: subprocess.Popen) -> None:
     if process.poll() is None:
         if os.name == "nt":
             kill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
-            subprocess.run(kill, capture_output=True, creationflags=CREATE_NO_WINDOW, check=False)
+            with suppress(OSError):
+                subprocess.run(kill, capture_output=True, creationflags=CREATE_NO_WINDOW, check=False)
+            with suppress(OSError):  # and what taskkill did not end is not waited for in vain
+                process.kill()
         else:
             with suppress(ProcessLookupError, PermissionError):  # ended meanwhile; the latter is what macOS says of it
                 os.killpg(process.pid, signal.SIGKILL)

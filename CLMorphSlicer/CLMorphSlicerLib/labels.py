@@ -66,7 +66,12 @@ def _with_labelmap(
         copy.GetSegmentation().DeepCopy(node.GetSegmentation())
         copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
         copy.SetReferenceImageGeometryParameterFromVolumeNode(atlas_node)
-        copy.CreateBinaryLabelmapRepresentation()
+        if not copy.CreateBinaryLabelmapRepresentation():
+            refused = _(
+                "“{name}” cannot be turned into voxels: make its binary labelmap in the module Segmentations "
+                "(RT structures need the extension SlicerRT)"
+            )
+            raise NodeError(refused.format(name=node.GetName()))
         yield copy
     finally:
         slicer.mrmlScene.RemoveNode(copy)

@@ -171,6 +171,7 @@ class _Work:
                 given = (self.volume, self.atlas, *self.into.values())
                 made = [getattr(results, each.name) for each in fields(Results)]
                 undo.added = [node for node in made if node is not None and node not in given]
+                undo.note()
                 if self.loading.in_folder:
                     _file_in_folder(self.volume, undo.added)
         return results

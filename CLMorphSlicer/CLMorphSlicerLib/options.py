@@ -81,12 +81,13 @@ def why_not(volume, options: Options, proxy=None) -> str:
     if volume is None:
         return _("Choose the image to segment.")
     try:
-        exporting.check_volume(volume, proxy)
+        exporting.check_image(volume, proxy)
         if not options.model:
             return _("Choose a model.")
         model_card(options.model)
         if options.atlas is not None:
-            exporting.check_volume(options.atlas)
+            exporting.check_image(options.atlas)
+        exporting.check_labels(options.atlas_labels)
     except ValueError as error:
         return str(error)
     if options.atlas is None and options.atlas_labels is not None:
@@ -114,8 +115,9 @@ def why_not_register(fixed, moving, options: RegisterOptions) -> str:
     if fixed is moving:
         return _("The fixed and the moving image are the same volume; choose two.")
     try:
-        exporting.check_volume(fixed)
-        exporting.check_volume(moving)
+        exporting.check_image(fixed)
+        exporting.check_image(moving)
+        exporting.check_labels(options.labels)
         if options.model:
             model_card(options.model)
     except ValueError as error:

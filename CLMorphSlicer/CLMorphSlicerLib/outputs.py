@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import slicer
 
-from .results import Results, is_result, results_of
+from .results import Results, browser_of, is_result, results_of
 from .words import _
 
 PAIR = "GetFixedNodeReferenceRole"  # what only transform nodes have
@@ -41,15 +41,35 @@ class Outputs:
 
     def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
         """Why these cannot be written into, as a sentence; empty when they can."""
-        taken = {node.GetID() for node in inputs if node is not None and hasattr(node, "GetID")}
-        for node in self.targets().values():
+        used = [node for node in inputs if node is not None and hasattr(node, "GetID")]
+        taken, above = ({node.GetID() for node in nodes} for nodes in (used, _transforms_above(used)))
+        for node in (*self.chosen, *self.targets().values()):
+            refused = ""
             if node.GetID() in taken:
                 refused = _("“{name}” is an input of this run: choose another output, or a new one.")
+            elif node.GetID() in above:
+                refused = _("“{name}” moves an input of this run: choose another output, or a new one.")
+            elif browser_of(node) is not None:
+                refused = _(
+                    "“{name}” shows the frames of a sequence, and would lose the result with the next frame: "
+                    "choose another output, or a new one."
+                )
+            if refused:
                 return refused.format(name=node.GetName())
         if self.transform is not None and self.transform.GetClassName() != "vtkMRMLTransformNode":
             refused = _("“{name}” cannot hold a deformation: choose another transform, or a new one.")
             return refused.format(name=self.transform.GetName())
         return ""
+
+
+def _transforms_above(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLTransformNode]:
+    found = []
+    for node in nodes:
+        above = node.GetParentTransformNode() if hasattr(node, "GetParentTransformNode") else None
+        while above is not None:
+            found.append(above)
+            above = above.GetParentTransformNode()
+    return found
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,24 @@ class Undo:
 
     kept: list[Kept] = field(default_factory=list)
     added: list[slicer.vtkMRMLNode] = field(default_factory=list)
+    drawn: dict[slicer.vtkMRMLNode, tuple] = field(default_factory=dict)  # segmentations as the run left them
+
+    def note(self) -> None:
+        """Remember how the run left its segmentations."""
+        nodes = [*(each.node for each in self.kept), *self.added]
+        self.drawn = {node: _voxels(node) for node in nodes if node.IsA("vtkMRMLSegmentationNode")}
+
+    def join(self, other: Undo) -> None:
+        """Take back what another run did, too. What plays a sequence is another with each frame, and not drawn in."""
+        self.kept += other.kept
+        self.added += [node for node in other.added if node.GetScene() is not None]
+        self.drawn |= {node: voxels for node, voxels in other.drawn.items() if browser_of(node) is None}
+
+    @property
+    def would_lose(self) -> list[str]:
+        """Names of the segmentations that somebody has changed since."""
+        there = [node for node in self.drawn if node.GetScene() is not None]
+        return [node.GetName() for node in there if _voxels(node) != self.drawn[node]]
 
     def __call__(self) -> None:
         for each in self.kept:
@@ -99,8 +137,19 @@ class Undo:
         for node in self.added:
             if node.GetScene() is not None:
                 slicer.mrmlScene.RemoveNode(node)
-        self.kept, self.added = [], []
+        self.kept, self.added, self.drawn = [], [], {}
 
     def __bool__(self) -> bool:
         """Whether the scene still has something to be taken back."""
         return any(node.GetScene() is not None for node in [*(each.node for each in self.kept), *self.added])
+
+
+def _voxels(node: slicer.vtkMRMLSegmentationNode) -> tuple:
+    """What is another one when a segment was drawn in, added or removed."""
+    segmentation, labelmap = (
+        node.GetSegmentation(),
+        slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(),
+    )
+    ids = list(segmentation.GetSegmentIDs())
+    images = [segmentation.GetSegment(each).GetRepresentation(labelmap) for each in ids]
+    return tuple((each, image and image.GetMTime()) for each, image in zip(ids, images, strict=True))

@@ -1,15 +1,17 @@
 """What the window shows, typed and kept with the scene."""
 
 import enum
+from pathlib import Path
 from typing import Annotated
 
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from . import presets
-from .frames import Frames, browser_of
+from .frames import Frames
 from .options import Options, RegisterOptions, atlas_count
 from .outputs import Outputs
+from .results import browser_of
 from .series import SequenceFrames, Volumes
 from .tasks import Registration, Segmentation
 from .words import _
@@ -303,6 +305,9 @@ def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:
     """Why the run cannot be started, as a sentence; empty when it can."""
     if parameters.alignment is Alignment.TRANSFORM and parameters.initialTransform is None:
         return _("Choose the transform of the initial alignment, under Advanced.")
+    reason = _missing_folder(parameters)
+    if reason:
+        return reason
     if parameters.task is Task.SEGMENT:
         reason = _missing_to_segment(parameters)
         if reason:
@@ -311,6 +316,19 @@ def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:
     if isinstance(work, (Volumes, SequenceFrames)):
         return next((reason for reason in (item.task.why_not() for item in work.items) if reason), "")
     return work.why_not()
+
+
+def _missing_folder(parameters: CLMorphSlicerParameterNode) -> str:
+    segments = parameters.task is Task.SEGMENT
+    if (parameters.model if segments else parameters.registerModel) != FOLDER:
+        return ""
+    if not parameters.modelFolder and segments:
+        return _("Choose the folder of the model.")
+    if not parameters.modelFolder:  # and it would be a registration without a model
+        return _("Choose the folder of the model on the tab Segment, under Model › Another, in a folder …")
+    if not Path(parameters.modelFolder).is_dir():
+        return _("There is no folder {folder}: choose the folder of the model.").format(folder=parameters.modelFolder)
+    return ""
 
 
 def _missing_to_segment(parameters: CLMorphSlicerParameterNode) -> str:

@@ -82,3 +82,8 @@ def results_of(transform_node: slicer.vtkMRMLTransformNode) -> Results:
     """The nodes of the run that made this transform, also after the scene was saved and loaded."""
     others = (field.name for field in fields(Results) if field.name != "transform")
     return Results(transform=transform_node, **{name: transform_node.GetNodeReference(_role(name)) for name in others})
+
+
+def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:
+    """The browser that plays a sequence through this node; None where there is none."""
+    return slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node) if node is not None else None

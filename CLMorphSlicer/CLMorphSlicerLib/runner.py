@@ -9,6 +9,7 @@ import qt
 import slicer
 
 from . import dependencies
+from .outputs import Undo
 from .panel import wait_cursor
 from .run import Run
 from .series import SequenceFrames, Series, Volumes
@@ -30,10 +31,16 @@ class Runner:
         self.start_process = start_process
         self.run: Run | Series | None = None
         self.timer: Any = None  # a qt.QTimer once a run was started
+        self._earlier = Undo()  # of the run before, until the last one has changed the scene
 
     @property
     def running(self) -> bool:
         return self.run is not None and self.run.active
+
+    @property
+    def undo(self) -> Undo:
+        """Takes the last run back that changed the scene: one that failed does not cost that of the run before."""
+        return self.run.undo if self.run is not None and self.run.undo else self._earlier
 
     def start(self, work: Work, changed) -> Run | Series:
         """Start a run and return at once; changed(run) is called while it lasts and when it has ended.
@@ -42,7 +49,8 @@ class Runner:
         """
         if self.running:
             raise RuntimeError(_("A run is running already; cancel it or wait for its end."))
-        self.run = self._begin(work)
+        begun = self._begin(work)
+        self._earlier, self.run = self.undo, begun
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
         run = self.run
@@ -91,6 +99,8 @@ class Runner:
             run.fail(error)
         if run.active:
             self.timer.start()
+        elif run.undo:
+            self._earlier = Undo()
         changed(run)
 
 

@@ -182,8 +182,7 @@ class Series:
         self._reports.append((item.label, run.report))
         self.warnings += [f"{item.label}: {warning}" for warning in run.warnings]
         shown = self.collection.keep(len(self.done), results, self.undo)
-        self.undo.kept += run.undo.kept
-        self.undo.added += [node for node in run.undo.added if node.GetScene() is not None]
+        self.undo.join(run.undo)
         self._fill_table(shown)
         self.results = self.results or shown
         self.done.append(results)

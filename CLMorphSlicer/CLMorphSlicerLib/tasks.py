@@ -131,8 +131,12 @@ class Registration:
         )
 
     def done(self, results: Results) -> str:
-        done = _("Done: {moving} lies on {fixed}.")
-        return done.format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
+        done = _("Done: {moving} lies on {fixed}.").format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
+        carried = results.segmentation.GetSegmentation().GetNumberOfSegments() if results.segmentation else 0
+        if self.options.labels is None or carried:
+            return done
+        lost = _("None of the labels of {labels} lies inside it.")
+        return f"{done} {lost.format(labels=self.options.labels.GetName())}"
 
 
 def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:

@@ -130,6 +130,16 @@ def falls_back(image: str, output: str, cancel: Path) -> int:
     return 0
 
 
+def loses_labels(image: str, output: str, cancel: Path) -> int:
+    """Works, and all labels have moved out of the image."""
+    import SimpleITK as sitk
+
+    works(image, output, cancel)
+    path = str(Path(output) / "labels.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(path) * 0, path)
+    return 0
+
+
 def half_done(image: str, output: str, cancel: Path) -> int:
     """Says that it is done, with a file missing."""
     works(image, output, cancel)

@@ -165,3 +165,33 @@ def window(module):
     widget.cleanup()  # a second time, where a test has done so
     widget.parent.deleteLater()
     wait_until(lambda: True)
+
+
+@pytest.fixture
+def beating(patient, window):
+    """(sequence, browser, proxy) of four small frames at 0, 40, 80, 120 ms: the phantom, the last two brighter."""
+    import numpy as np
+    import slicer.util
+    from CLMorphSlicerLib.geometry import ijk_to_ras
+
+    image = phantom.patient("coarse")
+    patient.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Heart")
+    sequence.SetIndexName("time")
+    sequence.SetIndexUnit("ms")
+    for number, factor in enumerate((1, 2, 10, 11)):
+        slicer.util.updateVolumeFromArray(patient, sitk.GetArrayFromImage(image) * np.int16(factor))
+        sequence.SetDataNodeAtValue(patient, str(40 * number))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Player")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    proxy = browser.GetProxyNode(sequence)
+    window.ui.inputVolumeSelector.setCurrentNode(proxy)
+    return sequence, browser, proxy
+
+
+def show_frame(browser, number: int) -> None:
+    import slicer
+
+    browser.SetSelectedItemNumber(number)
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()

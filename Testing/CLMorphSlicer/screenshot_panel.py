@@ -1,8 +1,8 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
-fresh.png: as it is found, with a sample loaded. panel.png: after Segment. register.png: after Register. series.png:
-after Segment on all frames of a sequence. The panel is the real one, and the real engine works on the synthetic patient
-of the hippocampus model; the widgets are stand-ins.
+fresh.png: as it is found, with a sample loaded. panel.png: after Segment. advanced.png: what Speed › Best stands for.
+register.png: after Register. series.png: after Segment on all frames of a sequence. The panel is the real one, and the
+real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
 """
 
 import csv
@@ -29,7 +29,7 @@ def draw(headless) -> None:
     card = next(card for card in models.shipped_models() if card.name == MODEL)
     widget = application.make_widget(module)
     ui = widget.ui
-    ui.modelSelector.currentIndex = [ui.modelSelector.itemData(i) for i in range(ui.modelSelector.count)].index(MODEL)
+    choose(ui.modelSelector, MODEL)
     ui.sampleButton.click()
     save(widget, "fresh")
 
@@ -42,6 +42,14 @@ def draw(headless) -> None:
     run()
     ui.showDeformationCheckBox.checked = True
     save(widget, "panel")
+    sections = (ui.resultsSection, ui.deformationSection, ui.advancedSection)
+    choose(ui.effortSelector, "best")
+    for section in sections:
+        section.collapsed = section is not ui.advancedSection
+    save(widget, "advanced")
+    choose(ui.effortSelector, "balanced")
+    for section in sections:
+        section.collapsed = section is ui.advancedSection
     ui.taskTabs.currentIndex = 1
     ui.fixedVolumeSelector.setCurrentNode(widget._parameterNode.inputVolume)
     atlas = headless.load_volume(models.atlas_image(card))
@@ -59,6 +67,11 @@ def draw(headless) -> None:
     ui.atlasCheckBox.checked = True
     save(widget, "series")
     widget.cleanup()
+
+
+def choose(selector, value: str) -> None:
+    """Choose the entry of a selector that stands for a value."""
+    selector.currentIndex = [selector.itemData(index) for index in range(selector.count)].index(value)
 
 
 def beating(volume):

@@ -16,7 +16,11 @@ GONE, DENIED = 87, 5  # Windows' numbers for a process that is not there, and fo
 
 # kernel32 over Linux's processes: a handle is the process's number, waiting for it is looking again and again
 KERNEL32 = """
-import ctypes, runpy, time
+import ctypes, locale, runpy, time
+def setlocale(category, name):
+    print("locale", category == locale.LC_CTYPE, name, flush=True)
+    raise locale.Error("an older Windows")
+locale.setlocale = setlocale
 def wait(handle, milliseconds):
     while True:
         try:
@@ -121,6 +125,8 @@ def test_without_input_the_child_ends_with_the_process_that_it_watches(engine_ro
     )
     wait_until(lambda: "slow" in (folder.parent / "said.txt").read_text(encoding="utf-8"))
     assert process.poll() is None and folder.exists()
+    said = (folder.parent / "said.txt").read_text(encoding="utf-8").splitlines()
+    assert said[0] == "locale True .UTF8"  # before the engine: or ITK finds no model below a folder named Müller
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert process.wait(TIME_OUT_S) == 130 and not folder.exists()

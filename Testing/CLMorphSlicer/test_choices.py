@@ -1,7 +1,8 @@
 """The choices that depend on each other, and what is kept of them between sessions: speed, times, settings."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how_to_test
 from hypothesis import strategies as st
 from qt_fixtures import add_atlases, begin, finish, write_bundle
 
@@ -274,6 +275,7 @@ def test_model_with_other_settings_of_tissue_is_a_model_still(models_folder, tex
     assert not models.read_card(models_folder / "phantom").follows_tissue
 
 
+@how_to_test(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.integers(0, 200), st.integers(0, 20), *[st.floats(0.0, 1e4) for _ in range(3)]),
@@ -376,6 +378,15 @@ def test_sample_of_the_model_is_loaded_and_chosen(window):
     window.ui.sampleButton.click()
     assert window._parameterNode.inputVolume.GetName() == "Phantom sample"
     assert window.ui.runButton.enabled and slicer.app.cursors == []
+
+
+@pytest.mark.parametrize("scope", [1, 2])
+def test_sample_is_what_is_segmented_next_whatever_was_before(patient, window, scope):
+    window.ui.scopeSelector.currentIndex = scope
+    assert not window.ui.runButton.enabled
+    window.ui.sampleButton.click()
+    assert window.ui.runButton.enabled and window.ui.scopeSelector.currentIndex == 0
+    assert window.ui.inputVolumeSelector.currentNode().GetName() == "Phantom sample"
 
 
 def test_installed_versions_are_shown_and_reinstall_tells_what_happened(patient, window, module, monkeypatch):

@@ -222,6 +222,34 @@ def test_child_ends_with_its_parent_and_removes_the_folder(engine_root, folder):
     parent.stdout.close()
 
 
+def test_process_that_taskkill_leaves_running_is_not_waited_for_in_vain(monkeypatch):
+    """On Windows: where taskkill is not there or not allowed, the process itself is ended all the same."""
+
+    class Process:
+        pid, stdin, killed = 4711, None, False
+
+        def poll(self) -> int | None:
+            return 1 if self.killed else None
+
+        def kill(self) -> None:
+            self.killed = True
+
+        def wait(self) -> int:
+            assert self.killed, "it would be waited for as long as it runs, in Slicer's own thread"
+            return 1
+
+    def missing(*_arguments, **_options):
+        raise FileNotFoundError("taskkill")
+
+    for taskkill in (lambda *_arguments, **_options: None, missing):
+        process = Process()
+        with monkeypatch.context() as patched:
+            patched.setattr(job.os, "name", "nt")
+            patched.setattr(job.subprocess, "run", taskkill)
+            job.end_process(process)
+        assert process.killed
+
+
 def test_interpreter_is_pythonslicer_where_there_is_one(monkeypatch):
     monkeypatch.setattr(job.shutil, "which", lambda name: f"/slicer/bin/{name}")
     assert job.python_executable() == "/slicer/bin/PythonSlicer"

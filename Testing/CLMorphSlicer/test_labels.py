@@ -154,6 +154,20 @@ def test_segments_without_a_labelmap_are_carried_all_the_same(drawn, tmp_path, r
         assert 2 * np.sum(one & other) / (one.sum() + other.sum()) > 0.9
 
 
+def test_segments_that_cannot_be_turned_into_voxels_are_refused_with_that_reason(drawn, tmp_path):
+    """Contours of RT structures, where what converts them (SlicerRT) is not there."""
+    atlas, segmentation = drawn
+    inside = segmentation.GetSegmentation()
+    for number in range(inside.GetNumberOfSegments()):
+        inside.GetNthSegment(number).RemoveAllRepresentations("")
+        inside.GetNthSegment(number).AddRepresentation("Planar contour", vtk.vtkPolyData())
+    inside.SetSourceRepresentationName("Planar contour")
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(NodeError, match="“Drawn” cannot be turned into voxels"):
+        exported_labels(segmentation, atlas, tmp_path)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
 @pytest.mark.parametrize(
     ("array", "told"),
     [

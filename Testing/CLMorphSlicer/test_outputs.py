@@ -165,3 +165,92 @@ def test_there_is_nothing_to_undo_in_another_scene(patient, window):
     assert window.ui.undoButton.enabled
     slicer.mrmlScene.Clear(0)
     assert not window.ui.undoButton.enabled
+
+
+# -- what was drawn by hand since the run
+
+
+def draw(segmentation_node, volume_node) -> None:
+    """As the Segment Editor does: the voxels of the first segment are others now."""
+    segment = segmentation_node.GetSegmentation().GetNthSegmentID(0)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment, volume_node)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array[::-1] * 1, segmentation_node, segment, volume_node)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_undo_asks_before_it_takes_what_was_drawn_since_the_run(
+    patient, window, own_segmentation, existing, monkeypatch
+):
+    questions, answer = [], [False]
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_: questions.append(text) or answer[0], raising=False
+    )
+    if existing:
+        window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    begin(window, "works")
+    finish(window)
+    segmentation = window.logic.run.results.segmentation
+    draw(segmentation, patient)
+    window.ui.undoButton.click()
+    assert len(questions) == 1 and f"“{segmentation.GetName()}” was changed since the run" in questions[0]
+    assert segmentation.GetScene() and names(segmentation)[0] == "Body" and window.ui.undoButton.enabled
+    answer[0] = True
+    window.ui.undoButton.click()
+    assert names(own_segmentation) == ["Mine"]
+    assert bool(segmentation.GetScene()) is existing and not window.ui.undoButton.enabled
+
+
+def test_undo_asks_nothing_where_the_result_was_only_looked_at(patient, window, headless, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", None, raising=False)
+    begin(window, "works")
+    finish(window)
+    segmentation = window.logic.run.results.segmentation
+    for checked in (False, True):
+        window.ui.show3DButton.checked = checked
+    view = headless.add_slice_view("Red", "Axial", 60)
+    view.show(patient)
+    view.grab()
+    segmentation.GetDisplayNode().SetOpacity2DFill(0.2)
+    draw_none = slicer.util.arrayFromSegmentBinaryLabelmap(
+        segmentation, segmentation.GetSegmentation().GetNthSegmentID(1), patient
+    )
+    assert draw_none.any()
+    window.ui.undoButton.click()
+    assert segmentation.GetScene() is None
+
+
+def test_undo_of_several_asks_too(patient, window, monkeypatch):
+    import qt
+
+    questions = []
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_: bool(questions.append(text)), raising=False
+    )
+    window.ui.scopeSelector.currentIndex = 2
+    window.ui.severalSelector.setCheckState(patient, qt.Qt.Checked)
+    begin(window, "works")
+    finish(window)
+    draw(window.logic.run.done[0].segmentation, patient)
+    window.ui.undoButton.click()
+    assert len(questions) == 1 and window.logic.run.done[0].segmentation.GetScene()
+
+
+@pytest.mark.parametrize("mood", ["refuses", "half_done"])
+def test_run_that_failed_does_not_cost_the_undo_of_the_one_before(patient, window, own_segmentation, mood):
+    window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    begin(window, "works")
+    finish(window)
+    begin(window, mood)
+    finish(window)
+    assert names(own_segmentation) != ["Mine"] and window.ui.undoButton.enabled
+    window.ui.undoButton.click()
+    assert names(own_segmentation) == ["Mine"] and not window.ui.undoButton.enabled
+
+
+def test_undo_takes_one_run_back(patient, window, own_segmentation):
+    window.ui.outputSegmentationSelector.setCurrentNode(own_segmentation)
+    for _ in range(2):
+        begin(window, "works")
+        finish(window)
+    window.ui.undoButton.click()
+    assert names(own_segmentation)[0] == "Body" and not window.ui.undoButton.enabled

@@ -107,6 +107,14 @@ def test_labels_are_carried_along_with_their_names(pair, window):
     assert [segmentation.GetNthSegment(i).GetName() for i in range(3)] == names
 
 
+def test_labels_that_lie_outside_the_fixed_image_are_told(pair, window):
+    window.ui.movingLabelsSelector.setCurrentNode(pair[2])
+    begin(window, "loses_labels")
+    finish(window)
+    told = "Done: Template lies on Ärztin Größe 1. None of the labels of Labelmap lies inside it."
+    assert window.ui.statusLabel.text == told
+
+
 def test_outputs_of_a_registration_can_be_chosen_and_taken_back(pair, window):
     warped = slicer.util.addVolumeFromArray(np.full((4, 4, 4), 7.0, np.float32), name="Into this")
     window.ui.registerVolumeSelector.setCurrentNode(warped)

@@ -1,7 +1,5 @@
 """Stand-ins for the CTK widgets that the panel uses, drawn much as CTK draws them."""
 
-from pathlib import Path
-
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
@@ -57,7 +55,10 @@ class ctkCollapsibleGroupBox(ctkCollapsibleButton):
 
 
 class ctkSliderWidget(QWidget):
-    """A slider beside a spin box."""
+    """A slider beside a spin box, which is as wide as those of the sliders around it.
+
+    The latter as CTK's (Libs/Widgets/ctkSliderWidget.cpp, SynchronizeWidth, the default); differs: without a choice.
+    """
 
     valueChanged = Signal(float)
 
@@ -83,29 +84,47 @@ class ctkSliderWidget(QWidget):
 
     def setRange(self, minimum: float, maximum: float) -> None:
         self._box.setRange(minimum, maximum)
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        siblings = [each for each in self.parent().findChildren(QWidget) if isinstance(each, ctkSliderWidget)]
+        width = max(each._box.sizeHint().width() for each in siblings)
+        for each in siblings:
+            each._box.setMinimumWidth(width)
+
+    def _set(name: str):
+        """Sets a property of the spin box that can make it wider."""
+
+        def change(self, value) -> None:
+            getattr(self._box, name)(value)
+            self._synchronize()
+
+        return change
 
     value = Property(float, lambda self: self._box.value(), lambda self, value: self._box.setValue(value))
-    minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
-    maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
+    minimum = Property(float, lambda self: self._box.minimum(), _set("setMinimum"))
+    maximum = Property(float, lambda self: self._box.maximum(), _set("setMaximum"))
     singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, step: self._box.setSingleStep(step))
-    decimals = Property(int, lambda self: self._box.decimals(), lambda self, value: self._box.setDecimals(value))
-    suffix = Property(str, lambda self: self._box.suffix(), lambda self, value: self._box.setSuffix(value))
+    decimals = Property(int, lambda self: self._box.decimals(), _set("setDecimals"))
+    suffix = Property(str, lambda self: self._box.suffix(), _set("setSuffix"))
 
 
 class ctkPathLineEdit(QWidget):
     """A line for a path with a button to look for one.
 
-    As CTK's (Libs/Widgets/ctkPathLineEdit.cpp) it tells of valid paths alone: a folder where `filters` is Dirs. Whether
-    one is valid CTK leaves to QFileSystemModel's filters, here it is that the folder or file exists.
+    As CTK's (Libs/Widgets/ctkPathLineEdit.cpp, and nameFiltersToRegExpPattern in Libs/Core/ctkUtils.cpp): without name
+    filters every text counts as valid, be there such a path or not, and is told as it is typed; the empty one does not,
+    and is told by validInputChanged alone. Differs: name filters are not looked at.
     """
 
     currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
     Dirs, Drives, Executable, Files, Readable = 1, 2, 4, 8, 16
     NoDot, NoDotDot = 0x2000, 0x4000
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self.filters, self.settingKey, self.nameFilters = 0, "", ()
+        self.filters, self.settingKey, self.nameFilters, self._valid = 0, "", (), False
         self._edit, button = QtWidgets.QLineEdit(self), QtWidgets.QToolButton(self)
         button.setText("…")
         layout = QtWidgets.QHBoxLayout(self)
@@ -115,9 +134,11 @@ class ctkPathLineEdit(QWidget):
         self._edit.textChanged.connect(self._changed)
 
     def _changed(self, path: str) -> None:
-        found = Path(path)
-        if path and (found.is_dir() if self.filters & self.Dirs else found.exists()):
+        was_valid, self._valid = self._valid, bool(path)
+        if self._valid:
             self.currentPathChanged.emit(path)
+        if self._valid != was_valid:
+            self.validInputChanged.emit(self._valid)
 
     currentPath = Property(str, lambda self: self._edit.text(), lambda self, path: self._edit.setText(path))
 
