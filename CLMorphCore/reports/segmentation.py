@@ -339,7 +339,7 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
     size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
     parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
     alone = ["By the atlas alone"] if followed else []
-    within = ["nine times of ten"] if intervals else []
+    within = ["90 % interval"] if intervals else []
     heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", *within, "Uncertainty"]
     tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'

@@ -11,24 +11,35 @@ from .words import _
 def fill_table(node: slicer.vtkMRMLTableNode, report: dict) -> None:
     """Write the figures of one report: the structures' volumes, similarity, folds and time."""
     rows = [
-        (structure["name"], round(structure["volume_ml"], 3), "ml", structure["quality"], structure["uncertainty"])
+        (
+            *(structure["name"], round(structure["volume_ml"], 3), "ml"),
+            *(_two_digits(structure["quality"]), _interval(structure), _two_digits(structure["uncertainty"])),
+        )
         for structure in report.get("structures", ())
     ]
-    rows += [(*row, None, None) for row in _figures(report)]
+    rows += [(*row, "", "", "") for row in _figures(report)]
     quality = report.get("quality", {})
     outlier_score = quality.get("outlier_score", quality.get("oddness"))  # its name in reports of version 0.1
     if outlier_score is not None:
         title = _("outlier score of the image, usual up to 1")
-        rows.append((title, outlier_score, "", quality["expected_dice"], None))
+        rows.append((title, outlier_score, "", _two_digits(quality["expected_dice"]), "", ""))
     _empty(node)
-    titles = (_("Name"), _("Value"), _("Unit"), _("Expected Dice"), _("Uncertainty"))
+    titles = (_("Name"), _("Value"), _("Unit"), _("Expected Dice"), _("90 % interval"), _("Uncertainty"))
     for index, title in enumerate(titles):
         values = [row[index] for row in rows]
-        if all(value is None for value in values):
-            continue  # the model has no figures of that kind
         # As text where not every row has a figure: an empty cell says more than "nan".
-        texts = values if index < 3 else ["" if value is None else f"{value:.2f}" for value in values]
-        _add_column(node, title, texts)
+        if any(value != "" for value in values) or index < 3:  # else the model has no figures of that kind
+            _add_column(node, title, values)
+
+
+def _two_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _interval(structure: dict) -> str:
+    """Where nine of ten true Dice values lie; older engines tell nothing of it."""
+    ends = structure.get("quality_interval")
+    return "" if ends is None else f"{ends[0]:.2f} – {ends[1]:.2f}"
 
 
 def _figures(report: dict) -> list[tuple[str, float, str]]:

@@ -34,6 +34,21 @@ def follows_tissue(report: dict) -> bool:
     return bool((report.get("tissue") or {}).get("used"))
 
 
+def verdict(report: dict) -> str:
+    """pass, review or reject, as the engine judges its labels; empty where it does not."""
+    return str((report.get("quality") or {}).get("verdict") or "")
+
+
+def told_verdict(report: dict) -> str:
+    """The verdict in a sentence; empty where there is none."""
+    sentences = {
+        "pass": _("Verdict: pass."),
+        "review": _("Verdict: review the labels before use."),
+        "reject": _("Verdict: reject, do not use the labels."),
+    }
+    return sentences.get(verdict(report), "")
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """A volume that is to be segmented.

@@ -61,6 +61,13 @@ def test_all_frames_are_segmented_without_a_node_for_each(beating, window):
     assert window.ui.statusLabel.text.startswith("Done: 4 images.")
 
 
+def test_series_counts_its_verdicts(beating, window):
+    window.ui.scopeSelector.currentIndex = 1
+    begin(window, "judged")
+    finish(window)
+    assert window.ui.statusLabel.text == "Done: 4 images. Verdicts: 0 pass, 4 to review, 0 rejected."
+
+
 def test_series_tells_how_many_of_its_labels_follow_the_tissue(beating, window):
     window.ui.scopeSelector.currentIndex = 1
     begin(window, "follows")

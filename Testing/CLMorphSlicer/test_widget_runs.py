@@ -38,6 +38,15 @@ def test_labels_that_follow_the_tissue_are_told(patient, window):
     assert window.ui.statusLabel.text == said
 
 
+def test_the_verdict_is_told_and_the_table_has_intervals(patient, window):
+    run = begin(window, "judged")
+    finish(window)
+    said = "Done: 3 structures in Ärztin Größe 1. Verdict: review the labels before use."
+    assert window.ui.statusLabel.text == said
+    intervals = run.results.table.GetTable().GetColumnByName("90 % interval")
+    assert [intervals.GetValue(row) for row in range(3)] == ["0.71 – 0.86", "", ""]
+
+
 def test_tissue_that_was_of_no_help_is_told_once(patient, window):
     begin(window, "falls_back")
     finish(window)

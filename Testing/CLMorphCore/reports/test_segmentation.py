@@ -258,13 +258,13 @@ def test_the_verdict_comes_first_with_its_reason_and_intervals_stand_beside_what
     page = page_of(scene(), report=told)
     assert page.index(">Verdict<") < page.index(">Structures found<")
     assert ">review<" in page and "the atlas &lt;b&gt;hardly&lt;/b&gt; resembles the scan" in page
-    assert ">0.81 &#8211; 0.91<" in page and ">nine times of ten<" in page
+    assert ">0.81 &#8211; 0.91<" in page and ">90 % interval<" in page
     passed = replace(told, quality=replace(quality, verdict="pass", reason=""))
     assert "nothing unusual was found" in page_of(scene(), report=passed)
 
 
 def test_without_a_verdict_nothing_is_claimed(html):
-    assert ">Verdict<" not in html and "nine times of ten" not in html
+    assert ">Verdict<" not in html and "90 % interval" not in html
 
 
 def test_an_odd_scan_is_told_beside_the_figure():
