@@ -11,7 +11,7 @@ LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
     ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
     ("networks.contract", "progress", "io.itk"),
-    ("alignment", "metrics", "network_input", "similarity", "io.volume", "reports.report"),
+    ("alignment", "metrics", "network_input", "similarity", "io.volume", "io.dicom_common", "reports.report"),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
