@@ -114,5 +114,5 @@ def test_a_packed_image_is_called_an_image_and_not_only_packed(name, tmp_path):
     field = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.float32), isVector=True)
     sitk.WriteImage(field, str(tmp_path / "a.nii.gz"))
     (tmp_path / "a.nii.gz").rename(tmp_path / name)
-    with pytest.raises(FileError, match="is an image; expected .*; give a linear transform"):
+    with pytest.raises(FileError, match=r"is an image; expected .*; give a linear transform"):
         read_affine(tmp_path / name)
