@@ -87,7 +87,14 @@ def _working(image: sitk.Image) -> sitk.Image:
         # Fine detail would alias on the coarser grid; ITK's recursion needs four voxels, fewer hold no detail.
         if spacing > 1.5 * own and image.GetSize()[axis] > 3:
             image = sitk.RecursiveGaussian(image, 0.4 * spacing, direction=axis)
-    return resample(image, grid_over(lower, upper, [spacing] * 3))
+    working = resample(image, grid_over(lower, upper, [spacing] * 3))
+    if not np.isfinite(sitk.GetArrayViewFromImage(working)).all():  # with which ITK's moments never come to an end
+        sides = " × ".join(f"{n:.4g}" for n in image.GetSpacing())
+        raise InputError(
+            f"the affine alignment failed: voxels of {sides} mm cannot be brought onto an even grid; check the image's "
+            "header, or pass `affine`, a transform of your own or none"
+        )
+    return working
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:

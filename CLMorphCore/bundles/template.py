@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid, chain, resample, resample_labels, to_image, to_tensor
 from ..io.manifest import Subject, choose, read_subject
+from ..io.outputs import check_distinct
 from ..matching import first_alignment
 from ..network_input import normalise
 from ..progress import Progress, part, silent
@@ -99,8 +100,10 @@ def build_each(
     """Every labelled subject of the train split as an atlas of its own, all affinely on one grid: for label fusion.
 
     The grid is that of ``reference``, a model's atlas for instance, or else of the subjects' affine average. They are
-    aligned as ``model`` wants it. Raises InputError without labelled subjects.
+    aligned as ``model`` wants it. Raises InputError without labelled subjects, and for names that some file systems do
+    not tell apart.
     """
+    check_distinct([s.name for s in choose(subjects, "train", labelled=True)])
     train, images, labels = _read([s for s in subjects if s.labels is not None], structures, part(progress, 0.0, 0.05))
     if reference is None:
         reference, maps = _template(images, model, 0, part(progress, 0.05, 0.95))

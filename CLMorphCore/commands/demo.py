@@ -20,7 +20,8 @@ from .segment import OPTIONAL, REPORT, RESULTS, announce, save
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Makes the subject, segments it and prints the true Dice."""
-    with given.writing(options, (*RESULTS, "subject.nii.gz", "subject_labels.nii.gz")):
+    results = (*RESULTS, "subject.nii.gz", "subject_labels.nii.gz")
+    with given.writing(options, results, certificate=REPORT, optional=OPTIONAL):
         _run(options, reporter)
 
 

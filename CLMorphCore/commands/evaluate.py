@@ -17,7 +17,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
     """Writes results.csv, summary.json and report.html into the output folder."""
     check_writable(options.output)
     subjects = read_manifest(options.data)
-    with given.writing(options, RESULTS, options.data, *given.files_of(subjects)):
+    with given.writing(options, RESULTS, options.data, *given.files_of(subjects), certificate="summary.json"):
         model = given.model(options)
         evaluation = evaluate(
             model,

@@ -6,7 +6,7 @@ import glob
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -21,6 +21,7 @@ from ..devices import choose_device
 from ..errors import InputError, OutputError
 from ..instance_optimization import InstanceOptimization
 from ..io.manifest import Subject
+from ..io.outputs import check_results
 from ..io.transforms import read_affine
 from ..progress import Reporter
 
@@ -94,13 +95,21 @@ def affine(options: Namespace) -> sitk.Transform | None:
 BEST_STEPS = 50  # of --effort best
 MAX_HEADER_BYTES = 1 << 16  # of a text header, where the names of other files stand
 ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv", "shares.npz")
+ATLAS_OPTIONAL = ("shares.npz",)
 MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml", "tissue.toml")
 
 
 @contextmanager
-def writing(options: Namespace, results: Iterable[str], *inputs: Path | str | None) -> Iterator[None]:
-    """Holds --output for this run; InputError where another has it, or as ``check_inputs``."""
+def writing(
+    options: Namespace,
+    results: Collection[str],
+    *inputs: Path | str | None,
+    certificate: str,
+    optional: Collection[str] = (),
+) -> Iterator[None]:
+    """Holds --output for this run; InputError where another has it, or as ``check_inputs`` and ``check_results``."""
     check_inputs(options, results, *inputs)
+    check_results(options.output, results, certificates=[certificate], optional=optional)
     with claimed(options.output):
         yield
 

@@ -31,7 +31,8 @@ OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the transforms, the warped image, warped labels where there are some, and the Jacobian map."""
-    with given.writing(options, RESULTS, options.fixed, options.moving, options.moving_labels):
+    inputs = (options.fixed, options.moving, options.moving_labels)
+    with given.writing(options, RESULTS, *inputs, certificate="report.json", optional=OPTIONAL):
         _run(options, reporter)
 
 

@@ -31,7 +31,7 @@ OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes labels, transforms, images and the report into the output folder."""
-    with given.writing(options, RESULTS, options.image):
+    with given.writing(options, RESULTS, options.image, certificate=REPORT, optional=OPTIONAL):
         _run(options, reporter)
 
 

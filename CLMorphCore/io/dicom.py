@@ -8,9 +8,12 @@ pixels are unpacked by ITK.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from pydicom.uid import UID
 
 from ..atomic import check_utf8
 from ..errors import FileError
+from .dicom_common import ONE_FOR_ALL, check_common, said
 from .dicom_pixels import dataset, short, stored
-from .files import check_file
+from .files import LFS, check_file
 from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # what matters of what it says is checked here
@@ -61,17 +65,11 @@ TAGS = [
     "Units",
     "RescaleType",
     "DoseUnits",
+    "EchoTime",
+    "ImageType",
+    "ComplexImageComponent",
 ]
-# What is one for all slices of a series, and how several are said; patients and frames of reference are not named.
-ONE_FOR_ALL = {
-    "PatientID": ("patients", False),
-    "FrameOfReferenceUID": ("frames of reference", False),
-    "PhotometricInterpretation": ("photometric interpretations", True),
-    "Modality": ("modalities", True),
-    "Units": ("units", True),
-    "RescaleType": ("units", True),
-    "DoseUnits": ("units", True),
-}
+MAX_FOLDERS = 1000  # that are looked into for a series, where a folder has none
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def read_folder(folder: Path) -> Volume:
             start = opened.read(132)
         if is_dicom(start) and (source := _source(file)) is not None:
             series.setdefault(source.series, []).append(source)
-        elif not is_dicom(start) and (len(start) < 132 or start.startswith(b"version https://git-lfs")):
+        elif not is_dicom(start) and (len(start) < 132 or start.startswith(LFS)) and not file.name.startswith("."):
             short.append(file)
     endings = {source.path.suffix for sources in series.values() for source in sources}
     if lost := [file.name for file in short if file.suffix in endings]:
@@ -143,10 +141,23 @@ def read_folder(folder: Path) -> Volume:
             "copy the series again"
         )
     if len(series) != 1:
+        below = _below(folder) if not series else None
         raise FileError(
-            f"{folder} holds {len(series)} DICOM series; expected exactly one; give the folder of one series or a file"
+            f"{folder} holds {len(series)} DICOM series{f', {below} below it does' if below else ''}; "
+            "expected exactly one; give the folder of one series or a file"
         )
     return _stacked(f"the DICOM series in {folder}", next(iter(series.values())))
+
+
+def _below(folder: Path) -> Path | None:
+    """The first folder below one that holds a file of DICOM, for a message; folders that cannot be read have none."""
+    for place, folders, files in islice(os.walk(folder), MAX_FOLDERS):
+        folders.sort()
+        for file in sorted(files)[:1]:
+            with suppress(OSError), (Path(place) / file).open("rb") as opened:
+                if is_dicom(opened.read(132)):
+                    return Path(place)
+    return None
 
 
 def _source(path: Path) -> Source | None:
@@ -155,7 +166,7 @@ def _source(path: Path) -> Source | None:
     if "Rows" not in tags or "Columns" not in tags:
         return None
     try:
-        kind = str(tags.get("PhotometricInterpretation", "MONOCHROME2"))
+        kind = str(tags.get("PhotometricInterpretation") or "MONOCHROME2")
         samples = int(tags.get("SamplesPerPixel", 1) or 1)
         if kind not in GREY or samples != 1:
             raise several_components(path, kind, max(samples, 3))
@@ -164,22 +175,12 @@ def _source(path: Path) -> Source | None:
             str(tags.get("SeriesInstanceUID", "")),
             (int(tags.Rows), int(tags.Columns)),
             tuple(_frames(path, tags)),
-            {name: _said(name, tags) for name in ONE_FOR_ALL},
+            {name: said(name, tags) for name in ONE_FOR_ALL},
         )
     except FileError:
         raise
     except Exception as error:  # a damaged tag ends in any of pydicom's or Python's
         raise unreadable(path, f"a tag makes no sense ({short(error)})", KIND) from None
-
-
-def _said(name: str, tags: pydicom.Dataset) -> set[str]:
-    """What a file says of a tag, for all of its frames or for each."""
-    groups = [
-        *(tags.get("SharedFunctionalGroupsSequence") or []),
-        *(tags.get("PerFrameFunctionalGroupsSequence") or []),
-    ]
-    items = [item for group in groups for item in group.get("PixelValueTransformationSequence") or []]
-    return {value for one in (tags, *items) if (value := str(one.get(name) or "").strip())}
 
 
 def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
@@ -258,7 +259,7 @@ def _numbers(value: Any, count: int) -> np.ndarray | None:
 
 def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     """All frames of all files as one volume, in the order of their places; FileError unless they are an even stack."""
-    _check_common(name, sources)
+    check_common(name, [source.common for source in sources])
     frames = [(source, frame) for source in sources for frame in source.frames]
     positions, orientations, spacings = (
         _told(name, [getattr(frame, which) for _, frame in frames], which, tag)
@@ -289,17 +290,6 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     if "MONOCHROME1" in sources[0].common["PhotometricInterpretation"]:
         warned.append("large values are shown dark (MONOCHROME1); they were taken as they are stored")
     return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned))
-
-
-def _check_common(name: str, sources: Sequence[Source]) -> None:
-    """FileError where slices differ in what is one for all of a series."""
-    for tag, (what, is_shown) in ONE_FOR_ALL.items():
-        values = sorted(set().union(*(source.common[tag] for source in sources)))
-        if len(values) > 1:
-            shown = f" ({', '.join(values[:5])})" if is_shown else ""
-            raise FileError(
-                f"{name} has slices of {len(values)} {what}{shown}; expected one; give the files of one volume alone"
-            )
 
 
 def _told(name: str, values: Sequence[np.ndarray | None], which: str, tag: str) -> np.ndarray:

@@ -116,7 +116,14 @@ def _lookup(path: Path, whole: pydicom.Dataset) -> Callable[[np.ndarray], np.nda
 
 
 def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.ndarray:
-    """Packed pixels (JPEG and its kin, RLE), unpacked by ITK from a copy without scales, so that none is applied."""
+    """Packed pixels (JPEG and its kin, RLE), unpacked by ITK from a copy without scales, so that none is applied.
+
+    ITK turns greys of MONOCHROME1 over, too: the copy has MONOCHROME2.
+    """
+    bits = int(whole.get("BitsStored", whole.BitsAllocated))
+    high = int(whole.get("HighBit", bits - 1))
+    if high != bits - 1:  # which ITK takes for that without a word
+        raise not_supported(path, f"it stores {bits} bits up to bit {high}, packed", f"bits up to {bits - 1}")
     there = len(parse_basic_offsets(whole.PixelData)) if "PixelData" in whole else 0
     if there > 1 and there != shape[0]:  # the table of offsets may be empty
         raise unreadable(path, f"it holds {there} frames and tells of {shape[0]}", KIND)
@@ -127,6 +134,7 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
     for group, name in [(whole, n) for n in SCALES] + [(g, "PixelValueTransformationSequence") for g in groups]:
         if name in group:
             delattr(group, name)
+    whole.PhotometricInterpretation = "MONOCHROME2"
     with tempfile.TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "frames.dcm"
         whole.save_as(copy)

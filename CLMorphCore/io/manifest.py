@@ -22,7 +22,7 @@ MAX_SUBJECT_BYTES = 255  # of a file's name, nearly everywhere
 MAX_FAULT = 300  # characters of one, a path among them
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("subject", "image", "labels", "split", "group")
-ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".hdr")
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
 
 
 def _folder(folder: Path) -> list[Subject]:
-    images = sorted(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS))
+    images = sorted(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS) and p.name[0] != ".")
     if not images:
         raise FileError(f"{folder} holds no images; expected files ending in {', '.join(ENDINGS)}")
     return [Subject(p.name.split(".")[0], p, None, "train") for p in images]

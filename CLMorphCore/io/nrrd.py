@@ -17,11 +17,13 @@ from .compression import Damaged, Stream
 from .files import cannot_read, check_file
 from .volume import (
     FRONT,
+    MAX_SHIFT_VOXELS,
     NO_ORIGIN,
     Volume,
     check_geometry,
     check_other,
     check_sides,
+    in_mm,
     not_3d,
     not_supported,
     numbers,
@@ -83,7 +85,7 @@ def read(path: Path) -> Volume:
                 content, behind = _content(path, fields, file, math.prod(sides) * kind.itemsize, ENCODINGS[encoding])
                 voxels = np.frombuffer(content, kind)
             else:
-                voxels, behind = _as_text(path, fields, file, math.prod(sides), kind, encoding), ""
+                voxels, behind = _as_text(path, fields, file, math.prod(sides), kind, encoding)
         except Damaged as error:
             raise unreadable(path, f"{path.name} {error}", KIND) from None
     warnings += [f"it holds {behind}, which were ignored"] if behind else []
@@ -217,6 +219,7 @@ def _placement(
     origin = None
     if all(direction is not None for direction in directions):
         to_mm[:3, :3] = signs[:, None] * np.array(directions).T
+        warnings += _other_spacings(path, fields, keep, sides, np.linalg.norm(to_mm[:3, :3], axis=0))
     else:
         spacing, origin = _by_axis(path, fields, keep, sides)
         if spacing is None:
@@ -231,6 +234,17 @@ def _placement(
         to_mm[:3, 3] = origin
     units = fields.get("spaceunits", fields.get("units", "")).replace('"', " ").split()
     return to_mm, warnings + unit_warnings(units)
+
+
+def _other_spacings(
+    path: Path, fields: dict[str, str], keep: list[int], sides: list[int], taken: np.ndarray
+) -> list[str]:
+    """A sentence about spacings that are not those of the space directions: NRRD knows only one of the two fields."""
+    told = _each(path, {k: v for k, v in fields.items() if "nan" not in v.lower()}, "spacings", keep, len(sides))
+    if told is None or (np.abs(told - taken) * np.take(sides, keep) <= MAX_SHIFT_VOXELS * taken).all():
+        return []
+    said = f"its voxels are {in_mm(taken)} large by its space directions, which were taken, and {in_mm(told)} by"
+    return [f"{said} its spacings"]
 
 
 def _by_axis(
@@ -315,8 +329,8 @@ def _skip_lines(path: Path, fields: dict[str, str], file: BinaryIO) -> None:
 
 def _as_text(
     path: Path, fields: dict[str, str], file: BinaryIO, count: int, kind: np.dtype, encoding: str
-) -> np.ndarray:
-    """Voxels that are written in digits: a number each, or bytes in hexadecimal ones."""
+) -> tuple[np.ndarray, str]:
+    """Voxels that are written in digits, a number each, or bytes in hexadecimal ones; and what follows them."""
     if "datafile" in fields:
         parts = list(_files(path, fields["datafile"]))
         check_file(parts[0], f"the voxels of {path.name}")
@@ -332,14 +346,17 @@ def _as_text(
     try:
         if encoding == "hex":
             packed = bytes.fromhex(text.decode("ascii"))
+            surplus, unit = len(packed) - count * kind.itemsize, "bytes"
             stored = np.frombuffer(packed[: count * kind.itemsize], kind)
         else:
-            stored = np.array(text.split()[:count], kind.newbyteorder("="))
+            words = text.split()
+            surplus, unit = len(words) - count, "numbers"
+            stored = np.array(words[:count], kind.newbyteorder("="))
     except (ValueError, OverflowError, UnicodeDecodeError) as error:
         raise unreadable(path, f"its voxels are no numbers ({str(error)[:60]})", KIND) from None
     if len(stored) < count:
         raise Damaged(f"is cut off, at least {count - len(stored)} of its voxels are missing")
-    return stored
+    return stored, f"{surplus} {unit} more than its header tells of" if surplus > 0 else ""
 
 
 def _files(path: Path, text: str) -> Iterator[Path]:

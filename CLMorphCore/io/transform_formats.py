@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import zlib
 from pathlib import Path
 
 from ..errors import FileError
@@ -21,6 +22,7 @@ MAX_PARAMETERS, MAX_NAME_BYTES = 1_000_000, 256
 NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 ROWS = re.compile(rb"\s*(?:" + rb"[\s,]+".join([NUMBER] * 16) + rb")\s*")
 CONVERT = "convert it with "
+IMAGE = "is an image"
 # What other programs write, by how it begins: what it is, and what to do.
 OTHERS = (
     (
@@ -55,7 +57,7 @@ OTHERS = (
     ),
     (
         rb"NRRD000|ObjectType|\x89PNG|.{344}n[i+][12]",
-        "is an image",
+        IMAGE,
         "give a linear transform, not an image or a displacement field",
     ),
     (re.escape(GZIP), "is packed with gzip", "unpack it"),
@@ -80,7 +82,7 @@ def examined(path: Path) -> tuple[str, str, str]:
         fault = _fault_of_hdf5(start, size)
         return ("HDF5", "", "") if not fault else _damaged(fault)
     for begins, what, remedy in OTHERS:
-        if re.match(begins, start, re.DOTALL):
+        if re.match(begins, start, re.DOTALL) or (what == IMAGE and re.match(begins, _unpacked(start), re.DOTALL)):
             return "", what, remedy
     if ROWS.fullmatch(start):
         return (
@@ -95,6 +97,14 @@ def examined(path: Path) -> tuple[str, str, str]:
         "text" if start.startswith(b"#Insight Transform File") else "matrices" if not _fault_of_matrices(start) else ""
     )
     return _examined_in_full(path, kind or next((k for k, e in ENDINGS.items() if path.suffix.lower() in e), ""))
+
+
+def _unpacked(start: bytes) -> bytes:
+    """The first bytes of a gzip stream, unpacked, or none."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, START_BYTES) if start.startswith(GZIP) else b""
+    except zlib.error:
+        return b""
 
 
 def _examined_in_full(path: Path, kind: str) -> tuple[str, str, str]:

@@ -79,7 +79,7 @@ class Evidence:
 def evidence(found: Match, labels: sitk.Image, values: Sequence[int], alternatives: Sequence[Tensor]) -> Evidence:
     """The evidence about an atlas' ``labels`` warped by a match; ``alternatives`` as in ``uncertainty``."""
     fixed, moving, own = found.scan.tensor, found.moving.tensor, found.answer
-    index = _Index(to_tensor(resample(labels, found.grid, labels=True)).to(own.device), values)
+    index = _Index(resample(labels, found.grid, labels=True), values, own.device)
     before, after = index.labels, index.warped(own)
     correlation, correlation_affine = (
         local_correlation_map(fixed, image, WINDOW_VOXELS) for image in (warp(moving, own), moving)
@@ -107,12 +107,14 @@ def evidence(found: Match, labels: sitk.Image, values: Sequence[int], alternativ
 class _Index:
     """Sums over structures by counting: labels as places 0…K in the list of values, K + 1 … nothing of them."""
 
-    def __init__(self, labels: Tensor, values: Sequence[int]) -> None:
+    def __init__(self, labels: sitk.Image, values: Sequence[int], device: torch.device) -> None:
         self.size = len(values) + 1
-        known = torch.tensor(sorted(values), device=labels.device, dtype=labels.dtype)
-        order = torch.tensor([list(values).index(v) for v in sorted(values)], device=labels.device)
-        place = torch.searchsorted(known, labels).clamp(max=len(values) - 1)
-        self.labels = torch.where(known[place] == labels, order[place] + 1, 0).float()
+        order = np.argsort(values)
+        known, array = np.asarray(values, np.int64)[order], sitk.GetArrayFromImage(labels).astype(np.int64)
+        place = np.searchsorted(known, array).clip(max=len(values) - 1)
+        # Places and not the labels themselves: of large ones a float takes several for one.
+        places = np.where(known[place] == array, order[place] + 1, 0)
+        self.labels = torch.from_numpy(places.astype(np.float32))[None, None].to(device)
 
     def warped(self, displacement: Tensor) -> Tensor:
         return warp(self.labels, displacement, mode="nearest")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..bundles.model import Model
-from ..geometry import Grid, resample, to_image, to_tensor
+from ..geometry import Grid, resample, to_image
 from ..matching import Match
 from ..spatial import warp
 
@@ -58,7 +58,10 @@ def disagreement_on_fixed(labels: sitk.Image, found: Match, alternatives: list[T
     After an optimization the alternatives, which are about the network's answer, lie around the optimized map.
     """
     own = found.on_grid
-    on_grid = to_tensor(resample(labels, found.grid, labels=True)).to(own.device)
+    array = sitk.GetArrayFromImage(resample(labels, found.grid, labels=True))
+    known = np.unique(np.append(array, 0))
+    places = np.searchsorted(known, array)  # and not the labels: of large ones a float takes several for one
+    on_grid = torch.from_numpy(places.astype(np.float32))[None, None].to(own.device)
     share = label_disagreement(on_grid, own, [alternative + (own - found.answer) for alternative in alternatives])
     return resample(to_image(share, found.grid), Grid.of(found.scan.image), found.scan.affine, outside=0.0)
 

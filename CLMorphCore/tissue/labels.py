@@ -14,6 +14,7 @@ from ..geometry import Grid
 from .expectation import Expectation
 from .mixture import Mixture, fit
 from .priors import Prior
+from .shares import label_type
 
 SLAB_VOXELS = 4_000_000  # that are in memory at once, by their labels' probabilities
 SAMPLES = 300_000  # voxels that the tissues are fitted to
@@ -31,7 +32,7 @@ Box = tuple[slice, slice, slice]
 class TissueLabels:
     """What the atlas and the scan say together, on the scan's grid.
 
-    labels        (D, H, W) int32
+    labels        (D, H, W), whole numbers
     expected      what the atlas says alone
     disagreement  share of the atlas' votes, 0…1, for another label than ``expected``
     tissues       groups of labels, in the order of the mixture's Gaussians
@@ -64,7 +65,8 @@ def tissue_labels(
         raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
     spread = float(values.std())
     mixture = _fitted(values, expected, grid.part(place), group, len(tissues))
-    labels, alone = np.zeros(grid.shape, np.int32), np.zeros(grid.shape, np.int32)
+    kind = label_type(max(group))
+    labels, alone = np.zeros(grid.shape, kind), np.zeros(grid.shape, kind)
     disagreement = np.zeros(grid.shape, np.float32)
     z, y, x = _unit_axes(values)
     depth = max(1, SLAB_VOXELS // values[0].numel())
@@ -82,14 +84,21 @@ def tissue_labels(
 
 def _check(labels: np.ndarray, alone: np.ndarray) -> None:
     """Unfit where the intensities take away what the atlas is sure of."""
-    size = int(max(labels.max(), alone.max())) + 1
-    before, after, both = (
-        np.bincount(each, minlength=size)[1:] for each in (alone.ravel(), labels.ravel(), alone[alone == labels])
-    )
+    before, after, both = _counts(alone, labels, alone[alone == labels])
     if (lost := np.flatnonzero((before >= MIN_VOXELS) & (after < MIN_KEPT * before))).size:
         raise Unfit(f"{len(lost)} structures would be lost")
     if 2 * both.sum() < MIN_AGREEMENT * (before.sum() + after.sum()):
         raise Unfit("its labels would have little in common with the atlas'")
+
+
+def _counts(*arrays: np.ndarray) -> list[np.ndarray]:
+    """How often each label above zero that occurs at all does in every array; labels may be any numbers."""
+    counted = [np.unique(array[array > 0], return_counts=True) for array in arrays]
+    values = np.unique(np.concatenate([found for found, _ in counted]))
+    counts = [np.zeros(len(values), np.int64) for _ in arrays]
+    for total, (found, count) in zip(counts, counted, strict=True):
+        total[np.searchsorted(values, found)] = count
+    return counts
 
 
 def _where_structures_are(expected: Expectation, grid: Grid) -> Box:
@@ -144,7 +153,7 @@ def _likeliest(
     values: Tensor, priors: Sequence[Prior], group: dict[int, int], mixture: Mixture, exponent: float, outlier: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The labels of the highest posterior, those of the highest prior, and the latter's share."""
-    labels, alone = (torch.zeros(values.shape, dtype=torch.int32, device=values.device) for _ in range(2))
+    labels, alone = (torch.zeros(values.shape, dtype=torch.int64, device=values.device) for _ in range(2))
     best, background, most, structures = (torch.zeros_like(values) for _ in range(4))
     by_tissue: dict[int, list[Prior]] = {}
     for prior in priors:

@@ -26,7 +26,7 @@ class PreparedTissue:
     grid    the atlases'
     groups  labels of one tissue each; those below zero are tissues of the background
     boxes   of a single atlas, its smoothed shares; empty for several, which have
-    votes   their labels with the background's tissues, (D, H, W) int32 each
+    votes   their labels with the background's tissues, (D, H, W) each
     """
 
     grid: Grid

@@ -101,13 +101,19 @@ def joined(extents: Sequence[dict[int, Extent]]) -> dict[int, Extent]:
     }
 
 
+def label_type(largest: int) -> type[np.int32] | type[np.int64]:
+    """What holds labels up to the largest, and the background's tissues below zero."""
+    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+
+
 def single_vote(image: sitk.Image, labels: sitk.Image) -> np.ndarray:
-    """An image's labels with the tissues of its background below zero: (D, H, W) int32.
+    """An image's labels with the tissues of its background below zero: (D, H, W).
 
     PADDING where the image has its minimum. The rest of the background is told apart by a mixture of Gaussians that is
     fitted to what lies within NEAR_MM of a label.
     """
-    votes = sitk.GetArrayFromImage(labels).astype(np.int32)
+    array = sitk.GetArrayViewFromImage(labels)
+    votes = array.astype(label_type(int(array.max())))
     values = sitk.GetArrayFromImage(image).astype(np.float32)
     background = votes == 0
     shown = background & (values > values.min())

@@ -23,6 +23,7 @@ from ..devices import has_bfloat16
 from ..errors import Diverged, InputError
 from ..io.files import parse_json
 from ..io.manifest import Subject
+from ..io.outputs import check_results
 from ..networks import RegistrationNetwork, TrainingPrediction, build, system
 from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
@@ -52,6 +53,7 @@ def train(
     """
     inputs = [file for subject in subjects for file in (subject.image, subject.labels)]
     check_not_overwritten(output, RESULTS, [*inputs, initial, config.data.reference or None])
+    check_results(output, RESULTS, certificates=("checkpoint.safetensors", "log.jsonl"))
     with claimed(output):
         divisor = _fresh_network(config).divisor  # early: errors come before the long reading
         checkpoint_path(output, resume)

@@ -1,5 +1,6 @@
 """Fixtures of the engine's tests: a small atlas, an untrained model around it, a made-up scan, and the command."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from made_up import Ellipsoid, ellipsoid_atlas, fresh_model
+from made_up import ONE_STEP, Ellipsoid, ellipsoid_atlas, fresh_model
 
 from CLMorphCore.bundles.atlas import Atlas, Structure
 from CLMorphCore.bundles.model import load_model
@@ -103,3 +104,17 @@ def clmorph(capfd) -> Callable[..., Ran]:
         return Ran(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def place(tmp_path, scan, tiny_model):
+    """A folder of the user's with everything that a verb reads."""
+    for name in ("scan", "labels", "other"):
+        shutil.copy(scan if name != "labels" else scan.with_name("labels.nii.gz"), tmp_path / f"{name}.nii.gz")
+    shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copytree(tiny_model / "atlases" / "ellipsoids", tmp_path / "atlases" / "one")
+    (tmp_path / "fast.toml").write_text(ONE_STEP, encoding="utf-8")
+    rows = "".join(f"{n},scan.nii.gz,labels.nii.gz,{split}\n" for n, split in (("a", "train"), ("b", "train")))
+    (tmp_path / "m.csv").write_text("subject,image,labels,split\n" + rows + "c,scan.nii.gz,labels.nii.gz,test\n")
+    sitk.WriteTransform(sitk.AffineTransform(3), str(tmp_path / "t.tfm"))
+    return tmp_path

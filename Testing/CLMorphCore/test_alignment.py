@@ -207,3 +207,23 @@ def test_itks_reason_is_told_without_the_address_of_its_object(atlas):
     with pytest.raises(InputError, match=r"too little contrast \(.*\); pass affine") as caught:
         align(point, atlas.image)
     assert "0x" not in str(caught.value) and "ITK ERROR" not in str(caught.value)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("which", ["fixed", "moving"])
+@pytest.mark.parametrize("brightest", [1.0, 3000.0])
+def test_voxels_that_are_absurdly_long_end_in_one_line(axis, which, brightest):
+    """As a damaged header has them: their smoothing may end in NaN, with which ITK would compute for ever."""
+    made = [sitk.GetImageFromArray(np.random.default_rng(0).random((28, 24, 20)).astype(np.float32)) for _ in range(2)]
+    one = made[which == "moving"] * brightest
+    one.SetSpacing([1e6 if n == axis else 2.0 for n in range(3)])
+    with pytest.raises(InputError, match=r"the affine alignment failed: .*pass affine, a transform"):
+        align(*([made[0], one] if which == "moving" else [one, made[1]]))
+
+
+def test_an_image_that_smoothing_turns_into_nan_ends_in_one_line(monkeypatch):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((28, 24, 20)).astype(np.float32))
+    image.SetSpacing((2.0, 1e6, 2.0))
+    monkeypatch.setattr(sitk, "RecursiveGaussian", lambda given, *_, **__: given * np.nan)
+    with pytest.raises(InputError, match=r"voxels of 2 × 1e\+06 × 2 mm cannot be brought onto an even grid"):
+        align(image, image)

@@ -394,10 +394,11 @@ def full_disk(size):
 def test_a_full_disk_ends_segment_in_one_line(size, clmorph, scan, tiny_model, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "labels.nii.gz").write_text("of an earlier run")
+    (tmp_path / "out" / "report.json").write_text('{"model": ""}')
     with full_disk(size):
         ran = clmorph("segment", scan, "--model", tiny_model, "--affine", "none", "-o", tmp_path / "out")
     one_line(ran, "cannot write", "choose a place .* enough space")
-    assert tree(tmp_path) == [("out", False), ("out/labels.nii.gz", 17)]
+    assert tree(tmp_path) == [("out", False), ("out/labels.nii.gz", 17), ("out/report.json", 13)]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_what_only_an_earlier_run_has_written_goes(verb, others, clmorph, scan, 
 
     for name in [*others, "mine"]:
         (tmp_path / name).write_text("old")
+    (tmp_path / "report.json").write_text('{"model": "old"}')
     for module in (registration, segmentation):
         monkeypatch.setattr(module, "registration_of", one_way)
     monkeypatch.setattr(segmentation, "judge", lambda *about: replace(judge(*about), uncertainty=None))

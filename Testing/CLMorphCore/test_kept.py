@@ -13,23 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from made_up import ONE_STEP
 
 from CLMorphCore.atomic import claimed
-
-
-@pytest.fixture
-def place(tmp_path, scan, tiny_model):
-    """A folder of the user's with everything that a verb reads."""
-    for name in ("scan", "labels", "other"):
-        shutil.copy(scan if name != "labels" else scan.with_name("labels.nii.gz"), tmp_path / f"{name}.nii.gz")
-    shutil.copytree(tiny_model, tmp_path / "model")
-    shutil.copytree(tiny_model / "atlases" / "ellipsoids", tmp_path / "atlases" / "one")
-    (tmp_path / "fast.toml").write_text(ONE_STEP, encoding="utf-8")
-    rows = "".join(f"{n},scan.nii.gz,labels.nii.gz,{split}\n" for n, split in (("a", "train"), ("b", "train")))
-    (tmp_path / "m.csv").write_text("subject,image,labels,split\n" + rows + "c,scan.nii.gz,labels.nii.gz,test\n")
-    sitk.WriteTransform(sitk.AffineTransform(3), str(tmp_path / "t.tfm"))
-    return tmp_path
 
 
 def contents(folder):

@@ -130,6 +130,25 @@ def test_frames_of_one_file_are_sorted_by_their_places(order, alone, image, tmp_
     assert_same(read_file(tmp_path / "a" / "e.dcm" if alone == "the file" else tmp_path / "a"), image)
 
 
+@pytest.mark.parametrize("names", ["{}.dcm", "{}"])
+@pytest.mark.parametrize("beside", [".clmorph-run-1234abcd", "._{}", ".DS_Store"])
+def test_hidden_files_beside_slices_are_no_slices_that_are_cut_off(names, beside, image, tmp_path):
+    """What this program, macOS and others leave there: also under the names of slices, with a dot before them."""
+    for slices in list(series(image, tmp_path / "a").iterdir()):
+        slices.rename(tmp_path / "a" / names.format(slices.stem))
+    (tmp_path / "a" / beside.format(names.format("03"))).write_bytes(b"\0\5\x16\7 not a slice")
+    assert_same(read_file(tmp_path / "a"), image)
+
+
+@pytest.mark.parametrize("below", ["s", "patient/study/s"])
+def test_a_series_in_a_folder_below_is_told_of(below, image, tmp_path):
+    (tmp_path / below).parent.mkdir(parents=True, exist_ok=True)
+    series(image, tmp_path / below)
+    with pytest.raises(InputError, match=r"holds 0 DICOM series.*; give .*folder") as caught:
+        read_file(tmp_path)
+    assert str(tmp_path / below) in str(caught.value)
+
+
 def test_a_file_that_itk_wrote_of_many_frames_is_read_in_its_place(image, tmp_path):
     image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1))
     sitk.WriteImage(image, str(tmp_path / "a.dcm"))
@@ -239,6 +258,14 @@ def test_stored_bits_are_the_values_and_what_lies_above_them_is_not(bits, signed
     made.PixelData = stored.tobytes()
     made.save_as(tmp_path / "a.dcm")
     assert np.array_equal(sitk.GetArrayFromImage(read_file(tmp_path / "a.dcm")), values)
+
+
+def test_packed_pixels_whose_bits_do_not_begin_with_the_first_are_refused(image, tmp_path):
+    made = enhanced(image, BitsStored=12, HighBit=15)  # what unpacks them takes those as 12 bits from the first on
+    made.compress(RLELossless)
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="it stores 12 bits up to bit 15, packed; expected"):
+        read_file(tmp_path / "a.dcm")
 
 
 def test_packed_frames_are_unpacked_and_have_their_own_scale(image, tmp_path):
@@ -365,6 +392,8 @@ def test_values_go_through_the_modality_lut(make, image, tmp_path):
             "its pixels have 1 bits; expected whole numbers .*; convert",
         ),
         ({"Modality": lambda n: "CT" if n else "MR"}, r"2 modalities \(CT, MR\)"),
+        ({"EchoTime": lambda n: (12.0, 90.0)[n % 2]}, r"2 echo times \(12, 90\)"),
+        ({"ImageType": lambda n: ["ORIGINAL", "PRIMARY", "MP"[n % 2]]}, r"2 parts of complex numbers \(M, P\)"),
     ],
 )
 def test_slices_that_mean_different_things_are_refused(values, said, image, tmp_path):
@@ -373,18 +402,56 @@ def test_slices_that_mean_different_things_are_refused(values, said, image, tmp_
     assert "someone" not in str(caught.value)  # who it is stands in no log
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"EchoTime": lambda n: 2.46 + 0.004 * (n % 2)},  # as scanners round it
+        {"EchoTime": lambda n: 2.46 if n % 2 else None},
+        {"PhotometricInterpretation": ""},
+        {"ImageType": lambda n: ["ORIGINAL" if n % 2 else "DERIVED", "PRIMARY", "M", f"{n}"]},
+    ],
+)
+def test_slices_that_differ_in_what_does_not_matter_are_read(values, image, tmp_path):
+    assert_same(read_file(series(image, tmp_path / "a", **values)), image)
+
+
+FRAME_GROUPS = {
+    "MREchoSequence": (lambda n: {"EffectiveEchoTime": (12.0, 90.0)[n % 2]}, r"2 echo times \(12, 90\)"),
+    "MRImageFrameTypeSequence": (
+        lambda n: {"ComplexImageComponent": ("MAGNITUDE", "PHASE")[n % 2]},
+        r"2 parts of complex numbers \(M, P\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("group", FRAME_GROUPS)
+def test_frames_that_mean_different_things_are_refused(group, image, tmp_path):
+    values, said = FRAME_GROUPS[group]
+    made = enhanced(image)
+    for n, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+        setattr(frame, group, [tags(**values(n))])
+    made.save_as(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=f"has slices of {said}"):
+        read_file(tmp_path / "a.dcm")
+
+
 @pytest.mark.parametrize("name", ["PatientID", "FrameOfReferenceUID", "Units"])
 def test_slices_that_lack_what_others_have_are_read(name, image, tmp_path):
     assert_same(read_file(series(image, tmp_path / "a", **{name: lambda n: "1.2" if n % 2 else ""})), image)
 
 
 @pytest.mark.parametrize("make", ["one file", "a series"])
-def test_inverted_greys_are_read_as_they_are_stored_and_it_is_said(make, image, tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_inverted_greys_are_read_as_they_are_stored_and_it_is_said(make, packed, image, tmp_path):
     if make == "a series":
         path = series(image, tmp_path / "a", PhotometricInterpretation="MONOCHROME1")
     else:
         path = tmp_path / "a.dcm"
         enhanced(image, PhotometricInterpretation="MONOCHROME1").save_as(path)
+    for file in (path.iterdir() if path.is_dir() else [path]) if packed else []:
+        made = pydicom.dcmread(file)
+        made.compress(RLELossless)
+        made.save_as(file)
     found = read_file(path)
     assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image))
     (said,) = warnings_of(found)

@@ -74,6 +74,12 @@ LPS = ["space: left-posterior-superior", "space directions: (1,0,0) (0,2,0) (0,0
         (nrrd, [*LPS, "space origin: (1,2,3)", 'space units: "mm" "mm" "mm"'], ()),
         (nrrd, [*LPS, "space origin: (1,2,3)", 'space units: "um" "um" "um"'], ("unit is um; its numbers were taken",)),
         (nrrd, [*LPS, "space origin: (1,2,3)", 'units: "cm" "cm" "cm"'], ("unit is cm; its numbers were taken",)),
+        (nrrd, [*LPS, "space origin: (1,2,3)", "spacings: 1 2 3.0001"], ()),
+        (
+            nrrd,
+            [*LPS, "space origin: (1,2,3)", "spacings: 2 2 3"],
+            ("1 × 2 × 3 mm large by its space directions, which were taken, and 2 × 2 × 3 mm by its spacings",),
+        ),
         (meta, META, ()),
         (meta, [*META, "DistanceUnits = mm"], ()),
         (meta, [*META, "DistanceUnits = um"], ("unit is um; its numbers were taken",)),
@@ -119,6 +125,22 @@ def test_text_may_have_commas_and_lie_in_another_file(tmp_path):
     path.write_bytes(head + b"\ndata file: none.txt\n\n")
     with pytest.raises(FileError, match=r"none\.txt does not exist; expected the voxels of a\.nrrd"):
         read_file(path)
+
+
+@pytest.mark.parametrize(("encoding", "surplus"), [("text", "3 numbers"), ("hex", "6 bytes")])
+@pytest.mark.parametrize("where", ["behind the header", "in another file"])
+def test_voxels_in_digits_that_are_too_many_are_told_of(encoding, surplus, where, tmp_path):
+    path = nrrd(tmp_path, *LPS, "space origin: (1,2,3)")
+    head = path.read_bytes().partition(b"\n\n")[0].replace(b"encoding: gzip", f"encoding: {encoding}".encode())
+    array = np.append(VOXELS.ravel(), [1, 2, 3]).astype(VOXELS.dtype)
+    for whole in (array[:-3], array):
+        text = " ".join(map(str, whole)) if encoding == "text" else whole.tobytes().hex()
+        (tmp_path / "v.txt").write_text(text)
+        path.write_bytes(head + (b"\n\n" + text.encode() if where != "in another file" else b"\ndata file: v.txt\n\n"))
+        found = read_file(path)
+        assert np.array_equal(sitk.GetArrayViewFromImage(found), VOXELS)
+        said = f"a.nrrd: it holds {surplus} more than its header tells of, which were ignored"
+        assert warnings_of(found) == (() if len(whole) < len(array) else (said,))
 
 
 @pytest.mark.parametrize(("pattern", "order"), [("s%d.raw 0 5 1", 1), ("s%d.raw 5 0 -1", -1)])

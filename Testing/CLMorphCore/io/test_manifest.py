@@ -208,3 +208,12 @@ def test_a_label_is_called_by_letters_that_can_be_printed(row, tmp_path):
         read_structures(tmp_path / "names.csv")
     (tmp_path / "names.csv").write_text("value,name\n1,A\u00a0b \u6f22\n", encoding="utf-8")
     assert read_structures(tmp_path / "names.csv")[0].name == "A\u00a0b \u6f22"
+
+
+def test_a_folder_gives_every_format_that_is_read_and_nothing_hidden(tmp_path):
+    endings = ("nii", "nii.gz", "nrrd", "nhdr", "mha", "mhd", "hdr", "mgz", "mgh", "MGZ")
+    for n, ending in enumerate(endings):
+        (tmp_path / f"{n}.{ending}").write_text("x")
+    for other in ("._0.nii.gz", ".hidden.nii", "v.raw", "6.img", "notes.txt"):
+        (tmp_path / other).write_text("x")
+    assert [s.image.name for s in read_manifest(tmp_path)] == [f"{n}.{e}" for n, e in enumerate(endings)]

@@ -107,3 +107,12 @@ def test_a_long_name_is_cut_and_the_option_still_named(tmp_path):
         read_affine(tmp_path / ("x" * 5000))
     text = caught.value.text({"affine": "--affine"})
     assert text.startswith("--affine /") and len(text) < 700 and "`" not in text and "too long" in text
+
+
+@pytest.mark.parametrize("name", ["warp.nii.gz", "warp.h5"])
+def test_a_packed_image_is_called_an_image_and_not_only_packed(name, tmp_path):
+    field = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.float32), isVector=True)
+    sitk.WriteImage(field, str(tmp_path / "a.nii.gz"))
+    (tmp_path / "a.nii.gz").rename(tmp_path / name)
+    with pytest.raises(FileError, match=r"is an image; expected .*; give a linear transform"):
+        read_affine(tmp_path / name)

@@ -221,6 +221,25 @@ def test_labels_follow_the_scan_where_the_model_says_so(atlas, phantom, model):
         segment(phantom.image, model, tissue="maybe")
 
 
+@pytest.mark.parametrize("value", [614_454_277, 2**31 + 7, 2**32 - 1])
+@pytest.mark.parametrize("count", [1, 2])
+def test_labels_of_any_size_follow_the_scan_as_small_ones_do(value, count, atlas, phantom, model):
+    """Numbers as in the Allen atlas' table, and those beyond 31 bits: none is lost, nor does it take memory."""
+    from dataclasses import replace
+
+    array = sitk.GetArrayFromImage(atlas.labels).astype(np.int64)
+    labels = sitk.GetImageFromArray(np.where(array == 2, value, array))
+    labels.CopyInformation(atlas.labels)
+    named = tuple(replace(s, value=value) if s.value == 2 else s for s in atlas.structures)
+    huge = replace(atlas, labels=labels, structures=named, shares=None)
+    crowd = [[replace(one, name=f"{n}") for n in range(count)] for one in (replace(atlas, shares=None), huge)]
+    small, large = (segment(phantom.image, model, atlases=atlases, tissue="on") for atlases in crowd)
+    assert small.report.tissue.used and large.report.tissue.used
+    expected = sitk.GetArrayFromImage(small.labels).astype(np.int64)
+    assert (sitk.GetArrayFromImage(large.labels) == np.where(expected == 2, value, expected)).all()
+    assert large.volumes_ml[value] == small.volumes_ml[2] > 0
+
+
 def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom, model):
     values = sitk.GetArrayFromImage(phantom.image)
     two = sitk.GetImageFromArray((values > np.median(values)).astype(np.float32))

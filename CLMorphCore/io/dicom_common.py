@@ -1,0 +1,61 @@
+"""What is one for all slices of a DICOM series: where they differ in it they are several things, wherever they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydicom
+
+from ..errors import FileError
+
+# What is one for all slices of a series, and how several are said; patients and frames of reference are not named.
+ONE_FOR_ALL = {
+    "PatientID": ("patients", False),
+    "FrameOfReferenceUID": ("frames of reference", False),
+    "PhotometricInterpretation": ("photometric interpretations", True),
+    "Modality": ("modalities", True),
+    "Units": ("units", True),
+    "RescaleType": ("units", True),
+    "DoseUnits": ("units", True),
+    "EchoTime": ("echo times", True),
+    "EffectiveEchoTime": ("echo times", True),
+    "ImageType": ("parts of complex numbers", True),
+    "ComplexImageComponent": ("parts of complex numbers", True),
+}
+# The groups of an enhanced file that say such things of each frame or of all.
+SAYING = ("PixelValueTransformationSequence", "MREchoSequence", "MRImageFrameTypeSequence")
+MAX_ECHO = 0.05  # of the greatest echo time, between those of one volume: scanners round them
+PARTS = {"MAGNITUDE": "M", "PHASE": "P", "REAL": "R", "IMAGINARY": "I"}  # as ImageType calls them
+
+
+def said(name: str, tags: pydicom.Dataset) -> set[str]:
+    """What a file says of a tag, for all of its frames or for each."""
+    groups = [
+        *(tags.get("SharedFunctionalGroupsSequence") or []),
+        *(tags.get("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    items = [item for group in groups for which in SAYING for item in group.get(which) or []]
+    return {value for one in (tags, *items) if (value := _word(name, one.get(name)))}
+
+
+def _word(name: str, value: Any) -> str:
+    """What a tag of ONE_FOR_ALL says, in a word; nothing where it says nothing."""
+    if name == "ImageType":
+        return next((part for part in PARTS.values() if not isinstance(value, str) and part in (value or ())[2:]), "")
+    if "EchoTime" in name:
+        return f"{value:g}" if isinstance(value, float) else ""
+    text = str(value or "").strip()
+    return PARTS.get(text, "") if name == "ComplexImageComponent" else text
+
+
+def check_common(name: str, slices: Sequence[Mapping[str, set[str]]]) -> None:
+    """FileError where the files of a series, and what is ``said`` in each, differ in what is one for all."""
+    for tag, (what, is_shown) in ONE_FOR_ALL.items():
+        values = sorted(set().union(*(each[tag] for each in slices)))
+        numbers = sorted(map(float, values)) if "EchoTime" in tag else []
+        if len(values) > 1 and not (numbers and numbers[-1] - numbers[0] <= MAX_ECHO * numbers[-1]):
+            shown = f" ({', '.join(values[:5])})" if is_shown else ""
+            raise FileError(
+                f"{name} has slices of {len(values)} {what}{shown}; expected one; give the files of one volume alone"
+            )
