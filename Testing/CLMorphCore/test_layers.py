@@ -10,7 +10,7 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
     ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
-    ("networks.contract", "progress", "io.itk"),
+    ("networks.contract", "progress", "io.hdf5_writer", "io.itk"),
     ("alignment", "metrics", "network_input", "similarity", "io.volume", "reports.report"),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
