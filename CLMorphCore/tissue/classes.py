@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import SimpleITK as sitk
 
 MAX_DISTANCE = 0.005  # of two tissues that are taken for one (Bhattacharyya); more merge what cortex alone covers
 MIN_SD = 0.02  # of the image's standard deviation
+MAX_RANGE = 1 << 20  # of labels that are counted by a table
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
     """
     values = sitk.GetArrayFromImage(image).astype(np.float64).ravel()
     least = (MIN_SD * float(values.std())) ** 2 or 1.0
-    known, place, count = np.unique(sitk.GetArrayViewFromImage(labels), return_inverse=True, return_counts=True)
-    place = place.ravel()
+    known, place = _places(sitk.GetArrayViewFromImage(labels).ravel())
+    count = np.bincount(place)
     mean = np.bincount(place, values) / count
     variance = np.maximum(np.bincount(place, values**2) / count - mean**2, 0) + least
     groups: list[tuple[tuple[int, ...], _Moments]] = [
@@ -50,11 +52,24 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
         for v, n, m, s in zip(known, count, mean, variance, strict=True)
         if v
     ]
+    distance = cache(_Moments.distance)
     while len(groups) > 1:
-        pairs = [(a[1].distance(b[1]), i, j) for i, a in enumerate(groups) for j, b in enumerate(groups[:i])]
-        nearest, i, j = min(pairs)
+        nearest, i, j = min(
+            (distance(a[1], b[1]), i, j) for i, a in enumerate(groups) for j, b in enumerate(groups[:i])
+        )
         if nearest > MAX_DISTANCE:
             break
         first, second = groups.pop(i), groups.pop(j)
         groups.append((second[0] + first[0], second[1] + first[1]))
     return tuple(group for group, _ in groups)
+
+
+def _places(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that occur, ascending, and for each voxel (N,) the place of its own among them."""
+    low = int(labels.min())
+    if int(labels.max()) - low > MAX_RANGE:
+        known, place = np.unique(labels, return_inverse=True)
+        return known, place.ravel()
+    index = labels.astype(np.int64) - low  # counted, in a tenth of the time of sorting
+    there = np.bincount(index) > 0
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[index]
