@@ -283,10 +283,11 @@ def displacement_transform(
     With ``step_mm`` above 0 the components are rounded to its multiples: no point is more than √3/2 of it off.
     """
     voxels = displacement[0].detach().cpu().double().numpy()[::-1]  # (z, y, x) → (x, y, z)
-    vectors = np.einsum("ij,jdhw->dhwi", grid.to_mm(), voxels)
+    vectors = (voxels.reshape(3, -1).T @ grid.to_mm().T).reshape(*voxels.shape[1:], 3)
     if step_mm > 0:
-        vectors = np.rint(vectors / step_mm) * step_mm
-    field = _placed(sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True), grid)
+        np.rint(np.divide(vectors, step_mm, out=vectors), out=vectors)
+        vectors *= step_mm
+    field = _placed(sitk.GetImageFromArray(vectors, isVector=True), grid)
     return sitk.DisplacementFieldTransform(field)
 
 

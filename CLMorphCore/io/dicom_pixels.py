@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
-from pydicom.encaps import parse_basic_offsets
 
 from ..errors import FileError
 from . import itk
 from .files import cannot_read
 from .volume import not_supported, unreadable
+
+if TYPE_CHECKING:
+    import pydicom
 
 KIND = "DICOM"
 SCALES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence")
@@ -21,8 +23,10 @@ SCALES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequenc
 
 def dataset(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
     """The tags of a file, or with ``None`` all of it; FileError where they cannot be read."""
+    from pydicom import dcmread
+
     try:
-        return pydicom.dcmread(
+        return dcmread(
             path,
             force=True,
             stop_before_pixels=tags is not None,
@@ -117,6 +121,8 @@ def _lookup(path: Path, whole: pydicom.Dataset) -> Callable[[np.ndarray], np.nda
 
 def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.ndarray:
     """Packed pixels (JPEG and its kin, RLE), unpacked by ITK from a copy without scales, so that none is applied."""
+    from pydicom.encaps import parse_basic_offsets
+
     there = len(parse_basic_offsets(whole.PixelData)) if "PixelData" in whole else 0
     if there > 1 and there != shape[0]:  # the table of offsets may be empty
         raise unreadable(path, f"it holds {there} frames and tells of {shape[0]}", KIND)
