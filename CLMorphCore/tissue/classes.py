@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import SimpleITK as sitk
@@ -52,15 +51,19 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
         for v, n, m, s in zip(known, count, mean, variance, strict=True)
         if v
     ]
-    distance = cache(_Moments.distance)
+    distances = np.full((len(groups), len(groups)), np.inf)  # of each to those before it
+    for i, (_, own) in enumerate(groups):
+        distances[i, :i] = [own.distance(other) for _, other in groups[:i]]
     while len(groups) > 1:
-        nearest, i, j = min(
-            (distance(a[1], b[1]), i, j) for i, a in enumerate(groups) for j, b in enumerate(groups[:i])
-        )
-        if nearest > MAX_DISTANCE:
+        i, j = divmod(int(distances.argmin()), len(groups))
+        if distances[i, j] > MAX_DISTANCE:
             break
         first, second = groups.pop(i), groups.pop(j)
-        groups.append((second[0] + first[0], second[1] + first[1]))
+        own = second[1] + first[1]
+        distances = np.delete(np.delete(distances, (i, j), axis=0), (i, j), axis=1)
+        distances = np.pad(distances, (0, 1), constant_values=np.inf)
+        distances[-1, :-1] = [own.distance(other) for _, other in groups]
+        groups.append((second[0] + first[0], own))
     return tuple(group for group, _ in groups)
 
 
