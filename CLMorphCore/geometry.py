@@ -275,11 +275,19 @@ def _resampler(grid: Grid, transform: sitk.Transform | None, interpolator: int) 
     return resampler
 
 
-def displacement_transform(displacement: Tensor, grid: Grid) -> sitk.DisplacementFieldTransform:
-    """D(p) = p + R · diag(spacing) · u: a voxel field (1, 3, D, H, W) on a grid as an ITK transform in mm, LPS."""
+def displacement_transform(
+    displacement: Tensor, grid: Grid, *, step_mm: float = 0.0
+) -> sitk.DisplacementFieldTransform:
+    """D(p) = p + R · diag(spacing) · u: a voxel field (1, 3, D, H, W) on a grid as an ITK transform in mm, LPS.
+
+    With ``step_mm`` above 0 the components are rounded to its multiples: no point is more than √3/2 of it off.
+    """
     voxels = displacement[0].detach().cpu().double().numpy()[::-1]  # (z, y, x) → (x, y, z)
-    vectors = np.einsum("ij,jdhw->dhwi", grid.to_mm(), voxels)
-    field = _placed(sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True), grid)
+    vectors = (voxels.reshape(3, -1).T @ grid.to_mm().T).reshape(*voxels.shape[1:], 3)
+    if step_mm > 0:
+        np.rint(np.divide(vectors, step_mm, out=vectors), out=vectors)
+        vectors *= step_mm
+    field = _placed(sitk.GetImageFromArray(vectors, isVector=True), grid)
     return sitk.DisplacementFieldTransform(field)
 
 

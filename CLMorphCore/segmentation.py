@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +19,12 @@ from .errors import InputError, did_you_mean
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
-from .io.images import warnings_of, write_image
+from .io.images import FLOAT32_BITS, warnings_of, write_image
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
 from .quality.judgement import Judgement, judge
-from .registration import Registration, registration_of
+from .registration import JACOBIAN_BITS, WARPED_BITS, Registration, registration_of
 from .reports.report import (
     AtlasEntry,
     FusionEntry,
@@ -42,6 +43,7 @@ from .tissue.shares import PADDING
 
 TISSUE = ("auto", "on", "off")
 MAX_FOLDING = 1e-3  # above it a warning
+UNCERTAINTY_BITS = 8  # of a share that its file keeps
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,21 @@ class Segmentation:
         registration, watch = self.registration, Stopwatch()
         with watch.step("writing"):
             progress("writing", 0.0)
-            images = {
-                "labels": self.labels,
-                "warped": registration.warp(self.atlas.image),
-                "jacobian": registration.jacobian_on_fixed(),
-            }
+            warped, jacobian = registration.warp(self.atlas.image), registration.jacobian_on_fixed()
+            files = [
+                ("labels", self.labels, FLOAT32_BITS),
+                ("warped", warped, WARPED_BITS),
+                ("jacobian", jacobian, JACOBIAN_BITS),
+            ]
             if self.uncertainty is not None:
-                images["uncertainty"] = self.uncertainty
-            for name, image in images.items():
-                write_image(image, folder / f"{name}.nii.gz", scan=self.image)
-            registration.save(folder)
+                files.append(("uncertainty", self.uncertainty, UNCERTAINTY_BITS))
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                writing = [pool.submit(registration.save, folder)]
+                for name, image, bits in files:
+                    path = folder / f"{name}.nii.gz"
+                    writing.append(pool.submit(write_image, image, path, scan=self.image, bits=bits))
+            for file in writing:
+                file.result()
         with watch.step("report"):
             progress("report", 0.5)
             pictured = Pictured(
@@ -87,9 +94,9 @@ class Segmentation:
                 labels_expected=self.labels_expected,
                 # The nearest voxel will do for a picture, and is there four times sooner.
                 labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
-                warped=images["warped"],
+                warped=warped,
                 warped_affine=registration.warp(self.atlas.image, affine_only=True),
-                jacobian=images["jacobian"],
+                jacobian=jacobian,
                 uncertainty=self.uncertainty,
                 transform=registration.transform,
                 affine=registration.affine,

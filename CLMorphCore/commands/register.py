@@ -13,7 +13,7 @@ from ..geometry import check_same_grid
 from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..matching import prepare_image
 from ..progress import Reporter, part
-from ..registration import register
+from ..registration import JACOBIAN_BITS, WARPED_BITS, register
 from ..reports.report import RegistrationReport
 from . import options as given
 
@@ -74,10 +74,10 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
         registration.save(folder)
-        write_image(registration.warp(moving), folder / "warped.nii.gz", scan=fixed)
+        write_image(registration.warp(moving), folder / "warped.nii.gz", scan=fixed, bits=WARPED_BITS)
         if labels is not None:
             write_image(registration.warp(labels, labels=True), folder / "labels.nii.gz", scan=fixed)
-        write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed)
+        write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed, bits=JACOBIAN_BITS)
         report.save(folder / "report.json")
         reporter.check_cancelled()
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"

@@ -15,11 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pydicom
-from pydicom.uid import UID
 
 from ..atomic import check_utf8
 from ..errors import FileError
@@ -28,10 +26,14 @@ from .dicom_pixels import dataset, short, stored
 from .files import LFS, check_file
 from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
 
+if TYPE_CHECKING:  # it is loaded with the first DICOM file: that takes as long as reading a whole scan
+    import pydicom
+
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # what matters of what it says is checked here
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 KIND = "DICOM"
+Groups: TypeAlias = "Sequence[pydicom.Dataset | dict[str, Any]]"  # functional ones, of a frame and of all
 POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
 MAX_SHIFT = 0.1  # of a slice from its place in an even stack, in steps of the stack: positions are rounded
 MAX_TILT = 0.005  # of the stack against its slices' normal, tangent
@@ -113,7 +115,7 @@ def read(path: Path) -> Volume:
 def _other_kind(path: Path) -> str:
     """' but a …' of an object of DICOM that is no image, or nothing."""
     try:
-        kind = UID(dataset(path, []).file_meta.MediaStorageSOPClassUID)
+        kind = dataset(path, []).file_meta.MediaStorageSOPClassUID
         return f" but a {kind.name}" if kind.name != kind else ""
     except Exception:  # a damaged tag ends in any of pydicom's or Python's
         return ""
@@ -186,7 +188,7 @@ def _source(path: Path) -> Source | None:
 def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
     count = int(tags.get("NumberOfFrames", 1) or 1)
     each = tags.get("PerFrameFunctionalGroupsSequence") or []
-    shared = tags.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    shared = tags.get("SharedFunctionalGroupsSequence") or [{}]
     if not 1 <= count <= MAX_FRAMES:
         raise unreadable(path, f"it tells of {count} frames", KIND)
     if each and len(each) != count:
@@ -195,7 +197,7 @@ def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
         )
     offsets = _numbers(tags.get("GridFrameOffsetVector"), count) if count > 1 else None
     for n in range(count):
-        groups = (each[n] if each else pydicom.Dataset(), shared[0])
+        groups = (each[n] if each else {}, shared[0])
         position = _numbers(_of(groups, "PlanePositionSequence", "ImagePositionPatient"), 3)
         orientation = _numbers(_of(groups, "PlaneOrientationSequence", "ImageOrientationPatient", tags), 6)
         if position is None and (count == 1 or offsets is not None):
@@ -228,7 +230,7 @@ def _plane(path: Path, first: np.ndarray, orientation: np.ndarray, offsets: np.n
     return np.array([first[0], first[1], offsets[number]])
 
 
-def _scale(path: Path, groups: Sequence[pydicom.Dataset], tags: pydicom.Dataset) -> tuple[float, float]:
+def _scale(path: Path, groups: Groups, tags: pydicom.Dataset) -> tuple[float, float]:
     """Slope and intercept of a frame; FileError where they are no numbers."""
     slope, intercept = (
         _of(groups, "PixelValueTransformationSequence", name, tags) for name in ("RescaleSlope", "RescaleIntercept")
@@ -240,7 +242,7 @@ def _scale(path: Path, groups: Sequence[pydicom.Dataset], tags: pydicom.Dataset)
     return found
 
 
-def _of(groups: Sequence[pydicom.Dataset], group: str, name: str, else_of: pydicom.Dataset | None = None) -> Any:
+def _of(groups: Groups, group: str, name: str, else_of: pydicom.Dataset | None = None) -> Any:
     """A value in a functional group of the frame, or of all frames, or a tag of the file; None where there is none."""
     for one in groups:
         items = one.get(group)

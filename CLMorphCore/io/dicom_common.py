@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import pydicom
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError
+
+if TYPE_CHECKING:
+    import pydicom
 
 # What is one for all slices of a series, and how several are said; patients and frames of reference are not named.
 ONE_FOR_ALL = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
-from pydicom.encaps import parse_basic_offsets
 
 from ..errors import FileError
 from . import itk
 from .files import cannot_read
 from .volume import not_supported, unreadable
+
+if TYPE_CHECKING:
+    import pydicom
 
 KIND = "DICOM"
 SCALES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence")
@@ -21,8 +23,10 @@ SCALES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequenc
 
 def dataset(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
     """The tags of a file, or with ``None`` all of it; FileError where they cannot be read."""
+    from pydicom import dcmread
+
     try:
-        return pydicom.dcmread(
+        return dcmread(
             path,
             force=True,
             stop_before_pixels=tags is not None,
@@ -120,6 +124,8 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
 
     ITK turns greys of MONOCHROME1 over, too: the copy has MONOCHROME2.
     """
+    from pydicom.encaps import parse_basic_offsets
+
     bits = int(whole.get("BitsStored", whole.BitsAllocated))
     high = int(whole.get("HighBit", bits - 1))
     if high != bits - 1:  # which ITK takes for that without a word

@@ -50,6 +50,7 @@ LABEL_TYPES = (
 SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, that it was read from
 MAX_LABEL = 2**32 - 1
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
+FLOAT32_BITS = 24  # of its digits
 MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
 # What is no image, by its first bytes.
 OTHERS = {
@@ -166,13 +167,16 @@ def _by_itk(path: Path) -> Volume:
     return Volume(voxels, to_mm, tuple(f"{path.name}: {w}" for w in warnings))
 
 
-def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None) -> None:
+def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None, bits: int = FLOAT32_BITS) -> None:
     """Writes a compressed image file; OutputError when it cannot be.
+
+    Of float32 numbers the first ``bits`` binary digits are kept: the last ones, which interpolation has made up, are
+    what does not pack.
 
     ``scan`` is the image of whose grid it is: its file is never written over. Where that is a NIfTI file, the result
     carries the same placements, so that it lies on the scan whichever of them a program prefers.
     """
-    voxels, to_mm = sitk.GetArrayViewFromImage(image), np.eye(4)
+    voxels, to_mm = _shortened(sitk.GetArrayViewFromImage(image), bits), np.eye(4)
     to_mm[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     to_mm[:3, 3] = image.GetOrigin()
     header = {key: scan.GetMetaData(key) for key in scan.GetMetaDataKeys()} if scan is not None else None
@@ -182,6 +186,15 @@ def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None
         nifti_writer.write(path, voxels, to_mm, header)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def _shortened(voxels: np.ndarray, bits: int) -> np.ndarray:
+    """x (1 + ε), |ε| ≤ 2⁻ᵇⁱᵗˢ: float32 in so many binary digits. Signs and zeros stay."""
+    last = FLOAT32_BITS - bits
+    if voxels.dtype != np.float32 or last == 0:
+        return voxels
+    whole = voxels.view(np.uint32) + np.uint32(1 << (last - 1))
+    return (whole & np.uint32(-1 << last & 0xFFFFFFFF)).view(np.float32)
 
 
 def read_image(path: str | Path) -> sitk.Image:

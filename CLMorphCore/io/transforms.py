@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ import SimpleITK as sitk
 
 from ..atomic import cannot_write, check_utf8
 from ..errors import FileError
-from . import itk
+from . import hdf5_writer, itk
 from .files import MAX_NAME, check_file
 from .transform_formats import ENDINGS, examined
 
 EXPECTED = "an ITK transform file (.h5, .tfm, .mat)"
-CHUNK_BYTES = 1 << 20
 MAX_NUMBER = 1e9  # of a matrix and an offset in mm: beyond it nothing lies in a room
 MIN_DETERMINANT = 1e-6
 
@@ -66,28 +64,30 @@ def _linear(about: dict) -> sitk.AffineTransform | None:
 
 
 def write_transform(transform: sitk.CompositeTransform, path: Path) -> None:
-    """Writes a transform file; InputError when it cannot be."""
+    """Writes an HDF5 file of ITK's, packed without loss; OutputError when it cannot be."""
+    parts = [transform.GetNthTransform(n) for n in range(transform.GetNumberOfTransforms())]
+    groups: dict[str, hdf5_writer.Tree] = {"0": {"TransformType": "CompositeTransform_double_3_3"}}
+    groups |= {str(n): _group(part) for n, part in enumerate(parts, start=1)}
     try:
-        _make_room(path, _bytes_of(transform))
-        sitk.WriteTransform(transform, str(path))
+        hdf5_writer.write(path, {"TransformGroup": groups})
     except OSError as error:
         raise cannot_write(path, error) from None
-    except RuntimeError as error:
-        raise cannot_write(path, itk.reason(str(error))) from None
 
 
-def _bytes_of(transform: sitk.CompositeTransform) -> int:
-    """Size of a transform's file, at most: three doubles a point of its fields, and what HDF5 adds."""
-    parts = [transform.GetNthTransform(n) for n in range(transform.GetNumberOfTransforms())]
-    sizes = [part.GetFixedParameters()[:3] for part in parts if part.GetName() == "DisplacementFieldTransform"]
-    return CHUNK_BYTES // 8 + sum(24 * math.prod(int(n) for n in size) for size in sizes)
-
-
-def _make_room(path: Path, size: int) -> None:
-    """Fills a file with zeros, which ITK then replaces: here a full disk is an OSError, inside HDF5 it is a crash."""
-    with path.open("wb") as file:
-        for start in range(0, size, CHUNK_BYTES):
-            file.write(bytes(min(CHUNK_BYTES, size - start)))
+def _group(part: sitk.Transform) -> hdf5_writer.Tree:
+    """A transform as ITK's files hold it, in single precision where that holds its numbers exactly."""
+    name = "IdentityTransform" if part.GetTransformEnum() == sitk.sitkIdentity else part.GetName()
+    if name == "DisplacementFieldTransform":  # whose parameters would come one by one
+        parameters = sitk.GetArrayViewFromImage(sitk.DisplacementFieldTransform(part).GetDisplacementField()).ravel()
+    else:
+        parameters = np.array(part.GetParameters(), np.float64)
+    single = parameters.astype(np.float32)
+    exact = len(single) > 0 and bool((single == parameters).all())
+    return {
+        "TransformType": f"{name}_{'float' if exact else 'double'}_3_3",
+        "TransformFixedParameters": np.array(part.GetFixedParameters(), np.float64),
+        "TransformParameters": single if exact else parameters,
+    }
 
 
 def read_affine(path: str | Path) -> sitk.Transform:

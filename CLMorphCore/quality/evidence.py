@@ -85,7 +85,7 @@ def evidence(found: Match, labels: sitk.Image, values: Sequence[int], alternativ
         local_correlation_map(fixed, image, WINDOW_VOXELS) for image in (warp(moving, own), moving)
     )
     log_determinant = jacobian_determinant(own).clamp_min(1e-2).log()
-    distance = torch.stack([(other - own).norm(dim=1, keepdim=True) for other in alternatives]).mean(dim=0)
+    distance = torch.stack([_length(other - own) for other in alternatives]).mean(dim=0)
     agreement = torch.stack([index.dice(after, index.warped(other)) for other in alternatives]).mean(dim=0)
     mean, square = index.mean(log_determinant, after), index.mean(log_determinant**2, after)
     covered = _coverage(found)
@@ -131,6 +131,12 @@ class _Index:
         """2 |A ∩ B| / (|A| + |B|) of each structure, 0 where both are empty."""
         both = self.count(torch.where(first == second, first, 0.0))
         return 2 * both / (self.count(first) + self.count(second)).clamp_min(1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """|v|: (1, 3, D, H, W) → (1, 1, D, H, W); several times as fast as torch's own norm along an outer axis."""
+    z, y, x = vectors.split(1, dim=1)
+    return (z.square() + y.square() + x.square()).sqrt_()
 
 
 def _case(

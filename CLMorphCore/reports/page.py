@@ -111,6 +111,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return NO_FIGURE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def interval(ends: tuple[float, float] | None) -> str:
+    """Two rounded numbers, a dash where there are none."""
+    return NO_FIGURE if ends is None else f"{number(ends[0])} – {number(ends[1])}"
+
+
 def percent(fraction: float | None) -> str:
     """A fraction as per cent with as many digits as a small one needs."""
     if fraction is None or math.isnan(fraction):

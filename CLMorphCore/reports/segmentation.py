@@ -329,7 +329,7 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
                 page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
                 *([page.number(entry.volume_expected_ml, 3)] if followed else []),
                 page.number(entry.quality),
-                *([_interval(entry.quality_interval)] if intervals else []),
+                *([page.interval(entry.quality_interval)] if intervals else []),
                 page.number(entry.uncertainty),
             ],
             missing=not entry.volume_ml > 0,
@@ -343,10 +343,6 @@ def _structures(structures: Sequence[StructureEntry]) -> str:
     heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", *within, "Uncertainty"]
     tables = "".join(page.table(heads, part) for part in parts)
     return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "–" if ends is None else f"{page.number(ends[0])} – {page.number(ends[1])}"
 
 
 def _tissues(report: Report) -> str:

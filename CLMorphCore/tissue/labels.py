@@ -22,9 +22,11 @@ COARSE_VOXELS = 200_000  # of the lattice on which it is looked where there are 
 MIN_PRIOR = 1e-3  # of all structures together, below which a voxel is background
 OUTLIER = 1e-5  # density, per standard deviation of the scan, of an intensity that no tissue explains
 MIN_VALUES = 16  # grey values, below which there are no Gaussians
+SPARSE = 1001  # every so many voxels are looked at first
 MIN_VOXELS = 64  # of a structure, or of all, below which nothing is concluded from it
 MIN_KEPT = 0.2  # of a structure's voxels, and
 MIN_AGREEMENT = 0.6  # Dice of all labels together, below which the scan is not trusted
+MAX_COUNTED = 1 << 16  # greatest label up to which labels are counted at their own place
 Box = tuple[slice, slice, slice]
 
 
@@ -61,7 +63,8 @@ def tissue_labels(
     grid, group = Grid.of(image), {label: n for n, labels in enumerate(tissues) for label in labels}
     place = _where_structures_are(expected, grid)
     values = torch.from_numpy(sitk.GetArrayFromImage(image)[place].astype(np.float32)).to(device)
-    if len(torch.unique(values)) < MIN_VALUES:
+    # Sorting all is worth it only where a few of them do not show enough.
+    if all(len(torch.unique(some)) < MIN_VALUES for some in (values.flatten()[::SPARSE], values)):
         raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
     spread = float(values.std())
     mixture = _fitted(values, expected, grid.part(place), group, len(tissues))
@@ -92,8 +95,11 @@ def _check(labels: np.ndarray, alone: np.ndarray) -> None:
 
 
 def _counts(*arrays: np.ndarray) -> list[np.ndarray]:
-    """How often each label above zero that occurs at all does in every array; labels may be any numbers."""
-    counted = [np.unique(array[array > 0], return_counts=True) for array in arrays]
+    """How often labels above zero occur in each array, at one place for each label; labels may be any numbers."""
+    positive = [array[array > 0] for array in arrays]
+    if max((int(each.max()) for each in positive if each.size), default=0) <= MAX_COUNTED:  # much faster
+        return [np.bincount(each, minlength=MAX_COUNTED + 1) for each in positive]
+    counted = [np.unique(each, return_counts=True) for each in positive]
     values = np.unique(np.concatenate([found for found, _ in counted]))
     counts = [np.zeros(len(values), np.int64) for _ in arrays]
     for total, (found, count) in zip(counts, counted, strict=True):
@@ -159,9 +165,10 @@ def _likeliest(
     for prior in priors:
         by_tissue.setdefault(group[prior.label], []).append(prior)
     for tissue, members in by_tissue.items():
-        likelihood = (mixture.density(tissue, values) + outlier).pow(exponent)
-        for prior in members:
-            score = prior.probability * likelihood[prior.place]
+        around, inner = _around([prior.place for prior in members])
+        likelihood = mixture.density(tissue, values[around]).add_(outlier).pow_(exponent)
+        for prior, place in zip(members, inner, strict=True):
+            score = prior.probability * likelihood[place]
             if prior.label < 0:
                 background[prior.place] += score
                 continue
@@ -172,6 +179,16 @@ def _likeliest(
     labels[background >= best] = 0
     alone[rest >= most] = 0
     return labels, alone, torch.maximum(most, rest)
+
+
+def _around(places: Sequence[Box]) -> tuple[Box, list[Box]]:
+    """The box around boxes, and each of them within it."""
+    z, y, x = (
+        slice(min(each.start for each in axis), max(each.stop for each in axis)) for axis in zip(*places, strict=True)
+    )
+    low = z.start, y.start, x.start
+    inner = [tuple(slice(s.start - n, s.stop - n) for s, n in zip(place, low, strict=True)) for place in places]
+    return (z, y, x), [(a, b, c) for a, b, c in inner]
 
 
 def _raise(highest: Tensor, labels: Tensor, score: Tensor, label: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,12 +52,12 @@ def fit(intensity: Tensor, prior: Tensor, places: Tensor, *, bias: bool = True) 
     mean = variance = torch.zeros(len(prior), dtype=intensity.dtype, device=intensity.device)
     for turn in range(ROUNDS):
         if turn:
-            share = prior * _normal(values, mean[:, None], variance.sqrt()[:, None])
-            share = share / (share.sum(dim=0) + TINY)
+            share = _normal(values, mean[:, None], variance.sqrt()[:, None]).mul_(prior)
+            share /= share.sum(dim=0) + TINY
         total = share.sum(dim=1)
         overall = values.mean() if not turn else mean
         mean = torch.where(total > PSEUDO_VOXELS, share @ values / total.clamp_min(1.0), overall)
-        squares = torch.stack([one @ (values - m).square() for one, m in zip(share, mean, strict=True)])
+        squares = torch.stack([one @ (values - m).square_() for one, m in zip(share, mean, strict=True)])
         variance = (squares + PSEUDO_VOXELS * 25 * least) / (total + PSEUDO_VOXELS)
         variance = variance.clamp_min(least)
         if bias and turn >= BIAS_FROM:
@@ -86,7 +87,7 @@ def powers(z: Tensor, y: Tensor, x: Tensor) -> Iterator[Tensor]:
 
 def field(coefficients: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Σ coefficient · zᵃ yᵇ xᶜ, the logarithm of the bias field."""
-    total = torch.zeros(torch.broadcast_shapes(z.shape, y.shape, x.shape), dtype=z.dtype, device=z.device)
+    total = torch.zeros(np.broadcast_shapes(z.shape, y.shape, x.shape), dtype=z.dtype, device=z.device)
     for coefficient, power in zip(coefficients.tolist(), powers(z, y, x), strict=True):
         total += coefficient * power
     return total
@@ -94,4 +95,4 @@ def field(coefficients: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 def _normal(x: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
     """N(x; mean, sd) without its constant."""
-    return torch.exp(-0.5 * ((x - mean) / sd).square()) / sd
+    return (x - mean).div_(sd).square_().mul_(-0.5).exp_().div_(sd)

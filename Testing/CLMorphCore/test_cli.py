@@ -318,6 +318,15 @@ def test_the_demo_makes_a_subject_segments_it_and_prints_the_true_dice(clmorph, 
     assert f"true Dice of the made-up subject: {sum(scores.values()) / 3:.3f} over 3 structures" in ran.out
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(given, used):
+    code = "import os; from CLMorphCore.cli import main; main(['models']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == used
+
+
 def test_a_reader_that_stops_reading_is_no_error():
     listing = [
         sys.executable,

@@ -1,6 +1,8 @@
 """Imports point down only, every module has its place, files stay small, and importing costs nothing unasked."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
     ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
-    ("networks.contract", "progress", "io.itk"),
+    ("networks.contract", "progress", "io.hdf5_writer", "io.itk"),
     (
         "alignment",
         "metrics",
@@ -21,7 +23,7 @@ LAYERS = (
         "io.outputs",
         "reports.report",
     ),
-    ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture", "io.dicom_common", "io.outputs"),
+    ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
     ("io.nifti_writer", "io.transforms"),
@@ -138,6 +140,16 @@ def test_the_engines_root_stays_a_short_list():
 def test_the_command_lines_help_needs_the_standard_library_only():
     own, others = imports(CORE / "cli.py", file_scope=True)
     assert own <= {"errors"} and not others & KNOWN
+
+
+def test_a_segmentation_without_dicom_loads_neither_its_library_nor_symbolic_algebra():
+    code = (
+        "import sys, torch, CLMorphCore.commands; from CLMorphCore.tissue.mixture import field;"
+        "field(torch.ones(19), torch.ones(2, 1, 1), torch.ones(1, 2, 1), torch.ones(1, 1, 2));"
+        "sys.exit(str({'pydicom', 'sympy'} & set(sys.modules)) if {'pydicom', 'sympy'} & set(sys.modules) else 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 @by_path

@@ -13,12 +13,13 @@ from CLMorphCore.bundles.config import RefinementConfig
 from CLMorphCore.bundles.model import affine_model, load_model
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import Cancelled
-from CLMorphCore.geometry import Grid
+from CLMorphCore.geometry import Grid, chain, displacement_transform
 from CLMorphCore.instance_optimization import InstanceOptimization
-from CLMorphCore.matching import fine_shape, for_model, prepare
+from CLMorphCore.matching import fine_shape, for_model, prepare, prepare_image
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
 from CLMorphCore.networks import Prediction, RegistrationNetwork
-from CLMorphCore.registration import register
+from CLMorphCore.progress import Stopwatch
+from CLMorphCore.registration import register, registration_of
 from CLMorphCore.spatial import integrate, taper
 
 
@@ -97,6 +98,30 @@ def test_warping_is_resampling_through_the_saved_transform(found, atlas, phantom
     assert (sitk.GetArrayFromImage(warped) == sitk.GetArrayFromImage(labels)).all()
     assert Grid.of(warped) == Grid.of(phantom.image)
     assert warped.GetPixelID() == atlas.labels.GetPixelID()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.02])
+def test_the_map_is_the_networks_to_a_hundredth_of_a_millimetre_and_of_a_voxel(model, atlas, phantom, scale):
+    images = [sitk.Image(each) for each in (phantom.image, atlas.image)]
+    for image in images:
+        image.SetSpacing([scale * n for n in image.GetSpacing()])
+        image.SetOrigin([scale * n for n in image.GetOrigin()])
+    small = replace(model, config=replace(model.config, data=replace(model.config.data, spacing_mm=(0.0, 0.0, 0.0))))
+    prepared = prepare_image(small, images[1])
+    match = matching.match(matching.align_scan(images[0], prepared, small), prepared, small)
+    found = registration_of(match, Stopwatch())
+    exact = chain(displacement_transform(match.displacement, match.field_grid), match.scan.affine)
+    points = points_in(images[0])
+    off = [np.subtract(found.transform.TransformPoint(p), exact.TransformPoint(p)) for p in points]
+    most = np.linalg.norm(off, axis=1).max()
+    assert 0 < most <= 0.01 and most <= 0.01 * min(match.field_grid.spacing_mm)
+
+
+def test_saved_transforms_are_small(found, tmp_path):
+    found.save(tmp_path)
+    for name, transform, index in (("transform", found.transform, 0), ("inverse", found.inverse, 1)):
+        field = sitk.DisplacementFieldTransform(transform.GetNthTransform(index)).GetDisplacementField()
+        assert (tmp_path / f"{name}.h5").stat().st_size < 6 * field.GetNumberOfPixels() + 20_000  # bytes, not 24
 
 
 def test_the_saved_inverse_undoes_the_saved_transform(found, phantom, tmp_path):

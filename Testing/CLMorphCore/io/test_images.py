@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 from made_up import write_series
 
 from CLMorphCore.errors import InputError
@@ -183,6 +185,31 @@ def test_a_written_image_is_complete(image, tmp_path):
     )
     with pytest.raises(InputError, match=r"cannot write .*; choose a place"):
         write_image(image, tmp_path / "none" / "a.nii.gz")
+
+
+@given(some.lists(some.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False), min_size=8))
+def test_an_image_of_fewer_digits_is_near_and_keeps_signs_and_zeros(tmp_path_factory, values):
+    values = np.array(values, np.float32)
+    values[np.abs(values) < 1e-30] = 0  # below there are fewer digits to keep
+    path = tmp_path_factory.mktemp("bits") / "a.nii.gz"
+    write_image(sitk.GetImageFromArray(values.reshape(1, 1, -1)), path, bits=9)
+    read = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).ravel()
+    assert (np.sign(read) == np.sign(values)).all()
+    assert (np.abs(read - values) <= 2.0**-9 * np.abs(values)).all()
+
+
+def test_fewer_digits_pack_better_and_whole_numbers_keep_theirs(tmp_path):
+    smooth = sitk.SmoothingRecursiveGaussian(sitk.AdditiveGaussianNoise(sitk.Image(40, 40, 40, sitk.sitkFloat32)), 4.0)
+    sizes = []
+    for bits in (24, 9):
+        write_image(smooth, tmp_path / "a.nii.gz", bits=bits)
+        sizes.append((tmp_path / "a.nii.gz").stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    labels = sitk.Cast(sitk.PhysicalPointSource(sitk.sitkVectorFloat64, [9, 9, 9]), sitk.sitkVectorFloat64)
+    labels = sitk.Cast(sitk.VectorIndexSelectionCast(labels, 0) + 70_000, sitk.sitkInt32)
+    write_image(labels, tmp_path / "b.nii.gz", bits=9)
+    read = sitk.ReadImage(str(tmp_path / "b.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(labels))
 
 
 def test_normalised_foreground_has_zero_mean_and_unit_variance():
