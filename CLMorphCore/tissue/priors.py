@@ -71,27 +71,40 @@ def _mapped(linear: tuple[np.ndarray, np.ndarray], points: Sequence[Tensor] | Te
 
 def carried(boxes: Sequence[LabelBox], voxels: Tensor) -> Iterator[Prior]:
     """The labels' shares at continuous voxels of the atlas (3, D, H, W), each where there may be any of it."""
+    for box, place in zip(boxes, _places(boxes, voxels), strict=True):
+        if place is not None:
+            points = voxels[(slice(None), *place)] - voxels.new_tensor(box.start).view(3, 1, 1, 1)
+            yield Prior(box.label, place, sample(box.share[None, None], points[None])[0, 0])
+
+
+def _places(boxes: Sequence[LabelBox], voxels: Tensor) -> list[tuple[slice, slice, slice] | None]:
+    """The part of the grid that may reach into each box, by every ``COARSE``-th voxel of it; None where none does.
+
+    For all boxes before the first answer is looked at: a GPU would have to be waited for at each.
+    """
     shape, step = voxels.shape[1:], COARSE if min(voxels.shape[1:]) > 2 * COARSE else 1
     coarse = voxels[:, ::step, ::step, ::step]
+    marked: list[list[Tensor]] = [[], [], []]
     for box in boxes:
         near = torch.ones_like(coarse[0], dtype=torch.bool)
         for axis, (first, n) in enumerate(zip(box.start, box.share.shape, strict=True)):
             near &= (coarse[axis] > first - MARGIN_VOXELS) & (coarse[axis] < first + n - 1 + MARGIN_VOXELS)
-        place = _box_around(near, step, shape)
-        if place is None:
-            continue
-        points = voxels[(slice(None), *place)] - voxels.new_tensor(box.start).view(3, 1, 1, 1)
-        yield Prior(box.label, place, sample(box.share[None, None], points[None])[0, 0])
+        for axis, lines in enumerate(marked):
+            lines.append(near.any(dim=tuple(a for a in range(3) if a != axis)))
+    if not boxes:
+        return []
+    each = zip(*(torch.stack(lines).cpu().numpy() for lines in marked), strict=True)
+    return [_around(lines, step, shape) for lines in each]
 
 
-def _box_around(where: Tensor, step: int, shape: Sequence[int]) -> tuple[slice, slice, slice] | None:
-    """The part of a grid in which every ``step``-th voxel is marked, and ``step`` voxels around it; None for none."""
+def _around(lines: Sequence[np.ndarray], step: int, shape: Sequence[int]) -> tuple[slice, slice, slice] | None:
+    """From the first to the last marked line of each axis, of every ``step``-th, and ``step`` voxels around."""
     ends = []
-    for axis, n in enumerate(shape):
-        marked = where.any(dim=tuple(a for a in range(3) if a != axis)).nonzero().flatten()
-        if not len(marked):
+    for line, n in zip(lines, shape, strict=True):
+        at = np.flatnonzero(line)
+        if not len(at):
             return None
-        ends.append(slice(max(0, int(marked[0]) * step - step), min(n, int(marked[-1]) * step + step + 1)))
+        ends.append(slice(max(0, int(at[0]) * step - step), min(n, int(at[-1]) * step + step + 1)))
     z, y, x = ends
     return z, y, x
 
