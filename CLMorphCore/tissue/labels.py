@@ -13,6 +13,7 @@ from torch import Tensor
 from ..geometry import Grid
 from .expectation import Expectation
 from .mixture import Mixture, fit
+from .pieces import without_crumbs
 from .priors import Prior
 from .shares import label_type
 
@@ -81,6 +82,7 @@ def tissue_labels(
         best, first, share = _likeliest(shown, priors, group, mixture, exponent, OUTLIER / spread)
         labels[slab], alone[slab] = best.cpu().numpy(), first.cpu().numpy()
         disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
+    labels = without_crumbs(labels, alone)
     _check(labels, alone)
     return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
 

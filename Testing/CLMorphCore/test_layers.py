@@ -24,6 +24,7 @@ LAYERS = (
         "reports.report",
     ),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
+    ("tissue.pieces",),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
     ("io.transform_formats", "io.dicom", "io.metaimage", "io.mgh", "io.nifti", "io.nrrd", "io.scratch"),
     ("io.nifti_writer", "io.transforms"),

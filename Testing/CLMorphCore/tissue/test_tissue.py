@@ -19,6 +19,7 @@ from CLMorphCore.tissue.classes import tissues_of
 from CLMorphCore.tissue.expectation import of_several
 from CLMorphCore.tissue.labels import Unfit, tissue_labels
 from CLMorphCore.tissue.mixture import field, fit
+from CLMorphCore.tissue.pieces import without_crumbs
 from CLMorphCore.tissue.priors import atlas_voxels, carried
 from CLMorphCore.tissue.settings import TissueSettings, read_settings, write_settings
 from CLMorphCore.tissue.shares import PADDING, label_boxes, read_shares, shares_of, single_vote, write_shares
@@ -306,3 +307,17 @@ def test_the_command_has_efforts(scan, tiny_model, clmorph, tmp_path):
     assert seen == {"fast": (False, False), "balanced": (False, False), "asked": (True, False), "best": (True, True)}
     page = (tmp_path / "asked" / "report.html").read_text()
     assert "what the atlas alone says" in page and "<h2>Tissues</h2>" in page
+
+
+def test_crumbs_of_a_structure_go_to_what_the_atlas_says_there():
+    labels, alone = np.zeros((12, 12, 12), np.int32), np.zeros((12, 12, 12), np.int32)
+    labels[1:6, 1:6, 1:6] = 4  # 125 voxels
+    labels[8, 8, 8] = labels[10, 10, 1:3] = 4  # crumbs, one where the atlas says 7
+    labels[8:11, 1:4, 8:11] = 4  # a piece of its own: more than a tenth
+    labels[6, 6, 6] = 4  # touches by a corner only, and the atlas expects it there
+    alone[8, 8, 8], alone[6, 6, 6] = 7, 4
+    found = without_crumbs(labels, alone)
+    expected = labels.copy()
+    expected[8, 8, 8], expected[10, 10, 1:3] = 7, 0
+    assert np.array_equal(found, expected) and labels[8, 8, 8] == 4
+    assert np.array_equal(without_crumbs(found, alone), found)
