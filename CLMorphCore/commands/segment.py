@@ -76,6 +76,8 @@ def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> No
     """Says what was found, and warns of what the report warns of."""
     known, labelled = {s.value for s in segmentation.structures}, set(segmentation.volumes_ml)
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
-    given.done(reporter, output, f"labels of {there} structures and report.html")
+    verdict = segmentation.report.quality.verdict
+    judged = f"; verdict: {verdict}" if verdict else ""
+    given.done(reporter, output, f"labels of {there} structures and report.html{judged}")
     for warning in segmentation.report.warnings:
         LOG.warning(warning)

@@ -1,5 +1,7 @@
 """The report says how good the labels are expected to be, why it does not know, and when not to trust them."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -102,3 +104,13 @@ def test_the_report_has_the_verdict_and_intervals_around_what_is_expected(truste
     for entry in report.structures:
         low, high = entry.quality_interval
         assert low <= entry.quality <= high
+
+
+def test_the_command_says_the_verdict(trusted, tiny_model, atlas, clmorph, tmp_path):
+    bundle = shutil.copytree(tiny_model, tmp_path / "bundle")
+    shutil.copy(trusted.folder / "quality.toml", bundle)
+    scan = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(make_phantom(atlas, seed=9, deformation_mm=1.0).image, str(scan))
+    for model, told in ((bundle, r"report\.html; verdict: (pass|review)\n"), (tiny_model, r"report\.html\n")):
+        ran = clmorph("segment", scan, "--model", model, "-o", tmp_path / model.name)
+        assert ran.code == 0 and re.search(told, ran.out)
