@@ -12,13 +12,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
-from CLMorphCore.io.manifest import read_manifest
+from CLMorphCore.io.manifest import Subject, read_manifest
 from CLMorphCore.matching import prepare
 from CLMorphCore.quality.score import read_quality, write_quality
 from Training.command_line import exit_code, write_figures
@@ -59,8 +59,7 @@ def _run(options: argparse.Namespace) -> None:
 def _observations(model: Model, options: argparse.Namespace) -> Iterator[Observation]:
     """Of every chosen subject, each named once it is done."""
     splits = ("train", "validation") if options.verb == "fit" else (options.split,)
-    subjects = [s for s in read_manifest(options.data) if s.split in splits]
-    subjects = subjects[:: math.ceil(len(subjects) / options.most)] if options.most and subjects else subjects
+    subjects = _chosen([s for s in read_manifest(options.data) if s.split in splits], options.most)
     if not subjects:
         raise InputError(f"{options.data} has no subject with the split {' or '.join(splits)}; choose another --split")
     others = [s.image for s in read_manifest(options.others) if s.split in splits] if options.others else []
@@ -68,6 +67,15 @@ def _observations(model: Model, options: argparse.Namespace) -> Iterator[Observa
     for n, subject in enumerate(subjects):
         yield from genuine_and_corrupted(model, prepared, subject, others, n, corrupt=n % options.corrupt_every == 0)
         print(f"{n + 1}/{len(subjects)} {subject.name}", flush=True)
+
+
+def _chosen(subjects: Sequence[Subject], most: int | None) -> list[Subject]:
+    """About ``most`` subjects, evenly spaced, but every labelled one of validation: on those the intervals rest."""
+    if not most:
+        return list(subjects)
+    held_out = [s for s in subjects if s.split == "validation" and s.labels is not None]
+    others = [s for s in subjects if s not in held_out]
+    return others[:: max(1, math.ceil(len(others) / max(1, most - len(held_out))))] + held_out
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, type=Path, metavar="MANIFEST.csv")
     add("--others", type=Path, metavar="MANIFEST.csv", help="images of another organ, same splits")
     add("--split", default="test", help="of measure (default: test)")
-    add("--most", type=int, metavar="N", help="about so many subjects, evenly spaced (default: all)")
+    add(
+        "--most",
+        type=int,
+        metavar="N",
+        help="about so many subjects, evenly spaced, but all labelled ones of validation (default: all)",
+    )
     add(
         "--corrupt-every",
         "--spoil-every",  # its former name

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from made_up import ellipsoid_atlas, fresh_model
 
 from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.io.manifest import Subject
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
 from CLMorphCore.quality.score import fit, read_quality
 from Training.quality import __main__ as command
@@ -117,3 +118,12 @@ def test_the_table_names_the_corruptions_that_were_missed(tmp_path):
     for split in ("validation", "test"):
         (tmp_path / "liver" / f"quality-{split}.json").write_text(json.dumps(figures), encoding="utf-8")
     assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 95 % (a 90 %) | 1.25 % |"
+
+
+def test_of_many_subjects_some_are_taken_but_all_that_intervals_rest_on(tmp_path):
+    file = tmp_path / "a.nii.gz"
+    many = [Subject(f"s{n}", file, file, "train") for n in range(40)]
+    held_out = [Subject(f"v{n}", file, file, "validation") for n in range(5)]
+    found = command._chosen([*many[:20], *held_out, *many[20:]], 15)
+    assert found[-5:] == held_out and found[:-5] == many[::4]
+    assert command._chosen(held_out, 2) == held_out and command._chosen(many, None) == many
