@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--most",
         type=int,
         metavar="N",
-        help="about so many subjects, evenly spaced, but all labelled ones of validation (default: all)",
+        help="about so many subjects, evenly spaced; of fit with all of validation (default: all)",
     )
     add(
         "--corrupt-every",

@@ -13,8 +13,11 @@ HEADS = (
     "model",
     "Spearman, subjects left out",
     "Spearman, test",
+    "true Dice within the 90 % interval, test",
     "corrupted scans flagged, test",
+    "corrupted scans rejected",
     "false alarms, test",
+    "genuine scans rejected",
 )
 
 
@@ -31,8 +34,11 @@ def table(recipes: Path = RECIPES) -> str:
                 path.parent.name,
                 f"{left_out['spearman']:.3f}",
                 f"{test['spearman']:.3f}",
+                _percent(test["within interval"]),
                 _flagged(test),
+                _percent(test["corrupted: reject"]),
                 _percent(test["false alarms"]),
+                _percent(test["genuine: reject"]),
             ]
         )
     return markdown.table(HEADS, lines)

@@ -114,10 +114,11 @@ def test_the_results_show_the_table_of_the_recipes_files():
 
 def test_the_table_names_the_corruptions_that_were_missed(tmp_path):
     figures = {"spearman": 0.81234, "false alarms": 0.0125, "flagged": 0.95, "flagged: a": 0.9, "flagged: b": 1.0}
+    figures |= {"within interval": 0.912, "corrupted: reject": 0.8, "genuine: reject": 0.0}
     (tmp_path / "liver").mkdir()
     for split in ("validation", "test"):
         (tmp_path / "liver" / f"quality-{split}.json").write_text(json.dumps(figures), encoding="utf-8")
-    assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 95 % (a 90 %) | 1.25 % |"
+    assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 91.2 % | 95 % (a 90 %) | 80 % | 1.25 % | 0 % |"
 
 
 def test_of_many_subjects_some_are_taken_but_all_that_intervals_rest_on(tmp_path):
