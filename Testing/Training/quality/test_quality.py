@@ -118,7 +118,8 @@ def test_the_table_names_the_corruptions_that_were_missed(tmp_path):
     (tmp_path / "liver").mkdir()
     for split in ("validation", "test"):
         (tmp_path / "liver" / f"quality-{split}.json").write_text(json.dumps(figures), encoding="utf-8")
-    assert table.table(tmp_path).splitlines()[-1] == "| liver | 0.812 | 0.812 | 91.2 % | 95 % (a 90 %) | 80 % | 1.25 % | 0 % |"
+    cells = ["liver", "0.812", "0.812", "91.2 %", "95 % (a 90 %)", "80 %", "1.25 %", "0 %"]
+    assert table.table(tmp_path).splitlines()[-1] == f"| {' | '.join(cells)} |"
 
 
 def test_of_many_subjects_some_are_taken_but_all_that_intervals_rest_on(tmp_path):
