@@ -12,13 +12,15 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
+from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
-from .io.images import warnings_of, write_image
+from .io.images import check_sources, warnings_of, write_image
+from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
@@ -42,6 +44,19 @@ from .tissue.shares import PADDING
 
 TISSUE = ("auto", "on", "off")
 MAX_FOLDING = 1e-3  # above it a warning
+REPORT = "report.json"
+RESULTS = (
+    "labels.nii.gz",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "uncertainty.nii.gz",
+    "transform.h5",
+    "affine.h5",
+    "inverse.h5",
+    "report.html",
+    REPORT,
+)
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,17 @@ class Segmentation:
     report: Report
 
     def save(self, folder: Path, progress: Progress = silent) -> None:
-        """Writes every file of a segmentation into ``folder``, report.json last; OutputError when it cannot be."""
+        """Writes every file of a segmentation into ``folder``, all or none.
+
+        OutputError where that fails, or would replace what is read or what no earlier run has written.
+        """
+        check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
+        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL)
+        with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
+            self._write(temporary, progress)
+            progress("report", 1.0)
+
+    def _write(self, folder: Path, progress: Progress) -> None:
         registration, watch = self.registration, Stopwatch()
         with watch.step("writing"):
             progress("writing", 0.0)
@@ -95,7 +120,7 @@ class Segmentation:
                 affine=registration.affine,
             )
             (folder / "report.html").write_text(segmentation_page(pictured, self.report), encoding="utf-8")
-        self.report.with_durations(watch.seconds).save(folder / "report.json")
+        self.report.with_durations(watch.seconds).save(folder / REPORT)
 
 
 def prepare_atlases(

@@ -94,8 +94,6 @@ def affine(options: Namespace) -> sitk.Transform | None:
 
 BEST_STEPS = 50  # of --effort best
 MAX_HEADER_BYTES = 1 << 16  # of a text header, where the names of other files stand
-ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv", "shares.npz")
-ATLAS_OPTIONAL = ("shares.npz",)
 MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml", "tissue.toml")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from .volume import (
     warnings_of,
 )
 
-__all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
+__all__ = ["check_image", "check_sources", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
 LOG = logging.getLogger(__name__)
 EXPECTED = "an image file or a folder with a DICOM series"
@@ -182,6 +183,12 @@ def write_image(image: sitk.Image, path: Path, *, scan: sitk.Image | None = None
         nifti_writer.write(path, voxels, to_mm, header)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def check_sources(folder: Path, names: Iterable[str], images: Iterable[sitk.Image]) -> None:
+    """OutputError where one of the results ``names`` in ``folder`` is the file that one of ``images`` was read from."""
+    sources = [image.GetMetaData(SOURCE) for image in images if image.HasMetaDataKey(SOURCE)]
+    check_not_overwritten(folder, names, sources)
 
 
 def read_image(path: str | Path) -> sitk.Image:
