@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
-from ..io.files import read_text, short
+from ..io.files import folders_in, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
 from ..io.outputs import check_results
 from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
@@ -51,7 +51,7 @@ class Atlas:
 
 def read_atlases(folder: Path) -> tuple[Atlas, ...]:
     """The atlases in the folders below ``folder``, by name; InputError where there is none."""
-    found = tuple(read_atlas(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir())
+    found = tuple(read_atlas(path) for path in folders_in(folder, "a folder of atlases"))
     if not found:
         raise InputError(
             f"{folder} holds no atlas; expected folders with image.nii.gz, labels.nii.gz and labels.csv, "
