@@ -157,6 +157,7 @@ def claimed(output: Path) -> Iterator[None]:
             except FileExistsError:
                 raise _in_use(output, mine, "another run") from None
             except OSError as error:
+                mine.unlink(missing_ok=True)  # a full disk takes its name and not its content
                 raise cannot_write(output, error) from None
             held.enter_context(_registered(mine))
         try:

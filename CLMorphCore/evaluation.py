@@ -19,11 +19,15 @@ from .errors import InputError
 from .instance_optimization import InstanceOptimization
 from .io.images import warnings_of
 from .io.manifest import Subject, choose, read_subject
+from .io.outputs import check_results
 from .io.tables import escaped
 from .metrics import compare_labels, dice_per_label
 from .progress import Progress, part, silent
 from .reports.evaluation import Agreement, Summary, evaluation_page
 from .segmentation import prepare_atlases, segment
+
+SUMMARY = "summary.json"
+RESULTS = ("results.csv", SUMMARY, "report.html")
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,20 @@ class Evaluation:
     summary: Summary
 
     def save(self, folder: Path) -> None:
-        """Writes results.csv, summary.json and report.html, all or none."""
+        """Writes results.csv, summary.json and report.html, all or none.
+
+        OutputError where that fails, or would replace what no earlier run has written.
+        """
+        check_results(folder, RESULTS, certificates=[SUMMARY])
         rows = [asdict(row) for row in self.rows]
-        with atomic_folder(folder, certificate="summary.json") as temporary:
+        with atomic_folder(folder, certificate=SUMMARY) as temporary:
             with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
                 writer.writerows(
                     {key: escaped(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows
                 )
-            (temporary / "summary.json").write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
+            (temporary / SUMMARY).write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
             (temporary / "report.html").write_text(evaluation_page(self.rows, self.summary), encoding="utf-8")
 
 

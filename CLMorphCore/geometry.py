@@ -171,6 +171,11 @@ def to_tensor(image: sitk.Image) -> Tensor:
     return torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))[None, None]
 
 
+def whole_tensor(labels: sitk.Image) -> Tensor:
+    """Labels → (1, 1, D, H, W) int64: float32 has no place for those above 2²⁴."""
+    return torch.from_numpy(sitk.GetArrayFromImage(labels).astype(np.int64))[None, None]
+
+
 def to_image(tensor: Tensor, grid: Grid) -> sitk.Image:
     """(1, 1, D, H, W) → image on that grid."""
     return _placed(sitk.GetImageFromArray(tensor[0, 0].cpu().numpy()), grid)

@@ -10,14 +10,17 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from .atomic import atomic_folder
 from .bundles.model import Model
 from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
+from .io.outputs import check_results
 from .io.transforms import write_transform
 from .matching import Match, PreparedAtlas, align_scan, match, prepare_image
 from .progress import Progress, Stopwatch, part, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, resize_field
 
+TRANSFORMS, OPTIONAL = ("transform.h5", "affine.h5", "inverse.h5"), ("inverse.h5",)
 MAX_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 7 MB
 MAX_SHIFT_MM, MAX_SHIFT_VOXELS = 0.01, 0.01  # by which rounding may displace a point, the lesser of the two
 WARPED_BITS, JACOBIAN_BITS = 12, 9  # of these images that files keep: ± 0.02 % and ± 0.2 % of a value
@@ -60,11 +63,16 @@ class Registration:
         return resample(self.jacobian, self.grid, self.affine, outside=1.0)
 
     def save(self, folder: Path) -> None:
-        """Writes transform.h5, affine.h5 and, where there is one, inverse.h5."""
-        write_transform(self.transform, folder / "transform.h5")
-        write_transform(chain(self.affine), folder / "affine.h5")
-        if self.inverse is not None:
-            write_transform(self.inverse, folder / "inverse.h5")
+        """Writes transform.h5, affine.h5 and, where there is one, inverse.h5, all or none.
+
+        OutputError where that fails, or would replace what no earlier run has written.
+        """
+        check_results(folder, TRANSFORMS, certificates=["report.json"], optional=OPTIONAL)
+        with atomic_folder(folder, optional=OPTIONAL) as temporary:
+            write_transform(self.transform, temporary / "transform.h5")
+            write_transform(chain(self.affine), temporary / "affine.h5")
+            if self.inverse is not None:
+                write_transform(self.inverse, temporary / "inverse.h5")
 
 
 def register(

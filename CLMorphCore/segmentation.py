@@ -13,13 +13,15 @@ import SimpleITK as sitk
 import torch
 
 from . import __version__
+from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
-from .io.images import FLOAT32_BITS, warnings_of, write_image
+from .io.images import FLOAT32_BITS, check_sources, warnings_of, write_image
+from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
@@ -44,6 +46,19 @@ from .tissue.shares import PADDING
 TISSUE = ("auto", "on", "off")
 MAX_FOLDING = 1e-3  # above it a warning
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
+REPORT = "report.json"
+RESULTS = (
+    "labels.nii.gz",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "uncertainty.nii.gz",
+    "transform.h5",
+    "affine.h5",
+    "inverse.h5",
+    "report.html",
+    REPORT,
+)
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,17 @@ class Segmentation:
     report: Report
 
     def save(self, folder: Path, progress: Progress = silent) -> None:
-        """Writes every file of a segmentation into ``folder``, report.json last; OutputError when it cannot be."""
+        """Writes every file of a segmentation into ``folder``, all or none.
+
+        OutputError where that fails, or would replace what is read or what no earlier run has written.
+        """
+        check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
+        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL)
+        with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
+            self._write(temporary, progress)
+            progress("report", 1.0)
+
+    def _write(self, folder: Path, progress: Progress) -> None:
         registration, watch = self.registration, Stopwatch()
         with watch.step("writing"):
             progress("writing", 0.0)
@@ -102,7 +127,7 @@ class Segmentation:
                 affine=registration.affine,
             )
             (folder / "report.html").write_text(segmentation_page(pictured, self.report), encoding="utf-8")
-        self.report.with_durations(watch.seconds).save(folder / "report.json")
+        self.report.with_durations(watch.seconds).save(folder / REPORT)
 
 
 def prepare_atlases(

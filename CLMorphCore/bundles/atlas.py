@@ -16,12 +16,15 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
-from ..io.files import read_text, short
-from ..io.images import MAX_LABEL, read_image, read_labels, write_image
+from ..io.files import folders_in, read_text, short
+from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
+from ..io.outputs import check_results
 from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
 
+NAMES = "labels.csv"
 SHARES = "shares.npz"  # of the voters, where there are several
+FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES)
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
 
@@ -48,7 +51,7 @@ class Atlas:
 
 def read_atlases(folder: Path) -> tuple[Atlas, ...]:
     """The atlases in the folders below ``folder``, by name; InputError where there is none."""
-    found = tuple(read_atlas(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir())
+    found = tuple(read_atlas(path) for path in folders_in(folder, "a folder of atlases"))
     if not found:
         raise InputError(
             f"{folder} holds no atlas; expected folders with image.nii.gz, labels.nii.gz and labels.csv, "
@@ -148,8 +151,13 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 
 
 def save_atlas(folder: Path, atlas: Atlas) -> None:
-    """Writes an atlas as ``read_atlas`` reads it, whole or not at all."""
-    with atomic_folder(folder, optional=(SHARES,), certificate="labels.csv") as temporary:
+    """Writes an atlas as ``read_atlas`` reads it, whole or not at all.
+
+    OutputError where that fails, or would replace what is read or what is no atlas.
+    """
+    check_sources(folder, FILES, [atlas.image, atlas.labels])
+    check_atlas_place(folder)
+    with atomic_folder(folder, optional=(SHARES,), certificate=NAMES) as temporary:
         write_image(atlas.image, temporary / "image.nii.gz")
         write_image(atlas.labels, temporary / "labels.nii.gz")
         if atlas.shares is not None:
@@ -158,6 +166,12 @@ def save_atlas(folder: Path, atlas: Atlas) -> None:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))
             writer.writerows((s.value, escaped(s.name), s.color, escaped(s.terminology)) for s in atlas.structures)
+
+
+def check_atlas_place(folder: Path, below: str = "") -> None:
+    """OutputError unless ``folder / below`` has no file of an atlas, or a whole atlas: a table alone is none."""
+    files = [f"{below}{name}" for name in FILES]
+    check_results(folder, files, certificates=(), optional=[below + SHARES])
 
 
 def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from .. import __version__
 from ..atomic import atomic_write
 from ..errors import FileError, InputError, SettingError, did_you_mean
-from ..io.files import read_toml, short
+from ..io.files import folders_in, read_toml, short
 from ..networks import NETWORKS, Identity, RegistrationNetwork, build
 from ..tissue.settings import OFF, TissueSettings, read_settings
 from . import checkpoint
@@ -102,7 +103,8 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
         ) from None
     network = build(config.network.name, config.network.settings)
     checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
-    atlases = tuple(read_atlas(p) for p in sorted((folder / "atlases").glob("[!.]*")) if p.is_dir())
+    own = folder / "atlases"
+    atlases = tuple(read_atlas(p) for p in folders_in(own, "a folder of atlases")) if os.path.isdir(own) else ()
     card = read_card(folder)
     name = str(card.get("model", {}).get("name", folder.resolve().name))
     return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device), read_settings(folder))

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..atomic import atomic_folder, check_writable, claimed
-from ..bundles.atlas import read_structures, save_atlas
+from ..bundles.atlas import FILES, check_atlas_place, read_structures, save_atlas
 from ..bundles.template import ROUNDS, build_atlas, build_each
 from ..errors import InputError
 from ..io.manifest import Subject, choose, read_manifest
-from ..io.outputs import check_results
 from ..progress import Reporter
 from . import options as given
 
@@ -20,17 +19,12 @@ def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the atlas into the output folder; with --each several, each in a folder of its own below it."""
     check_writable(options.output)
     subjects = read_manifest(options.data)
-    files, folders = given.ATLAS_FILES, [""]
+    folders = [""]
     if options.each:
         folders = [f"{subject.name}/" for subject in choose(subjects, "train", labelled=True)]
-    given.check_inputs(options, [folder or file for folder in folders for file in files], *_inputs(options, subjects))
+    given.check_inputs(options, [folder or file for folder in folders for file in FILES], *_inputs(options, subjects))
     for folder in folders:
-        check_results(
-            options.output,
-            [folder + file for file in files],
-            certificates=[folder + "labels.csv"],
-            optional=[folder + file for file in given.ATLAS_OPTIONAL],
-        )
+        check_atlas_place(options.output, folder)
     with claimed(options.output):
         _run(options, subjects, reporter)
 

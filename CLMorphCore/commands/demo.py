@@ -13,9 +13,9 @@ from ..errors import InputError
 from ..io.images import read_image, write_image
 from ..metrics import dice_per_label
 from ..progress import Reporter, part
-from ..segmentation import segment
+from ..segmentation import OPTIONAL, REPORT, RESULTS, segment
 from . import options as given
-from .segment import OPTIONAL, REPORT, RESULTS, announce, save
+from .segment import announce, save
 
 
 def run(options: Namespace, reporter: Reporter) -> None:

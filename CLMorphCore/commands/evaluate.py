@@ -5,19 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 
 from ..atomic import check_writable
-from ..evaluation import evaluate
+from ..evaluation import RESULTS, SUMMARY, evaluate
 from ..io.manifest import read_manifest
 from ..progress import Reporter
 from . import options as given
-
-RESULTS = ("results.csv", "summary.json", "report.html")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes results.csv, summary.json and report.html into the output folder."""
     check_writable(options.output)
     subjects = read_manifest(options.data)
-    with given.writing(options, RESULTS, options.data, *given.files_of(subjects), certificate="summary.json"):
+    with given.writing(options, RESULTS, options.data, *given.files_of(subjects), certificate=SUMMARY):
         model = given.model(options)
         evaluation = evaluate(
             model,

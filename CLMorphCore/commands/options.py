@@ -20,6 +20,7 @@ from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError
 from ..instance_optimization import InstanceOptimization
+from ..io.dicom import is_dicom
 from ..io.manifest import Subject
 from ..io.outputs import check_results
 from ..io.transforms import read_affine
@@ -94,8 +95,6 @@ def affine(options: Namespace) -> sitk.Transform | None:
 
 BEST_STEPS = 50  # of --effort best
 MAX_HEADER_BYTES = 1 << 16  # of a text header, where the names of other files stand
-ATLAS_FILES = ("image.nii.gz", "labels.nii.gz", "labels.csv", "shares.npz")
-ATLAS_OPTIONAL = ("shares.npz",)
 MODEL_FILES = ("weights.safetensors", "card.toml", "quality.toml", "tissue.toml")
 
 
@@ -143,7 +142,7 @@ def read_along(path: Path) -> list[Path]:
     """The files that are read with one: slices of a series, voxels that a header names or that lie beside it."""
     try:
         if path.is_dir():
-            return [path, *(each for each in path.iterdir() if each.is_file())]
+            return [path, *(each for each in path.iterdir() if each.is_file() and _is_dicom(each))]
         ending = path.name.lower().removesuffix(".gz")[-4:]
         if ending in (".hdr", ".img"):
             return list(path.parent.glob(f"{glob.escape(path.name.removesuffix('.gz')[:-4])}.*"))
@@ -157,6 +156,13 @@ def read_along(path: Path) -> list[Path]:
         return [path, *(path.parent / word for word in words if word and (path.parent / word).is_file())]
     except (OSError, ValueError):  # which comes again when it is read
         return [path]
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file of a folder is a slice; one that cannot be opened may be."""
+    with suppress(OSError), path.open("rb") as file:
+        return is_dicom(file.read(132))
+    return True
 
 
 def done(reporter: Reporter, output: Path, text: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
+from collections.abc import Sequence
+
+import SimpleITK as sitk
 
 from .. import __version__
 from ..atomic import atomic_folder
@@ -13,10 +17,11 @@ from ..geometry import check_same_grid
 from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..matching import prepare_image
 from ..progress import Reporter, part
-from ..registration import JACOBIAN_BITS, WARPED_BITS, register
+from ..registration import JACOBIAN_BITS, WARPED_BITS, Registration, register
 from ..reports.report import RegistrationReport
 from . import options as given
 
+LOG = logging.getLogger(__name__)
 RESULTS = (
     "transform.h5",
     "affine.h5",
@@ -26,6 +31,7 @@ RESULTS = (
     "jacobian.nii.gz",
     "report.json",
 )
+NO_LABELS = "no voxel of the fixed image got a label, all of them lie outside of it"
 OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, not every moving image labels
 
 
@@ -49,6 +55,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     labels = read_labels(options.moving_labels) if options.moving_labels is not None else None
     if labels is not None:
         check_same_grid(moving, labels, names=(str(options.moving), f"labels {options.moving_labels}"))
+        if _is_empty(labels):
+            raise InputError(f"labels {options.moving_labels} are empty; expected at least one label above zero")
     registration = register(
         fixed,
         prepare_image(model, moving, labels),
@@ -57,28 +65,39 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         optimization=optimization,
         progress=part(reporter, 0.05, 0.8),
     )
-    before, after = registration.similarity
-    report = RegistrationReport(
-        version=__version__,
-        fixed=str(options.fixed),
-        moving=str(options.moving),
-        model=model.name,
-        refinement_steps=registration.optimization_steps,
-        folding_fraction=registration.folding_fraction,
-        similarity={"affine": before, "warped": after},
-        duration_s=registration.duration_s,
-        warnings=tuple(
-            warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)
-        ),
-    )
+    warped = registration.warp(labels, labels=True) if labels is not None else None
+    warnings = [warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)]
+    if warped is not None and _is_empty(warped):
+        LOG.warning(NO_LABELS)
+        warnings.append(NO_LABELS)
+    report = _report(options, model.name, registration, warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
         registration.save(folder)
         write_image(registration.warp(moving), folder / "warped.nii.gz", scan=fixed, bits=WARPED_BITS)
-        if labels is not None:
-            write_image(registration.warp(labels, labels=True), folder / "labels.nii.gz", scan=fixed)
+        if warped is not None:
+            write_image(warped, folder / "labels.nii.gz", scan=fixed)
         write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed, bits=JACOBIAN_BITS)
         report.save(folder / "report.json")
         reporter.check_cancelled()
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"
     given.done(reporter, options.output, f"transform.h5, {inverse} and the warped image")
+
+
+def _is_empty(labels: sitk.Image) -> bool:
+    return not sitk.GetArrayViewFromImage(labels).any()
+
+
+def _report(options: Namespace, model: str, registration: Registration, warnings: Sequence[str]) -> RegistrationReport:
+    before, after = registration.similarity
+    return RegistrationReport(
+        version=__version__,
+        fixed=str(options.fixed),
+        moving=str(options.moving),
+        model=model,
+        refinement_steps=registration.optimization_steps,
+        folding_fraction=registration.folding_fraction,
+        similarity={"affine": before, "warped": after},
+        duration_s=registration.duration_s,
+        warnings=tuple(warnings),
+    )

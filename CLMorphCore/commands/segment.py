@@ -6,27 +6,13 @@ import logging
 from argparse import Namespace
 from pathlib import Path
 
-from ..atomic import atomic_folder
 from ..errors import InputError
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
-from ..segmentation import Segmentation, segment
+from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
 from . import options as given
 
 LOG = logging.getLogger(__name__)
-REPORT = "report.json"
-RESULTS = (
-    "labels.nii.gz",
-    "warped.nii.gz",
-    "jacobian.nii.gz",
-    "uncertainty.nii.gz",
-    "transform.h5",
-    "affine.h5",
-    "inverse.h5",
-    "report.html",
-    REPORT,
-)
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -55,8 +41,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         source=str(options.image),
         duration_s=watch.seconds,
     )
-    with atomic_folder(options.output, optional=OPTIONAL, certificate=REPORT) as folder:
-        save(segmentation, folder, reporter)
+    save(segmentation, options.output, reporter)
     announce(segmentation, options.output, reporter)
 
 
@@ -69,7 +54,6 @@ def save(segmentation: Segmentation, folder: Path, reporter: Reporter) -> None:
             "check its header, `model` and `affine`",
         )
     segmentation.save(folder, part(reporter, 0.6, 0.98))
-    reporter.check_cancelled()
 
 
 def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> None:

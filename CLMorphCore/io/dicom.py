@@ -21,7 +21,7 @@ import numpy as np
 
 from ..atomic import check_utf8
 from ..errors import FileError
-from .dicom_common import ONE_FOR_ALL, check_common, said
+from .dicom_common import MAY_DIFFER, ONE_FOR_ALL, check_common, said, several
 from .dicom_pixels import dataset, short, stored
 from .files import LFS, check_file
 from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
@@ -70,6 +70,7 @@ TAGS = [
     "EchoTime",
     "ImageType",
     "ComplexImageComponent",
+    *MAY_DIFFER,
 ]
 MAX_FOLDERS = 1000  # that are looked into for a series, where a folder has none
 
@@ -88,7 +89,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Source:
-    """A file and its frames; ``common`` is what the tags of ONE_FOR_ALL say, where they say something."""
+    """A file and its frames; ``common`` is what it says of ONE_FOR_ALL and of MAY_DIFFER, if anything."""
 
     path: Path
     series: str
@@ -177,7 +178,7 @@ def _source(path: Path) -> Source | None:
             str(tags.get("SeriesInstanceUID", "")),
             (int(tags.Rows), int(tags.Columns)),
             tuple(_frames(path, tags)),
-            {name: said(name, tags) for name in ONE_FOR_ALL},
+            {name: said(name, tags) for name in (*ONE_FOR_ALL, *MAY_DIFFER)},
         )
     except FileError:
         raise
@@ -288,7 +289,7 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
     voxels, warned = _values(sources, shape, place)
-    warned += size_warnings(voxels.shape[::-1], to_mm)
+    warned += size_warnings(voxels.shape[::-1], to_mm) + several([source.common for source in sources], len(frames))
     if "MONOCHROME1" in sources[0].common["PhotometricInterpretation"]:
         warned.append("large values are shown dark (MONOCHROME1); they were taken as they are stored")
     return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned))

@@ -24,8 +24,10 @@ ONE_FOR_ALL = {
     "ImageType": ("parts of complex numbers", True),
     "ComplexImageComponent": ("parts of complex numbers", True),
 }
+# What may be several in one volume, as where a table stops at each place, and may be several volumes.
+MAY_DIFFER = {"StackID": "stacks", "AcquisitionNumber": "acquisitions", "FrameAcquisitionNumber": "acquisitions"}
 # The groups of an enhanced file that say such things of each frame or of all.
-SAYING = ("PixelValueTransformationSequence", "MREchoSequence", "MRImageFrameTypeSequence")
+SAYING = ("FrameContentSequence", "PixelValueTransformationSequence", "MREchoSequence", "MRImageFrameTypeSequence")
 MAX_ECHO = 0.05  # of the greatest echo time, between those of one volume: scanners round them
 PARTS = {"MAGNITUDE": "M", "PHASE": "P", "REAL": "R", "IMAGINARY": "I"}  # as ImageType calls them
 
@@ -41,12 +43,12 @@ def said(name: str, tags: pydicom.Dataset) -> set[str]:
 
 
 def _word(name: str, value: Any) -> str:
-    """What a tag of ONE_FOR_ALL says, in a word; nothing where it says nothing."""
+    """What a tag of ONE_FOR_ALL or MAY_DIFFER says, in a word; nothing where it says nothing."""
     if name == "ImageType":
         return next((part for part in PARTS.values() if not isinstance(value, str) and part in (value or ())[2:]), "")
     if "EchoTime" in name:
         return f"{value:g}" if isinstance(value, float) else ""
-    text = str(value or "").strip()
+    text = "" if value is None else str(value).strip()
     return PARTS.get(text, "") if name == "ComplexImageComponent" else text
 
 
@@ -60,3 +62,16 @@ def check_common(name: str, slices: Sequence[Mapping[str, set[str]]]) -> None:
             raise FileError(
                 f"{name} has slices of {len(values)} {what}{shown}; expected one; give the files of one volume alone"
             )
+
+
+def several(slices: Sequence[Mapping[str, set[str]]], count: int) -> list[str]:
+    """What is to be said where ``count`` slices are of several stacks or acquisitions, but not each of its own."""
+    found = []
+    for tag, what in MAY_DIFFER.items():
+        values = sorted(set().union(*(each[tag] for each in slices)), key=lambda value: (len(value), value))
+        if 1 < len(values) < count:
+            found.append(
+                f"its slices are of {len(values)} {what} ({tag} {', '.join(values[:5])}{' …' if values[5:] else ''}); "
+                "they were taken for one volume, as they lie in even steps; check that they are"
+            )
+    return found

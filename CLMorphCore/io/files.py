@@ -63,6 +63,14 @@ def cannot_read(path: Path, error: OSError | ValueError, expected: str, *, name:
     return FileError(f"{name} cannot be read: {reason}; expected {expected}; check the path and the disk")
 
 
+def folders_in(folder: Path, expected: str) -> list[Path]:
+    """The folders in a folder but hidden ones, by name; FileError where they cannot be listed or entered."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except (OSError, ValueError) as error:
+        raise cannot_read(folder, error, expected) from None
+
+
 def read_bytes(path: Path, expected: str, *, limit: int = MAX_TEXT_BYTES, name: str = "") -> bytes:
     """The whole content of a small file; FileError where it cannot be read or is larger than ``limit``."""
     check_file(path, expected, name=name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .files import LFS, cannot_read, check_file, pointer
 from .volume import (
     MAX_SHEAR,
     Volume,
+    check_place,
     in_mm,
     several_components,
     size_warnings,
@@ -33,7 +35,7 @@ from .volume import (
     warnings_of,
 )
 
-__all__ = ["check_image", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
+__all__ = ["check_image", "check_sources", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
 
 LOG = logging.getLogger(__name__)
 EXPECTED = "an image file or a folder with a DICOM series"
@@ -49,6 +51,8 @@ LABEL_TYPES = (
 )
 SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, that it was read from
 MAX_LABEL = 2**32 - 1
+MANY_LABELS = 200  # from which on labels may be an image, where
+MIN_ALIKE = 0.3  # of two labelled neighbours fewer are of one label
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
 FLOAT32_BITS = 24  # of its digits
 MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
@@ -90,6 +94,7 @@ def read_file(path: Path) -> sitk.Image:
         volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
     except OSError as error:
         raise cannot_read(path, error, EXPECTED) from None
+    check_place(path, volume.to_mm)
     volume = straightened(volume, path.name)
     volume = replace(volume, warnings=tuple(map(printable, volume.warnings)))  # they quote names and headers
     for warning in volume.warnings:
@@ -197,6 +202,12 @@ def _shortened(voxels: np.ndarray, bits: int) -> np.ndarray:
     return (whole & np.uint32(-1 << last & 0xFFFFFFFF)).view(np.float32)
 
 
+def check_sources(folder: Path, names: Iterable[str], images: Iterable[sitk.Image]) -> None:
+    """OutputError where one of the results ``names`` in ``folder`` is the file that one of ``images`` was read from."""
+    sources = [image.GetMetaData(SOURCE) for image in images if image.HasMetaDataKey(SOURCE)]
+    check_not_overwritten(folder, names, sources)
+
+
 def read_image(path: str | Path) -> sitk.Image:
     """The scalar 3D image of a file (whatever ITK reads) or of a folder that holds one DICOM series, checked."""
     image = read_file(Path(path))
@@ -225,9 +236,25 @@ def read_labels(path: str | Path) -> sitk.Image:
             f"labels {path} hold the value {worst:.10g}; expected at most {MAX_LABEL}; give the "
             "structures smaller numbers"
         )
+    _check_scattered(array, str(path))
     if whole:
         return image
     return sitk.Cast(image, sitk.sitkInt32 if array.max() <= np.iinfo(np.int32).max else sitk.sitkInt64)
+
+
+def _check_scattered(array: np.ndarray, name: str) -> None:
+    """FileError for an image that is given as labels: many values, and neighbours that are rarely of one."""
+    count = len(np.unique(array))
+    if count <= MANY_LABELS:
+        return
+    pairs = [(np.moveaxis(array, axis, 0)[1:], np.moveaxis(array, axis, 0)[:-1]) for axis in range(3)]
+    labelled = sum(int(np.count_nonzero((a != 0) & (b != 0))) for a, b in pairs)
+    alike = sum(int(np.count_nonzero((a != 0) & (a == b))) for a, b in pairs)
+    if alike < MIN_ALIKE * labelled:
+        raise FileError(
+            f"labels {name} look like an image: they hold {count} values, and only {alike / labelled:.0%} of their "
+            "neighbouring voxels have one value; expected a label map; give the file with the structures' labels"
+        )
 
 
 def check_image(image: sitk.Image, name: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import itk_child
+from . import itk_child, names
 
 CHILD = Path(itk_child.__file__)
 MIN_SECONDS, SECONDS_PER_MB = 30.0, 2.0  # that a file may take to be read
@@ -23,10 +23,15 @@ class CannotRead(Exception):
 
 
 def read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
-    """What ``itk_child`` finds of an "image" or a "transform"; raises CannotRead.
+    """What ``itk_child`` finds of an "image" or a "transform"; raises CannotRead, or OSError.
 
     Where no Python can be started, as in a program that has it built in, ITK reads in this process.
     """
+    with names.to_read(path) as plain:
+        return _read(what, plain)
+
+
+def _read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
     python = interpreter()
     if python is None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
@@ -25,10 +25,15 @@ def check_results(
     needed = [name for name in names if name not in certificates and name not in optional]
     if there and not any(_is_ours(output / name) for name in certificates) and not set(needed) <= set(there):
         raise OutputError(
-            f"{output / there[0]} is there already, and no {' or '.join(certificates)} tells that an earlier run has "
+            f"{output / there[0]} is there already, and {_lacking(certificates, needed)} tells that an earlier run has "
             "written it; expected an output folder without it",
             "move it, or choose another output folder",
         )
+
+
+def _lacking(certificates: Collection[str], needed: Sequence[str]) -> str:
+    """'no report.json', or what else would tell of an earlier run."""
+    return f"no {' or '.join(certificates)}" if certificates else f"no set of {' and '.join(needed)}"
 
 
 def _check_kind(output: Path, name: Path) -> None:

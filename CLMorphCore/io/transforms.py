@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 from ..atomic import cannot_write, check_utf8
 from ..errors import FileError
-from . import hdf5_writer, itk
-from .files import MAX_NAME, check_file
+from . import hdf5_writer, itk, names
+from .files import MAX_NAME, cannot_read, check_file
 from .transform_formats import ENDINGS, examined
 
 EXPECTED = "an ITK transform file (.h5, .tfm, .mat)"
@@ -47,9 +47,12 @@ def _readable(path: Path, name: str, expected: str) -> Iterator[tuple[dict, Path
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="clmorph-", ignore_cleanup_errors=True))
             path = Path(shutil.copyfile(path, Path(folder) / f"transform{ENDINGS[kind][0]}"))
         try:
+            path = stack.enter_context(names.to_read(path))
             about = itk.read("transform", path)[0]
         except itk.CannotRead as error:
             raise _not_read(name, str(error)) from None
+        except OSError as error:
+            raise cannot_read(path, error, expected, name=name) from None
         yield about, path
 
 

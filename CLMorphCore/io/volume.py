@@ -16,6 +16,7 @@ MIN_EXTENT_MM, MAX_EXTENT_MM = 0.5, 5000.0  # of a scan's longest side: an embry
 MAX_SIDE = 2**31 - 1
 MAX_NUMBER = 1e15  # of a text header: sizes of files; beyond it nothing is meant
 MAX_SHIFT_VOXELS = 0.1  # between two accounts of one grid, before it is said
+SINGLE = 2.0**-24  # of a number, between it and what a float32 has of it
 MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "???", "?", "none")
 MAX_SHEAR = 1e-3  # cosine between two axes: NIfTI, which results are written as, has no place for more
 MAX_STRAIGHTENED = 0.1  # of axes that are taken to be at right angles, 6°: a scan of a tilted gantry is another shape
@@ -95,6 +96,16 @@ def check_geometry(path: Path, to_mm: np.ndarray) -> None:
     if is_flat(to_mm):
         raise FileError(
             f"{path} has axes that lie in one plane; expected three directions at right angles; mend its header"
+        )
+
+
+def check_place(path: Path, to_mm: np.ndarray) -> None:
+    """FileError where single precision, which results are written in, has no place as fine as such voxels."""
+    far, least = float(np.abs(to_mm[:3, 3]).max()), float(np.linalg.norm(to_mm[:3, :3], axis=0).min())
+    if far * SINGLE > MAX_SHIFT_VOXELS * least:
+        raise FileError(
+            f"{path} lies {far / 1e6:.4g} km from the origin, where single precision does not tell voxels of "
+            f"{least:.4g} mm apart; expected a place in a room; mend its header, or export it again"
         )
 
 

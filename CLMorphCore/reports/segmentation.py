@@ -385,9 +385,7 @@ def _run(report: Report) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds >= 90:
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s" if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def _short_name(path: str) -> str:

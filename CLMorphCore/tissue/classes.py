@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import SimpleITK as sitk
 
@@ -13,25 +10,8 @@ MIN_SD = 0.02  # of the image's standard deviation
 MAX_RANGE = 1 << 20  # of labels that are counted by a table
 
 
-@dataclass(frozen=True)
-class _Moments:
-    count: float
-    mean: float
-    variance: float
-
-    def __add__(self, other: _Moments) -> _Moments:
-        count = self.count + other.count
-        a, b = self.count / count, other.count / count
-        mean = a * self.mean + b * other.mean
-        variance = a * self.variance + b * other.variance + a * b * (self.mean - other.mean) ** 2
-        return _Moments(count, mean, variance)
-
-    def distance(self, other: _Moments) -> float:
-        """¼ (μ₁ − μ₂)² / (σ₁² + σ₂²) + ½ ln ((σ₁² + σ₂²) / 2 σ₁ σ₂)."""
-        total = self.variance + other.variance
-        return (self.mean - other.mean) ** 2 / (4 * total) + 0.5 * math.log(
-            total / (2 * math.sqrt(self.variance * other.variance))
-        )
+class Unfit(Exception):
+    """The tissue model does not fit this scan, or this atlas; its message says why."""
 
 
 def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], ...]:
@@ -46,25 +26,35 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
     count = np.bincount(place)
     mean = np.bincount(place, values) / count
     variance = np.maximum(np.bincount(place, values**2) / count - mean**2, 0) + least
-    groups: list[tuple[tuple[int, ...], _Moments]] = [
-        ((int(v),), _Moments(float(n), float(m), float(s)))
-        for v, n, m, s in zip(known, count, mean, variance, strict=True)
-        if v
-    ]
-    distances = np.full((len(groups), len(groups)), np.inf)  # of each to those before it
-    for i, (_, own) in enumerate(groups):
-        distances[i, :i] = [own.distance(other) for _, other in groups[:i]]
+    moments = np.stack([count.astype(np.float64), mean, variance], axis=1)[known != 0]
+    groups = {n: (int(v),) for n, v in enumerate(known[known != 0])}  # by their rows, the youngest last
+    apart = np.array([_distances(one, moments) for one in moments]).reshape(len(moments), len(moments))
+    np.fill_diagonal(apart, np.inf)
     while len(groups) > 1:
-        i, j = divmod(int(distances.argmin()), len(groups))
-        if distances[i, j] > MAX_DISTANCE:
+        first, second = divmod(int(apart.argmin()), len(moments))
+        if apart[first, second] > MAX_DISTANCE:
             break
-        first, second = groups.pop(i), groups.pop(j)
-        own = second[1] + first[1]
-        distances = np.delete(np.delete(distances, (i, j), axis=0), (i, j), axis=1)
-        distances = np.pad(distances, (0, 1), constant_values=np.inf)
-        distances[-1, :-1] = [own.distance(other) for _, other in groups]
-        groups.append((second[0] + first[0], own))
-    return tuple(group for group, _ in groups)
+        groups[first] = groups.pop(first) + groups.pop(second)
+        moments[first] = _merged(moments[first], moments[second])
+        apart[second] = apart[:, second] = np.inf
+        row = np.where(np.isinf(apart[first]), np.inf, _distances(moments[first], moments))
+        apart[first] = apart[:, first] = row
+    return tuple(groups.values())
+
+
+def _merged(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Count, mean and variance of two sets together."""
+    count = first[0] + second[0]
+    a, b = first[0] / count, second[0] / count
+    mean = a * first[1] + b * second[1]
+    return count, mean, a * first[2] + b * second[2] + a * b * (first[1] - second[1]) ** 2
+
+
+def _distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """¼ (μ₁ − μ₂)² / (σ₁² + σ₂²) + ½ ln ((σ₁² + σ₂²) / 2 σ₁ σ₂), of one set to each of others (N, 3)."""
+    total = one[2] + others[:, 2]
+    apart: np.ndarray = (one[1] - others[:, 1]) ** 2 / (4 * total)
+    return apart + 0.5 * np.log(total / (2 * np.sqrt(one[2] * others[:, 2])))
 
 
 def _places(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Grid
+from .classes import Unfit
 from .expectation import Expectation
 from .mixture import Mixture, fit
 from .pieces import without_crumbs
@@ -46,10 +47,6 @@ class TissueLabels:
     disagreement: np.ndarray
     tissues: tuple[tuple[int, ...], ...]
     mixture: Mixture
-
-
-class Unfit(Exception):
-    """The tissue model does not fit this scan; its message says why."""
 
 
 @torch.inference_mode()

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..bundles.atlas import Atlas
 from ..geometry import Grid
-from .classes import tissues_of
+from .classes import Unfit, tissues_of
 from .settings import TissueSettings
-from .shares import LabelBox, label_boxes, shares_of, single_vote
+from .shares import LabelBox, extents_of, label_boxes, shares_of, single_vote
 
 SINGLE_VOTE_VOXELS = 1.0  # smoothing of one vote, on top of the settings'; divided by √voters
+
+MAX_LABELS = 1000  # whose tissues are told apart
+MAX_BOX_VOXELS = 1 << 30  # of all labels' boxes together: four bytes each
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ class PreparedTissue:
 
 
 def prepare_tissue(atlases: Sequence[Atlas], settings: TissueSettings, device: str) -> PreparedTissue:
-    """The shares of one atlas, found from its image and labels where it has none; the votes of several."""
+    """The shares of one atlas, found from its image and labels where it has none; the votes of several.
+
+    Raises Unfit for more labels, or more scattered ones, than there is time and memory for.
+    """
+    _check_labels(atlases)
     first = atlases[0]
     grid = Grid.of(first.labels)
     if len(atlases) > 1:
@@ -47,6 +55,15 @@ def prepare_tissue(atlases: Sequence[Atlas], settings: TissueSettings, device: s
     groups = _groups(first, [one.label for one in shares.each])
     smoothing = smoothing_voxels(settings, grid, shares.voters)
     return PreparedTissue(grid, groups, label_boxes(shares, smoothing, device), ())
+
+
+def _check_labels(atlases: Sequence[Atlas]) -> None:
+    for atlas in atlases:
+        boxes = extents_of(sitk.GetArrayViewFromImage(atlas.labels))
+        if len(boxes) > MAX_LABELS:
+            raise Unfit(f"the atlas has {len(boxes)} labels, more than {MAX_LABELS}")
+        if sum(math.prod(end - first for first, end in box) for box in boxes.values()) > MAX_BOX_VOXELS:
+            raise Unfit("the atlas' labels lie scattered over too many voxels")
 
 
 def smoothing_voxels(settings: TissueSettings, grid: Grid, voters: int) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..alignment import align, align_centres
 from ..bundles.config import Config
 from ..errors import InputError
-from ..geometry import Grid, resample, to_tensor
+from ..geometry import Grid, resample, whole_tensor
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
 from ..network_input import network_grid, network_input
@@ -167,7 +167,7 @@ def _moving(data: Dataset, which: str, at: int, rng: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Volume:
-    """A subject on the network's grid: image (1, 1, D, H, W) normalised, labels of the same shape or None."""
+    """A subject on the network's grid: image (1, 1, D, H, W) normalised, labels of the same shape, int64, or None."""
 
     name: str
     image: Tensor
@@ -189,5 +189,5 @@ def prepare(
         to_subject = align(reference, image, step=step)
     elif alignment == "centres":
         to_subject = align_centres(reference, image)
-    on_grid = to_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
+    on_grid = whole_tensor(resample(labels, grid, to_subject, labels=True)) if labels is not None else None
     return Volume(subject.name, network_input(image, grid, to_subject), on_grid, subject.group)

@@ -216,7 +216,7 @@ def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], devi
         moving = partner(volumes, at)
         assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
         prediction = network(fixed.image.to(device), moving.image.to(device))
-        found = warp(moving.labels.to(device), prediction.displacement, mode="nearest").cpu()
+        found = warp_labels(moving.labels, prediction.displacement)
         scores.append(mean_dice(found, fixed.labels))
         folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
     network.train()
@@ -344,9 +344,17 @@ def mixed_precision(device: torch.device) -> Any:
     return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
 
 
+def warp_labels(labels: Tensor, displacement: Tensor) -> Tensor:
+    """Labels of any size at the nearest voxels, on the CPU; 0 outside."""
+    values = labels.unique()
+    place = 1 + torch.searchsorted(values, labels)
+    found = warp(place.float().to(displacement.device), displacement, mode="nearest").cpu()
+    return torch.cat([values.new_zeros(1), values])[found.long()]
+
+
 def mean_dice(first: Tensor, second: Tensor) -> float:
     """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
-    labels = second.unique().int().tolist()
+    labels = second.unique().tolist()
     return sum(
         2 * float(((first == k) & (second == k)).sum()) / float((first == k).sum() + (second == k).sum())
         for k in labels

@@ -338,3 +338,13 @@ def test_a_claim_holds_although_parents_appear_meanwhile(tmp_path):
         (tmp_path / "x").mkdir()
         with pytest.raises(InputError), claimed(tmp_path / "x" / "y"):
             pass
+
+
+def test_a_disk_that_takes_a_claims_name_and_not_its_content_keeps_neither(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.json, "dump", full)
+    with pytest.raises(OutputError, match="No space left"), claimed(tmp_path):
+        pass
+    assert names(tmp_path) == []

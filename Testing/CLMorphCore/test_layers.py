@@ -11,7 +11,18 @@ CORE = Path(__file__).parents[2] / "CLMorphCore"
 # Bottom up; a module imports from lower layers only. Every module of the engine stands here.
 LAYERS = (
     ("errors", "networks.halvings", "reports.page"),
-    ("atomic", "console", "devices", "geometry", "spatial", "io.compression", "io.files", "io.itk_child", "io.tables"),
+    (
+        "atomic",
+        "console",
+        "devices",
+        "geometry",
+        "spatial",
+        "io.compression",
+        "io.files",
+        "io.itk_child",
+        "io.names",
+        "io.tables",
+    ),
     ("networks.contract", "progress", "io.hdf5_writer", "io.itk"),
     (
         "alignment",

@@ -134,9 +134,14 @@ def test_a_scan_in_its_folder_of_slices_may_have_its_results_there(place, clmorp
         writer.Execute(one)
         (folder / f"{n}.dcm").rename(folder / f"{n}")
     before = contents(folder)
+    for _ in range(2):  # the first one's results are no slices
+        ran = clmorph("segment", folder, "--model", place / "model", "--affine", "none", "-o", folder)
+        assert ran.code == 0, ran.err
+        assert before.items() <= contents(folder).items() and (folder / "report.json").exists()
+    (folder / "0").rename(folder / "warped.nii.gz")  # a slice under a result's name
+    before = contents(folder)
     ran = clmorph("segment", folder, "--model", place / "model", "--affine", "none", "-o", folder)
-    assert ran.code == 0, ran.err
-    assert before.items() <= contents(folder).items() and (folder / "report.json").exists()
+    assert ran.code == 2 and "which is read" in ran.err and contents(folder) == before
 
 
 @pytest.mark.parametrize("names", [("Case1", "case1"), ("é", "e\u0301"), ("ß", "SS"), ("a", "a."), ("a", "A ")])

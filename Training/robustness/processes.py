@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import SimpleITK as sitk
+
 from CLMorphCore.errors import CLMorphError
 from CLMorphCore.io import itk, itk_child
 
@@ -63,6 +65,8 @@ def _child(read: Callable[[Path], object], path: Path, send: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     itk.subprocess = _Forked  # type: ignore[assignment]
+    sitk.ProcessObject.SetGlobalDefaultThreader("Platform")  # the pool's threads are the parent's
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     os.dup2(os.open(os.devnull, os.O_RDWR), 2)
     signal.alarm(SECONDS)
     try:

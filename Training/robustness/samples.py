@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian
 
+from CLMorphCore.alignment import align
 from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.bundles.config import from_dict, load_config
 from CLMorphCore.bundles.model import BUNDLED, load_model, read_card
@@ -25,6 +26,7 @@ from CLMorphCore.quality.score import read_quality
 from CLMorphCore.reports.report import Report
 from CLMorphCore.training.loop import Log, save_weights
 
+ALIGNED = ("NIfTI", "NRRD", "MetaImage", "MGZ", "DICOM, multi-frame")  # which are aligned too, unpacked: numbers change
 SMALL = {
     "network": {"name": "clmorph-pyramid", "channels": [4, 8], "embedding": 4},
     "loss": {"regulariser": "diffusion"},
@@ -82,7 +84,14 @@ def images(folder: Path) -> dict[str, Sample]:
     found["NIfTI-2"] = Sample("a.nii", nifti_2(found["NIfTI"].content), read_image)
     found["MGZ"] = Sample("a.mgh", mgh(image), read_image)
     found["DICOM, multi-frame"] = Sample("a.dcm", multi_frame(image, folder), read_image)
+    for name in ALIGNED:
+        found[f"{name}, aligned"] = replace(found[name], read=aligned)
     return found
+
+
+def aligned(path: Path) -> sitk.Transform:
+    """The affine map from an image file to the phantom: what every verb computes first of what it reads."""
+    return align(read_image(path), phantom())
 
 
 def nifti_2(first: bytes) -> bytes:

@@ -141,7 +141,7 @@ def test_each_subject_becomes_an_atlas_and_replaces_an_earlier_one(subjects, clm
         encoding="utf-8",
     )
     (tmp_path / "each" / "0").mkdir(parents=True)
-    for name in ("labels.csv", "mine"):
+    for name in ("image.nii.gz", "labels.nii.gz", "labels.csv", "mine"):
         (tmp_path / "each" / "0" / name).write_text("old")
     ran = clmorph("build-atlas", "--each", "--data", tmp_path / "data.csv", "-o", tmp_path / "each")
     assert ran.code == 0 and [p.name for p in sorted((tmp_path / "each").iterdir())] == ["0", "1"]

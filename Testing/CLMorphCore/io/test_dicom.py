@@ -1,5 +1,7 @@
 """DICOM of one frame or many: in its place and in its unit, or refused with the reason."""
 
+import re
+
 import numpy as np
 import pydicom
 import pytest
@@ -562,3 +564,32 @@ def test_a_file_without_pixels_is_called_what_it_is(kind, said, image, tmp_path)
         (tmp_path / "DICOMDIR").write_bytes(content.replace(b"\x02\0\x02\0UI", damage))
         with pytest.raises(InputError, match=r"holds no image|cannot be read"):
             read_file(tmp_path / "DICOMDIR")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"AcquisitionNumber": lambda n: 1 + n // 7}, r"of 2 acquisitions \(AcquisitionNumber 1, 2\)"),
+        ({"AcquisitionNumber": lambda n: 1 + n % 2}, r"of 2 acquisitions \(AcquisitionNumber 1, 2\)"),
+        ({"StackID": lambda n: "AB"[n % 2]}, r"of 2 stacks \(StackID A, B\)"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["one file", "a series"])
+def test_several_stacks_or_acquisitions_in_even_steps_are_told_of(kind, values, said, image, tmp_path):
+    if kind == "a series":
+        found = read_file(series(image, tmp_path / "a", **values))
+    else:
+        made = enhanced(image)
+        for n, frame in enumerate(made.PerFrameFunctionalGroupsSequence):
+            own = {name.replace("Acq", "FrameAcq"): value(n) for name, value in values.items()}
+            frame.FrameContentSequence = [tags(**own)]
+        made.save_as(tmp_path / "a.dcm")
+        found = read_file(tmp_path / "a.dcm")
+    (warning,) = warnings_of(found)
+    assert re.search(said.replace("(Acq", "(FrameAcq") if kind == "one file" else said, warning)
+    assert np.array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(image))
+
+
+@pytest.mark.parametrize("values", [{"AcquisitionNumber": lambda n: n}, {"AcquisitionNumber": 3}, {"StackID": "1"}])
+def test_slices_of_an_acquisition_each_or_of_one_are_read_without_a_word(values, image, tmp_path):
+    assert_same(read_file(series(image, tmp_path / "a", **values)), image)
