@@ -323,8 +323,8 @@ def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwis
     code = "import os; from CLMorphCore.cli import main; main(['models']); print(os.environ['OMP_WAIT_POLICY'])"
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-1] == used
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert ran.stdout.split()[-1].decode() == used
 
 
 def test_a_reader_that_stops_reading_is_no_error():

@@ -23,7 +23,7 @@ from CLMorphCore.io import itk, itk_child
 
 READ, REFUSED, TRACEBACK, CRASH, HANG = "read", "refused", "traceback", "crash", "hang"
 SECONDS = 30
-MEMORY = 6 << 30  # address space, of which the libraries themselves reserve 3
+MEMORY = 3 << 30  # address space beside what the libraries themselves reserve, of which the suite's are many
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,20 @@ def outcomes(read: Callable[[Path], object], path: Path, contents: Iterable[byte
             yield Outcome(what, f"status {status}, signal {number}", memory)
 
 
+def _reserved() -> int:
+    """Bytes of address space of this process; where no file tells, what the libraries reserve."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 3 << 30
+
+
 def _child(read: Callable[[Path], object], path: Path, send: int) -> None:
     """Reads the file, tells, and ends at once."""
     faulthandler.disable()  # a crash is told by the signal: no report of it on someone's screen
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    most = _reserved() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     itk.subprocess = _Forked  # type: ignore[assignment]
     sitk.ProcessObject.SetGlobalDefaultThreader("Platform")  # the pool's threads are the parent's

@@ -71,12 +71,12 @@ def test_where_there_is_no_place_it_is_one_line(folder, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     for name in names.PLACES:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(InputError, match="no folder with a name of ASCII letters") as error:
-        write_transform(sitk.CompositeTransform([sitk.AffineTransform(3)]), folder / "ä.h5")
-    assert "\n" not in str(error.value)
+    write_transform(sitk.CompositeTransform([sitk.AffineTransform(3)]), folder / "ä.h5")  # which is not ITK's to write
+    assert (folder / "ä.h5").exists()
     (folder / "a.tfm").write_text(
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         "Parameters: 1 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n"
     )
-    with pytest.raises(InputError, match="no folder with a name of ASCII letters"):
+    with pytest.raises(InputError, match="no folder with a name of ASCII letters") as error:
         read_affine(folder / "a.tfm")
+    assert "\n" not in str(error.value)
