@@ -23,7 +23,7 @@ from CLMorphCore.io import itk, itk_child
 
 READ, REFUSED, TRACEBACK, CRASH, HANG = "read", "refused", "traceback", "crash", "hang"
 SECONDS = 30
-MEMORY = 3 << 30  # address space beside what the libraries themselves reserve, of which the suite's are many
+MEMORY = 5 << 30  # address space beside what is reserved already: threads reserve much that they never use
 
 
 @dataclass(frozen=True)
