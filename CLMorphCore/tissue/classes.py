@@ -27,7 +27,8 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
     mean = np.bincount(place, values) / count
     variance = np.maximum(np.bincount(place, values**2) / count - mean**2, 0) + least
     moments = np.stack([count.astype(np.float64), mean, variance], axis=1)[known != 0]
-    groups: dict[int, tuple[int, ...]] = {n: (int(v),) for n, v in enumerate(known[known != 0])}  # by their rows, the youngest last
+    # by their rows, the youngest last
+    groups: dict[int, tuple[int, ...]] = {n: (int(v),) for n, v in enumerate(known[known != 0])}
     apart = np.array([_distances(one, moments) for one in moments]).reshape(len(moments), len(moments))
     np.fill_diagonal(apart, np.inf)
     while len(groups) > 1:
