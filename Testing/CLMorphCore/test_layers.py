@@ -34,6 +34,8 @@ LAYERS = (
         "io.outputs",
         "reports.report",
     ),
+    ("extraction.weights",),
+    ("extraction.brain",),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("tissue.pieces",),
     ("instance_optimization", "losses", "bundles.checkpoint", "networks.blocks", "reports.drawing", "io.dicom_pixels"),
@@ -70,7 +72,7 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"bundles", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {"bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {
@@ -89,6 +91,7 @@ THIRD_PARTY = {
     "instance_optimization": {"torch"},
 }
 ROOM_THIRD_PARTY = {
+    "extraction": {"torch", "SimpleITK", "numpy"},
     "io": {"SimpleITK", "numpy", "pydicom"},
     "networks": {"torch"},
     "reports": {"SimpleITK", "numpy"},
