@@ -69,10 +69,14 @@ class Registration:
         """
         check_results(folder, TRANSFORMS, certificates=["report.json"], optional=OPTIONAL)
         with atomic_folder(folder, optional=OPTIONAL) as temporary:
-            write_transform(self.transform, temporary / "transform.h5")
-            write_transform(chain(self.affine), temporary / "affine.h5")
-            if self.inverse is not None:
-                write_transform(self.inverse, temporary / "inverse.h5")
+            self.write(temporary)
+
+    def write(self, folder: Path) -> None:
+        """Writes the files of ``save`` as one part of what becomes of ``folder``, which is nobody's yet."""
+        write_transform(self.transform, folder / "transform.h5")
+        write_transform(chain(self.affine), folder / "affine.h5")
+        if self.inverse is not None:
+            write_transform(self.inverse, folder / "inverse.h5")
 
 
 def register(

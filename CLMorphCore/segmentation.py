@@ -105,7 +105,7 @@ class Segmentation:
             if self.uncertainty is not None:
                 files.append(("uncertainty", self.uncertainty, UNCERTAINTY_BITS))
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                writing = [pool.submit(registration.save, folder)]
+                writing = [pool.submit(registration.write, folder)]
                 for name, image, bits in files:
                     path = folder / f"{name}.nii.gz"
                     writing.append(pool.submit(write_image, image, path, scan=self.image, bits=bits))

@@ -18,16 +18,15 @@ import SimpleITK as sitk
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
-from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.geometry import Grid
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
 from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match, prepare
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.registration import transform_of
-from CLMorphCore.tissue.expectation import of_one
-from CLMorphCore.tissue.labels import Unfit, tissue_labels
+from CLMorphCore.tissue.labels import Unfit
 from CLMorphCore.tissue.prepared import prepare_tissue
 from CLMorphCore.tissue.settings import TissueSettings, write_settings
 from Training.command_line import exit_code, write_figures
+from Training.labelling import followed_labels, warped_labels
 from Training.provenance import provenance
 
 SMOOTHING_VOXELS = (0.3, 0.5, 0.8, 1.2, 2.0)  # of the atlas, along its finest axis
@@ -90,26 +89,15 @@ def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> Case:
 
 
 def _warped(case: Case, prepared: PreparedAtlas) -> float:
-    labels = prepared.atlases[0].labels
-    return _dice(resample_labels(labels, Grid.of(case.truth), transform_of(case.found)), case, prepared)
+    return _dice(warped_labels(case.found, prepared), case, prepared)
 
 
 def _followed(cases: Sequence[Case], prepared: PreparedAtlas, settings: TissueSettings) -> list[float]:
-    tissue = prepare_tissue(prepared.atlases, settings, prepared.device)
-    dice = []
-    for case in cases:
-        image = case.found.scan.image
-        try:
-            found = tissue_labels(
-                image, of_one(case.found, tissue), tissue.groups, exponent=settings.exponent, device=prepared.device
-            )
-        except Unfit:  # as ``segment`` does
-            dice.append(_warped(case, prepared))
-            continue
-        labels = sitk.GetImageFromArray(found.labels)
-        labels.CopyInformation(image)
-        dice.append(_dice(labels, case, prepared))
-    return dice
+    try:
+        tissue = prepare_tissue(prepared.atlases, settings, prepared.device)
+    except Unfit as reason:
+        raise InputError(f"labels of this atlas cannot follow a scan: {reason}") from None
+    return [_dice(followed_labels(case.found, prepared, tissue, settings.exponent), case, prepared) for case in cases]
 
 
 def _dice(labels: sitk.Image, case: Case, prepared: PreparedAtlas) -> float:

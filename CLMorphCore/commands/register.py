@@ -73,7 +73,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     report = _report(options, model.name, registration, warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
-        registration.save(folder)
+        registration.write(folder)
         write_image(registration.warp(moving), folder / "warped.nii.gz", scan=fixed, bits=WARPED_BITS)
         if warped is not None:
             write_image(warped, folder / "labels.nii.gz", scan=fixed)

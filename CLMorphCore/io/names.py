@@ -16,31 +16,12 @@ PLACES = ("PUBLIC", "ProgramData", "SystemRoot")  # variables of Windows: folder
 @contextmanager
 def to_read(path: Path) -> Iterator[Path]:
     """Yields the path, or that of a copy of the file which has a name that ITK can open; the copy goes afterwards."""
-    if _is_plain(path):
+    if not NARROW or str(path.absolute()).isascii():
         yield path
         return
     with _plain_folder() as folder:
-        yield Path(shutil.copyfile(path, folder / f"file{_ending(path)}"))
-
-
-@contextmanager
-def to_write(path: Path) -> Iterator[Path]:
-    """Yields the path, or one that ITK can open, whose file is copied to ``path`` when the block succeeds."""
-    if _is_plain(path):
-        yield path
-        return
-    with _plain_folder() as folder:
-        made = folder / f"file{_ending(path)}"
-        yield made
-        shutil.copyfile(made, path)
-
-
-def _is_plain(path: Path) -> bool:
-    return not NARROW or str(path.absolute()).isascii()
-
-
-def _ending(path: Path) -> str:
-    return path.suffix if path.suffix.isascii() else ""
+        ending = path.suffix if path.suffix.isascii() else ""
+        yield Path(shutil.copyfile(path, folder / f"file{ending}"))
 
 
 @contextmanager

@@ -104,11 +104,18 @@ def verdict_of(quality: Quality, found: Evidence) -> tuple[str, str]:
     """(pass, review or reject, why): reject where labels should not be used, review where someone has to look first."""
     score, low, count = quality.outlier_score(found), len(quality.lower_than_usual(found)), len(quality.usual)
     if score > 1:
-        reason = f"this scan is unlike those that the model was checked on: {REASONS[quality.most_unusual(found)]}"
-        return (REJECT if score > REJECTED else REVIEW), reason
+        return (REJECT if score > REJECTED else REVIEW), _unlike(quality, found)
     if low > MAX_LOW * count:
-        return REVIEW, f"lower quality than usual is expected of {low} of {count} structures"
+        return REVIEW, _lower(low, count)
     return PASS, ""
+
+
+def _unlike(quality: Quality, found: Evidence) -> str:
+    return f"this scan is unlike those that the model was checked on: {REASONS[quality.most_unusual(found)]}"
+
+
+def _lower(low: int, count: int) -> str:
+    return f"lower quality than usual is expected of {low} of {count} structures"
 
 
 def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], alternatives: Sequence[Tensor]) -> str:
@@ -125,15 +132,10 @@ def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]
     warnings, values = [], set(quality.lower_than_usual(found))
     low = [s.name for s in structures if s.value in values]
     if quality.outlier_score(found) > 1:
-        warnings.append(
-            f"this scan is unlike those that the model was checked on: {REASONS[quality.most_unusual(found)]}; "
-            "do not use the labels without looking at them"
-        )
+        warnings.append(f"{_unlike(quality, found)}; do not use the labels without looking at them")
     if low:
-        warnings.append(
-            f"lower quality than usual is expected of {len(low)} of {len(structures)} structures: "
-            f"{', '.join(low[:5])}{' …' if len(low) > 5 else ''}"
-        )
+        names = f"{', '.join(low[:5])}{' …' if len(low) > 5 else ''}"
+        warnings.append(f"{_lower(len(low), len(structures))}: {names}")
     return warnings
 
 

@@ -6,7 +6,7 @@ Of the quality score's making this is the only file that registers anything.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,13 @@ import SimpleITK as sitk
 
 from CLMorphCore.bundles.model import Model
 from CLMorphCore.errors import InputError
-from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.io.images import read_image
 from CLMorphCore.io.manifest import Subject, read_subject
 from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.quality.evidence import Evidence, evidence
 from CLMorphCore.quality.uncertainty import alternative_displacements
-from CLMorphCore.registration import transform_of
-from CLMorphCore.tissue.expectation import of_one
-from CLMorphCore.tissue.labels import Unfit, tissue_labels
+from Training.labelling import followed_labels, warped_labels
 
 from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, wrong_header, wrong_organ
 
@@ -48,7 +45,7 @@ class Observation:
 
 
 def observe(
-    model: Model, prepared: PreparedAtlas, scan: LabelledScan, subject: str, kind: str, *, labelled: bool
+    model: Model, prepared: PreparedAtlas, scan: LabelledScan, subject: Subject, kind: str, *, labelled: bool
 ) -> tuple[Observation, Match | None]:
     """Matches a scan as ``segment`` would and keeps its evidence and, where it is labelled, its Dice."""
     (atlas,) = prepared.atlases
@@ -57,29 +54,17 @@ def observe(
         found = match(align_scan(scan.image, prepared, model, affine=scan.affine), prepared, model)
         shown = evidence(found, atlas.labels, values, alternative_displacements(model, found))
     except InputError:  # said in words, so it cannot be missed
-        return Observation(subject, kind, None, None), None
+        return Observation(subject.name, kind, None, None, subject.split), None
     if not labelled:
-        return Observation(subject, kind, shown, None), found
-    dice = dice_per_label(_labels(scan.image, found, prepared, model), sitk.Cast(scan.labels, sitk.sitkInt32), values)
-    return Observation(subject, kind, shown, np.array([dice[v] for v in values])), found
-
-
-def _labels(image: sitk.Image, found: Match, prepared: PreparedAtlas, model: Model) -> sitk.Image:
-    """The labels as ``segment`` makes them of one atlas by default."""
-    if model.tissue.on:
-        tissue = prepared.tissue
-        try:
-            followed = tissue_labels(
-                image, of_one(found, tissue), tissue.groups, exponent=model.tissue.exponent, device=prepared.device
-            )
-        except Unfit:
-            pass
-        else:
-            labels = sitk.GetImageFromArray(followed.labels)
-            labels.CopyInformation(image)
-            return labels
-    warped = resample_labels(prepared.atlases[0].labels, Grid.of(image), transform_of(found))
-    return sitk.Cast(warped, sitk.sitkInt32)
+        return Observation(subject.name, kind, shown, None, subject.split), found
+    labels = (
+        followed_labels(found, prepared, prepared.tissue, model.tissue.exponent)
+        if model.tissue.on
+        else warped_labels(found, prepared)
+    )
+    whole = [sitk.Cast(image, sitk.sitkInt32) for image in (labels, scan.labels)]
+    dice = dice_per_label(whole[0], whole[1], values)
+    return Observation(subject.name, kind, shown, np.array([dice[v] for v in values]), subject.split), found
 
 
 def genuine_and_corrupted(
@@ -89,18 +74,11 @@ def genuine_and_corrupted(
 
     ``others`` are images of other organs.
     """
-    for one in _observed(model, prepared, subject, others, seed, corrupt):
-        yield replace(one, split=subject.split)
-
-
-def _observed(
-    model: Model, prepared: PreparedAtlas, subject: Subject, others: Sequence[Path], seed: int, corrupt: bool
-) -> Iterator[Observation]:
     image, labels = read_subject(subject)
     scan, random = LabelledScan(image, labels if labels is not None else image), np.random.default_rng(seed)
-    first, found = observe(model, prepared, scan, subject.name, GENUINE, labelled=labels is not None)
+    first, found = observe(model, prepared, scan, subject, GENUINE, labelled=labels is not None)
     yield first
-    yield observe(model, prepared, as_scanned(scan, random), subject.name, GENUINE, labelled=labels is not None)[0]
+    yield observe(model, prepared, as_scanned(scan, random), subject, GENUINE, labelled=labels is not None)[0]
     if not corrupt or found is None:
         return
     # Where stacks are aligned by centre and axes, whatever the header calls them, a wrong header corrupts nothing.
@@ -113,4 +91,4 @@ def _observed(
     if others:
         corrupted["wrong organ"] = wrong_organ(scan, read_image(others[int(random.integers(len(others)))]))
     for kind, one in corrupted.items():
-        yield observe(model, prepared, one, subject.name, kind, labelled=False)[0]
+        yield observe(model, prepared, one, subject, kind, labelled=False)[0]

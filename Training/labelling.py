@@ -1,0 +1,29 @@
+"""The labels that ``segment`` makes of one atlas and a match that is there already."""
+
+from __future__ import annotations
+
+import SimpleITK as sitk
+
+from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.matching import Match, PreparedAtlas
+from CLMorphCore.registration import transform_of
+from CLMorphCore.tissue.expectation import of_one
+from CLMorphCore.tissue.labels import Unfit, tissue_labels
+from CLMorphCore.tissue.prepared import PreparedTissue
+
+
+def warped_labels(found: Match, prepared: PreparedAtlas) -> sitk.Image:
+    """The atlas' labels on the scan's grid, by the map alone."""
+    return resample_labels(prepared.atlases[0].labels, Grid.of(found.scan.image), transform_of(found))
+
+
+def followed_labels(found: Match, prepared: PreparedAtlas, tissue: PreparedTissue, exponent: float) -> sitk.Image:
+    """The labels that follow the scan's tissue, or the warped ones where that tells nothing."""
+    image = found.scan.image
+    try:
+        followed = tissue_labels(image, of_one(found, tissue), tissue.groups, exponent=exponent, device=prepared.device)
+    except Unfit:
+        return warped_labels(found, prepared)
+    labels = sitk.GetImageFromArray(followed.labels)
+    labels.CopyInformation(image)
+    return labels
