@@ -14,6 +14,7 @@ from .results import browser_of, is_result, results_of
 from .words import _
 
 NOTHING = "–"
+MANY_COLUMNS, NAME_PIXELS = 6, 152  # of the table of figures
 UNSEEN = "not looked at yet"
 AFTER_THE_BROWSER = -1.0  # the priority of an observer that looks at the nodes which the browser has changed
 
@@ -152,8 +153,13 @@ class DeformationPanel:
         view.setMRMLTableNode(table)
         if table is not None:
             view.verticalHeader().setVisible(False)
+            header = view.horizontalHeader()
+            header.setSectionResizeMode(0, qt.QHeaderView.Interactive)
             view.resizeColumnsToContents()
-            view.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
+            if table.GetNumberOfColumns() < MANY_COLUMNS:
+                header.setSectionResizeMode(0, qt.QHeaderView.Stretch)  # its names are long
+            else:  # which leave no room for names: the table scrolls
+                view.setColumnWidth(0, NAME_PIXELS)
             view.resizeRowsToContents()
 
     def _draw(self) -> None:
