@@ -21,33 +21,19 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
+_NAMESAKES = (
+    "affine atlas atlas_labels brain_extraction device fusion initial label_names model moving_labels output resume "
+    "rounds similarity split tensorboard threads tissue typical"
+)
 # How this command line calls what the library's errors call by its parameters.
-FLAGS = {
-    "affine": "--affine",
-    "atlas": "--atlas",
-    "atlas_labels": "--atlas-labels",
+FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
     "atlases": "--atlas-dir",
     "config": "CONFIG",
-    "device": "--device",
-    "fusion": "--fusion",
-    "initial": "--initial",
-    "label_names": "--label-names",
     "manifest": "--data",
     "margin_mm": "--margin",
-    "model": "--model",
-    "moving_labels": "--moving-labels",
     "most_similar": "--atlases",
     "optimization": "--refine",
-    "output": "--output",
     "overrides": "--set",
-    "resume": "--resume",
-    "rounds": "--rounds",
-    "similarity": "--similarity",
-    "split": "--split",
-    "tensorboard": "--tensorboard",
-    "threads": "--threads",
-    "tissue": "--tissue",
-    "typical": "--typical",
 }
 
 
@@ -268,6 +254,14 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
     parser.add_argument("--model", type=_text, required=True, help="name (see clmorph models) or folder of a model")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument(
+        "--brain-extraction",
+        type=_text,
+        default="auto",
+        metavar="auto|on|off|MASK",
+        help="take the brain out of a whole head first; auto: where the model needs that and the scan is not "
+        "skull-stripped already; or a mask of the brain on the scan's grid (default: auto)",
+    )
     _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)

@@ -26,6 +26,7 @@ PARAMETERS = {
     "atlas",
     "atlas_labels",
     "atlases",
+    "brain_extraction",
     "config",
     "device",
     "fusion",

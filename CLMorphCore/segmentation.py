@@ -17,6 +17,7 @@ from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
+from .extraction.step import BRAIN, TakenOut, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
@@ -52,13 +53,15 @@ RESULTS = (
     "warped.nii.gz",
     "jacobian.nii.gz",
     "uncertainty.nii.gz",
+    "brain_mask.nii.gz",
     "transform.h5",
     "affine.h5",
     "inverse.h5",
     "report.html",
     REPORT,
 )
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz")  # files of a segmentation that not every network gives
+# Files that not every network gives, nor every scan.
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Segmentation:
 
     ``labels_expected`` are what the atlas alone says, where the labels follow the scan's tissue; else None.
     ``uncertainty`` is the share of alternatives, 0…1, that say another label, or None where there is none.
+    ``brain_mask`` is where the scan was looked at alone, or None where it was everywhere.
     ``volumes_ml`` are those of the labels that occur. Of several atlases ``atlas`` is the most similar one,
     ``registration`` its own, and ``structures`` are those of all.
     """
@@ -77,6 +81,7 @@ class Segmentation:
     labels: sitk.Image
     labels_expected: sitk.Image | None
     uncertainty: sitk.Image | None
+    brain_mask: sitk.Image | None
     volumes_ml: dict[int, float]
     registration: Registration
     report: Report
@@ -102,6 +107,8 @@ class Segmentation:
                 ("warped", warped, WARPED_BITS),
                 ("jacobian", jacobian, JACOBIAN_BITS),
             ]
+            if self.brain_mask is not None:
+                files.append(("brain_mask", self.brain_mask, FLOAT32_BITS))
             if self.uncertainty is not None:
                 files.append(("uncertainty", self.uncertainty, UNCERTAINTY_BITS))
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -148,6 +155,15 @@ def prepare_atlases(
     return prepare(model, pool[:1] if atlases is None and most_similar is None else pool)
 
 
+def _prepared(model: Model, atlases: PreparedAtlas | Sequence[Atlas] | None, most_similar: int | None) -> PreparedAtlas:
+    """What was prepared, checked, or else prepared now."""
+    if not isinstance(atlases, PreparedAtlas):
+        return prepare_atlases(model, atlases, most_similar)
+    check_count(most_similar, len(atlases.atlases))
+    _check_labelled(atlases)
+    return atlases
+
+
 def _check_labelled(prepared: PreparedAtlas) -> None:
     if not prepared.atlases:
         raise InputError("an image without labels was prepared; expected atlases", "prepare them with prepare_atlases")
@@ -163,6 +179,7 @@ def segment(
     affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
+    brain_extraction: str | sitk.Image = "auto",
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -173,22 +190,20 @@ def segment(
     ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
     maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
     from the network's answer on the pair itself. ``tissue`` is whether the labels follow the scan's own tissue:
-    ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``source`` and ``duration_s``,
-    the seconds of steps before this one, are for the report. Raises InputError if the model has no atlas and none
-    is given, and for what ``fuse`` cannot do.
+    ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
+    ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all
+    else is padding. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises
+    InputError if the model has no atlas and none is given, for what ``fuse`` cannot do, and where a whole head should
+    be and no brain is found.
     """
     check_method(fusion)
     if tissue not in TISSUE:
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
-    if isinstance(atlases, PreparedAtlas):
-        prepared = atlases
-        check_count(most_similar, len(prepared.atlases))
-        _check_labelled(prepared)
-    else:
-        prepared = prepare_atlases(model, atlases, most_similar)
+    prepared = _prepared(model, atlases, most_similar)
     watch = Stopwatch(dict(duration_s or {}))
+    brain = taken_out(image, brain_extraction, model.about("needs") == BRAIN, model.device, watch, progress)
     progress("affine", 0.0)
-    scan = align_scan(image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
+    scan = align_scan(brain.image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
     registration, fused = _labelled(scan, prepared, model, fusion, most_similar, follow, optimization, watch, progress)
     with watch.step("quality"):
@@ -204,10 +219,11 @@ def segment(
         labels=fused.labels,
         labels_expected=expected,
         uncertainty=judgement.uncertainty,
+        brain_mask=brain.mask,
         volumes_ml=volumes,
         registration=registration,
         report=_report(
-            model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image
+            model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image, brain
         ),
     )
 
@@ -301,6 +317,7 @@ def _report(
     source: str,
     watch: Stopwatch,
     scan: sitk.Image,
+    brain: TakenOut,
 ) -> Report:
     before, after = registration.similarity
     expected = volumes_ml(labels_expected) if labels_expected is not None else None
@@ -340,6 +357,7 @@ def _report(
         ),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
+        brain=brain.entry,
     )
 
 

@@ -19,8 +19,10 @@ from ..bundles.model import Model, load_model, model_folder
 from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError
+from ..extraction.step import EXTRACTION
 from ..instance_optimization import InstanceOptimization
 from ..io.dicom import is_dicom
+from ..io.images import read_labels
 from ..io.manifest import Subject
 from ..io.outputs import check_results
 from ..io.transforms import read_affine
@@ -91,6 +93,18 @@ def affine(options: Namespace) -> sitk.Transform | None:
     if options.affine is None:
         return None
     return sitk.AffineTransform(3) if options.affine == "none" else read_affine(options.affine)
+
+
+def brain_extraction(options: Namespace) -> str | sitk.Image:
+    """What --brain-extraction says: one of ``EXTRACTION``, or the mask in a file."""
+    given = options.brain_extraction
+    return given if given in EXTRACTION else read_labels(given)
+
+
+def brain_mask(options: Namespace) -> str | None:
+    """The file of --brain-extraction, or None."""
+    given = options.brain_extraction
+    return None if given in EXTRACTION else given
 
 
 BEST_STEPS = 50  # of --effort best

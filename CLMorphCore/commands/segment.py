@@ -17,13 +17,16 @@ LOG = logging.getLogger(__name__)
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes labels, transforms, images and the report into the output folder."""
-    with given.writing(options, RESULTS, options.image, certificate=REPORT, optional=OPTIONAL):
+    with given.writing(
+        options, RESULTS, options.image, given.brain_mask(options), certificate=REPORT, optional=OPTIONAL
+    ):
         _run(options, reporter)
 
 
 def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
+    brain_extraction = given.brain_extraction(options)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
@@ -37,6 +40,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         affine=affine,
         optimization=optimization,
         tissue=given.tissue(options),
+        brain_extraction=brain_extraction,
         progress=part(reporter, 0.05, 0.6),
         source=str(options.image),
         duration_s=watch.seconds,

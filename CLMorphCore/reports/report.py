@@ -83,6 +83,19 @@ class TissueEntry:
 
 
 @dataclass(frozen=True)
+class BrainEntry:
+    """What was done for a model that needs a stripped brain, or where it was asked for: one of ``method``'s.
+
+    ``extracted`` by the networks that ``source`` names, ``mask`` of the user's, or ``stripped already``: the scan was
+    left as it is. ``volume_ml`` is that of the mask, or of what the scan shows.
+    """
+
+    method: str
+    volume_ml: float
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class QualityEntry:
     """Mean expected Dice, the scan's outlier score (unusual above 1), or why there is neither.
 
@@ -128,6 +141,7 @@ class Report:
     warnings: tuple[str, ...]
     fusion: FusionEntry | None = None
     tissue: TissueEntry = TissueEntry(False)
+    brain: BrainEntry | None = None
     labels_from: str = "atlas"
     schema: int = SCHEMA
 
@@ -169,6 +183,8 @@ class Report:
                 TissueClassEntry(tuple(each["structures"]), each["mean"], each["sd"]) for each in tissue["classes"]
             )
             entries["tissue"] = TissueEntry(tissue["used"], tissue["note"], classes)
+        if brain := tree.get("brain"):
+            entries["brain"] = _entry(BrainEntry, brain)
         if fusion := tree.get("fusion"):
             entries["fusion"] = FusionEntry(fusion["method"], tuple(fusion["atlases"]))
         return _entry(cls, {"schema": 1, **tree, **entries})
