@@ -124,6 +124,7 @@ class Segmentation:
                 image=self.image,
                 labels=self.labels,
                 labels_expected=self.labels_expected,
+                brain_mask=self.brain_mask,
                 # The nearest voxel will do for a picture, and is there four times sooner.
                 labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
                 warped=warped,

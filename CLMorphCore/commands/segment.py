@@ -66,6 +66,8 @@ def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> No
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
     verdict = segmentation.report.quality.verdict
     judged = f"; verdict: {verdict}" if verdict else ""
-    given.done(reporter, output, f"labels of {there} structures and report.html{judged}")
+    brain = segmentation.report.brain
+    taken = f"; brain of {brain.volume_ml:.0f} ml, {brain.method}" if brain else ""
+    given.done(reporter, output, f"labels of {there} structures and report.html{taken}{judged}")
     for warning in segmentation.report.warnings:
         LOG.warning(warning)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from . import drawing, page
 from .drawing import VIEWS, Colors, Frame
-from .report import Report, StructureEntry
+from .report import BrainEntry, Report, StructureEntry
 
 MIN_MARGIN_MM = 12.0
 RELATIVE_MARGIN = 0.1
@@ -21,6 +21,7 @@ ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown
 GRID_LINES = 22
 ROWS_PER_TABLE = 14
 NAMES_IN_A_CELL = 4
+BRAIN_COLOR = (0, 220, 255)
 VERDICTS = {"pass": "nothing unusual was found", "review": "look before use", "reject": "do not use the labels"}
 
 Draw = Callable[[Frame], str]
@@ -41,6 +42,7 @@ class Pictured:
 
     ``labels_expected`` are what the atlas alone says, where ``labels`` follow the scan's tissue.
     ``affine`` is the linear part of ``transform``; ``labels_affine`` and ``warped_affine`` are what it alone makes.
+    ``brain_mask`` is where the image was looked at alone, None where it was everywhere.
     """
 
     image: sitk.Image
@@ -53,6 +55,7 @@ class Pictured:
     transform: sitk.Transform
     affine: sitk.Transform
     labels_expected: sitk.Image | None = None
+    brain_mask: sitk.Image | None = None
 
 
 def segmentation_page(pictured: Pictured, report: Report) -> str:
@@ -64,7 +67,7 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
         _header(report),
         _warnings(report.warnings),
         _key_figures(report),
-        _result(scene, image, labels, colors),
+        _result(scene, pictured, colors),
         _before_and_after(scene, pictured, colors),
         _uncertainty(scene, labels, pictured.uncertainty) if pictured.uncertainty is not None else "",
         _deformation(scene, labels, pictured.jacobian, pictured.transform, pictured.affine),
@@ -96,7 +99,8 @@ def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
     )
 
 
-def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, colors: Colors) -> str:
+def _result(scene: Scene, pictured: Pictured, colors: Colors) -> str:
+    image, labels, brain = pictured.image, pictured.labels, pictured.brain_mask
     limits = drawing.window(image)
 
     def labelled(where: Frame) -> str:
@@ -111,10 +115,16 @@ def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, colors: Colors)
 
     def whole(where: Frame) -> str:
         picture = drawing.svg_image(drawing.grey_png(drawing.sample(image, where), limits), where)
-        return picture + drawing.svg_box(where, scene.part[VIEWS.index(where.view)])
+        if brain is not None:
+            inside = drawing.sample(brain, where, nearest=True)
+            picture += drawing.svg_image(drawing.outlines_png(inside, {1: BRAIN_COLOR}), where)
+        return picture + (drawing.svg_box(where, scene.part[VIEWS.index(where.view)]) if scene.enlarged else "")
 
     rows = [_row("Labels on the patient's image", scene.part, labelled)]
-    if scene.enlarged:
+    if brain is not None:
+        frame = "; the dashed frame is what the other pictures enlarge" if scene.enlarged else ""
+        rows.append(_row(f"The whole image and the outline of its brain, the mask{frame}", scene.whole, whole))
+    elif scene.enlarged:
         title = "The whole image; the dashed frame is what the other pictures enlarge"
         rows.append(_row(title, scene.whole, whole))
     else:
@@ -301,10 +311,15 @@ def _key_figures(report: Report) -> str:
                 f"{similarity.measure}, before → after warping",
             ),
             ("Expected Dice", page.number(quality.expected_dice), quality.note or _expected(report)),
+            *([("Brain", f"{page.number(report.brain.volume_ml)} ml", _brain(report.brain))] if report.brain else []),
             ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
             ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),
         ]
     )
+
+
+def _brain(brain: BrainEntry) -> str:
+    return f"{brain.method}{f' by the networks of {brain.source}' if brain.source else ''}"
 
 
 def _expected(report: Report) -> str:

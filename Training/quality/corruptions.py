@@ -1,4 +1,4 @@
-"""Ways to corrupt a scan, for measuring whether it is flagged, and one that corrupts nothing and must not be flagged.
+"""Ways to corrupt a scan, for measuring whether it is flagged, and two that corrupt nothing and must not be flagged.
 
 Each takes a labelled scan and a random generator, and returns a labelled scan.
 """
@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
-from CLMorphCore.geometry import Grid, foreground_box
+from CLMorphCore.geometry import Grid, foreground_box, to_tensor
+from CLMorphCore.network_input import normalise
+from CLMorphCore.training.views import view
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ def as_scanned(scan: LabelledScan, random: np.random.Generator) -> LabelledScan:
     empty = voxels == voxels.min()  # what was masked stays so
     image = _placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), scan.image)
     return replace(scan, image=_rotated(image, matrix, stretch), labels=_rotated(scan.labels, matrix, stretch))
+
+
+def of_other_contrast(scan: LabelledScan, random: np.random.Generator) -> LabelledScan:
+    """Nothing is corrupted: the scan as another sequence or coil would show it, or with thick slices."""
+    rng = torch.Generator().manual_seed(int(random.integers(2**31)))
+    seen = view(normalise(to_tensor(scan.image)), rng, spacing_mm=Grid.of(scan.image).voxel_mm)
+    return replace(scan, image=_placed(seen[0, 0].numpy(), scan.image))
 
 
 def wrong_header(scan: LabelledScan, random: np.random.Generator) -> LabelledScan:

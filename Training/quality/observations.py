@@ -22,7 +22,7 @@ from CLMorphCore.quality.evidence import Evidence, evidence
 from CLMorphCore.quality.uncertainty import alternative_displacements
 from Training.labelling import followed_labels, warped_labels
 
-from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, wrong_header, wrong_organ
+from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, of_other_contrast, wrong_header, wrong_organ
 
 GENUINE = "genuine"
 
@@ -70,7 +70,7 @@ def observe(
 def genuine_and_corrupted(
     model: Model, prepared: PreparedAtlas, subject: Subject, others: Sequence[Path], seed: int, *, corrupt: bool
 ) -> Iterator[Observation]:
-    """The subject as it is, as it might have been scanned and, with ``corrupt``, corrupted in every way.
+    """The subject as it is, as it might have been scanned, in any contrast and, with ``corrupt``, corrupted in every way.
 
     ``others`` are images of other organs.
     """
@@ -78,7 +78,12 @@ def genuine_and_corrupted(
     scan, random = LabelledScan(image, labels if labels is not None else image), np.random.default_rng(seed)
     first, found = observe(model, prepared, scan, subject, GENUINE, labelled=labels is not None)
     yield first
-    yield observe(model, prepared, as_scanned(scan, random), subject, GENUINE, labelled=labels is not None)[0]
+    scanned = as_scanned(scan, random)
+    yield observe(model, prepared, scanned, subject, GENUINE, labelled=labels is not None)[0]
+    if model.config.augment.views > 0:  # the model is for any contrast
+        yield observe(
+            model, prepared, of_other_contrast(scanned, random), subject, GENUINE, labelled=labels is not None
+        )[0]
     if not corrupt or found is None:
         return
     # Where stacks are aligned by centre and axes, whatever the header calls them, a wrong header corrupts nothing.

@@ -12,6 +12,7 @@ from Training.quality.corruptions import (
     as_scanned,
     failed_affine,
     half_cut_off,
+    of_other_contrast,
     strong_noise,
     wrong_header,
     wrong_organ,
@@ -110,3 +111,15 @@ def test_as_scanned_moves_the_patient_and_corrupts_nothing(scan):
         assert (array(moved.labels) == array(scan.labels)).all() and not noise[empty].any()
         assert array(moved.image).min() == 0, "the background stays the darkest"
         assert 0 < noise[~empty].std() < 1.1 * GRAIN * np.ptp(array(scan.image))
+
+
+def test_another_contrast_keeps_the_anatomy_the_place_and_the_padding(scan):
+    for seed in range(4):
+        other = of_other_contrast(scan, random(seed))
+        assert other.labels is scan.labels
+        assert other.image.GetSpacing() == scan.image.GetSpacing()
+        assert other.image.GetDirection() == scan.image.GetDirection()
+        seen, before = array(other.image), array(scan.image)
+        inside = before > before.min()
+        assert (seen[~inside] == seen.min()).all()
+        assert np.corrcoef(seen[inside], before[inside])[0, 1] < 0.999
