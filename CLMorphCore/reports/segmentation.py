@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
-from pathlib import PurePath
 
 import numpy as np
 import SimpleITK as sitk
 
-from . import drawing, page
+from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
-from .report import BrainEntry, Report, StructureEntry
+from .report import Report
 
 MIN_MARGIN_MM = 12.0
 RELATIVE_MARGIN = 0.1
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
-ROWS_PER_TABLE = 14
-NAMES_IN_A_CELL = 4
 BRAIN_COLOR = (0, 220, 255)
-VERDICTS = {"pass": "nothing unusual was found", "review": "look before use", "reject": "do not use the labels"}
 
 Draw = Callable[[Frame], str]
 
@@ -64,20 +59,20 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
     scene = _scene(image, labels)
     colors = {entry.value: _rgb(entry.color) for entry in report.structures}
     body = [
-        _header(report),
-        _warnings(report.warnings),
-        _key_figures(report),
+        summary.header(report),
+        summary.warnings(report.warnings),
+        summary.key_figures(report),
         _result(scene, pictured, colors),
         _before_and_after(scene, pictured, colors),
         _uncertainty(scene, labels, pictured.uncertainty) if pictured.uncertainty is not None else "",
         _deformation(scene, labels, pictured.jacobian, pictured.transform, pictured.affine),
-        _run(report),
+        summary.details(report),
     ]
     # A short table belongs beside the result; a long one would push the other pictures out of sight.
     if report.tissue.used:
-        body.insert(-1, _tissues(report))
-    body.insert(4 if len(colors) <= 2 * ROWS_PER_TABLE else -1, _structures(report.structures))
-    return page.page(f"Segmentation of {_short_name(report.image)}", "\n".join(body))
+        body.insert(-1, summary.tissues(report))
+    body.insert(4 if len(colors) <= 2 * summary.ROWS_PER_TABLE else -1, summary.structures(report.structures))
+    return page.page(f"Segmentation of {summary.short_name(report.image)}", "\n".join(body))
 
 
 def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
@@ -266,145 +261,6 @@ def _labels(where: Frame) -> str:
 
 def _section(title: str, text: str, parts: Sequence[str]) -> str:
     return f'<section><h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{"".join(parts)}</section>'
-
-
-def _header(report: Report) -> str:
-    model = report.model
-    made = datetime.fromisoformat(report.created)
-    when = f"{made.day} {made:%B %Y, %H:%M}"
-    licence = f"Licence of the model: {escape(model.licence)}. " if model.licence else ""
-    return (
-        f"<header><h1>Segmentation of {escape(_short_name(report.image))}</h1>"
-        f'<p class="soft">{escape(when)} · model <strong>{escape(model.name)}</strong> '
-        f"{escape(model.version)} · atlas {escape(report.atlas.name)} · "
-        f"CLMorph {escape(report.version)} on {escape(report.device)}<br>"
-        f"{licence}For research; not a medical device.</p></header>"
-    )
-
-
-def _warnings(warnings: Sequence[str]) -> str:
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    return f'<div class="warning"><strong>Look here first</strong><ul>{items}</ul></div>'
-
-
-def _key_figures(report: Report) -> str:
-    structures, similarity, quality = report.structures, report.similarity, report.quality
-    found = sum(entry.volume_ml > 0 for entry in structures)
-    seconds = report.duration_s
-    return page.facts(
-        [
-            *(
-                [("Verdict", quality.verdict, quality.reason or VERDICTS.get(quality.verdict, ""))]
-                if quality.verdict
-                else []
-            ),
-            (
-                "Structures found",
-                f"{found} of {len(structures)}",
-                f"{page.number(sum(entry.volume_ml for entry in structures))} ml together",
-            ),
-            (
-                "Similarity to the atlas",
-                f"{page.number(similarity.affine)} → {page.number(similarity.warped)}",
-                f"{similarity.measure}, before → after warping",
-            ),
-            ("Expected Dice", page.number(quality.expected_dice), quality.note or _expected(report)),
-            *([("Brain", f"{page.number(report.brain.volume_ml)} ml", _brain(report.brain))] if report.brain else []),
-            ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
-            ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),
-        ]
-    )
-
-
-def _brain(brain: BrainEntry) -> str:
-    return f"{brain.method}{f' by the networks of {brain.source}' if brain.source else ''}"
-
-
-def _expected(report: Report) -> str:
-    score, refined = report.quality.outlier_score, report.refinement_steps > 0
-    if score is None:
-        return ""
-    return (
-        f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
-        f"outlier score of the scan {score:.2f}, "
-        f"{'above 1: look first' if score > 1 else 'usual up to 1'}"
-    )
-
-
-def _structures(structures: Sequence[StructureEntry]) -> str:
-    followed = any(entry.volume_expected_ml is not None for entry in structures)
-    intervals = any(entry.quality_interval is not None for entry in structures)
-    rows = [
-        page.row(
-            [
-                f'<span class="swatch" style="background:{escape(entry.color)}"></span>{escape(entry.name)}',
-                str(entry.value),
-                page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
-                *([page.number(entry.volume_expected_ml, 3)] if followed else []),
-                page.number(entry.quality),
-                *([page.interval(entry.quality_interval)] if intervals else []),
-                page.number(entry.uncertainty),
-            ],
-            missing=not entry.volume_ml > 0,
-        )
-        for entry in structures
-    ]
-    size = len(rows) if len(rows) <= ROWS_PER_TABLE else -(-len(rows) // 2)
-    parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
-    alone = ["By the atlas alone"] if followed else []
-    within = ["90 % interval"] if intervals else []
-    heads = ["Structure", "Label", "Volume (ml)", *alone, "Expected Dice", *within, "Uncertainty"]
-    tables = "".join(page.table(heads, part) for part in parts)
-    return f'<section><h2>Volumes</h2><div class="columns">{tables}</div></section>'
-
-
-def _tissues(report: Report) -> str:
-    """What the scan was found to consist of, from dark to bright."""
-    rows = [
-        page.row([escape(_named(entry.structures)), f"{entry.mean:.4g}", f"{entry.sd:.3g}"])
-        for entry in sorted(report.tissue.classes, key=lambda entry: entry.mean)
-    ]
-    text = (
-        "The labels follow these tissues of the scan itself: at each voxel the atlas says how likely each label is, "
-        "the voxel's grey value how well it fits the label's tissue."
-    )
-    table = page.table(["Tissue", "Mean grey value", "Standard deviation"], rows)
-    return f'<section><h2>Tissues</h2><p class="soft">{escape(text)}</p>{table}</section>'
-
-
-def _named(structures: Sequence[str]) -> str:
-    if not structures:
-        return "Surroundings of the structures"
-    more = f" and {len(structures) - NAMES_IN_A_CELL} more" if len(structures) > NAMES_IN_A_CELL else ""
-    return ", ".join(structures[:NAMES_IN_A_CELL]) + more
-
-
-def _run(report: Report) -> str:
-    model = report.model
-    entries = [
-        ("Image", report.image),
-        ("Model", f"{model.name} {model.version}, commit {model.commit}"),
-        ("Licence of the model", model.licence),
-        ("Atlas", report.atlas.name),
-        ("Computed on", f"{report.device}, {report.threads} threads"),
-        ("Refinement steps", report.refinement_steps),
-        *(
-            (f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))
-            for step, seconds in report.duration_s.items()
-        ),
-    ]
-    rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
-    return f"<section><h2>Run</h2>{page.table(['Item', 'Value'], rows, numbers_from=2)}</section>"
-
-
-def _duration(seconds: float) -> str:
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s" if seconds >= 90 else f"{seconds:.1f} s"
-
-
-def _short_name(path: str) -> str:
-    return PurePath(path).name or str(path)
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

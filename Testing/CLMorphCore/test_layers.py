@@ -34,7 +34,7 @@ LAYERS = (
         "io.outputs",
         "reports.report",
     ),
-    ("extraction.weights",),
+    ("extraction.weights", "reports.summary"),
     ("extraction.brain",),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
     ("tissue.pieces",),

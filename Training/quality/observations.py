@@ -22,7 +22,15 @@ from CLMorphCore.quality.evidence import Evidence, evidence
 from CLMorphCore.quality.uncertainty import alternative_displacements
 from Training.labelling import followed_labels, warped_labels
 
-from .corruptions import CORRUPTIONS, LabelledScan, as_scanned, failed_affine, of_other_contrast, wrong_header, wrong_organ
+from .corruptions import (
+    CORRUPTIONS,
+    LabelledScan,
+    as_scanned,
+    failed_affine,
+    of_other_contrast,
+    wrong_header,
+    wrong_organ,
+)
 
 GENUINE = "genuine"
 
@@ -70,7 +78,7 @@ def observe(
 def genuine_and_corrupted(
     model: Model, prepared: PreparedAtlas, subject: Subject, others: Sequence[Path], seed: int, *, corrupt: bool
 ) -> Iterator[Observation]:
-    """The subject as it is, as it might have been scanned, in any contrast and, with ``corrupt``, corrupted in every way.
+    """The subject as it is, as it might have been scanned, in any contrast, and corrupted in each way with ``corrupt``.
 
     ``others`` are images of other organs.
     """
