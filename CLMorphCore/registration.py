@@ -71,12 +71,12 @@ class Registration:
         with atomic_folder(folder, optional=OPTIONAL) as temporary:
             self.write(temporary)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, prefix: str = "") -> None:
         """Writes the files of ``save`` as one part of what becomes of ``folder``, which is nobody's yet."""
-        write_transform(self.transform, folder / "transform.h5")
-        write_transform(chain(self.affine), folder / "affine.h5")
+        write_transform(self.transform, folder / f"{prefix}transform.h5")
+        write_transform(chain(self.affine), folder / f"{prefix}affine.h5")
         if self.inverse is not None:
-            write_transform(self.inverse, folder / "inverse.h5")
+            write_transform(self.inverse, folder / f"{prefix}inverse.h5")
 
 
 def register(

@@ -48,6 +48,11 @@ TISSUE = ("auto", "on", "off")
 MAX_FOLDING = 1e-3  # above it a warning
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
 REPORT = "report.json"
+SIDES = ("left", "right")
+# Of each side, where both are found in a whole brain and segmented by themselves.
+OF_SIDES = tuple(
+    f"{side}_{name}" for side in SIDES for name in ("transform.h5", "affine.h5", "inverse.h5", "report.html")
+)
 RESULTS = (
     "labels.nii.gz",
     "warped.nii.gz",
@@ -59,9 +64,10 @@ RESULTS = (
     "inverse.h5",
     "report.html",
     REPORT,
+    *OF_SIDES,
 )
 # Files that not every network gives, nor every scan.
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz")
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *OF_SIDES)
 
 
 @dataclass(frozen=True)
@@ -120,22 +126,27 @@ class Segmentation:
                 file.result()
         with watch.step("report"):
             progress("report", 0.5)
-            pictured = Pictured(
-                image=self.image,
-                labels=self.labels,
-                labels_expected=self.labels_expected,
-                brain_mask=self.brain_mask,
-                # The nearest voxel will do for a picture, and is there four times sooner.
-                labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
-                warped=warped,
-                warped_affine=registration.warp(self.atlas.image, affine_only=True),
-                jacobian=jacobian,
-                uncertainty=self.uncertainty,
-                transform=registration.transform,
-                affine=registration.affine,
-            )
-            (folder / "report.html").write_text(segmentation_page(pictured, self.report), encoding="utf-8")
+            (folder / "report.html").write_text(self.page(warped, jacobian), encoding="utf-8")
         self.report.with_durations(watch.seconds).save(folder / REPORT)
+
+    def page(self, warped: sitk.Image | None = None, jacobian: sitk.Image | None = None) -> str:
+        """The report as HTML; with the atlas and the Jacobian on the scan's grid where they are there already."""
+        registration = self.registration
+        pictured = Pictured(
+            image=self.image,
+            labels=self.labels,
+            labels_expected=self.labels_expected,
+            brain_mask=self.brain_mask,
+            # The nearest voxel will do for a picture, and is there four times sooner.
+            labels_affine=resample(self.atlas.labels, registration.grid, registration.affine, labels=True),
+            warped=warped or registration.warp(self.atlas.image),
+            warped_affine=registration.warp(self.atlas.image, affine_only=True),
+            jacobian=jacobian or registration.jacobian_on_fixed(),
+            uncertainty=self.uncertainty,
+            transform=registration.transform,
+            affine=registration.affine,
+        )
+        return segmentation_page(pictured, self.report)
 
 
 def prepare_atlases(

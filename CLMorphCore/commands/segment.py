@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
+from ..sides import Sides, locator_of, segment_sides, shows_the_whole
 from . import options as given
 
 LOG = logging.getLogger(__name__)
@@ -31,13 +33,13 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     with watch.step("reading"):
         reporter("reading", 0.0)
         image = read_image(options.image)
-    segmentation = segment(
+    located = atlases is None and affine is None and locator_of(model) is not None and shows_the_whole(image)
+    segmented = segment_sides if located else partial(segment, atlases=atlases, affine=affine)
+    segmentation = segmented(
         image,
         model,
-        atlases=atlases,
         fusion=options.fusion,
         most_similar=given.atlas_count(options, model),
-        affine=affine,
         optimization=optimization,
         tissue=given.tissue(options),
         brain_extraction=brain_extraction,
@@ -49,7 +51,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     announce(segmentation, options.output, reporter)
 
 
-def save(segmentation: Segmentation, folder: Path, reporter: Reporter) -> None:
+def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter) -> None:
     """Writes a segmentation; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
         raise InputError(
@@ -60,7 +62,7 @@ def save(segmentation: Segmentation, folder: Path, reporter: Reporter) -> None:
     segmentation.save(folder, part(reporter, 0.6, 0.98))
 
 
-def announce(segmentation: Segmentation, output: Path, reporter: Reporter) -> None:
+def announce(segmentation: Segmentation | Sides, output: Path, reporter: Reporter) -> None:
     """Says what was found, and warns of what the report warns of."""
     known, labelled = {s.value for s in segmentation.structures}, set(segmentation.volumes_ml)
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"

@@ -122,7 +122,8 @@ class SimilarityEntry:
 class Report:
     """What ``segment`` did and found.
 
-    labels_from is "atlas"; a report of version 0.1 may say "network". Times are in seconds, by step.
+    labels_from is "atlas"; a report of version 0.1 may say "network". Times are in seconds, by step. ``locator`` is the
+    model that found the place of the organ, where one had to.
     """
 
     version: str
@@ -142,6 +143,7 @@ class Report:
     fusion: FusionEntry | None = None
     tissue: TissueEntry = TissueEntry(False)
     brain: BrainEntry | None = None
+    locator: str = ""
     labels_from: str = "atlas"
     schema: int = SCHEMA
 

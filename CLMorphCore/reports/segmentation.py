@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -62,7 +62,7 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
         summary.header(report),
         summary.warnings(report.warnings),
         summary.key_figures(report),
-        _result(scene, pictured, colors),
+        _result(scene, image, labels, pictured.brain_mask, colors),
         _before_and_after(scene, pictured, colors),
         _uncertainty(scene, labels, pictured.uncertainty) if pictured.uncertainty is not None else "",
         _deformation(scene, labels, pictured.jacobian, pictured.transform, pictured.affine),
@@ -72,6 +72,25 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
     if report.tissue.used:
         body.insert(-1, summary.tissues(report))
     body.insert(4 if len(colors) <= 2 * summary.ROWS_PER_TABLE else -1, summary.structures(report.structures))
+    return page.page(f"Segmentation of {summary.short_name(report.image)}", "\n".join(body))
+
+
+def sides_page(
+    image: sitk.Image, labels: sitk.Image, brain_mask: sitk.Image | None, report: Report, pages: Mapping[str, str]
+) -> str:
+    """HTML page of labels of both sides, each registered by itself: ``pages`` are the sides' own pages."""
+    colors = {entry.value: _rgb(entry.color) for entry in report.structures}
+    links = " and ".join(f'<a href="{escape(file)}">{escape(side)}</a>' for side, file in pages.items())
+    body = [
+        summary.header(report),
+        summary.warnings(report.warnings),
+        summary.key_figures(report),
+        f"<p>The places were found by the model {escape(report.locator)}. Before and after, deformation and "
+        f"uncertainty of each side: {links}.</p>",
+        _result(_scene(image, labels), image, labels, brain_mask, colors),
+        summary.structures(report.structures),
+        summary.details(report),
+    ]
     return page.page(f"Segmentation of {summary.short_name(report.image)}", "\n".join(body))
 
 
@@ -94,8 +113,7 @@ def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
     )
 
 
-def _result(scene: Scene, pictured: Pictured, colors: Colors) -> str:
-    image, labels, brain = pictured.image, pictured.labels, pictured.brain_mask
+def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, brain: sitk.Image | None, colors: Colors) -> str:
     limits = drawing.window(image)
 
     def labelled(where: Frame) -> str:

@@ -140,6 +140,7 @@ def details(report: Report) -> str:
         ("Model", f"{model.name} {model.version}, commit {model.commit}"),
         ("Licence of the model", model.licence),
         ("Atlas", report.atlas.name),
+        *([("Place found by", report.locator)] if report.locator else []),
         ("Computed on", f"{report.device}, {report.threads} threads"),
         ("Refinement steps", report.refinement_steps),
         *(

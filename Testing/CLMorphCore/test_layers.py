@@ -64,6 +64,7 @@ LAYERS = (
     ("quality.judgement", "extraction.recognise"),
     ("extraction.step",),
     ("segmentation",),
+    ("sides",),
     ("evaluation",),
     ("commands.options",),
     ("commands.build_atlas", "commands.evaluate", "commands.models", "commands.register", "commands.segment"),
