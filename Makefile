@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # torch before anything that depends on it: pip then keeps this build instead of looking for another one
 TORCH = $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+# two files of it find the brain in a whole head; what it depends on is for its window and not needed
+DEEPBET = $(shell sed -n 's/^\(deepbet==.*\)/\1/p' constraints.txt)
 # the suite's volumes are tiny: more threads would only wait for each other
 test: export OMP_NUM_THREADS = 1
 
@@ -25,6 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(DEEPBET)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
