@@ -1,6 +1,6 @@
 """``python -m Training.benchmarks.sides --data MANIFEST.csv``: are both hippocampi found in whole brains?
 
-The union of a side's anterior and posterior part is held against the manual hippocampus (labels 17 and 53 of FreeSurfer),
+The union of a side's parts is held against the manual hippocampus (labels 17 and 53 of FreeSurfer),
 which another protocol drew: it goes farther back and includes the white matter around it.
 """
 
