@@ -14,6 +14,7 @@ from .atomic import atomic_folder
 from .bundles.model import Model
 from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
+from .io.checksums import seal
 from .io.outputs import check_results
 from .io.transforms import write_transform
 from .matching import Match, PreparedAtlas, align_scan, match, prepare_image
@@ -21,6 +22,7 @@ from .progress import Progress, Stopwatch, part, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, resize_field
 
 TRANSFORMS, OPTIONAL = ("transform.h5", "affine.h5", "inverse.h5"), ("inverse.h5",)
+REPORT = "report.json"  # of the verb that made them, where one did
 MAX_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 7 MB
 MAX_SHIFT_MM, MAX_SHIFT_VOXELS = 0.01, 0.01  # by which rounding may displace a point, the lesser of the two
 WARPED_BITS, JACOBIAN_BITS = 12, 9  # of these images that files keep: ± 0.02 % and ± 0.2 % of a value
@@ -65,11 +67,12 @@ class Registration:
     def save(self, folder: Path) -> None:
         """Writes transform.h5, affine.h5 and, where there is one, inverse.h5, all or none.
 
-        OutputError where that fails, or would replace what no earlier run has written.
+        OutputError where that fails, or would replace what is not as an earlier run has written it.
         """
-        check_results(folder, TRANSFORMS, certificates=["report.json"], optional=OPTIONAL)
-        with atomic_folder(folder, optional=OPTIONAL) as temporary:
+        check_results(folder, TRANSFORMS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
+        with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             self.write(temporary)
+            seal(temporary, folder, TRANSFORMS, REPORT)
 
     def write(self, folder: Path) -> None:
         """Writes the files of ``save`` as one part of what becomes of ``folder``, which is nobody's yet."""

@@ -20,6 +20,7 @@ from .errors import InputError, did_you_mean
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
+from .io.checksums import seal
 from .io.images import FLOAT32_BITS, check_sources, warnings_of, write_image
 from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
@@ -84,12 +85,13 @@ class Segmentation:
     def save(self, folder: Path, progress: Progress = silent) -> None:
         """Writes every file of a segmentation into ``folder``, all or none.
 
-        OutputError where that fails, or would replace what is read or what no earlier run has written.
+        OutputError where that fails, or would replace what is read, or what is not as an earlier run has written it.
         """
         check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
-        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL)
+        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             self._write(temporary, progress)
+            seal(temporary, folder, RESULTS, REPORT)
             progress("report", 1.0)
 
     def _write(self, folder: Path, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import csv
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
+from ..io.checksums import seal
 from ..io.files import folders_in, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
 from ..io.outputs import check_results
@@ -24,7 +26,8 @@ from ..tissue.shares import LabelShares, read_shares, write_shares
 
 NAMES = "labels.csv"
 SHARES = "shares.npz"  # of the voters, where there are several
-FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES)
+CHECKSUMS = "checksums.json"  # which tells later whether an atlas was corrected by hand; nothing else reads it
+FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES, CHECKSUMS)
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
 
@@ -153,7 +156,7 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all.
 
-    OutputError where that fails, or would replace what is read or what is no atlas.
+    OutputError where that fails, or would replace what is read, or what is no atlas or was changed since.
     """
     check_sources(folder, FILES, [atlas.image, atlas.labels])
     check_atlas_place(folder)
@@ -166,12 +169,13 @@ def save_atlas(folder: Path, atlas: Atlas) -> None:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))
             writer.writerows((s.value, escaped(s.name), s.color, escaped(s.terminology)) for s in atlas.structures)
+        (temporary / CHECKSUMS).write_text(json.dumps({"atlas": atlas.name}), encoding="utf-8")
+        seal(temporary, folder, FILES, CHECKSUMS)
 
 
-def check_atlas_place(folder: Path, below: str = "") -> None:
-    """OutputError unless ``folder / below`` has no file of an atlas, or a whole atlas: a table alone is none."""
-    files = [f"{below}{name}" for name in FILES]
-    check_results(folder, files, certificates=(), optional=[below + SHARES])
+def check_atlas_place(folder: Path) -> None:
+    """OutputError unless ``folder`` has no file of an atlas, or a whole atlas that is as it was written."""
+    check_results(folder, FILES, certificates=(), optional=[SHARES, CHECKSUMS], record=CHECKSUMS)
 
 
 def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:

@@ -24,7 +24,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         folders = [f"{subject.name}/" for subject in choose(subjects, "train", labelled=True)]
     given.check_inputs(options, [folder or file for folder in folders for file in FILES], *_inputs(options, subjects))
     for folder in folders:
-        check_atlas_place(options.output, folder)
+        check_atlas_place(options.output / folder)
     with claimed(options.output):
         _run(options, subjects, reporter)
 

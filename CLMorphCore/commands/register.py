@@ -14,6 +14,7 @@ from ..bundles.model import affine_model
 from ..devices import choose_device
 from ..errors import InputError
 from ..geometry import check_same_grid
+from ..io.checksums import seal
 from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..matching import prepare_image
 from ..progress import Reporter, part
@@ -79,6 +80,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
             write_image(warped, folder / "labels.nii.gz", scan=fixed)
         write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed, bits=JACOBIAN_BITS)
         report.save(folder / "report.json")
+        seal(folder, options.output, RESULTS, "report.json")
         reporter.check_cancelled()
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"
     given.done(reporter, options.output, f"transform.h5, {inverse} and the warped image")
