@@ -41,12 +41,14 @@ def packed(image, frames, syntax, **values):
 
 def by_gdcm(image, compressor, folder):
     """The packed frames that ITK writes of an image's numbers, and their syntax."""
+    signed = int(image.GetPixelID() == sitk.sitkInt16)
+    enhanced(image, PixelRepresentation=signed).save_as(folder / "plain.dcm")
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
     writer.SetFileName(str(folder / "packed.dcm"))
     writer.UseCompressionOn()
     writer.SetCompressor(compressor)
-    writer.Execute(image)
+    writer.Execute(sitk.ReadImage(str(folder / "plain.dcm")))  # signed numbers it takes from a file of DICOM alone
     made = pydicom.dcmread(folder / "packed.dcm")
     return list(generate_frames(made.PixelData, number_of_frames=image.GetDepth())), made.file_meta.TransferSyntaxUID
 
