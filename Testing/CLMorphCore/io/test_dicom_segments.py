@@ -44,5 +44,5 @@ def test_segments_in_different_slices_do_not_become_one(read, mask, tmp_path):
 @pytest.mark.parametrize("read", [read_file, read_labels])
 def test_fractions_of_a_segment_are_no_labels(read, mask, tmp_path):
     segmented(mask * 200, [1] * 14, SegmentationType="FRACTIONAL").save_as(tmp_path / "a.dcm")
-    with pytest.raises(InputError, match="it is a segmentation of fractions.*; expected a label map; convert it"):
+    with pytest.raises(InputError, match=r"it is a segmentation of fractions.*; expected a label map; convert it"):
         read(tmp_path / "a.dcm")
