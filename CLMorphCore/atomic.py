@@ -105,7 +105,7 @@ def _move_into(folder: Path, temporary: Path, optional: Iterable[str], certifica
     if certificate and (folder / certificate).exists():
         os.replace(folder / certificate, temporary / f".old-{certificate}")
         _sync(folder)
-    for name in set(optional) - {new.name for new in made}:
+    for name in set(optional) - {new.relative_to(temporary).as_posix() for new in temporary.rglob("*")}:
         (folder / name).unlink(missing_ok=True)
     for new in made:
         old = folder / new.name

@@ -368,6 +368,7 @@ def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
 def _warnings(
     structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
 ) -> Iterator[str]:
+    yield from registration.warnings()
     missing = [s.name for s in structures if s.value not in volumes]
     if missing:
         yield (

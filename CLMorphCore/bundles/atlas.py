@@ -21,7 +21,7 @@ from ..io.checksums import seal
 from ..io.files import folders_in, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
 from ..io.outputs import check_results
-from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
+from ..io.tables import doubled, escaped, more_cells, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
 
 NAMES = "labels.csv"
@@ -112,6 +112,8 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         if twice := doubled(reader.fieldnames or ()):
             raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
         rows = list(reader)
+        if faults := more_cells(rows):
+            raise InputError(f"{path}: {faults[0]}; expected {EXPECTED_NAMES}")
         values = [whole_number(row["value"]) for row in rows]
         names = [unescaped(row["name"] or "") for row in rows]
     except (KeyError, ValueError, TypeError, csv.Error) as error:

@@ -68,9 +68,10 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     )
     warped = registration.warp(labels, labels=True) if labels is not None else None
     warnings = [warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)]
-    if warped is not None and _is_empty(warped):
-        LOG.warning(NO_LABELS)
-        warnings.append(NO_LABELS)
+    own = [*registration.warnings(), *([NO_LABELS] if warped is not None and _is_empty(warped) else [])]
+    for warning in own:
+        LOG.warning(warning)
+    warnings += own
     report = _report(options, model.name, registration, warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)

@@ -30,8 +30,13 @@ REMEDIES = {"ReferencedSegmentNumber": "export them as one label map, for instan
 # What may be several in one volume, as where a table stops at each place, and may be several volumes.
 MAY_DIFFER = {"StackID": "stacks", "AcquisitionNumber": "acquisitions", "FrameAcquisitionNumber": "acquisitions"}
 # The groups of an enhanced file that say such things of each frame or of all.
-SAYING = ("FrameContentSequence", "PixelValueTransformationSequence", "MREchoSequence", "MRImageFrameTypeSequence",
-          "SegmentIdentificationSequence")
+SAYING = (
+    "FrameContentSequence",
+    "PixelValueTransformationSequence",
+    "MREchoSequence",
+    "MRImageFrameTypeSequence",
+    "SegmentIdentificationSequence",
+)
 MAX_ECHO = 0.05  # of the greatest echo time, between those of one volume: scanners round them
 PARTS = {"MAGNITUDE": "M", "PHASE": "P", "REAL": "R", "IMAGINARY": "I"}  # as ImageType calls them
 
