@@ -71,7 +71,8 @@ def _why_changed(folder: Path, name: str, there: Collection[str], record: str) -
         return f"its checksum is not the one in {record}" if now != known else ""
     times = {each: (folder / each).stat().st_mtime for each in (*there, record) if (folder / each).is_file()}
     oldest = record if record in times else min(times, key=lambda each: times[each])
-    return f"it is newer than {oldest}" if times[name] - times[oldest] > MAX_DELAY_S else ""
+    other_run = "" if oldest == record else f", and no {record} tells that one run has written both"
+    return f"it is newer than {oldest}{other_run}" if times[name] - times[oldest] > MAX_DELAY_S else ""
 
 
 def _read(path: Path) -> dict[str, Any] | None:
