@@ -14,7 +14,7 @@ import torch
 
 from . import __version__
 from .atomic import atomic_folder
-from .bundles.atlas import Atlas, Structure, structures_of
+from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
@@ -138,7 +138,7 @@ def prepare_atlases(
     """What a scan is segmented with, prepared once for many scans: the atlases given, or else the model's.
 
     Of the model's own it is the first, unless ``most_similar`` asks for several. Raises InputError for no atlas, for
-    fewer than ``most_similar``, and for atlases that are in different spaces.
+    fewer than ``most_similar``, and for atlases that are in different spaces or of different protocols.
     """
     pool = model.atlases if atlases is None else tuple(atlases)
     if not pool:
@@ -147,6 +147,7 @@ def prepare_atlases(
             "give one with `atlas` and `atlas_labels`, or make one with clmorph build-atlas",
         )
     check_count(most_similar, len(pool))
+    check_one_protocol(pool)
     return prepare(model, pool[:1] if atlases is None and most_similar is None else pool)
 
 

@@ -180,6 +180,30 @@ def check_atlas_place(folder: Path) -> None:
     check_results(folder, FILES, certificates=(), optional=[SHARES, CHECKSUMS], record=CHECKSUMS)
 
 
+def check_one_protocol(atlases: Sequence[Atlas]) -> None:
+    """InputError where atlases to be fused call one value by two names, or one has no value that another has."""
+    named: dict[int, tuple[str, str]] = {}
+    for atlas in atlases:
+        for s in atlas.structures:
+            if s.name == f"Label {s.value}":  # it has no name
+                continue
+            other, name = named.setdefault(s.value, (atlas.name, s.name))
+            if name.casefold().split() != s.name.casefold().split():
+                raise InputError(
+                    f"atlases {other} and {atlas.name} call the label {s.value} {short(name)} and {short(s.name)}; "
+                    "expected atlases of one protocol",
+                    "give their structures the same numbers and names, or use those of one protocol alone",
+                )
+    values = [{s.value for s in atlas.structures} for atlas in atlases]
+    for n, (atlas, own) in enumerate(zip(atlases, values, strict=True)):
+        if len(atlases) > 1 and not own & set().union(*values[:n], *values[n + 1 :]):
+            raise InputError(
+                f"atlas {atlas.name} has the labels {sorted(own)[:10]}, which no other atlas has; expected atlases of "
+                "one protocol",
+                "give its structures the others' numbers, or leave it out",
+            )
+
+
 def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:
     """The structures of all atlases by value, each as the first atlas that has it describes it."""
     if len(atlases) == 1:

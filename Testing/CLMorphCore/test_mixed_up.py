@@ -1,6 +1,8 @@
 """Files that are sound and do not belong together: refused, or said, by every verb that takes them."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +84,33 @@ def test_an_atlas_of_one_subject_does_not_keep_the_shares_of_an_average(atlas, p
     ran = clmorph("build-atlas", "--each", "--data", place / "m.csv", "-o", place / "out")
     assert ran.code == 0, ran.err
     assert not (place / "out" / "a" / "shares.npz").exists() and read_atlas(place / "out" / "a").shares is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "names", "said"),
+    [
+        (10, "10,A\n20,B\n30,C\n", r"has the labels \[1, 2, 3\], which no other atlas has; expected atlases of one"),
+        (
+            1,
+            "1,Other\n2,Right part\n3,Back part\n",
+            "call the label 1 'Left part' and 'Other'; expected atlases of one",
+        ),
+        (1, "1,left  part\n2,Label 2\n3,Back part\n", ""),
+    ],
+)
+@pytest.mark.parametrize("verb", ["segment {scan}", "evaluate --data {place}/m.csv"])
+def test_atlases_of_several_protocols_are_not_fused(verb, factor, names, said, place, clmorph):
+    shutil.copytree(place / "atlases" / "one", place / "atlases" / "two")
+    path = place / "atlases" / "two" / "labels.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(path)) * factor, str(path))
+    (place / "atlases" / "two" / "labels.csv").write_text("value,name\n" + names, encoding="utf-8")
+    words = verb.format(scan=place / "scan.nii.gz", place=place).split()
+    ran = clmorph(*words, "--model", place / "model", "--atlas-dir", place / "atlases", "-o", place / "out")
+    if said:
+        assert ran.code == 2 and ran.err.count("\n") == 1 and re.search(said, ran.err), ran.err
+        assert not (place / "out").exists()
+    else:
+        assert ran.code == 0, ran.err
 
 
 # --- mirrored, and of another kind
