@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -104,7 +105,7 @@ def _move_into(folder: Path, temporary: Path, optional: Iterable[str], certifica
     if certificate and (folder / certificate).exists():
         os.replace(folder / certificate, temporary / f".old-{certificate}")
         _sync(folder)
-    for name in set(optional) - {new.name for new in made}:
+    for name in set(optional) - {new.relative_to(temporary).as_posix() for new in temporary.rglob("*")}:
         (folder / name).unlink(missing_ok=True)
     for new in made:
         old = folder / new.name
@@ -144,8 +145,7 @@ def claimed(output: Path) -> Iterator[None]:
     check_writable(output)
     output = Path(os.path.realpath(output))
     # A run that began when fewer of the parents were there has its claim further up.
-    name = f".clmorph-run-{_digest(str(output))}"
-    claims = [place / name for place in (output, *output.parents) if place.is_dir()]
+    claims = [_claim(place, output) for place in (output, *output.parents) if place.is_dir()]
     mine = claims[0]
     with ExitStack() as held:
         with _claiming:  # or another thread takes a claim that is not registered yet for one that is left over
@@ -164,6 +164,14 @@ def claimed(output: Path) -> Iterator[None]:
             yield
         finally:
             mine.unlink(missing_ok=True)
+
+
+def _claim(place: Path, output: Path) -> Path:
+    """The claim in ``place`` on ``output``, of one name wherever another host or container has mounted the place."""
+    below = output.relative_to(place).as_posix()
+    if place.name and _is_same(place, place.with_name(place.name.swapcase())):  # a disk that does not tell cases apart
+        below = unicodedata.normalize("NFC", unicodedata.normalize("NFC", below).casefold())
+    return place / f".clmorph-run-{_digest(below)}"
 
 
 def _check_free(claim: Path, output: Path) -> None:

@@ -51,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     from .atomic import check_utf8, remove_temporaries
-    from .console import say
+    from .console import check_working_folder, say
 
     try:
         options = build_parser().parse_args(arguments)
         for value in vars(options).values():
             check_utf8(value)
+        check_working_folder()
     except InputError as error:
         say(f"clmorph: {error.text(FLAGS)}", sys.stderr)
         return EXIT_BAD_INPUT

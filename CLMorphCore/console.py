@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from .errors import OutputError, printable
+from .errors import InputError, OutputError, printable
 
 
 def open_standard_files() -> None:
@@ -27,6 +27,17 @@ def open_standard_files() -> None:
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter shows a question mark, not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def check_working_folder() -> None:
+    """InputError where the folder that the command was called in is gone: libraries that lack it end the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder is not there any more ({error.strerror}); expected one that exists",
+            "change to another folder, and call the command again",
+        ) from None
 
 
 def say(text: str, stream: TextIO) -> None:

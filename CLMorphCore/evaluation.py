@@ -17,6 +17,7 @@ from .bundles.atlas import Atlas, Structure
 from .bundles.model import Model
 from .errors import InputError
 from .instance_optimization import InstanceOptimization
+from .io.checksums import seal
 from .io.images import warnings_of
 from .io.manifest import Subject, choose, read_subject
 from .io.outputs import check_results
@@ -40,9 +41,9 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """Writes results.csv, summary.json and report.html, all or none.
 
-        OutputError where that fails, or would replace what no earlier run has written.
+        OutputError where that fails, or would replace what is not as an earlier run has written it.
         """
-        check_results(folder, RESULTS, certificates=[SUMMARY])
+        check_results(folder, RESULTS, certificates=[SUMMARY], record=SUMMARY)
         rows = [asdict(row) for row in self.rows]
         with atomic_folder(folder, certificate=SUMMARY) as temporary:
             with (temporary / "results.csv").open("w", newline="", encoding="utf-8") as file:
@@ -53,6 +54,7 @@ class Evaluation:
                 )
             (temporary / SUMMARY).write_text(json.dumps(asdict(self.summary), indent=1), encoding="utf-8")
             (temporary / "report.html").write_text(evaluation_page(self.rows, self.summary), encoding="utf-8")
+            seal(temporary, folder, RESULTS, SUMMARY)
 
 
 def evaluate(

@@ -6,14 +6,16 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from .atomic import atomic_folder
 from .bundles.model import Model
-from .geometry import Grid, chain, displacement_transform, resample, resample_labels, to_image
+from .geometry import Grid, chain, displacement_transform, linear_parts, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
+from .io.checksums import seal
 from .io.outputs import check_results
 from .io.transforms import write_transform
 from .matching import Match, PreparedAtlas, align_scan, match, prepare_image
@@ -21,6 +23,8 @@ from .progress import Progress, Stopwatch, part, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, resize_field
 
 TRANSFORMS, OPTIONAL = ("transform.h5", "affine.h5", "inverse.h5"), ("inverse.h5",)
+MIRRORS = "the affine mirrors: what is left in one image lies right in the other; check that this is meant"
+REPORT = "report.json"  # of the verb that made them, where one did
 MAX_INVERSE_VOXELS = 2_000_000  # up to which an inverse is finer than the map: a file of 7 MB
 MAX_SHIFT_MM, MAX_SHIFT_VOXELS = 0.01, 0.01  # by which rounding may displace a point, the lesser of the two
 WARPED_BITS, JACOBIAN_BITS = 12, 9  # of these images that files keep: ± 0.02 % and ± 0.2 % of a value
@@ -62,14 +66,19 @@ class Registration:
         """The determinant of the deformation on the fixed image's grid; 1 outside of the network's grid."""
         return resample(self.jacobian, self.grid, self.affine, outside=1.0)
 
+    def warnings(self) -> list[str]:
+        """What is doubtful about the map itself: an affine that was given may mirror."""
+        return [MIRRORS] if np.linalg.det(linear_parts(self.affine)[0]) < 0 else []
+
     def save(self, folder: Path) -> None:
         """Writes transform.h5, affine.h5 and, where there is one, inverse.h5, all or none.
 
-        OutputError where that fails, or would replace what no earlier run has written.
+        OutputError where that fails, or would replace what is not as an earlier run has written it.
         """
-        check_results(folder, TRANSFORMS, certificates=["report.json"], optional=OPTIONAL)
-        with atomic_folder(folder, optional=OPTIONAL) as temporary:
+        check_results(folder, TRANSFORMS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
+        with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             self.write(temporary)
+            seal(temporary, folder, TRANSFORMS, REPORT)
 
     def write(self, folder: Path, prefix: str = "") -> None:
         """Writes the files of ``save`` as one part of what becomes of ``folder``, which is nobody's yet."""

@@ -14,13 +14,14 @@ import torch
 
 from . import __version__
 from .atomic import atomic_folder
-from .bundles.atlas import Atlas, Structure, structures_of
+from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
 from .extraction.step import BRAIN, TakenOut, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
+from .io.checksums import seal
 from .io.images import FLOAT32_BITS, check_sources, warnings_of, write_image
 from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
@@ -95,12 +96,13 @@ class Segmentation:
     def save(self, folder: Path, progress: Progress = silent) -> None:
         """Writes every file of a segmentation into ``folder``, all or none.
 
-        OutputError where that fails, or would replace what is read or what no earlier run has written.
+        OutputError where that fails, or would replace what is read, or what is not as an earlier run has written it.
         """
         check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
-        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL)
+        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             self._write(temporary, progress)
+            seal(temporary, folder, RESULTS, REPORT)
             progress("report", 1.0)
 
     def _write(self, folder: Path, progress: Progress) -> None:
@@ -155,7 +157,7 @@ def prepare_atlases(
     """What a scan is segmented with, prepared once for many scans: the atlases given, or else the model's.
 
     Of the model's own it is the first, unless ``most_similar`` asks for several. Raises InputError for no atlas, for
-    fewer than ``most_similar``, and for atlases that are in different spaces.
+    fewer than ``most_similar``, and for atlases that are in different spaces or of different protocols.
     """
     pool = model.atlases if atlases is None else tuple(atlases)
     if not pool:
@@ -164,6 +166,7 @@ def prepare_atlases(
             "give one with `atlas` and `atlas_labels`, or make one with clmorph build-atlas",
         )
     check_count(most_similar, len(pool))
+    check_one_protocol(pool)
     return prepare(model, pool[:1] if atlases is None and most_similar is None else pool)
 
 
@@ -396,6 +399,7 @@ def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
 def _warnings(
     structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
 ) -> Iterator[str]:
+    yield from registration.warnings()
     missing = [s.name for s in structures if s.value not in volumes]
     if missing:
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import csv
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +17,17 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
+from ..io.checksums import seal
 from ..io.files import folders_in, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
 from ..io.outputs import check_results
-from ..io.tables import doubled, escaped, other_separator, unescaped, whole_number
+from ..io.tables import doubled, escaped, more_cells, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
 
 NAMES = "labels.csv"
 SHARES = "shares.npz"  # of the voters, where there are several
-FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES)
+CHECKSUMS = "checksums.json"  # which tells later whether an atlas was corrected by hand; nothing else reads it
+FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES, CHECKSUMS)
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 
 
@@ -109,6 +112,8 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         if twice := doubled(reader.fieldnames or ()):
             raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
         rows = list(reader)
+        if faults := more_cells(rows):
+            raise InputError(f"{path}: {faults[0]}; expected {EXPECTED_NAMES}")
         values = [whole_number(row["value"]) for row in rows]
         names = [unescaped(row["name"] or "") for row in rows]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
@@ -153,7 +158,7 @@ def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
 def save_atlas(folder: Path, atlas: Atlas) -> None:
     """Writes an atlas as ``read_atlas`` reads it, whole or not at all.
 
-    OutputError where that fails, or would replace what is read or what is no atlas.
+    OutputError where that fails, or would replace what is read, or what is no atlas or was changed since.
     """
     check_sources(folder, FILES, [atlas.image, atlas.labels])
     check_atlas_place(folder)
@@ -166,12 +171,37 @@ def save_atlas(folder: Path, atlas: Atlas) -> None:
             writer = csv.writer(file)
             writer.writerow(("value", "name", "color", "terminology"))
             writer.writerows((s.value, escaped(s.name), s.color, escaped(s.terminology)) for s in atlas.structures)
+        (temporary / CHECKSUMS).write_text(json.dumps({"atlas": atlas.name}), encoding="utf-8")
+        seal(temporary, folder, FILES, CHECKSUMS)
 
 
-def check_atlas_place(folder: Path, below: str = "") -> None:
-    """OutputError unless ``folder / below`` has no file of an atlas, or a whole atlas: a table alone is none."""
-    files = [f"{below}{name}" for name in FILES]
-    check_results(folder, files, certificates=(), optional=[below + SHARES])
+def check_atlas_place(folder: Path) -> None:
+    """OutputError unless ``folder`` has no file of an atlas, or a whole atlas that is as it was written."""
+    check_results(folder, FILES, certificates=(), optional=[SHARES, CHECKSUMS], record=CHECKSUMS)
+
+
+def check_one_protocol(atlases: Sequence[Atlas]) -> None:
+    """InputError where atlases to be fused call one value by two names, or one has no value that another has."""
+    named: dict[int, tuple[str, str]] = {}
+    for atlas in atlases:
+        for s in atlas.structures:
+            if s.name == f"Label {s.value}":  # it has no name
+                continue
+            other, name = named.setdefault(s.value, (atlas.name, s.name))
+            if name.casefold().split() != s.name.casefold().split():
+                raise InputError(
+                    f"atlases {other} and {atlas.name} call the label {s.value} {short(name)} and {short(s.name)}; "
+                    "expected atlases of one protocol",
+                    "give their structures the same numbers and names, or use those of one protocol alone",
+                )
+    values = [{s.value for s in atlas.structures} for atlas in atlases]
+    for n, (atlas, own) in enumerate(zip(atlases, values, strict=True)):
+        if len(atlases) > 1 and not own & set().union(*values[:n], *values[n + 1 :]):
+            raise InputError(
+                f"atlas {atlas.name} has the labels {sorted(own)[:10]}, which no other atlas has; expected atlases of "
+                "one protocol",
+                "give its structures the others' numbers, or leave it out",
+            )
 
 
 def structures_of(atlases: Sequence[Atlas]) -> tuple[Structure, ...]:

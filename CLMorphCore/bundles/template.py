@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from ..tissue.shares import shares_of, single_vote
 from .atlas import Atlas, Structure, default_structures, label_values
 from .model import Model
 
+LOG = logging.getLogger(__name__)
 AFFINE_ROUNDS = 2
 ROUNDS = 3  # of registration to the average, after the affine ones
 TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
@@ -60,9 +62,26 @@ def build_atlas(
     votes = _registered_votes(template, labelled, model, part(progress, 0.9, 1.0))
     structure_votes = [sitk.Maximum(each, 0) for each in votes]
     voted = vote(structure_votes, smoothing_voxels=VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5)
+    _warn_of_lost(voted, structure_votes)
     template, voted, *votes = _cut_all([template, voted, *votes], voted, margin_mm)
     shares = shares_of([sitk.GetArrayFromImage(each) for each in votes])
     return replace(_atlas(name, template, voted, structures), shares=shares)
+
+
+def _warn_of_lost(voted: sitk.Image, votes: Sequence[sitk.Image]) -> None:
+    """Logs which labels no vote was won for; InputError where none was for any."""
+    won, cast = set(label_values(voted)), set().union(*[label_values(each) for each in votes])
+    if not won:
+        raise InputError(
+            "the subjects' labels lie where no other subject's do, so that the atlas would have none; expected labels "
+            "of the same structures in aligned images",
+            "check that each image and its labels belong together",
+        )
+    if lost := sorted(cast - won):
+        LOG.warning(
+            f"{len(lost)} of {len(cast)} labels are not in the atlas, since too few subjects have them at one place: "
+            f"{', '.join(map(str, lost[:10]))}{' …' if lost[10:] else ''}"
+        )
 
 
 def _registered_votes(
@@ -124,7 +143,10 @@ def build_each(
 def _read(
     subjects: Sequence[Subject], structures: Sequence[Structure] | None, progress: Progress
 ) -> tuple[list[Subject], list[sitk.Image], list[sitk.Image | None]]:
-    """The subjects of the train split, their images and labels; InputError for no label, and for one without a name."""
+    """The subjects of the train split, their images and labels; InputError for no label, and for one without a name.
+
+    Also for a subject whose labels are empty, or are those of no other: of another protocol, or of another file.
+    """
     train = choose(subjects, "train")
     if not any(s.labels for s in train):
         raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
@@ -133,9 +155,21 @@ def _read(
         progress(f"reading {index + 1}/{len(train)}", index / len(train))
         for kept, read in zip((images, labels), read_subject(subject), strict=True):
             kept.append(read)
+    values = {s.name: set(label_values(of)) for s, of in zip(train, labels, strict=True) if of is not None}
+    for name in [name for name, own in values.items() if not own]:
+        raise InputError(
+            f"the labels of subject {name} are empty; expected at least one label above zero",
+            "leave its labels out of the manifest, or correct them",
+        )
+    for name, own in values.items():
+        if len(values) > 1 and not own & set().union(*[other for key, other in values.items() if key != name]):
+            raise InputError(
+                f"the labels of subject {name}, {sorted(own)[:10]}, are those of no other subject; expected labels of "
+                "one protocol",
+                "leave its labels out of the manifest, or give its structures the others' numbers",
+            )
     if structures is not None:
-        values = set().union(*[label_values(of) for of in labels if of is not None])
-        unnamed = values - {s.value for s in structures}
+        unnamed = set().union(*values.values()) - {s.value for s in structures}
         if unnamed:
             raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
     return train, images, labels
@@ -279,5 +313,11 @@ def _cut_all(images: Sequence[sitk.Image], labels: sitk.Image, margin_mm: float 
 
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:
     values = label_values(labels)
+    if not values:
+        raise InputError(
+            f"the labels of {name} lie outside of the atlas' grid, which would have none; expected an image and labels "
+            "that belong together",
+            "leave it out of the manifest, or correct it",
+        )
     known = structures if structures is not None else default_structures(values)
     return Atlas(name, image, labels, tuple(s for s in known if s.value in values))

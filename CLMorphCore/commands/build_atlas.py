@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..atomic import atomic_folder, check_writable, claimed
-from ..bundles.atlas import FILES, check_atlas_place, read_structures, save_atlas
+from ..bundles.atlas import FILES, SHARES, check_atlas_place, read_structures, save_atlas
 from ..bundles.template import ROUNDS, build_atlas, build_each
 from ..errors import InputError
 from ..io.manifest import Subject, choose, read_manifest
@@ -24,7 +24,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         folders = [f"{subject.name}/" for subject in choose(subjects, "train", labelled=True)]
     given.check_inputs(options, [folder or file for folder in folders for file in FILES], *_inputs(options, subjects))
     for folder in folders:
-        check_atlas_place(options.output, folder)
+        check_atlas_place(options.output / folder)
     with claimed(options.output):
         _run(options, subjects, reporter)
 
@@ -43,7 +43,7 @@ def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) ->
             )
         reference = model.atlases[0].image if model is not None and model.atlases else None
         atlases = build_each(subjects, reference=reference, model=model, structures=structures, progress=reporter)
-        with atomic_folder(options.output) as folder:
+        with atomic_folder(options.output, optional=[f"{atlas.name}/{SHARES}" for atlas in atlases]) as folder:
             for atlas in atlases:
                 save_atlas(folder / atlas.name, atlas)
         given.done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")

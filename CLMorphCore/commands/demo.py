@@ -10,6 +10,7 @@ from ..atomic import atomic_folder
 from ..bundles.phantom import make_phantom
 from ..console import say
 from ..errors import InputError
+from ..io.checksums import seal
 from ..io.images import read_image, write_image
 from ..metrics import dice_per_label
 from ..progress import Reporter, part
@@ -17,11 +18,12 @@ from ..segmentation import OPTIONAL, REPORT, RESULTS, segment
 from . import options as given
 from .segment import announce, save
 
+DEMO_RESULTS = (*RESULTS, "subject.nii.gz", "subject_labels.nii.gz")
+
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Makes the subject, segments it and prints the true Dice."""
-    results = (*RESULTS, "subject.nii.gz", "subject_labels.nii.gz")
-    with given.writing(options, results, certificate=REPORT, optional=OPTIONAL):
+    with given.writing(options, DEMO_RESULTS, certificate=REPORT, optional=OPTIONAL):
         _run(options, reporter)
 
 
@@ -44,6 +46,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
             source=str(options.output / "subject.nii.gz"),
         )
         save(segmentation, folder, reporter)
+        seal(folder, options.output, DEMO_RESULTS, REPORT)
     announce(segmentation, options.output, reporter)
     scores = dice_per_label(segmentation.labels, phantom.labels)
     say(

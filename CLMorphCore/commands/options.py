@@ -122,7 +122,7 @@ def writing(
 ) -> Iterator[None]:
     """Holds --output for this run; InputError where another has it, or as ``check_inputs`` and ``check_results``."""
     check_inputs(options, results, *inputs)
-    check_results(options.output, results, certificates=[certificate], optional=optional)
+    check_results(options.output, results, certificates=[certificate], optional=optional, record=certificate)
     with claimed(options.output):
         yield
 

@@ -14,6 +14,7 @@ from ..bundles.model import affine_model
 from ..devices import choose_device
 from ..errors import InputError
 from ..geometry import check_same_grid
+from ..io.checksums import seal
 from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..matching import prepare_image
 from ..progress import Reporter, part
@@ -67,9 +68,10 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     )
     warped = registration.warp(labels, labels=True) if labels is not None else None
     warnings = [warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)]
-    if warped is not None and _is_empty(warped):
-        LOG.warning(NO_LABELS)
-        warnings.append(NO_LABELS)
+    own = [*registration.warnings(), *([NO_LABELS] if warped is not None and _is_empty(warped) else [])]
+    for warning in own:
+        LOG.warning(warning)
+    warnings += own
     report = _report(options, model.name, registration, warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
@@ -79,6 +81,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
             write_image(warped, folder / "labels.nii.gz", scan=fixed)
         write_image(registration.jacobian_on_fixed(), folder / "jacobian.nii.gz", scan=fixed, bits=JACOBIAN_BITS)
         report.save(folder / "report.json")
+        seal(folder, options.output, RESULTS, "report.json")
         reporter.check_cancelled()
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"
     given.done(reporter, options.output, f"transform.h5, {inverse} and the warped image")

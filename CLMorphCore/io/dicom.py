@@ -24,7 +24,7 @@ from ..errors import FileError
 from .dicom_common import MAY_DIFFER, ONE_FOR_ALL, check_common, said, several
 from .dicom_pixels import dataset, short, stored
 from .files import LFS, check_file
-from .volume import Volume, check_geometry, several_components, size_warnings, unreadable
+from .volume import Volume, check_geometry, not_supported, several_components, size_warnings, unreadable
 
 if TYPE_CHECKING:  # it is loaded with the first DICOM file: that takes as long as reading a whole scan
     import pydicom
@@ -70,6 +70,7 @@ TAGS = [
     "EchoTime",
     "ImageType",
     "ComplexImageComponent",
+    "SegmentationType",
     *MAY_DIFFER,
 ]
 MAX_FOLDERS = 1000  # that are looked into for a series, where a folder has none
@@ -173,6 +174,8 @@ def _source(path: Path) -> Source | None:
         samples = int(tags.get("SamplesPerPixel", 1) or 1)
         if kind not in GREY or samples != 1:
             raise several_components(path, kind, max(samples, 3))
+        if tags.get("SegmentationType") == "FRACTIONAL":
+            raise not_supported(path, "it is a segmentation of fractions, not of whole structures", "a label map")
         return Source(
             path,
             str(tags.get("SeriesInstanceUID", "")),

@@ -23,11 +23,20 @@ ONE_FOR_ALL = {
     "EffectiveEchoTime": ("echo times", True),
     "ImageType": ("parts of complex numbers", True),
     "ComplexImageComponent": ("parts of complex numbers", True),
+    "ReferencedSegmentNumber": ("segments, which have one value there", True),
 }
+VOLUME_ALONE = "give the files of one volume alone"
+REMEDIES = {"ReferencedSegmentNumber": "export them as one label map, for instance to NIfTI"}
 # What may be several in one volume, as where a table stops at each place, and may be several volumes.
 MAY_DIFFER = {"StackID": "stacks", "AcquisitionNumber": "acquisitions", "FrameAcquisitionNumber": "acquisitions"}
 # The groups of an enhanced file that say such things of each frame or of all.
-SAYING = ("FrameContentSequence", "PixelValueTransformationSequence", "MREchoSequence", "MRImageFrameTypeSequence")
+SAYING = (
+    "FrameContentSequence",
+    "PixelValueTransformationSequence",
+    "MREchoSequence",
+    "MRImageFrameTypeSequence",
+    "SegmentIdentificationSequence",
+)
 MAX_ECHO = 0.05  # of the greatest echo time, between those of one volume: scanners round them
 PARTS = {"MAGNITUDE": "M", "PHASE": "P", "REAL": "R", "IMAGINARY": "I"}  # as ImageType calls them
 
@@ -60,7 +69,7 @@ def check_common(name: str, slices: Sequence[Mapping[str, set[str]]]) -> None:
         if len(values) > 1 and not (numbers and numbers[-1] - numbers[0] <= MAX_ECHO * numbers[-1]):
             shown = f" ({', '.join(values[:5])})" if is_shown else ""
             raise FileError(
-                f"{name} has slices of {len(values)} {what}{shown}; expected one; give the files of one volume alone"
+                f"{name} has slices of {len(values)} {what}{shown}; expected one; {REMEDIES.get(tag, VOLUME_ALONE)}"
             )
 
 

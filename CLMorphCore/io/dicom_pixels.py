@@ -46,6 +46,8 @@ def stored(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     They have gone through the Modality LUT where the file has one. FileError where they cannot be read.
     """
     whole = dataset(path, None)
+    if "Rows" not in whole:  # which its tags alone have told; what ends in packed pixels, pydicom drops as a whole
+        raise unreadable(path, f"{path.name} is cut off in its pixels", KIND)
     try:
         lookup = _lookup(path, whole)
         syntax = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
@@ -124,7 +126,8 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
 
     ITK turns greys of MONOCHROME1 over, too: the copy has MONOCHROME2.
     """
-    from pydicom.encaps import parse_basic_offsets
+    from pydicom.encaps import generate_frames, parse_basic_offsets
+    from pydicom.uid import RLELossless
 
     bits = int(whole.get("BitsStored", whole.BitsAllocated))
     high = int(whole.get("HighBit", bits - 1))
@@ -133,6 +136,10 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
     there = len(parse_basic_offsets(whole.PixelData)) if "PixelData" in whole else 0
     if there > 1 and there != shape[0]:  # the table of offsets may be empty
         raise unreadable(path, f"it holds {there} frames and tells of {shape[0]}", KIND)
+    if whole.file_meta.TransferSyntaxUID == RLELossless:
+        for n, frame in enumerate(generate_frames(whole.PixelData, number_of_frames=shape[0])):
+            if not _is_whole_rle(frame, shape[1] * shape[2]):  # ITK fills in for what is missing
+                raise unreadable(path, f"frame {n + 1} of its packed pixels is cut off", KIND)
     groups = [
         *(whole.get("SharedFunctionalGroupsSequence") or []),
         *(whole.get("PerFrameFunctionalGroupsSequence") or []),
@@ -156,6 +163,29 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
     if about["components"] != 1 or int(np.prod(about["size"])) != int(np.prod(shape)):
         raise unreadable(path, f"its packed pixels are of size {tuple(about['size'])}", KIND)
     return np.frombuffer(content, about["type"]).reshape(shape)
+
+
+def _is_whole_rle(frame: bytes, count: int) -> bool:
+    """Whether each segment of a frame in RLE (PS3.5 annex G: byte by byte, as PackBits) unpacks to ``count`` bytes."""
+    segments = int.from_bytes(frame[:4], "little")
+    starts = np.frombuffer(frame[4:64].ljust(60, b"\0"), "<u4")[:segments].tolist()
+    if not starts:
+        return False
+    for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
+        at, found = start, 0
+        while at < end and found < count:
+            control = frame[at] if at < len(frame) else 128
+            if control < 128:
+                found += control + 1
+                at += control + 2
+            elif control == 128:
+                at += 1
+            else:
+                found += 257 - control
+                at += 2
+        if found < count or at > min(end, len(frame)):
+            return False
+    return True
 
 
 def short(error: Exception) -> str:

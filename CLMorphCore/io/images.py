@@ -24,6 +24,7 @@ from .files import LFS, cannot_read, check_file, pointer
 from .volume import (
     MAX_SHEAR,
     Volume,
+    add_warning,
     check_place,
     in_mm,
     several_components,
@@ -53,6 +54,8 @@ SOURCE = "clmorph_source"  # key of an image's metadata: the file, or folder, th
 MAX_LABEL = 2**32 - 1
 MANY_LABELS = 200  # from which on labels may be an image, where
 MIN_ALIKE = 0.3  # of two labelled neighbours fewer are of one label
+MIN_FLAT = 0.8  # of an image's neighbours, from which on it may be labels: noise leaves a tenth alike
+LOOKS_LABELLED = "it looks like a label map, not like a scan: few values, alike over wide regions; check the file"
 MAX_INTENSITY = 1e30  # what is computed with has eight bits of exponent
 FLOAT32_BITS = 24  # of its digits
 MIN_CONTRAST = 2.0**-20  # of the greatest intensity: float32 tells fewer than 16 greys apart below it
@@ -212,6 +215,10 @@ def read_image(path: str | Path) -> sitk.Image:
     """The scalar 3D image of a file (whatever ITK reads) or of a folder that holds one DICOM series, checked."""
     image = read_file(Path(path))
     check_image(image, str(path))
+    if _is_flat(sitk.GetArrayViewFromImage(image)):
+        warning = f"{printable(Path(path).name)}: {LOOKS_LABELLED}"
+        LOG.warning(warning)
+        add_warning(image, warning)
     return image
 
 
@@ -255,6 +262,16 @@ def _check_scattered(array: np.ndarray, name: str) -> None:
             f"labels {name} look like an image: they hold {count} values, and only {alike / labelled:.0%} of their "
             "neighbouring voxels have one value; expected a label map; give the file with the structures' labels"
         )
+
+
+def _is_flat(array: np.ndarray) -> bool:
+    """Whether nearly all neighbours above the least value are alike, and all values are few whole numbers."""
+    first, second, least = array[..., 1:], array[..., :-1], array.min()
+    inside = (first > least) & (second > least)
+    if np.count_nonzero(inside & (first == second)) < MIN_FLAT * max(1, np.count_nonzero(inside)):
+        return False
+    values = np.unique(array)
+    return len(values) <= MANY_LABELS and bool((values == np.round(values)).all())
 
 
 def check_image(image: sitk.Image, name: str) -> None:

@@ -14,7 +14,7 @@ from ..errors import FileError, did_you_mean, printable
 from ..geometry import check_same_grid
 from .files import check_file, read_text, short
 from .images import read_image, read_labels
-from .tables import doubled, other_separator
+from .tables import doubled, more_cells, other_separator
 
 EXPECTED = "a CSV manifest or a folder of images"
 MAX_SHOWN = 80  # characters of what a cell holds
@@ -56,7 +56,11 @@ def read_manifest(path: str | Path) -> list[Subject]:
     except csv.Error as error:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
-    faults = list(_faults(subjects, path.parent)) if subjects else ["it has no rows; expected one for each subject"]
+    faults = (
+        [*more_cells(rows), *_faults(subjects, path.parent)]
+        if subjects
+        else ["it has no rows; expected one for each subject"]
+    )
     if faults:
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise FileError(f"{path}: " + "; ".join(fault[:MAX_FAULT] for fault in faults[:20]) + more)

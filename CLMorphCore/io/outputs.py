@@ -8,27 +8,38 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from .checksums import check_unchanged
 from .files import parse_json
 
 
 def check_results(
-    output: Path, names: Collection[str], *, certificates: Collection[str], optional: Collection[str] = ()
+    output: Path,
+    names: Collection[str],
+    *,
+    certificates: Collection[str],
+    optional: Collection[str] = (),
+    record: str = "",
 ) -> None:
     """InputError where a result's name in ``output`` is a folder's, or that of a file which no earlier run has written.
 
     Of an earlier run is a folder with one of the ``certificates``, or with all other results but the ``optional`` ones:
-    a run of an older version, or one that was killed before its certificate came.
+    a run of an older version, or one that was killed before its certificate came. ``record`` names the result that has
+    the checksums of all, where there is one: InputError, too, where one was changed since.
     """
     for name in names:
         _check_kind(output, Path(name))
     there = [name for name in names if os.path.lexists(output / name)]
     needed = [name for name in names if name not in certificates and name not in optional]
-    if there and not any(_is_ours(output / name) for name in certificates) and not set(needed) <= set(there):
+    ours = any(_is_ours(output / name) for name in certificates)
+    foreign = [] if ours else [name for name in there if name in certificates]
+    if there and not ours and (foreign or not set(needed) <= set(there)):
         raise OutputError(
-            f"{output / there[0]} is there already, and {_lacking(certificates, needed)} tells that an earlier run has "
-            "written it; expected an output folder without it",
+            f"{output / [*foreign, *there][0]} is there already, and {_lacking(certificates, needed)} tells that an "
+            "earlier run has written it; expected an output folder without it",
             "move it, or choose another output folder",
         )
+    if record:
+        check_unchanged(output, names, record)
 
 
 def _lacking(certificates: Collection[str], needed: Sequence[str]) -> str:
@@ -43,10 +54,11 @@ def _check_kind(output: Path, name: Path) -> None:
             f"{output / name} is a folder, where a result has that name; expected a file, or nothing",
             "move it, or choose another output folder",
         )
-    for above in [output / parent for parent in name.parents if parent.name]:
+    for above in [output, *(output / parent for parent in name.parents if parent.name)]:
         if os.path.lexists(above) and not os.path.isdir(above):
+            kind = "a file" if os.path.exists(above) else "a link to what does not exist"
             raise OutputError(
-                f"{above} is a file, where results need a folder of that name; expected a folder, or nothing",
+                f"{above} is {kind}, where results need a folder of that name; expected a folder, or nothing",
                 "move it, or choose another output folder",
             )
 

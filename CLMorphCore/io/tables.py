@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MARK = "'"
@@ -19,6 +20,15 @@ def other_separator(columns: Sequence[str | None]) -> str:
 def doubled(columns: Sequence[str | None]) -> str:
     """The first column that a header has twice, or nothing: readers take one of them without a word."""
     return next((column for n, column in enumerate(columns) if column and column in columns[:n]), "")
+
+
+def more_cells(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """'row 3 has more cells than there are columns …' of each row that has: perhaps they are in others than theirs."""
+    return [
+        f"row {n} has more cells than there are columns, expected cells with commas in quotation marks"
+        for n, row in enumerate(rows, start=1)
+        if any(cell.strip() for cell in row.get(None) or ())
+    ]
 
 
 def whole_number(text: str) -> int:

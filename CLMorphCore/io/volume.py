@@ -58,6 +58,11 @@ def warnings_of(image: sitk.Image) -> tuple[str, ...]:
     return tuple(image.GetMetaData(key) for key in sorted(image.GetMetaDataKeys()) if key.startswith(WARNING))
 
 
+def add_warning(image: sitk.Image, warning: str) -> None:
+    """Lets ``warnings_of`` the image tell one more."""
+    image.SetMetaData(f"{WARNING}{len(warnings_of(image))}", warning)
+
+
 def unreadable(path: Path, reason: str, kind: str = "") -> FileError:
     """The error of a file that is damaged: ``reason`` completes 'X cannot be read: …'."""
     return FileError(

@@ -348,3 +348,45 @@ def test_a_disk_that_takes_a_claims_name_and_not_its_content_keeps_neither(tmp_p
     with pytest.raises(OutputError, match="No space left"), claimed(tmp_path):
         pass
     assert names(tmp_path) == []
+
+
+def test_a_claim_holds_by_whatever_path_the_folder_is_reached(tmp_path):
+    """As two containers or hosts have mounted it."""
+    (tmp_path / "here" / "out").mkdir(parents=True)
+    for output in ("out", "new/out"):
+        with claimed(tmp_path / "here" / output):
+            (claim,) = tmp_path.rglob(".clmorph-run-*")
+            text = json.loads(claim.read_text(encoding="utf-8")) | {"process": os.getppid()}
+            claim.write_text(json.dumps(text), encoding="utf-8")
+            (tmp_path / "here").rename(tmp_path / "there")
+            with pytest.raises(InputError, match="is being written to"), claimed(tmp_path / "there" / output):
+                raise AssertionError("it is held")
+            (tmp_path / "there").rename(tmp_path / "here")
+
+
+@pytest.fixture
+def case_ignored(monkeypatch):
+    """A disk that takes names for one that differ in case, as far as ``samefile`` tells."""
+
+    def same(first, second):
+        both = [os.path.realpath(path).casefold() for path in (first, second)]
+        return both[0] == both[1]
+
+    monkeypatch.setattr(atomic.os.path, "samefile", same)
+
+
+def test_where_case_is_ignored_another_case_is_the_same_folder_and_the_same_input(tmp_path, case_ignored):
+    said = pytest.raises(InputError, match="is being written to")
+    with claimed(tmp_path / "out"), said, claimed(tmp_path / "OUT"):
+        raise AssertionError("it is held")
+    for file in ("out/Labels.NII.gz", "OUT/labels.nii.gz"):
+        with pytest.raises(InputError, match="would replace"):
+            check_not_overwritten(tmp_path / "out", ["labels.nii.gz"], [tmp_path / file])
+
+
+def test_where_case_is_told_apart_another_case_is_another_folder(tmp_path):
+    if (tmp_path.parent / tmp_path.name.swapcase()).exists():
+        pytest.skip("the disk ignores case")
+    with claimed(tmp_path / "out"), claimed(tmp_path / "OUT"):
+        pass
+    assert names(tmp_path) == []

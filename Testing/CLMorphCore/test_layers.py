@@ -23,7 +23,7 @@ LAYERS = (
         "io.names",
         "io.tables",
     ),
-    ("networks.contract", "progress", "io.hdf5_writer", "io.itk"),
+    ("networks.contract", "progress", "io.checksums", "io.hdf5_writer", "io.itk"),
     (
         "alignment",
         "metrics",

@@ -144,3 +144,13 @@ def test_names_and_headers_cannot_command_a_terminal(clmorph, tiny_model, tmp_pa
         ran = clmorph("segment", evil, "--model", tiny_model, "-o", tmp_path / "out", "--progress", kind)
         assert ran.code == 2 and "\x1b" not in ran.err + ran.out and "\\x1b]0;owned\\x07.nrrd" in ran.err
         assert all("\x1b" not in str(value) for line in ran.out.splitlines() for value in json.loads(line).values())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folders that programs are in")
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_current_folder_that_is_gone_is_one_line(verb, words, tmp_path):
+    (tmp_path / "gone").mkdir()
+    code = f"import os; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir({str(tmp_path / 'gone')!r}); {PROGRAM}"
+    ran = subprocess.run([sys.executable, "-c", code, *words(verb)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1, ran.stderr
+    assert ran.stderr.startswith("clmorph: the current folder is not there any more"), ran.stderr

@@ -35,13 +35,13 @@ def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m Training.robustness", description=__doc__)
     parser.add_argument("--files", type=int, default=2000, help="damaged files of each kind (default: 2000)")
-    parser.add_argument("--only", help="one kind")
+    parser.add_argument("--only", choices=list(samples()), metavar="KIND", help="one kind; --out keeps the others'")
     parser.add_argument("--out", type=Path, default=Path("Training/results/robustness.json"))
     parser.add_argument("--keep", type=Path, help="folder for the files that end in nothing good")
     options = parser.parse_args()
     check_platform()
     gc.freeze()  # what is shared with the children stays shared
-    table = {}
+    table = others(options.out, options.files) if options.only else {}
     for kind, sample in samples().items():
         if options.only in (None, kind):
             table[kind] = count(kind, sample, options.files, options.keep)
@@ -49,6 +49,16 @@ def main() -> None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"files_each": options.files, "kinds": table}, indent=1)
             options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def others(out: Path, files: int) -> dict[str, Any]:
+    """The rows of an earlier table of as many files of each kind; none where there is no such table."""
+    if not out.exists():
+        return {}
+    table = json.loads(out.read_text(encoding="utf-8"))
+    if table["files_each"] != files:
+        raise SystemExit(f"{out} is of {table['files_each']} files of each kind, not {files}; choose another --out")
+    return table["kinds"]
 
 
 def count(kind: str, sample: Sample, files: int, keep: Path | None = None, *, turned: int = FLIPS) -> dict[str, Any]:
