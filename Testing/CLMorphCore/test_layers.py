@@ -50,6 +50,7 @@ LAYERS = (
         "reports.evaluation",
         "reports.segmentation",
     ),
+    ("io.layouts", "training.fingerprint"),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
@@ -89,6 +90,7 @@ THIRD_PARTY = {
     "losses": {"torch"},
     "similarity": {"torch"},
     "instance_optimization": {"torch"},
+    "training.fingerprint": {"SimpleITK", "numpy"},
 }
 ROOM_THIRD_PARTY = {
     "extraction": {"torch", "SimpleITK", "numpy"},
