@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, permutations, product
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -43,8 +44,9 @@ class Scan:
     extent_mm   of the foreground's box, and ``filled``, the share of it that is foreground
     noise       its standard deviation as a share of the foreground's
     intensity   the 99th percentile of the foreground above the minimum
-    thumbnail   (T, T, T), normalised, and ``grid``, which voxel is where, as text
-    values      label values, None without labels
+    thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels
+    values      label values, None without labels, and
+    labels_mm   the extent of the box around all labels
     """
 
     subject: Subject
@@ -54,9 +56,9 @@ class Scan:
     noise: float
     intensity: float
     thumbnail: np.ndarray
-    grid: Grid
     digest: str
-    values: tuple[int, ...] | None
+    values: tuple[int, ...] | None = None
+    labels_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,31 +121,35 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
         image = read_image(subject.image)
     except InputError as error:
         return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
-    values, findings = None, []
+    scan, findings = _scan(subject, image), []
     if subject.labels is not None:
         try:
-            values = _label_values(image, subject)
+            values, extent = _labels(image, subject.labels)
+            scan = replace(scan, values=values, labels_mm=extent)
         except InputError as error:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
-            subject = replace(subject, labels=None)
-    return _scan(subject, image, values), findings
+            scan = replace(scan, subject=replace(subject, labels=None))
+    return scan, findings
 
 
 def _reason(error: InputError) -> str:
     return short(Exception(error.problem), 400)
 
 
-def _label_values(image: sitk.Image, subject: Subject) -> tuple[int, ...]:
-    assert subject.labels is not None
-    labels = read_labels(subject.labels)
-    check_same_grid(image, labels, names=("the image", f"labels {subject.labels}"))
+def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
+    """The values and the extent (z, y, x; mm) of labels that lie on the image's grid."""
+    labels = read_labels(path)
+    check_same_grid(image, labels, names=("the image", f"labels {path}"))
     values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
     if values[0] < 0 or values == [0]:
-        raise InputError(f"labels {subject.labels} are {'empty' if values == [0] else 'negative in places'}")
-    return tuple(v for v in values if v)
+        raise InputError(f"labels {path} are {'empty' if values == [0] else 'negative in places'}")
+    everywhere = Grid.of(labels).corners_mm()
+    lower, upper = foreground_box(labels > 0) if values[0] == 0 else (everywhere.min(axis=0), everywhere.max(axis=0))
+    x, y, z = (upper - lower).tolist()
+    return tuple(v for v in values if v), (z, y, x)
 
 
-def _scan(subject: Subject, image: sitk.Image, values: tuple[int, ...] | None) -> Scan:
+def _scan(subject: Subject, image: sitk.Image) -> Scan:
     lower, upper = foreground_box(image)
     voxels = sitk.GetArrayViewFromImage(image)
     low = float(voxels.min())
@@ -159,9 +165,7 @@ def _scan(subject: Subject, image: sitk.Image, values: tuple[int, ...] | None) -
         _noise(voxels[box], above[box], bright),
         bright - low,
         _thumbnail(image, lower, upper),
-        Grid.of(image),
         hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),
-        values,
     )
 
 

@@ -62,7 +62,9 @@ LAYERS = (
     ("tissue.priors",),
     ("tissue.expectation",),
     ("fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
-    ("quality.judgement",),
+    ("quality.judgement", "tissue.carried", "quality.corruptions", "training.alignments", "training.measuring"),
+    ("quality.observations", "tissue.choosing", "training.plan"),
+    ("quality.fitting", "training.planning"),
     ("segmentation",),
     ("evaluation",),
     ("commands.options",),
@@ -91,13 +93,14 @@ THIRD_PARTY = {
     "similarity": {"torch"},
     "instance_optimization": {"torch"},
     "training.fingerprint": {"SimpleITK", "numpy"},
+    "training.planning": {"numpy"},
 }
 ROOM_THIRD_PARTY = {
     "extraction": {"torch", "SimpleITK", "numpy"},
     "io": {"SimpleITK", "numpy", "pydicom"},
     "networks": {"torch"},
     "reports": {"SimpleITK", "numpy"},
-    "training": {"torch", "SimpleITK"},
+    "training": {"torch", "SimpleITK", "numpy"},
 }
 KNOWN = {"torch", "numpy", "SimpleITK", "pydicom", "safetensors", "tqdm", "tensorboard", "scipy", "slicer", "vtk", "qt"}
 SOURCES = sorted(CORE.rglob("*.py"))

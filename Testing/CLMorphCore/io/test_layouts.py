@@ -143,7 +143,7 @@ def test_a_list_and_a_manifest_without_splits(made):
     assert [(s.name, s.labels and s.labels.name) for s in of_list] == [("a", "a_labels.nii.gz"), ("b", None)]
     assert [(s.name, s.split) for s in of_manifest] == [("A", ""), ("B", "")]
     (folder / "list.txt").write_text("x/a.nii.gz\nz.nii.gz\n")
-    with pytest.raises(InputError, match="1 files that do not exist.*z.nii.gz"):
+    with pytest.raises(InputError, match=r"1 files that do not exist.*z.nii.gz"):
         find_scans(folder / "list.txt")
 
 
@@ -153,11 +153,11 @@ def test_labels_are_given_to_one_scan(made):
     labels = folder / "elsewhere" / "x.nii.gz"
     given = find_scans(folder / "list.txt", {folder / "b.nii.gz": labels}).subjects
     assert [s.labels for s in given] == [None, labels]
-    with pytest.raises(InputError, match="c.nii.gz, which is not among the 2 scans"):
+    with pytest.raises(InputError, match=r"c.nii.gz, which is not among the 2 scans"):
         find_scans(folder / "list.txt", {folder / "c.nii.gz": labels})
 
 
 @pytest.mark.parametrize("names", [(), ("notes.txt",), ("a_labels.nii.gz",)])
 def test_no_scan_is_said_with_what_was_expected(names, made):
-    with pytest.raises(InputError, match="holds no scan.*expected a folder of scans"):
+    with pytest.raises(InputError, match=r"holds no scan.*expected a folder of scans"):
         find_scans(made(*names))

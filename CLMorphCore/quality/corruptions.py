@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.geometry import Grid, foreground_box
+from ..geometry import Grid, foreground_box
 
 
 @dataclass(frozen=True)
