@@ -10,6 +10,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..atomic import atomic_write
 from ..errors import FileError, did_you_mean, printable
 from ..geometry import check_same_grid
 from .files import check_file, read_text, short
@@ -66,6 +67,16 @@ def read_manifest(path: str | Path, *, splits: bool = True) -> list[Subject]:
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise FileError(f"{path}: " + "; ".join(fault[:MAX_FAULT] for fault in faults[:20]) + more)
     return subjects
+
+
+def write_manifest(path: Path, subjects: Iterable[Subject]) -> None:
+    """A manifest with absolute paths, as ``read_manifest`` reads it."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for s in subjects:
+            labels = s.labels.absolute() if s.labels is not None else ""
+            writer.writerow((s.name, s.image.absolute(), labels, s.split, s.group))
 
 
 def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -> list[Subject]:
