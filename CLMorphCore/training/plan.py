@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from ..atomic import atomic_write
 from ..bundles.config import Config, check_trainable, from_dict
 from ..errors import SettingError, did_you_mean
-from ..io.files import read_toml, short
+from ..io.files import read_text, read_toml, short
 
 HEAD = (
     "# Made by clmorph plan from the scans. Change what you know better, then: clmorph train DATA -o RUN --plan FILE\n"
@@ -37,8 +37,9 @@ class Plan:
     atlas_subjects   how many scans the average is made of, at most
     atlas_margin_mm  around the labels, which the atlas is cut to; 0 leaves it whole
     left_out         subject → why it is not used
-    choices          what was chosen, with reasons; empty in a plan that was read
-    about            a line on the scans
+    choices          what was chosen, with reasons, and
+    about            a line on the scans; empty in a plan that was read, which has its
+    text             as its user left it
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Plan:
     left_out: Mapping[str, str] | None = None
     choices: tuple[Choice, ...] = ()
     about: str = ""
+    text: str = ""
 
 
 def plan_of(choices: Sequence[Choice], left_out: Mapping[str, str], about: str) -> Plan:
@@ -62,7 +64,9 @@ def plan_of(choices: Sequence[Choice], left_out: Mapping[str, str], about: str) 
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan as TOML, each choice under a comment with its reason."""
+    """The plan as TOML, each choice with its reason as a comment; one that was read, as it was read."""
+    if plan.text:
+        return plan.text
     lines = [HEAD + f"# {plan.about}"]
     section = ""
     for choice in plan.choices:
@@ -118,9 +122,5 @@ def read_plan(path: Path) -> Plan:
         raise SettingError(f"scans.leave_out is {short(leave_out)}; expected a list of subjects")
     config = from_dict(tree)
     check_trainable(config)
-    return Plan(config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"))
-
-
-def without(names: Iterable[str], plan: Plan) -> list[str]:
-    """The subjects of the plan that are not among the names: it is perhaps another data set's."""
-    return sorted(set(plan.left_out or {}) - set(names))
+    text = read_text(path, "a plan")
+    return Plan(config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text)

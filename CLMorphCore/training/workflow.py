@@ -51,6 +51,7 @@ from .loop import checkpoint_path, fit
 from .measuring import StepCost, measure_step
 from .plan import Plan, read_plan, write_plan
 from .planning import check_enough, make_plan
+from .run_page import write_page
 from .splits import make_splits
 
 LOG = logging.getLogger(__name__)
@@ -238,10 +239,11 @@ def _make(run: Run, progress: Progress) -> None:
     for name, make in stages:
         make(run, part(progress, start, ENDS[name]))
         start = ENDS[name]
+    span = (1.0 - start) / (len(SPLITS_MEASURED) + 1)
     for n, split in enumerate(SPLITS_MEASURED):
-        span = (1.0 - start) / len(SPLITS_MEASURED)
         _measure(run, split, part(progress, start + n * span, start + (n + 1) * span))
     _write_card(run)
+    _draw(run, part(progress, 1.0 - span, 1.0))
 
 
 def _make_reference(run: Run, progress: Progress) -> None:
@@ -269,6 +271,8 @@ def _train_network(run: Run, progress: Progress) -> None:
 
 def _make_atlas(run: Run, progress: Progress) -> None:
     """The average of training scans with their labels, or with the labels of the only one that has any."""
+    if not run.labelled:
+        LOG.warning("no scan is labelled: the model registers, and labels with an atlas that is given to it")
     if not run.labelled or (run.output / ATLAS / FILES[2]).exists():
         return
     most = run.plan.atlas_subjects
@@ -351,6 +355,21 @@ def _write_card(run: Run) -> None:
                 if isinstance(value, int | float) and key != "seconds"
             }
     write_card(run.model, tables)
+
+
+def _draw(run: Run, progress: Progress) -> None:
+    """The page, last."""
+    if (run.output / PAGE).exists():
+        return
+    write_page(
+        run.output / PAGE,
+        run.load(),
+        run.subjects,
+        reference=run.output / REFERENCE,
+        plan=read_text(run.output / PLAN, "a plan"),
+        left_out=run.plan.left_out or {},
+        progress=progress,
+    )
 
 
 def _spread(subjects: Sequence[Subject], most: int) -> list[Subject]:
