@@ -101,11 +101,9 @@ def take_fingerprint(subjects: Sequence[Subject], progress: Progress = silent) -
         scan, found = look_at(subject)
         findings += found
         scans += [scan] if scan is not None else []
-    findings += duplicates(scans)
-    unique = _without(scans, findings)
-    findings += sizes(unique)
-    findings += strangers(_without(unique, findings))
-    good = _without(unique, findings)
+    for compare in (sizes, duplicates, strangers):  # each among those that nothing is wrong with so far
+        findings += compare(_without(scans, findings))
+    good = _without(scans, findings)
     findings += [*label_findings(good), *differences(good)]
     return Fingerprint(tuple(scans), tuple(findings))
 
