@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .arguments import above_zero as _above_zero
+from .arguments import add_plan, add_train
+from .arguments import path as _path
+from .arguments import text_of as _text
+from .arguments import threads as _threads
 from .errors import Cancelled, CLMorphError, InputError
 
 if TYPE_CHECKING:
     from .progress import Reporter
 
-MAX_THREADS = 1024
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction device fusion initial label_names model moving_labels output resume "
-    "rounds similarity split tensorboard threads tissue typical"
+    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for minutes model "
+    "moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
@@ -132,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clmorph {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = _common_options()
-    for add in (_segment, _register, _train, _evaluate, _build_atlas, _models, _demo):
+    for add in (_segment, _register, add_plan, add_train, _evaluate, _build_atlas, _models, _demo):
         add(verbs, common)
     return parser
 
@@ -150,28 +154,6 @@ def _common_options() -> argparse.ArgumentParser:
     )
     group.add_argument("--cancel-file", type=_path, metavar="F", help="stop at the next step when this file appears")
     return common
-
-
-def _text(text: str) -> str:
-    if not text:  # as of a shell's variable that is not set: it would mean the current folder
-        raise argparse.ArgumentTypeError("nothing given, expected a path or a name")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
-
-
-def _above_zero(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} given, expected a whole number above zero")
-    return int(text)
-
-
-def _threads(text: str) -> int:
-    if (count := _above_zero(text)) > MAX_THREADS:
-        raise argparse.ArgumentTypeError(f"{text} given, expected at most {MAX_THREADS}")
-    return count
 
 
 def _affine_option(parser: argparse.ArgumentParser) -> None:
@@ -290,35 +272,6 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     )
     _affine_option(parser)
     _refine_options(parser)
-
-
-def _train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "train",
-        parents=[common],
-        help="a model from your own images",
-        description="Trains a network without labels; RUN/model is the model.",
-    )
-    parser.add_argument("config", metavar="CONFIG.toml", type=_path, help="settings; an empty file is the paper's")
-    parser.add_argument(
-        "--data",
-        type=_path,
-        required=True,
-        metavar="MANIFEST.csv",
-        help="CSV with subject,image,labels,split, or a folder of images",
-    )
-    parser.add_argument("-o", "--output", type=_path, required=True, metavar="RUN", help="folder of the training")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
-    parser.add_argument("--initial", type=_path, metavar="WEIGHTS", help="weights.safetensors to start from")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a setting, for instance training.steps=2000",
-    )
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
 
 
 def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

@@ -63,3 +63,8 @@ def use_threads(count: int | None) -> None:
         return
     torch.set_num_threads(count)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+
+
+def threads_used() -> int:
+    """The CPU threads that torch computes with."""
+    return torch.get_num_threads()

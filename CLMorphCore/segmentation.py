@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
-from . import __version__
 from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
-from .extraction.step import BRAIN, TakenOut, taken_out
+from .extraction.step import BRAIN, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
-from .io.images import FLOAT32_BITS, check_sources, warnings_of, write_image
+from .io.images import FLOAT32_BITS, check_sources, write_image
 from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
-from .quality.judgement import Judgement, judge
+from .quality.judgement import judge
 from .registration import JACOBIAN_BITS, WARPED_BITS, Registration, registration_of
-from .reports.report import (
-    AtlasEntry,
-    FusionEntry,
-    ModelEntry,
-    Report,
-    SimilarityEntry,
-    StructureEntry,
-    TissueClassEntry,
-    TissueEntry,
-    with_total,
-)
+from .reports.making import report_of
+from .reports.report import Report
 from .reports.segmentation import Pictured, segmentation_page
 from .tissue.expectation import of_one, of_several
 from .tissue.labels import TissueLabels, Unfit, tissue_labels
-from .tissue.shares import PADDING
 
 TISSUE = ("auto", "on", "off")
-MAX_FOLDING = 1e-3  # above it a warning
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
 REPORT = "report.json"
 SIDES = ("left", "right")
@@ -237,7 +224,7 @@ def segment(
         brain_mask=brain.mask,
         volumes_ml=volumes,
         registration=registration,
-        report=_report(
+        report=report_of(
             model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image, brain
         ),
     )
@@ -318,96 +305,3 @@ def _on(image: sitk.Image, array: np.ndarray) -> sitk.Image:
     placed = sitk.GetImageFromArray(array)
     placed.CopyInformation(image)
     return placed
-
-
-def _report(
-    model: Model,
-    registration: Registration,
-    fused: _Labelled,
-    labels_expected: sitk.Image | None,
-    structures: Sequence[Structure],
-    volumes: Mapping[int, float],
-    judgement: Judgement,
-    method: str,
-    source: str,
-    watch: Stopwatch,
-    scan: sitk.Image,
-    brain: TakenOut,
-) -> Report:
-    before, after = registration.similarity
-    expected = volumes_ml(labels_expected) if labels_expected is not None else None
-    names = tuple(atlas.name for atlas in fused.atlases)
-    return Report(
-        version=__version__,
-        image=source,
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        model=ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit"))),
-        atlas=AtlasEntry(names[0]),
-        device=str(model.device),
-        threads=torch.get_num_threads(),
-        refinement_steps=registration.optimization_steps,
-        structures=tuple(
-            StructureEntry(
-                s.value,
-                s.name,
-                s.color,
-                s.terminology,
-                round(volumes.get(s.value, 0.0), 4),
-                judgement.structures[s.value].uncertainty,
-                judgement.structures[s.value].expected_dice,
-                None if expected is None else round(expected.get(s.value, 0.0), 4),
-                judgement.structures[s.value].interval,
-            )
-            for s in structures
-        ),
-        quality=judgement.quality,
-        similarity=SimilarityEntry("local normalised cross-correlation", round(before, 4), round(after, 4)),
-        folding_fraction=registration.folding_fraction,
-        duration_s=with_total(watch.seconds),
-        warnings=(
-            *_doubts(scan, fused.atlases),
-            *((fused.note,) if fused.note else ()),
-            *judgement.warnings,
-            *_warnings(structures, volumes, registration),
-        ),
-        fusion=FusionEntry(method, names) if len(names) > 1 else None,
-        tissue=_tissue_entry(fused, structures),
-        brain=brain.entry,
-    )
-
-
-def _tissue_entry(fused: _Labelled, structures: Sequence[Structure]) -> TissueEntry:
-    found = fused.tissue
-    if found is None:
-        return TissueEntry(False, fused.note)
-    known = {s.value: s.name for s in structures}
-    numbers = zip(found.tissues, found.mixture.mean.tolist(), found.mixture.sd.tolist(), strict=True)
-    classes = (
-        TissueClassEntry(tuple(known[v] for v in labels if v in known), float(f"{mean:.5g}"), float(f"{sd:.5g}"))
-        for labels, mean, sd in numbers
-        if PADDING not in labels
-    )
-    return TissueEntry(True, "", tuple(classes))
-
-
-def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
-    """What was said when the scan and the atlases were read, each once."""
-    images = (scan, *(image for atlas in atlases for image in (atlas.image, atlas.labels)))
-    return dict.fromkeys(warning for image in images for warning in warnings_of(image))
-
-
-def _warnings(
-    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
-) -> Iterator[str]:
-    yield from registration.warnings()
-    missing = [s.name for s in structures if s.value not in volumes]
-    if missing:
-        yield (
-            f"{len(missing)} of {len(structures)} structures lie outside of the image or are thinner than its "
-            f"voxels: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
-        )
-    if registration.folding_fraction > MAX_FOLDING:
-        yield f"{registration.folding_fraction:.2%} of the deformation folds; look at the Jacobian map"
-    before, after = registration.similarity
-    if after < before:
-        yield "the deformation did not make the images more alike; check that the model fits the image"

@@ -18,7 +18,7 @@ from ..atomic import atomic_folder
 from ..errors import InputError, printable
 from ..geometry import Grid, check_same_grid
 from ..io.checksums import seal
-from ..io.files import folders_in, read_text, short
+from ..io.files import folders_in, parse_json, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
 from ..io.outputs import check_results
 from ..io.tables import doubled, escaped, more_cells, other_separator, unescaped, whole_number
@@ -29,6 +29,9 @@ SHARES = "shares.npz"  # of the voters, where there are several
 CHECKSUMS = "checksums.json"  # which tells later whether an atlas was corrected by hand; nothing else reads it
 FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES, CHECKSUMS)
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
+# What other programs call the two columns that are needed, in small letters.
+VALUE_COLUMNS = ("value", "index", "id", "number", "label")
+NAME_COLUMNS = ("name", "structure", "region", "label name", "label")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
     text = read_text(path, EXPECTED_NAMES, kind="a table of labels")
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
-        if missing := [column for column in ("value", "name") if column not in (reader.fieldnames or ())]:
+        reader.fieldnames = _named_as_here(reader.fieldnames or ())
+        if missing := [column for column in ("value", "name") if column not in reader.fieldnames]:
             raise InputError(
                 f"{path} cannot be read as a table of labels (it lacks the column {' and '.join(missing)}); expected "
                 f"{EXPECTED_NAMES}{other_separator(reader.fieldnames or ())}"
@@ -143,6 +147,32 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
             raise InputError(f"{path}: label {short(s.value)} has colour {short(s.color)}; expected #rrggbb")
     return structures
+
+
+def _named_as_here(columns: Sequence[str]) -> list[str]:
+    """A table's columns, those of values and of names called so, whatever other programs call them."""
+    small = [(column or "").strip().lower() for column in columns]
+    value = next((name for name in VALUE_COLUMNS if name in small), None)
+    name = next((name for name in NAME_COLUMNS if name in small and name != value), None)
+    if name is None or value is None:
+        return list(columns)
+    known = {small.index(value): "value", small.index(name): "name"}
+    return [known.get(n, column) for n, column in enumerate(columns)]
+
+
+def read_dataset_labels(path: Path) -> tuple[Structure, ...]:
+    """Structures from a dataset.json, as the Decathlon ({"1": name}) and nnU-Net ({name: 1}) have it."""
+    try:
+        labels = parse_json(read_text(path, "a dataset.json with labels"))["labels"]
+        pairs = [(key, value) if str(key).isdecimal() else (value, key) for key, value in labels.items()]
+        names = {whole_number(str(value)): str(name) for value, name in pairs}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} names no labels ({type(error).__name__}: {short(error)}); expected its entry labels to be "
+            "values with names"
+        ) from None
+    colors = {s.value: s.color for s in default_structures([v for v in names if v])}
+    return tuple(Structure(value, printable(name), colors[value]) for value, name in sorted(names.items()) if value)
 
 
 def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:

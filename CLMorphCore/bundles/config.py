@@ -18,6 +18,8 @@ from ..errors import SettingError, did_you_mean
 from ..io.files import read_toml, short
 from ..networks import Capabilities, system
 
+AlignmentKind = Literal["affine", "centres", "given"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -27,7 +29,7 @@ class DataConfig:
     margin_voxels: tuple[int, int, int] = (4, 4, 4)  # around the reference, where the field fades out
     # affine: every scan is aligned with the reference | centres: by centres and axes alone, for stacks of slices, scans
     # of one group among themselves not at all | given: they lie aligned already; a new scan is aligned affinely
-    alignment: Literal["affine", "centres", "given"] = "affine"
+    alignment: AlignmentKind = "affine"
     reference: str = ""  # image that scans are aligned with; empty: the first training subject's
 
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
+from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
-from ..sides import Sides, locator_of, segment_sides, shows_the_whole
 from . import options as given
 
 LOG = logging.getLogger(__name__)

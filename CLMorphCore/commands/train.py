@@ -1,21 +1,81 @@
-"""``clmorph train``: a model from one's own images."""
+"""``clmorph train``: a model from one's own scans, or only a network by settings of one's own."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
+from ..bundles.atlas import read_structures
 from ..bundles.config import load_config
 from ..devices import choose_device
+from ..errors import InputError
+from ..io.layouts import find_scans
 from ..io.manifest import read_manifest
 from ..progress import Reporter
 from ..training.loop import RESULTS, train
+from ..training.plan import read_plan
+from ..training.workflow import RESULTS as MADE
+from ..training.workflow import train_scans
 from . import options as given
+from .plan import DEFAULT_MINUTES, Teller, name_of
+
+OF_SCANS = ("plan", "minutes", "labels_for", "label_names")
+OF_A_NETWORK = ("resume", "initial", "overrides", "tensorboard")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Trains into the output folder, whose model/ is the model."""
-    config, subjects = load_config(options.config, options.overrides), read_manifest(options.data)
-    inputs = (options.config, options.data, options.initial, config.data.reference or None, *given.files_of(subjects))
+    _check_together(options)
+    if options.data is None:
+        _from_scans(options, reporter)
+    else:
+        _network(options, reporter)
+
+
+def _check_together(options: Namespace) -> None:
+    """InputError for options of the one way with those of the other."""
+    strange = OF_SCANS if options.data is not None else OF_A_NETWORK
+    if others := [f"`{name}`" for name in strange if getattr(options, name)]:
+        remedy = "omit `manifest`" if options.data is not None else "give `manifest` and CONFIG.toml"
+        kind = "scans" if options.data is not None else "a network alone by settings"
+        raise InputError(f"{' and '.join(others)} belong to a training of {kind}", f"{remedy}, or omit them")
+    if options.data is None and options.scans.suffix.lower() == ".toml":
+        raise InputError(
+            f"{options.scans} is a file of settings, and no scans are given; expected a folder of scans, a CSV "
+            "manifest or a list of files",
+            "give `manifest` for a network by these settings, or DATA and `plan`",
+        )
+
+
+def _from_scans(options: Namespace, reporter: Reporter) -> None:
+    collection = find_scans(options.scans, dict(options.labels_for))
+    inputs = (options.scans, options.plan, options.label_names, collection.label_names)
+    given.check_inputs(options, MADE, *inputs, *given.files_of(collection.subjects))
+    plan = read_plan(options.plan) if options.plan else None
+    if plan is not None and options.minutes is not None:
+        raise InputError(
+            "`minutes` and `plan` were given; a plan has its own", "change training.minutes in it, or omit `minutes`"
+        )
+    structures = read_structures(options.label_names) if options.label_names else None
+    teller = Teller(reporter)
+    for note in collection.notes:
+        teller.note(note)
+    model = train_scans(
+        collection,
+        options.output,
+        minutes=options.minutes or DEFAULT_MINUTES,
+        device=choose_device(options.device),
+        plan=plan,
+        structures=structures,
+        name=name_of(options.scans),
+        tell=teller.finding,
+        progress=reporter,
+    )
+    given.done(reporter, model, f"the model; segment with --model {model}; report.html beside it tells how good it is")
+
+
+def _network(options: Namespace, reporter: Reporter) -> None:
+    config, subjects = load_config(options.scans, options.overrides), read_manifest(options.data)
+    inputs = (options.scans, options.data, options.initial, config.data.reference or None, *given.files_of(subjects))
     given.check_inputs(options, RESULTS, *inputs)
     model = train(
         config,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..atomic import atomic_write
 from ..errors import FileError, did_you_mean, printable
 from ..geometry import check_same_grid
 from .files import check_file, read_text, short
@@ -39,10 +40,11 @@ class Subject:
     group: str = ""
 
 
-def read_manifest(path: str | Path) -> list[Subject]:
+def read_manifest(path: str | Path, *, splits: bool = True) -> list[Subject]:
     """Subjects of a CSV file (columns subject, image, labels, split, group), or of a folder (all for training).
 
-    Paths are relative to the manifest. Every fault of every row is listed in one InputError.
+    Paths are relative to the manifest. Every fault of every row is listed in one InputError. Without ``splits`` the
+    split may be missing, of all rows or of one; it is then empty.
     """
     path = Path(path)
     check_file(path, EXPECTED, folder=True)
@@ -51,13 +53,13 @@ def read_manifest(path: str | Path) -> list[Subject]:
     text = read_text(path, EXPECTED, kind="CSV")
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
-        _check_columns(path, reader.fieldnames or ())
+        _check_columns(path, reader.fieldnames or (), splits=splits)
         rows = list(reader)
     except csv.Error as error:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
     faults = (
-        [*more_cells(rows), *_faults(subjects, path.parent)]
+        [*more_cells(rows), *_faults(subjects, path.parent, splits=splits)]
         if subjects
         else ["it has no rows; expected one for each subject"]
     )
@@ -65,6 +67,16 @@ def read_manifest(path: str | Path) -> list[Subject]:
         more = f"; and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise FileError(f"{path}: " + "; ".join(fault[:MAX_FAULT] for fault in faults[:20]) + more)
     return subjects
+
+
+def write_manifest(path: Path, subjects: Iterable[Subject]) -> None:
+    """A manifest with absolute paths, as ``read_manifest`` reads it."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for s in subjects:
+            labels = s.labels.absolute() if s.labels is not None else ""
+            writer.writerow((s.name, s.image.absolute(), labels, s.split, s.group))
 
 
 def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -> list[Subject]:
@@ -89,7 +101,7 @@ def _folder(folder: Path) -> list[Subject]:
     return [Subject(p.name.split(".")[0], p, None, "train") for p in images]
 
 
-def _check_columns(path: Path, given: Sequence[str]) -> None:
+def _check_columns(path: Path, given: Sequence[str], *, splits: bool) -> None:
     for column in given:
         if column not in COLUMNS:
             near = did_you_mean((column or "")[:MAX_SHOWN], COLUMNS)
@@ -97,18 +109,18 @@ def _check_columns(path: Path, given: Sequence[str]) -> None:
             raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{hint}")
     if twice := doubled(given):
         raise FileError(f"{path} has the column {twice} twice; expected {', '.join(COLUMNS)}")
-    missing = [c for c in ("subject", "image", "split") if c not in given]
+    missing = [c for c in ("subject", "image", *(["split"] if splits else [])) if c not in given]
     if missing:
         raise FileError(f"{path} lacks the column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
 
 
 def _subject(row: dict[str, str], folder: Path) -> Subject:
     labels = (row.get("labels") or "").strip()
-    name, image, split = ((row[column] or "").strip() for column in ("subject", "image", "split"))
+    name, image, split = ((row.get(column) or "").strip() for column in ("subject", "image", "split"))
     return Subject(name, folder / image, folder / labels if labels else None, split, (row.get("group") or "").strip())
 
 
-def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
+def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool) -> Iterable[str]:
     seen = set()
     for row, s in enumerate(subjects, start=1):
         name = short(s.name, MAX_SHOWN)
@@ -124,7 +136,7 @@ def _faults(subjects: Sequence[Subject], folder: Path) -> Iterable[str]:
                 "expected a name that a folder can have"
             )
         seen.add(s.name)
-        if s.split not in SPLITS:
+        if s.split not in SPLITS and (s.split or splits):
             yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"
         if s.image == folder:
             yield f"subject {name} has no image"

@@ -22,6 +22,7 @@ from ..geometry import Grid
 
 MAX_SIDE_PIXELS = 320
 GRID_SAMPLES = 110
+SMALL_MM = 30.0  # of a picture whose place is told in tenths
 MAX_POINTS = 500_000
 LETTER_SIZE = 0.05  # of the mean of the picture's sides
 FOLD_COLOR = (255, 214, 0)
@@ -77,7 +78,8 @@ class Frame:
         """Where the plane lies, in words: 'S 12 mm'."""
         axis = int(np.argmax(np.abs(self.view.normal)))
         letter = ("LR", "PA", "SI")[axis][int(self.corner_mm[axis] < 0)]
-        return f"{letter} {abs(self.corner_mm[axis]):.0f} mm"
+        digits = 0 if max(self.width_mm, self.height_mm) > SMALL_MM else 1
+        return f"{letter} {abs(self.corner_mm[axis]):.{digits}f} mm"
 
     def grid(self) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
         """Size, origin, spacing and direction of the picture as an image one voxel thick."""
@@ -234,7 +236,7 @@ def svg_grid(where: Frame, transform: sitk.Transform, affine: sitk.Transform, st
     across, along, xs, ys = _undeformed_coordinates(coarse, transform, affine)
     lines = _level_lines(across, xs, ys, step_mm)
     lines += [line[:, ::-1] for line in _level_lines(along.T, ys, xs, step_mm)]
-    path = "".join("M" + " ".join(f"{x:.1f} {y:.1f}" for x, y in line) for line in lines)
+    path = "".join("M" + " ".join(f"{x:.4g} {y:.4g}" for x, y in line) for line in lines)
     return f'<path class="grid" d="{path}"/>'
 
 
@@ -245,7 +247,7 @@ def svg_letters(where: Frame) -> str:
     margin = 0.75 * size
     places = ((margin, height / 2), (width - margin, height / 2), (width / 2, margin), (width / 2, height - margin))
     marks = [
-        f'<text x="{x:.1f}" y="{y:.1f}">{letter}</text>'
+        f'<text x="{x:.4g}" y="{y:.4g}">{letter}</text>'
         for letter, (x, y) in zip(where.view.letters, places, strict=True)
     ]
     return f'<g class="letters" font-size="{size:.2f}">{"".join(marks)}</g>'
@@ -258,8 +260,8 @@ def svg_scale_bar(where: Frame) -> str:
     right, y = where.width_mm - 0.7 * size, where.height_mm - 0.7 * size
     return (
         f'<g class="letters" font-size="{size:.2f}">'
-        f'<path class="bar" d="M{right - length:.1f} {y:.1f}h{length:g}"/>'
-        f'<text class="end" x="{right:.1f}" y="{y - 0.8 * size:.1f}">{length:g} mm</text></g>'
+        f'<path class="bar" d="M{right - length:.4g} {y:.4g}h{length:g}"/>'
+        f'<text class="end" x="{right:.4g}" y="{y - 0.8 * size:.4g}">{length:g} mm</text></g>'
     )
 
 
@@ -267,7 +269,7 @@ def svg_box(where: Frame, other: Frame) -> str:
     """The outline of another rectangle of the same view."""
     offset = np.subtract(other.corner_mm, where.corner_mm)
     x, y = float(offset @ where.view.right), float(offset @ where.view.down)
-    return f'<rect class="part" x="{x:.1f}" y="{y:.1f}" width="{other.width_mm:.1f}" height="{other.height_mm:.1f}"/>'
+    return f'<rect class="part" x="{x:.4g}" y="{y:.4g}" width="{other.width_mm:.4g}" height="{other.height_mm:.4g}"/>'
 
 
 def svg_panel(where: Frame, description: str, content: str) -> str:

@@ -111,6 +111,13 @@ def number(value: float | None, digits: int = 2) -> str:
     return NO_FIGURE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def volume(millilitres: float | None, digits: int = 3) -> str:
+    """A volume in ml; one that would be rounded away, of a mouse for instance, to three significant digits."""
+    if millilitres is None or not 0 < abs(millilitres) < 10.0 ** (2 - digits):
+        return number(millilitres, digits)
+    return f"{millilitres:.3g}"
+
+
 def interval(ends: tuple[float, float] | None) -> str:
     """Two rounded numbers, a dash where there are none."""
     return NO_FIGURE if ends is None else f"{number(ends[0])} – {number(ends[1])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -11,15 +11,17 @@ import SimpleITK as sitk
 
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
+from .pictures import Draw
+from .pictures import colorbar as _colorbar
+from .pictures import row as _row
+from .pictures import section as _section
 from .report import Report
 
 MIN_MARGIN_MM = 12.0
-RELATIVE_MARGIN = 0.1
+RELATIVE_MARGIN, MAX_RELATIVE_MARGIN = 0.1, 0.3  # of the structures' longest side: a mouse's are small
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
 BRAIN_COLOR = (0, 220, 255)
-
-Draw = Callable[[Frame], str]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
     if len(points):
         place = drawing.fullest_position(points, min(image.GetSpacing()))
         box = np.stack([points.min(axis=0), points.max(axis=0)])
-        margin = max(MIN_MARGIN_MM, RELATIVE_MARGIN * float((box[1] - box[0]).max()))
+        longest = float((box[1] - box[0]).max())
+        margin = max(min(MIN_MARGIN_MM, MAX_RELATIVE_MARGIN * longest), RELATIVE_MARGIN * longest)
         box = np.clip(np.add(box, [[-margin], [margin]]), bounds[0], bounds[1])
     enlarged = bool(((box[1] - box[0]) < ENLARGED_BELOW * (bounds[1] - bounds[0])).any())
     extent, part_extent = (float((b[1] - b[0]).max()) for b in (bounds, box))
@@ -230,55 +233,12 @@ def _uncertainty(scene: Scene, labels: sitk.Image, uncertainty: sitk.Image) -> s
     return _section("Uncertainty", text, [_row("Share of second alternatives that differ", scene.part, disagreements)])
 
 
-def _colorbar() -> str:
-    ratios = np.geomspace(1 / drawing.JACOBIAN_RANGE, drawing.JACOBIAN_RANGE, 13)
-    stops = "".join(
-        f'<stop offset="{place / 12:.3f}" stop-color="rgb({r},{g},{b})"/>'
-        for place, (r, g, b) in enumerate(drawing.jacobian_color(ratios))
-    )
-    marks = [(1 / 3, "⅓"), (0.5, "½"), (1.0, "1"), (2.0, "2"), (3.0, "3")]
-    ticks = "".join(
-        f'<text x="{20 + 300 * (np.log(ratio) / np.log(drawing.JACOBIAN_RANGE) + 1) / 2:.1f}" y="32" font-size="12" '
-        f'text-anchor="middle">{text}</text>'
-        for ratio, text in marks
-    )
-    fold = "rgb({},{},{})".format(*drawing.FOLD_COLOR)
-    return (
-        '<div class="colorbar"><svg viewBox="0 0 420 50" role="img" aria-label="Colours of the map: blue below 1, '
-        f'white at 1, red above 1, yellow for folds"><defs><linearGradient id="ratio">{stops}</linearGradient>'
-        '</defs><rect x="20" y="2" width="300" height="16" fill="url(#ratio)" stroke="#888" stroke-width=".5"/>'
-        f'{ticks}<text x="20" y="47" font-size="11">atlas smaller here</text><text x="320" y="47" font-size="11" '
-        'text-anchor="end">atlas larger here</text>'
-        f'<rect x="350" y="2" width="16" height="16" fill="{fold}" stroke="#000"/>'
-        '<text x="372" y="14" font-size="12">fold</text></svg></div>'
-    )
-
-
-def _row(title: str, frames: Sequence[Frame], draw: Draw, remark: Draw | None = None) -> str:
-    """One titled line of pictures of the same height."""
-    figures = []
-    for where in frames:
-        content = draw(where) + drawing.svg_letters(where)
-        place = f"{where.view.name.capitalize()}, {where.position}"
-        caption = f"{place} – {remark(where)}" if remark else place
-        picture = drawing.svg_panel(where, f"{title}. {caption}", content)
-        figures.append(
-            f'<figure style="flex:{where.width_mm / where.height_mm:.3f} 1 0">{picture}'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    return f'<p class="label">{escape(title)}</p><div class="views">{"".join(figures)}</div>'
-
-
 def _patient(where: Frame) -> str:
     return drawing.svg_again(f"patient-{where.view.name}")
 
 
 def _labels(where: Frame) -> str:
     return drawing.svg_again(f"labels-{where.view.name}") + drawing.svg_again(f"outlines-{where.view.name}")
-
-
-def _section(title: str, text: str, parts: Sequence[str]) -> str:
-    return f'<section><h2>{escape(title)}</h2><p class="soft">{escape(text)}</p>{"".join(parts)}</section>'
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

@@ -53,7 +53,7 @@ def key_figures(report: Report) -> str:
             (
                 "Structures found",
                 f"{found} of {len(structures)}",
-                f"{page.number(sum(entry.volume_ml for entry in structures))} ml together",
+                f"{page.volume(sum(entry.volume_ml for entry in structures), 2)} ml together",
             ),
             (
                 "Similarity to the atlas",
@@ -92,8 +92,8 @@ def structures(structures: Sequence[StructureEntry]) -> str:
             [
                 f'<span class="swatch" style="background:{escape(entry.color)}"></span>{escape(entry.name)}',
                 str(entry.value),
-                page.number(entry.volume_ml, 3) if entry.volume_ml > 0 else "not found",
-                *([page.number(entry.volume_expected_ml, 3)] if followed else []),
+                page.volume(entry.volume_ml) if entry.volume_ml > 0 else "not found",
+                *([page.volume(entry.volume_expected_ml)] if followed else []),
                 page.number(entry.quality),
                 *([page.interval(entry.quality_interval)] if intervals else []),
                 page.number(entry.uncertainty),

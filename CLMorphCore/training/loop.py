@@ -20,7 +20,7 @@ from ..bundles import checkpoint
 from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
-from ..errors import Diverged, InputError
+from ..errors import Cancelled, Diverged, InputError
 from ..io.files import parse_json
 from ..io.manifest import Subject
 from ..io.outputs import check_results
@@ -100,7 +100,7 @@ def fit(
     log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
 
     network.train()
-    clock = computing_clock(device)
+    done, clock = start, computing_clock(device)
     began = clock() - spent
     for step in range(start, settings.steps):
         fraction = done_fraction(settings, step, clock() - began)
@@ -140,12 +140,20 @@ def fit(
         if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
             log.write(step=done, **validate(config, network, data.validation, device))
             began += clock() - began - seconds  # validation is not training
-        if done % settings.checkpoint_every == 0 or reached >= 1.0:
+
+        def save(done: int = done, seconds: float = seconds) -> None:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
             save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
+
+        if done % settings.checkpoint_every == 0 or reached >= 1.0:
+            save()
         speed = (done - start) / max(seconds - spent, 1e-9)
-        progress(f"training {done}/{settings.steps}, {speed:.2f} steps/s", reached)
+        try:
+            progress(f"training {_how_far(settings, done, seconds)}, {speed:.2f} steps/s", reached)
+        except (Cancelled, KeyboardInterrupt):
+            save()
+            raise
     log.close()
     if not (output / "model" / "card.toml").exists():
         write_card(
@@ -154,7 +162,7 @@ def fit(
                 "model": {
                     "name": output.resolve().name,
                     "version": __version__,
-                    "training_data": f"{len(data.train)} images, {settings.steps} steps",
+                    "training_data": f"{len(data.train)} images, {done} steps",
                 }
             },
         )
@@ -193,6 +201,13 @@ def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
     """The fraction of a training done, by its steps or by its minutes, whichever is more."""
     by_steps = step / settings.steps
     return min(1.0, max(by_steps, seconds / (60 * settings.minutes))) if settings.minutes else by_steps
+
+
+def _how_far(settings: TrainingConfig, step: int, seconds: float) -> str:
+    """'50/3600', or the minutes where these will end the training first."""
+    if settings.minutes and seconds / (60 * settings.minutes) >= step / settings.steps:
+        return f"{seconds / 60:.1f}/{settings.minutes:g} min, step {step}"
+    return f"{step}/{settings.steps}"
 
 
 def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:

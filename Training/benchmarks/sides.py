@@ -17,10 +17,10 @@ import SimpleITK as sitk
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
+from CLMorphCore.extraction.sides import Sides, locator_of, segment_sides
 from CLMorphCore.io.images import read_image, read_labels
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.sides import Sides, locator_of, segment_sides
 from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
 

@@ -3,7 +3,7 @@
 ``fit`` writes MODEL/quality.toml from the subjects of the splits train and validation, each as it is and as it might
 have been scanned, and prints how the fit does on each of them left out. ``measure`` prints how the fit that is there
 does on a split: Spearman's correlation of expected and true Dice over structures and subjects, and how many of
-deliberately corrupted scans are flagged (``corruptions.py``).
+deliberately corrupted scans are flagged (``CLMorphCore.quality.corruptions``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import Subject, read_manifest
 from CLMorphCore.matching import prepare
+from CLMorphCore.quality.fitting import fit, leave_one_out
+from CLMorphCore.quality.observations import Observation, genuine_and_corrupted
 from CLMorphCore.quality.score import read_quality, write_quality
 from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
 
-from .fit import fit, leave_one_out
 from .measure import figures
-from .observations import Observation, genuine_and_corrupted
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,9 +10,8 @@ from scipy.stats import spearmanr
 
 from CLMorphCore.quality.evidence import Evidence
 from CLMorphCore.quality.judgement import PASS, REJECT, REVIEW, verdict_of
+from CLMorphCore.quality.observations import GENUINE, Observation
 from CLMorphCore.quality.score import Quality
-
-from .observations import GENUINE, Observation
 
 Scored = Sequence[tuple[Quality, Observation]]
 

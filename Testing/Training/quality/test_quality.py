@@ -12,12 +12,12 @@ from made_up import ellipsoid_atlas, fresh_model
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
+from CLMorphCore.quality.fitting import leave_one_out
+from CLMorphCore.quality.observations import GENUINE, Observation
 from CLMorphCore.quality.score import fit, read_quality
 from Training.quality import __main__ as command
 from Training.quality import table
-from Training.quality.fit import leave_one_out
 from Training.quality.measure import correlation, figures
-from Training.quality.observations import GENUINE, Observation
 
 
 @pytest.fixture(scope="module")

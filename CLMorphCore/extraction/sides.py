@@ -13,22 +13,23 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .atomic import atomic_folder
-from .bundles.atlas import Structure
-from .bundles.model import Model, load_model
-from .errors import InputError
-from .extraction.recognise import MIN_SIDE_MM
-from .geometry import Grid, chain, linear_parts
-from .instance_optimization import InstanceOptimization
-from .io.images import check_sources, warnings_of, write_image
-from .io.outputs import check_results
-from .metrics import volumes_ml
-from .progress import Progress, Stopwatch, part, silent
-from .quality.judgement import PASS, REJECT, REVIEW
-from .registration import Registration
-from .reports.report import QualityEntry, Report, SimilarityEntry, StructureEntry, with_total
-from .reports.segmentation import sides_page
-from .segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, segment
+from ..atomic import atomic_folder
+from ..bundles.atlas import Structure
+from ..bundles.model import Model, load_model
+from ..errors import InputError
+from ..geometry import Grid, chain, linear_parts
+from ..instance_optimization import InstanceOptimization
+from ..io.checksums import seal
+from ..io.images import check_sources, warnings_of, write_image
+from ..io.outputs import check_results
+from ..metrics import volumes_ml
+from ..progress import Progress, Stopwatch, part, silent
+from ..quality.judgement import PASS, REJECT, REVIEW
+from ..registration import Registration
+from ..reports.report import QualityEntry, Report, SimilarityEntry, StructureEntry, with_total
+from ..reports.segmentation import sides_page
+from ..segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, segment
+from .recognise import MIN_SIDE_MM
 
 OPTIONAL = tuple(name for name in RESULTS if name not in ("labels.nii.gz", "report.html", REPORT))
 
@@ -75,7 +76,7 @@ class Sides:
         OutputError where that fails, or would replace what is read or what no earlier run has written.
         """
         check_sources(folder, RESULTS, [self.image])
-        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL)
+        check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
         watch = Stopwatch()
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             with watch.step("writing"):
@@ -96,6 +97,7 @@ class Sides:
                 page = sides_page(self.image, self.labels, self.brain_mask, self.report, pages)
                 (temporary / "report.html").write_text(page, encoding="utf-8")
             self.report.with_durations(watch.seconds).save(temporary / REPORT)
+            seal(temporary, folder, RESULTS, REPORT)
             progress("report", 1.0)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from CLMorphCore.quality import score
-from CLMorphCore.quality.score import Quality
-
+from . import score
 from .observations import GENUINE, Observation
+from .score import Quality
 
 
 def fit(atlas: str, observations: Iterable[Observation]) -> Quality:

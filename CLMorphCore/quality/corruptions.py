@@ -12,9 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from CLMorphCore.geometry import Grid, foreground_box, to_tensor
-from CLMorphCore.network_input import normalise
-from CLMorphCore.training.views import view
+from ..geometry import Grid, foreground_box, to_tensor
+from ..network_input import normalise
+from ..training.views import view
 
 
 @dataclass(frozen=True)

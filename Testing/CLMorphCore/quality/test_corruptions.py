@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from Training.quality.corruptions import (
+from CLMorphCore.quality.corruptions import (
     CORRUPTIONS,
     GRAIN,
     TILT_DEGREES,

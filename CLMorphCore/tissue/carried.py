@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
-from CLMorphCore.geometry import Grid, resample_labels
-from CLMorphCore.matching import Match, PreparedAtlas
-from CLMorphCore.registration import transform_of
-from CLMorphCore.tissue.expectation import of_one
-from CLMorphCore.tissue.labels import Unfit, tissue_labels
-from CLMorphCore.tissue.prepared import PreparedTissue
+from ..geometry import Grid, resample_labels
+from ..matching import Match, PreparedAtlas
+from ..registration import transform_of
+from .expectation import of_one
+from .labels import Unfit, tissue_labels
+from .prepared import PreparedTissue
 
 
 def warped_labels(found: Match, prepared: PreparedAtlas) -> sitk.Image:

@@ -12,16 +12,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CLMorphCore.bundles.model import Model
-from CLMorphCore.errors import InputError
-from CLMorphCore.io.images import read_image
-from CLMorphCore.io.manifest import Subject, read_subject
-from CLMorphCore.matching import Match, PreparedAtlas, align_scan, match
-from CLMorphCore.metrics import dice_per_label
-from CLMorphCore.quality.evidence import Evidence, evidence
-from CLMorphCore.quality.uncertainty import alternative_displacements
-from Training.labelling import followed_labels, warped_labels
-
+from ..bundles.model import Model
+from ..errors import InputError
+from ..io.images import read_image
+from ..io.manifest import Subject, read_subject
+from ..matching import Match, PreparedAtlas, align_scan, match
+from ..metrics import dice_per_label
+from ..tissue.carried import followed_labels, warped_labels
 from .corruptions import (
     CORRUPTIONS,
     LabelledScan,
@@ -31,6 +28,8 @@ from .corruptions import (
     wrong_header,
     wrong_organ,
 )
+from .evidence import Evidence, evidence
+from .uncertainty import alternative_displacements
 
 GENUINE = "genuine"
 

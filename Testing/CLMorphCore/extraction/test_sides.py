@@ -11,10 +11,10 @@ from made_up import Ellipsoid, ellipsoid_atlas, fresh_model
 from CLMorphCore.bundles.atlas import Atlas, Structure
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
+from CLMorphCore.extraction.sides import locator_of, segment_sides, shows_the_whole
 from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.reports.report import Report
-from CLMorphCore.sides import locator_of, segment_sides, shows_the_whole
 
 MIN_DICE = 0.85
 LEFT, RIGHT = (24.0, 6.0, -10.0), (-22.0, 2.0, -8.0)  # LPS, mm

@@ -1,0 +1,298 @@
+"""The scans of a folder, a manifest or a list, each with the labels that lie beside it by the usual namings."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+
+from ..errors import FileError, InputError
+from .dicom import is_dicom
+from .files import check_file, read_text, short
+from .manifest import ENDINGS, SPLITS, Subject, read_manifest
+from .tables import doubled
+
+EXPECTED = "a folder of scans, a CSV manifest or a list of image files"
+# What names a file of labels, the likeliest first: as a whole name, at its end or, with a separator, at its start.
+LABEL_WORDS = (
+    *("labels", "label", "labelmap", "seg", "segmentation", "dseg", "gt", "groundtruth", "parcellation", "annotation"),
+    *("manual", "mask", "roi"),
+)
+_WORDS = "|".join(LABEL_WORDS)
+OF_LABELS = re.compile(
+    rf"(?:(?P<base>.*?)[-_. ]+)?(?:brain[-_]?)?(?P<word>{_WORDS})(?:[-_. ]?\d)?|(?P<first>{_WORDS})[-_. ].*",
+    re.IGNORECASE,
+)
+# Folders of images and, beside them, of their labels under the same names; the last ones are test scans.
+BESIDE = (
+    *(("imagesTr", "labelsTr"), ("images", "labels"), ("image", "label"), ("imgs", "masks"), ("images", "masks")),
+    ("images", "segmentations"),
+)
+TEST = ("imagesTs", "labelsTs")
+CHANNEL = re.compile(r"(.*)_(\d{4})")  # of nnU-Net: name_0000 is the first channel of a scan
+RECURRING = 0.5  # of the folders that a name must be found in, to be one of a kind of scan and not a scan's own
+TABLES = ("labels.csv", "label-names.csv", "label_names.csv")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found: subjects, their split empty where none is given; what was passed over; a table of label names."""
+
+    subjects: tuple[Subject, ...]
+    notes: tuple[str, ...] = ()
+    label_names: Path | None = None
+
+
+def find_scans(data: Path, labels_for: Mapping[Path, Path] | None = None) -> Collection:
+    """The scans of a folder (nnU-Net's and BIDS' layouts among others), of a CSV manifest or of a list of files.
+
+    ``labels_for`` gives labels to images that were found, in place of what lies beside them. InputError where there is
+    no scan, or no such image.
+    """
+    check_file(data, EXPECTED, folder=True)
+    found = _folder(data) if data.is_dir() else _file(data)
+    if not found.subjects:
+        more = f" ({'; '.join(found.notes)})" if found.notes else ""
+        raise FileError(
+            f"{data} holds no scan{more}; expected {EXPECTED}, with files ending in {', '.join(ENDINGS)} or folders of "
+            "one DICOM series each"
+        )
+    return replace(found, subjects=_with_labels(found.subjects, labels_for or {}))
+
+
+def _with_labels(subjects: Sequence[Subject], labels_for: Mapping[Path, Path]) -> tuple[Subject, ...]:
+    wanted = {image.resolve(): labels for image, labels in labels_for.items()}
+    missing = wanted.keys() - {s.image.resolve() for s in subjects}
+    if missing:
+        raise InputError(
+            f"`labels_for` names {min(missing)}, which is not among the {len(subjects)} scans of the data; expected "
+            "one of them"
+        )
+    for labels in wanted.values():
+        check_file(labels, "a label image")
+    return tuple(replace(s, labels=wanted.get(s.image.resolve(), s.labels)) for s in subjects)
+
+
+def _file(path: Path) -> Collection:
+    """A manifest, whose splits may be left to be made, or a list with a path on each line."""
+    text = read_text(path, EXPECTED)
+    first = next(csv.reader(StringIO(text, newline="")), [])
+    if path.suffix.lower() == ".csv" or "image" in first:
+        return Collection(tuple(read_manifest(path, splits=False)), label_names=_table_in(path.parent))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    images = [path.parent / line for line in lines]
+    gone = [str(image) for image in images if not image.exists()]
+    if gone:
+        raise FileError(
+            f"{path} lists {len(gone)} files that do not exist ({', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}); "
+            "expected the path of an image on each line, from the list's own folder on"
+        )
+    found = [(image, _beside(image)) for image in images]
+    return Collection(_named(found, path.parent))
+
+
+def _beside(image: Path) -> Path | None:
+    """The labels of one image, in its folder or in the folder of labels beside that."""
+    for images, labels in (*BESIDE, TEST):
+        if image.parent.name == images and (found := _of_name(image.parent.with_name(labels), _scan_name(image))):
+            return found
+    _, paired, _ = (
+        _pairs(sorted(p for p in image.parent.iterdir() if _is_image(p))) if image.is_file() else ([], {}, [])
+    )
+    return paired.get(image)
+
+
+def _of_name(folder: Path, name: str) -> Path | None:
+    """The label file of a scan in a folder of labels: of its name, or of its name and a word for labels."""
+    if not folder.is_dir():
+        return None
+    for path in sorted(p for p in folder.iterdir() if _is_image(p)):
+        split = OF_LABELS.fullmatch(stem(path))
+        if name in (stem(path), split["base"] if split else None):
+            return path
+    return None
+
+
+def _folder(folder: Path) -> Collection:
+    names = _table_in(folder)
+    for images, labels in BESIDE:
+        if (folder / images).is_dir():
+            return replace(_two_folders(folder, images, labels), label_names=names)
+    subjects, notes = _bids(folder) if any(folder.glob("sub-*")) else _walked(folder)
+    return Collection(_with_splits(subjects, folder), tuple(notes), names)
+
+
+def _two_folders(folder: Path, images: str, labels: str) -> Collection:
+    """imagesTr and labelsTr, and imagesTs where labelsTs measures it; of several channels the first."""
+    subjects, channels, gone = [], set(), 0
+    for one, other, split in ((images, labels, ""), (*TEST, "test")):
+        if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
+            continue
+        for path in sorted(p for p in (folder / one).iterdir() if _is_image(p)):
+            channel = CHANNEL.fullmatch(stem(path))
+            if channel and channel[2] != "0000":
+                channels.add(channel[2])
+                continue
+            of_scan = _of_name(folder / other, _scan_name(path))
+            gone += of_scan is None
+            subjects.append(Subject(_scan_name(path), path, of_scan, split))
+    notes = [f"the channels {', '.join(sorted(channels))} are left out: a model is of one contrast"] if channels else []
+    if gone and gone < len(subjects):
+        notes.append(f"{gone} of {len(subjects)} images have no labels in {labels}: they are trained on without")
+    return Collection(_with_splits(subjects, folder), tuple(notes))
+
+
+def _scan_name(path: Path) -> str:
+    channel = CHANNEL.fullmatch(stem(path))
+    return channel[1] if channel else stem(path)
+
+
+def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
+    """sub-NAME[/ses-NAME]/anat/…_SUFFIX, of the commonest suffix; labels are …_dseg there or below derivatives."""
+    files = [p for p in _files(folder) if _is_image(p) and p.name.startswith("sub-")]
+    labels = [p for p in files if stem(p).endswith(("_dseg", "_seg", "_labels", "_mask"))]
+    raw = [p for p in files if p not in labels and "derivatives" not in p.relative_to(folder).parts]
+    kinds = Counter(stem(p).rpartition("_")[2] for p in raw)
+    if not kinds:
+        return [], []
+    kind = max(kinds, key=lambda suffix: (kinds[suffix], suffix.startswith("T1")))
+    notes = [
+        f"{count} scans of the kind {other} are left out: a model is of one contrast, {kind} is the commonest"
+        for other, count in sorted(kinds.items())
+        if other != kind
+    ]
+    subjects = []
+    for path in (p for p in raw if stem(p).endswith(f"_{kind}")):
+        name = stem(path).removesuffix(f"_{kind}")
+        own = [p for p in labels if stem(p).startswith(name) and not stem(p)[len(name) : len(name) + 1].isalnum()]
+        best = min(own, key=lambda p: ("_dseg" not in p.name, "_mask" in p.name, len(p.name)), default=None)
+        subjects.append(Subject(name, path, best, "", name.partition("_ses-")[0] if "_ses-" in name else ""))
+    return subjects, notes
+
+
+def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
+    """Every scan below a folder; of several kinds in each subject's folder, those that have labels."""
+    in_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in _files(folder):
+        if _is_image(path):
+            in_folder[path.parent].append(path)
+    found: list[tuple[Path, Path | None]] = []
+    notes: list[str] = []
+    for files in in_folder.values():
+        images, labels, alone = _pairs(files)
+        found += [(image, labels.get(image)) for image in images]
+        notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in alone]
+    found += [(path, None) for path in _series(folder, in_folder)]
+    found, more = _one_kind(sorted(found), in_folder)
+    return list(_named(found, folder)), [*notes, *more]
+
+
+def _pairs(files: Sequence[Path]) -> tuple[list[Path], dict[Path, Path], list[Path]]:
+    """(images, their labels, labels without an image) of one folder's files."""
+    marked = {path: OF_LABELS.fullmatch(stem(path)) for path in files}
+    images = [path for path in files if not marked[path]]
+    by_stem = {stem(path): path for path in images}
+    chosen: dict[Path, tuple[int, Path]] = {}
+    alone = []
+    for path, mark in marked.items():
+        if not mark:
+            continue
+        image = by_stem.get(mark["base"] or "") or (images[0] if len(images) == 1 else None)
+        if image is None:
+            alone.append(path)
+            continue
+        rank = LABEL_WORDS.index((mark["word"] or mark["first"]).lower())
+        chosen[image] = min(chosen.get(image, (rank, path)), (rank, path))
+    return images, {image: path for image, (_, path) in chosen.items()}, alone
+
+
+def _one_kind(
+    found: list[tuple[Path, Path | None]], in_folder: Mapping[Path, Sequence[Path]]
+) -> tuple[list[tuple[Path, Path | None]], list[str]]:
+    """Where each subject's folder holds files of the same few names, the scans of one name and a note of the others."""
+    counts = Counter(image.name for image, _ in found)
+    recurring = [name for name, n in counts.items() if n >= max(2, RECURRING * len({p.parent for p, _ in found}))]
+    if len(recurring) < 2:
+        return found, []
+    labelled = Counter(image.name for image, labels in found if labels is not None)
+    kept = max(sorted(recurring), key=lambda name: (labelled[name], counts[name]))
+    others = [name for name in sorted(recurring) if name != kept]
+    note = f"{', '.join(others)} of each folder are left out: a model is of one contrast, {kept} is taken; give a list"
+    return [pair for pair in found if pair[0].name not in others], [f"{note} of files to choose others"]
+
+
+def _named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subject, ...]:
+    """Subjects called by their files or, where files are called alike, by their folders too; groups are folders."""
+    per_folder = Counter(image.parent for image, _ in found)
+    stems = Counter(stem(image) for image, _ in found)
+    parents = {image.absolute().parent for image, _ in found}
+    base = Path(os.path.commonpath(parents)) if len(parents) > 1 else folder.absolute()
+    subjects, seen = [], Counter[str]()
+    for image, labels in found:
+        place = image.absolute().parent
+        above = place.relative_to(base).parts if place.is_relative_to(base) else place.parts[-1:]
+        alone = per_folder[image.parent] == 1 and bool(above) and image.is_file()
+        name = stem(image)
+        if stems[name] > 1:
+            name = "_".join(above) if alone else "_".join((*above, name))
+        seen[name] += 1
+        group = "_".join(above) if above and 1 < per_folder[image.parent] < len(found) / 2 else ""
+        subjects.append(Subject(f"{name}_{seen[name]}" if seen[name] > 1 else name, image, labels, "", group))
+    return tuple(subjects)
+
+
+def _with_splits(subjects: Sequence[Subject], folder: Path) -> tuple[Subject, ...]:
+    """Subjects with the splits of a split.csv in the folder (columns subject, split), where there is one."""
+    path = folder / "split.csv"
+    if not path.is_file():
+        return tuple(subjects)
+    rows = list(csv.DictReader(StringIO(read_text(path, "a CSV with the columns subject, split"), newline="")))
+    if not rows or not {"subject", "split"} <= set(rows[0]) or doubled(list(rows[0])):
+        raise FileError(f"{path} lacks the columns subject and split; expected them, or no such file")
+    split_of = {(row["subject"] or "").strip(): (row["split"] or "").strip() for row in rows}
+    wrong = sorted({split for split in split_of.values() if split not in SPLITS})
+    if wrong:
+        raise FileError(f"{path} has the split {short(wrong[0])}; expected {', '.join(SPLITS)}")
+    return tuple(replace(s, split=split_of.get(s.name, split_of.get(s.group, s.split))) for s in subjects)
+
+
+def _table_in(folder: Path) -> Path | None:
+    return next((folder / name for name in (*TABLES, "dataset.json") if (folder / name).is_file()), None)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder but hidden ones, by name."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
+    """Folders without image files whose first file is one of DICOM."""
+    seen = set(in_folder)
+    for path in _files(folder):
+        if path.parent in seen:
+            continue
+        seen.add(path.parent)
+        try:
+            with path.open("rb") as file:
+                if is_dicom(file.read(132)):
+                    yield path.parent
+        except OSError:
+            continue
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+
+
+def stem(path: Path) -> str:
+    """The name without the ending of its format; other dots stay."""
+    name = path.name
+    ending = max((e for e in ENDINGS if name.lower().endswith(e)), key=len, default="")
+    return name[: len(name) - len(ending)] if ending else name

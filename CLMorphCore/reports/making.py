@@ -1,0 +1,140 @@
+"""The report of a segmentation, made from what its steps found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import SimpleITK as sitk
+
+from .. import __version__
+from ..bundles.atlas import Atlas, Structure
+from ..bundles.model import Model
+from ..devices import threads_used
+from ..extraction.step import TakenOut
+from ..io.images import warnings_of
+from ..metrics import volumes_ml
+from ..progress import Stopwatch
+from ..quality.judgement import Judgement
+from ..registration import Registration
+from ..tissue.labels import TissueLabels
+from ..tissue.shares import PADDING
+from .report import (
+    AtlasEntry,
+    FusionEntry,
+    ModelEntry,
+    Report,
+    SimilarityEntry,
+    StructureEntry,
+    TissueClassEntry,
+    TissueEntry,
+    with_total,
+)
+
+MAX_FOLDING = 1e-3  # above it a warning
+
+
+class Labelling(Protocol):
+    """Labels as one atlas or several, and the scan's tissue, made them: ``tissue``, or why it was not followed."""
+
+    @property
+    def atlases(self) -> tuple[Atlas, ...]: ...
+    @property
+    def tissue(self) -> TissueLabels | None: ...
+    @property
+    def note(self) -> str: ...
+
+
+def report_of(
+    model: Model,
+    registration: Registration,
+    fused: Labelling,
+    labels_expected: sitk.Image | None,
+    structures: Sequence[Structure],
+    volumes: Mapping[int, float],
+    judgement: Judgement,
+    method: str,
+    source: str,
+    watch: Stopwatch,
+    scan: sitk.Image,
+    brain: TakenOut,
+) -> Report:
+    """What ``segment`` did and found, from what its steps left; ``scan`` is the image, ``method`` of the fusion."""
+    before, after = registration.similarity
+    expected = volumes_ml(labels_expected) if labels_expected is not None else None
+    names = tuple(atlas.name for atlas in fused.atlases)
+    return Report(
+        version=__version__,
+        image=source,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        model=ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit"))),
+        atlas=AtlasEntry(names[0]),
+        device=str(model.device),
+        threads=threads_used(),
+        refinement_steps=registration.optimization_steps,
+        structures=tuple(
+            StructureEntry(
+                s.value,
+                s.name,
+                s.color,
+                s.terminology,
+                round(volumes.get(s.value, 0.0), 4),
+                judgement.structures[s.value].uncertainty,
+                judgement.structures[s.value].expected_dice,
+                None if expected is None else round(expected.get(s.value, 0.0), 4),
+                judgement.structures[s.value].interval,
+            )
+            for s in structures
+        ),
+        quality=judgement.quality,
+        similarity=SimilarityEntry("local normalised cross-correlation", round(before, 4), round(after, 4)),
+        folding_fraction=registration.folding_fraction,
+        duration_s=with_total(watch.seconds),
+        warnings=(
+            *_doubts(scan, fused.atlases),
+            *((fused.note,) if fused.note else ()),
+            *judgement.warnings,
+            *_warnings(structures, volumes, registration),
+        ),
+        fusion=FusionEntry(method, names) if len(names) > 1 else None,
+        tissue=_tissue_entry(fused, structures),
+        brain=brain.entry,
+    )
+
+
+def _tissue_entry(fused: Labelling, structures: Sequence[Structure]) -> TissueEntry:
+    found = fused.tissue
+    if found is None:
+        return TissueEntry(False, fused.note)
+    known = {s.value: s.name for s in structures}
+    numbers = zip(found.tissues, found.mixture.mean.tolist(), found.mixture.sd.tolist(), strict=True)
+    classes = (
+        TissueClassEntry(tuple(known[v] for v in labels if v in known), float(f"{mean:.5g}"), float(f"{sd:.5g}"))
+        for labels, mean, sd in numbers
+        if PADDING not in labels
+    )
+    return TissueEntry(True, "", tuple(classes))
+
+
+def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
+    """What was said when the scan and the atlases were read, each once."""
+    images = (scan, *(image for atlas in atlases for image in (atlas.image, atlas.labels)))
+    return dict.fromkeys(warning for image in images for warning in warnings_of(image))
+
+
+def _warnings(
+    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
+) -> Iterator[str]:
+    yield from registration.warnings()
+    missing = [s.name for s in structures if s.value not in volumes]
+    if missing:
+        yield (
+            f"{len(missing)} of {len(structures)} structures lie outside of the image or are thinner than its "
+            f"voxels: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+        )
+    if registration.folding_fraction > MAX_FOLDING:
+        yield f"{registration.folding_fraction:.2%} of the deformation folds; look at the Jacobian map"
+    before, after = registration.similarity
+    if after < before:
+        yield "the deformation did not make the images more alike; check that the model fits the image"

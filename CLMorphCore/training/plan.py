@@ -1,0 +1,126 @@
+"""The plan of a model: every setting with its reason, in a TOML file that its user edits and passes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic import atomic_write
+from ..bundles.config import Config, check_trainable, from_dict
+from ..errors import SettingError, did_you_mean
+from ..io.files import read_text, read_toml, short
+
+HEAD = (
+    "# Made by clmorph plan from the scans. Change what you know better, then: clmorph train DATA -o RUN --plan FILE\n"
+)
+OWN = {"atlas": ("subjects", "margin_mm"), "scans": ("leave_out",)}  # sections that are not the training's
+MAX_LINE = 120
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting, 'section.key', its value as files have it (x, y, z), and why it is so."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model will be made.
+
+    config           of the training; ``training.minutes`` is its part of the whole
+    atlas_subjects   how many scans the average is made of, at most
+    atlas_margin_mm  around the labels, which the atlas is cut to; 0 leaves it whole
+    left_out         subject → why it is not used
+    choices          what was chosen, with reasons, and
+    about            a line on the scans; empty in a plan that was read, which has its
+    text             as its user left it
+    """
+
+    config: Config
+    atlas_subjects: int
+    atlas_margin_mm: float = 0.0
+    left_out: Mapping[str, str] | None = None
+    choices: tuple[Choice, ...] = ()
+    about: str = ""
+    text: str = ""
+
+
+def plan_of(choices: Sequence[Choice], left_out: Mapping[str, str], about: str) -> Plan:
+    """The plan that consists of these choices; SettingError where they do not fit together."""
+    tree: dict[str, dict[str, Any]] = {}
+    for choice in choices:
+        section, _, key = choice.key.partition(".")
+        tree.setdefault(section, {})[key] = choice.value
+    atlas = tree.pop("atlas")
+    config = from_dict(tree)
+    check_trainable(config)
+    return Plan(config, atlas["subjects"], atlas["margin_mm"], dict(left_out), tuple(choices), about)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as TOML, each choice with its reason as a comment; one that was read, as it was read."""
+    if plan.text:
+        return plan.text
+    lines = [HEAD + f"# {plan.about}"]
+    section = ""
+    for choice in plan.choices:
+        name, _, key = choice.key.partition(".")
+        if name != section:
+            lines.append(f"\n[{name}]")
+            section = name
+        lines.append(_setting(key, choice.value, choice.reason))
+    lines += [
+        "\n[scans]",
+        "# what is wrong with a scan; one that is good after all is taken out of the list",
+        "leave_out = [",
+    ]
+    for subject, why in (plan.left_out or {}).items():
+        lines.append(f"    {_toml(subject)},  # {' '.join(why.split())}")
+    return "\n".join([*lines, "]", ""])
+
+
+def _setting(key: str, value: Any, reason: str) -> str:
+    line, comment = f"{key} = {_toml(value)}", " ".join(reason.split())
+    beside = f"{line}  # {comment}"
+    return beside if len(beside) <= MAX_LINE else f"# {comment}\n{line}"
+
+
+def _toml(value: Any) -> str:
+    """JSON's strings, numbers and lists are TOML's."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """The file that ``read_plan`` reads."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(plan_text(plan), encoding="utf-8")
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a TOML file, as ``plan_text`` writes it; sections may be left out. InputError for what is no plan."""
+    tree = read_toml(path, "a plan, as clmorph plan writes it")
+    for section, known in OWN.items():
+        table = tree.get(section, {})
+        if not isinstance(table, dict):
+            raise SettingError(f"{section} is {short(table)}; expected a table [{section}] of settings")
+        for key in table.keys() - set(known):
+            raise SettingError(f"unknown setting {section}.{key}{did_you_mean(key, known)}")
+    atlas, scans = tree.pop("atlas", {}), tree.pop("scans", {})
+    subjects, margin = atlas.get("subjects", 40), atlas.get("margin_mm", 0.0)
+    if not isinstance(subjects, int) or isinstance(subjects, bool) or subjects < 1:
+        raise SettingError(f"atlas.subjects is {short(subjects)}; expected a whole number above zero")
+    if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 <= margin < 1e6:
+        raise SettingError(f"atlas.margin_mm is {short(margin)}; expected a number of mm, zero or more")
+    leave_out = scans.get("leave_out", [])
+    if not isinstance(leave_out, list) or not all(isinstance(name, str) for name in leave_out):
+        raise SettingError(f"scans.leave_out is {short(leave_out)}; expected a list of subjects")
+    config = from_dict(tree)
+    check_trainable(config)
+    text = read_text(path, "a plan")
+    return Plan(config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text)

@@ -1,0 +1,302 @@
+"""From what the scans are like to every setting of their training, each with its reason.
+
+The rules are what was found best by hand for the shipped brain, hippocampus and heart, in units that do not depend on
+the species: voxels of the grid, shares of a contrast, seconds measured on the device at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..bundles.config import Config, from_dict
+from ..errors import InputError
+from ..networks import build
+from .alignments import Alignment
+from .fingerprint import Fingerprint, Scan
+from .measuring import StepCost
+from .plan import Choice, Plan, plan_of
+
+MIN_SCANS = 2
+LEVELS = 5  # of the pyramid, fewer where
+MIN_COARSEST = 3  # voxels along a side of its coarsest level would be fewer
+STACK = 2.5  # slices this many times as far apart as voxels are wide: a stack, not a volume
+CUT_OFF = 0.9  # share of its box that a scan's foreground fills where the body goes on beyond the field of view
+MARGIN_VOXELS = 3
+COARSENED = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # how much coarser than the scans the grid may be
+MIN_STEPS = 150  # of a training: with fewer, a coarser grid did better
+MIN_PAIRS_STEPS = 600  # of two pairs each, above which there are two in a batch
+WINDOW_VOXELS = 5  # of the local correlation along the axis of the thickest voxels; as long in mm along the others
+NOISY, VERY_NOISY = 0.12, 0.25  # of the contrast: the window has to be two or four voxels wider
+MAX_WINDOW_VOXELS = 15
+SMOOTH = 0.3
+FEW_SCANS = 100  # fewer are mirrored, for more variety
+MAX_ATLAS_SUBJECTS = 40  # whose average does not change with more
+MIN_LABELS_SHARE = 0.25  # of a scan's box: where labels take less, the atlas is cut to them
+ATLAS_MARGIN = 0.25  # around them, of their longest side
+MIN_TRAINING_SHARE = 0.5  # of the minutes, whatever the rest may take
+MAX_MEMORY_SHARE = 0.6
+EVERY_STEP = 1_000_000  # more than the minutes allow
+
+Cost = Callable[[Config], StepCost]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The network's grid over a usual scan, (z, y, x), with the levels of the network that it has room for."""
+
+    spacing_mm: tuple[float, float, float]
+    margin_voxels: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    levels: int
+    flat_levels: int
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What the sides are multiples of."""
+        return _divisor(self.levels, self.flat_levels)
+
+    @property
+    def voxels(self) -> int:
+        """Of the whole grid."""
+        return math.prod(self.shape)
+
+
+def make_plan(fingerprint: Fingerprint, alignment: Alignment, cost: Cost, *, minutes: float, name: str = "") -> Plan:
+    """The plan for scans that were looked at, pairs of which were aligned, and a device that ``cost`` measures.
+
+    ``minutes`` are those of the whole. InputError, with every finding, where fewer than MIN_SCANS scans are left.
+    """
+    check_enough(fingerprint)
+    scans = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
+    rest = rest_minutes(fingerprint.kept, alignment)
+    training = round(max(MIN_TRAINING_SHARE * minutes, minutes - rest), 2)
+    finest = _grid(scans, 1.0)
+    measured = cost(from_dict({"network": _network(finest, (5, 5, 5)), "loss": {"contrast": 0}}))
+    grid, spacing = _choose_grid(scans, measured, 60 * training)
+    window, noise = _window(scans, grid)
+    pairs = 2 if 60 * training / measured.seconds(2 * grid.voxels) >= MIN_PAIRS_STEPS else 1
+    steps = 60 * training / measured.seconds(pairs * grid.voxels)
+    choices = [
+        *_network_choices(grid, window),
+        *spacing,
+        Choice("data.alignment", alignment.chosen, alignment.reason),
+        *_loss_choices(grid, window, noise, pairs),
+        *_augment_choices(scans, grid, measured, pairs),
+        Choice("training.minutes", training, f"of {minutes:g}: aligning, atlas and measuring take about {rest:.2g}"),
+        Choice("training.steps", EVERY_STEP, f"as many as the minutes allow, about {steps:.0f} on this device"),
+        Choice("training.batch_size", pairs, "time for many steps of two pairs" if pairs > 1 else "more steps"),
+        Choice("training.learning_rate", 1e-3, "as for the shipped models"),
+        Choice("training.schedule", "cosine", "to zero at the end of the minutes"),
+        _moving(scans, alignment),
+        Choice("training.checkpoint_every", 50, "steps; a training that is stopped goes on from there"),
+        Choice("training.validate_every", max(50, int(steps) // 500 * 50), "steps"),
+        Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid"),
+        *_atlas_choices(scans),
+    ]
+    return plan_of(choices, fingerprint.left_out, _about(fingerprint, name))
+
+
+def check_enough(fingerprint: Fingerprint) -> None:
+    """InputError, with what was found, where there are too few scans to train on."""
+    count = sum(scan.subject.split != "test" for scan in fingerprint.kept)
+    if count >= MIN_SCANS:
+        return
+    found = "; ".join(str(finding) for finding in fingerprint.findings if finding.left_out)
+    raise InputError(
+        f"{count} scan{'' if count == 1 else 's'} can be trained on{f' ({found})' if found else ''}; expected at least "
+        f"{MIN_SCANS}, to make a pair",
+        "add scans; one labelled scan serves without any training: clmorph register",
+    )
+
+
+def rest_minutes(scans: Sequence[Scan], alignment: Alignment) -> float:
+    """An estimate of what everything but the training takes: affines and registrations of every scan."""
+    atlas = min(MAX_ATLAS_SUBJECTS, len(scans))
+    affines = 3 * len(scans) + 6 * atlas  # by the reference, the data set and the quality; by the atlas' rounds
+    return (1.5 * affines * alignment.seconds + 2.0 * len(scans)) / 60
+
+
+def _about(fingerprint: Fingerprint, name: str) -> str:
+    kept = fingerprint.kept
+    voxel, extent = (np.median([getattr(s, key) for s in kept], axis=0)[::-1] for key in ("voxel_mm", "extent_mm"))
+    labelled = sum(scan.values is not None for scan in kept)
+    return (
+        f"{name or 'the data'}: {len(kept)} scans, {labelled} labelled, voxels {_product(voxel)} mm, foreground "
+        f"{_product(extent)} mm (x, y, z)"
+    )
+
+
+def _grid(scans: Sequence[Scan], factor: float) -> _Grid:
+    """The grid whose voxels are ``factor`` times as long as the scans' shortest, or as these where they are longer."""
+    voxels = np.array([scan.voxel_mm for scan in scans])
+    own = np.median(voxels, axis=0)
+    thick = own > STACK * own.min()
+    own = np.where(thick, voxels.min(axis=0), own)  # of slices none is to be lost where they are nearest together
+    spacing = np.array([float(f"{length:.3g}") for length in np.maximum(own, factor * own.min())])
+    is_stack = thick.any() and np.median([scan.filled for scan in scans]) > CUT_OFF
+    margin = np.where(thick, 1, 0 if is_stack else MARGIN_VOXELS)
+    in_plane = spacing[1:].max()
+    flat = max(0, round(math.log2(spacing[0] / in_plane))) if spacing[0] > STACK * in_plane else 0
+    needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6) + 2 * margin
+    for levels in range(LEVELS, 2, -1):
+        divisor = np.array(_divisor(levels, flat))
+        shape = (np.ceil(needed / divisor) * divisor).astype(int)
+        if (shape // divisor).min() >= MIN_COARSEST or levels == 3:
+            break
+    return _Grid(_three(spacing), _three(margin), _three(shape), levels, min(flat, levels - 1))
+
+
+def _divisor(levels: int, flat_levels: int) -> tuple[int, int, int]:
+    network = {"name": "clmorph-pyramid", "channels": [8] * levels, "flat_levels": flat_levels}
+    config = from_dict({"network": network, "loss": {"contrast": 0}}).network
+    return build(config.name, config.settings).divisor
+
+
+def _choose_grid(scans: Sequence[Scan], cost: StepCost, seconds: float) -> tuple[_Grid, list[Choice]]:
+    """The finest grid that leaves time for MIN_STEPS, or the coarsest there is."""
+    for factor in COARSENED:
+        grid = _grid(scans, factor)
+        steps = seconds / cost.seconds(grid.voxels)
+        if steps >= MIN_STEPS:
+            break
+    why = "as fine as the scans" if factor == 1 else f"{factor:g} times as long as the scans' shortest voxels"
+    reason = f"{why}: a grid of {_product(grid.shape[::-1])} voxels, time for about {steps:.0f} steps of a pair"
+    beyond = 0 in grid.margin_voxels
+    return grid, [
+        Choice("data.spacing_mm", _xyz(grid.spacing_mm), reason),
+        Choice(
+            "data.margin_voxels",
+            _xyz(grid.margin_voxels),
+            "in their plane the scans reach beyond the organ" if beyond else "where the field fades out",
+        ),
+    ]
+
+
+def _network(grid: _Grid, window: Sequence[int]) -> dict[str, Any]:
+    return {
+        "name": "clmorph-pyramid",
+        "channels": [8, 16, *[32] * (grid.levels - 2)],
+        "field_level": 1,
+        "flat_levels": grid.flat_levels,
+        "passes": 3,
+        "force_window_voxels": _xyz(window),
+    }
+
+
+def _network_choices(grid: _Grid, window: Sequence[int]) -> list[Choice]:
+    coarsest = [n // d for n, d in zip(grid.shape, grid.divisor, strict=True)][::-1]
+    reasons = {
+        "name": "coarse to fine",
+        "channels": f"{grid.levels} levels: the coarsest has {_product(coarsest)} voxels",
+        "field_level": "the field at twice the spacing: neighbours move together",
+        "flat_levels": "slices lie far apart: at first halved in their plane alone"
+        if grid.flat_levels
+        else "voxels are about as long along each axis",
+        "passes": "each level is an optimiser that has learned its steps",
+        "force_window_voxels": "and sees where the local correlation rises",
+    }
+    return [Choice(f"network.{key}", value, reasons[key]) for key, value in _network(grid, window).items()]
+
+
+def _window(scans: Sequence[Scan], grid: _Grid) -> tuple[tuple[int, int, int], float]:
+    """Odd numbers of voxels (z, y, x), about as long in mm along each axis, and the noise on the grid."""
+    spacing, own = np.array(grid.spacing_mm), np.median([scan.voxel_mm for scan in scans], axis=0)
+    averaged = float(np.prod(np.maximum(spacing / own, 1.0)))  # voxels of the scans for each of the grid's
+    noise = float(np.median([scan.noise for scan in scans])) / math.sqrt(averaged)
+    wide = WINDOW_VOXELS + (0 if noise < NOISY else 2 if noise < VERY_NOISY else 4)
+    odd = 2 * np.round((wide * spacing.max() / spacing - 1) / 2) + 1
+    return _three(np.minimum(odd, MAX_WINDOW_VOXELS).astype(int)), noise
+
+
+def _loss_choices(grid: _Grid, window: Sequence[int], noise: float, pairs: int) -> list[Choice]:
+    length = _product(np.array(window) * grid.spacing_mm)
+    return [
+        Choice("loss.similarity", "lncc", "one contrast, whatever the scale and the bias of the greys"),
+        Choice("loss.window_voxels", _xyz(window), f"{length} mm (z, y, x); noise is {noise:.0%} of the contrast"),
+        Choice("loss.regulariser", "diffusion", "smooth fields"),
+        Choice("loss.smooth", SMOOTH, "as for the shipped models"),
+        Choice(
+            "loss.contrast", 0.01 if pairs > 1 else 0.0, "between the pairs of a batch" if pairs > 1 else "one pair"
+        ),
+        Choice("loss.symmetric", True, "both directions are of use: the atlas to the scan, the scan to the atlas"),
+    ]
+
+
+def _augment_choices(scans: Sequence[Scan], grid: _Grid, cost: StepCost, pairs: int) -> list[Choice]:
+    symmetric = _is_symmetric(scans)
+    why = "few scans: a mirrored pair is one more" if len(scans) < FEW_SCANS else "there are enough scans"
+    crop = _crop(grid, pairs, cost)
+    return [
+        Choice(
+            "augment.flip",
+            "x" if symmetric or len(scans) < FEW_SCANS else "none",
+            "left and right mirror each other" if symmetric else why,
+        ),
+        Choice("augment.rotation_degrees", 5.0 if grid.flat_levels else 3.0, "what the alignment leaves"),
+        Choice(
+            "augment.crop",
+            _xyz(max(n, 2 * whole) if n == whole else n for n, whole in zip(crop, grid.shape, strict=True)),
+            "whole scans, as the model sees them later" if crop == grid.shape else f"{cost.memory_gb:.3g} GB of memory",
+        ),
+    ]
+
+
+def _crop(grid: _Grid, pairs: int, cost: StepCost) -> tuple[int, int, int]:
+    """The whole grid, or its longest sides shortened until a batch fits into the memory."""
+    crop = np.array(grid.shape)
+    while cost.gigabytes(pairs * int(crop.prod())) > MAX_MEMORY_SHARE * cost.memory_gb:
+        longest = int(np.argmax(crop / grid.divisor))
+        if crop[longest] <= grid.divisor[longest]:
+            break
+        crop[longest] -= grid.divisor[longest]
+    return _three(crop)
+
+
+def _is_symmetric(scans: Sequence[Scan]) -> bool:
+    """Whether the mean picture resembles its mirror image, left for right, as much as it does single scans."""
+    mean = np.mean([scan.thumbnail for scan in scans], axis=0)
+    mirrored = np.corrcoef(mean.ravel(), mean[:, :, ::-1].ravel())[0, 1]
+    single = np.median([np.corrcoef(mean.ravel(), scan.thumbnail.ravel())[0, 1] for scan in scans])
+    return bool(mirrored > single)
+
+
+def _moving(scans: Sequence[Scan], alignment: Alignment) -> Choice:
+    """Pairs of one subject where each scan has another one, which lies as it does."""
+    groups = [scan.subject.group for scan in scans]
+    if alignment.chosen == "centres" and all(group and groups.count(group) > 1 for group in groups):
+        return Choice("training.moving", "mixed", "half of the pairs are two scans of one subject")
+    return Choice("training.moving", "random", "pairs of any two scans")
+
+
+def _atlas_choices(scans: Sequence[Scan]) -> list[Choice]:
+    subjects = min(MAX_ATLAS_SUBJECTS, len(scans))
+    boxes = [scan.labels_mm for scan in scans if scan.labels_mm is not None]
+    margin, why = 0.0, "mm around the labels; 0 is the whole average"
+    if boxes:
+        labels, whole = np.median(boxes, axis=0), np.median([scan.extent_mm for scan in scans], axis=0)
+        share = float(np.prod(labels / whole))
+        if share < MIN_LABELS_SHARE:
+            margin = float(f"{ATLAS_MARGIN * labels.max():.2g}")
+            why = f"mm around the labels, which take {share:.0%} of the scans"
+    return [
+        Choice("atlas.subjects", subjects, f"at most; with more than {MAX_ATLAS_SUBJECTS} the average does not change"),
+        Choice("atlas.margin_mm", margin, why),
+    ]
+
+
+def _three(numbers: np.ndarray) -> tuple[Any, Any, Any]:
+    z, y, x = numbers.tolist()
+    return z, y, x
+
+
+def _xyz(numbers: Any) -> list[Any]:
+    return list(numbers)[::-1]
+
+
+def _product(lengths: Sequence[float] | np.ndarray) -> str:
+    return " × ".join(f"{length:.3g}" for length in np.asarray(lengths).tolist())

@@ -1,0 +1,163 @@
+"""Scans and the labels beside them are found by the usual namings; what is passed over is said."""
+
+import pytest
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.io.layouts import find_scans
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Makes empty files by their names and returns the folder."""
+
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        return tmp_path
+
+    return make
+
+
+def found(folder, **options):
+    """(name, image, labels, split, group) of every scan, files below the folder."""
+    return [
+        (
+            s.name,
+            str(s.image.relative_to(folder)),
+            str(s.labels.relative_to(folder)) if s.labels else None,
+            s.split,
+            s.group,
+        )
+        for s in find_scans(folder, **options).subjects
+    ]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *("a_labels.nii.gz", "a_seg.nrrd", "a-label.nii", "a_segmentation.nii.gz", "a.seg.nii.gz", "a_gt.nii.gz"),
+        *("a_dseg.nii.gz", "a_mask.mha", "a_LABELS.nii.gz", "a_brainmask.nii.gz"),
+    ],
+)
+def test_labels_lie_beside_their_image(labels, made):
+    assert found(made("a.nii.gz", "b.nii.gz", labels)) == [
+        ("a", "a.nii.gz", labels, "", ""),
+        ("b", "b.nii.gz", None, "", ""),
+    ]
+
+
+def test_labels_of_structures_come_before_a_mask(made):
+    assert found(made("a.nii.gz", "a_mask.nii.gz", "a_seg.nii.gz"))[0][2] == "a_seg.nii.gz"
+
+
+def test_an_images_name_may_hold_such_a_word(made):
+    assert [row[0] for row in found(made("segment1.nii.gz", "label_free.nii.gz", "b.nii.gz"))] == ["b", "segment1"]
+    assert "label_free" in " ".join(find_scans(made("c.nii.gz")).notes)
+
+
+def test_a_folder_for_each_subject_gives_its_name(made):
+    folder = made("m1/t2.nii.gz", "m1/labels.nii.gz", "m2/t2.nii.gz", "m2/labels.T1.nii.gz", "m3/t2.nii.gz")
+    assert found(folder) == [
+        ("m1", "m1/t2.nii.gz", "m1/labels.nii.gz", "", ""),
+        ("m2", "m2/t2.nii.gz", "m2/labels.T1.nii.gz", "", ""),
+        ("m3", "m3/t2.nii.gz", None, "", ""),
+    ]
+
+
+def test_names_come_from_below_the_folder_that_all_share(made):
+    folder = made("volumes/a/t1.nii.gz", "volumes/b/t1.nii.gz")
+    assert [row[0] for row in found(folder)] == ["a", "b"]
+
+
+def test_several_scans_of_one_folder_are_a_group(made):
+    names = [f"p{n}/p{n}_frame{k}.nii.gz" for n in (1, 2, 3) for k in (1, 2)]
+    assert [(row[0], row[4]) for row in found(made(*names, "p1/p1_frame1_gt.nii.gz"))] == [
+        (f"p{n}_frame{k}", f"p{n}") for n in (1, 2, 3) for k in (1, 2)
+    ]
+
+
+def test_of_several_contrasts_in_each_folder_the_labelled_one_is_taken_and_the_others_named(made):
+    folder = made(*[f"s{n}/{k}.nii.gz" for n in (1, 2, 3) for k in ("flair", "t1", "t1_seg")])
+    assert [row[1] for row in found(folder)] == ["s1/t1.nii.gz", "s2/t1.nii.gz", "s3/t1.nii.gz"]
+    assert "flair.nii.gz" in find_scans(folder).notes[0]
+
+
+def test_nnunets_layout_with_its_channels_and_test_scans(made):
+    folder = made(
+        *("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/a.nii.gz"),
+        *("imagesTs/c_0000.nii.gz", "labelsTs/c.nii.gz"),
+    )
+    assert found(folder) == [
+        ("a", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "", ""),
+        ("b", "imagesTr/b_0000.nii.gz", None, "", ""),
+        ("c", "imagesTs/c_0000.nii.gz", "labelsTs/c.nii.gz", "test", ""),
+    ]
+    notes = " ".join(find_scans(folder).notes)
+    assert "0001" in notes and "1 of 3 images have no labels" in notes
+
+
+def test_test_scans_without_labels_stay_out(made):
+    assert [row[0] for row in found(made("imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "imagesTs/c.nii.gz"))] == ["a"]
+
+
+def test_bids_with_labels_below_derivatives_and_another_contrast(made):
+    folder = made(
+        *(f"sub-{n}/anat/sub-{n}_{kind}.nii.gz" for n in (1, 2, 10) for kind in ("T1w", "T2w")),
+        "sub-3/ses-a/anat/sub-3_ses-a_T1w.nii.gz",
+        "derivatives/manual/sub-1/anat/sub-1_space-orig_dseg.nii.gz",
+        "derivatives/manual/sub-1/anat/sub-1_desc-brain_mask.nii.gz",
+        "derivatives/manual/sub-10/anat/sub-10_dseg.nii.gz",
+    )
+    rows = {row[0]: row for row in found(folder)}
+    assert rows["sub-1"][2] == "derivatives/manual/sub-1/anat/sub-1_space-orig_dseg.nii.gz"
+    assert rows["sub-10"][2] == "derivatives/manual/sub-10/anat/sub-10_dseg.nii.gz"
+    assert rows["sub-3_ses-a"][4] == "sub-3" and len(rows) == 4
+    assert find_scans(folder).notes == (
+        "3 scans of the kind T2w are left out: a model is of one contrast, T1w is the commonest",
+    )
+
+
+def test_splits_and_names_of_labels_come_from_the_folder(made):
+    folder = made("a.nii.gz", "b.nii.gz", "p/p_1.nii.gz", "p/p_2.nii.gz", "c.nii.gz", "labels.csv")
+    (folder / "split.csv").write_text("subject,split\na,train\nb,test\np,validation\n")
+    assert {row[0]: row[3] for row in found(folder)} == {
+        **{"a": "train", "b": "test", "c": "", "p_1": "validation", "p_2": "validation"}
+    }
+    assert find_scans(folder).label_names == folder / "labels.csv"
+
+
+@pytest.mark.parametrize("text", ["subject,who\na,train\n", "subject,split\na,tset\n", "subject,split\n"])
+def test_a_split_that_is_none_is_refused(text, made):
+    folder = made("a.nii.gz")
+    (folder / "split.csv").write_text(text)
+    with pytest.raises(InputError, match="split"):
+        find_scans(folder)
+
+
+def test_a_list_and_a_manifest_without_splits(made):
+    folder = made("x/a.nii.gz", "x/a_labels.nii.gz", "y/b.nii.gz")
+    (folder / "list.txt").write_text("# two scans\nx/a.nii.gz\n\ny/b.nii.gz\n")
+    (folder / "m.csv").write_text("subject,image,labels\nA,x/a.nii.gz,x/a_labels.nii.gz\nB,y/b.nii.gz,\n")
+    of_list, of_manifest = (find_scans(folder / name).subjects for name in ("list.txt", "m.csv"))
+    assert [(s.name, s.labels and s.labels.name) for s in of_list] == [("a", "a_labels.nii.gz"), ("b", None)]
+    assert [(s.name, s.split) for s in of_manifest] == [("A", ""), ("B", "")]
+    (folder / "list.txt").write_text("x/a.nii.gz\nz.nii.gz\n")
+    with pytest.raises(InputError, match=r"1 files that do not exist.*z.nii.gz"):
+        find_scans(folder / "list.txt")
+
+
+def test_labels_are_given_to_one_scan(made):
+    folder = made("a.nii.gz", "b.nii.gz", "elsewhere/x.nii.gz")
+    (folder / "list.txt").write_text("a.nii.gz\nb.nii.gz\n")
+    labels = folder / "elsewhere" / "x.nii.gz"
+    given = find_scans(folder / "list.txt", {folder / "b.nii.gz": labels}).subjects
+    assert [s.labels for s in given] == [None, labels]
+    with pytest.raises(InputError, match=r"c.nii.gz, which is not among the 2 scans"):
+        find_scans(folder / "list.txt", {folder / "c.nii.gz": labels})
+
+
+@pytest.mark.parametrize("names", [(), ("notes.txt",), ("a_labels.nii.gz",)])
+def test_no_scan_is_said_with_what_was_expected(names, made):
+    with pytest.raises(InputError, match=r"holds no scan.*expected a folder of scans"):
+        find_scans(made(*names))

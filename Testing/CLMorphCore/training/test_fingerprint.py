@@ -1,0 +1,137 @@
+"""What is wrong with any scan is named before anything is trained, and nothing is said of good ones."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from made_up import Ellipsoid, ellipsoid_atlas
+
+from CLMorphCore.bundles.atlas import Structure
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.io.manifest import Subject
+from CLMorphCore.training.fingerprint import look_at, take_fingerprint
+
+# Of one organ, with a top and a front that are not its bottom and its back; and of another one.
+ORGAN = {
+    1: Ellipsoid((0, -13, 8), (15, 7, 6), 1500.0),
+    2: Ellipsoid((8, 10, -9), (8, 9, 6), 60.0),
+    3: Ellipsoid((-9, 9, -6), (6, 8, 5), 900.0),
+}
+OTHER = {1: Ellipsoid((0, 0, 8), (18, 5, 4), 200.0), 2: Ellipsoid((0, -9, -8), (4, 7, 4), 1400.0)}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Six made-up subjects of one organ, labelled."""
+    folder = tmp_path_factory.mktemp("scans")
+    names = tuple(Structure(value, str(value), "#000000") for value in ORGAN)
+    atlas, made = ellipsoid_atlas((36, 40, 32), ellipsoids=ORGAN, structures=names), []
+    for seed in range(6):
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
+        sitk.WriteImage(phantom.image, str(folder / f"{seed}.nii.gz"))
+        sitk.WriteImage(phantom.labels, str(folder / f"{seed}_labels.nii.gz"))
+        made.append(Subject(str(seed), folder / f"{seed}.nii.gz", folder / f"{seed}_labels.nii.gz", ""))
+    return made
+
+
+def saved(image, folder, name):
+    path = folder / f"{name}.nii.gz"
+    sitk.WriteImage(image, str(path))
+    return Subject(name, path, None, "")
+
+
+def of_voxels(voxels, like):
+    image = sitk.GetImageFromArray(voxels.astype(np.float32))
+    image.CopyInformation(like)
+    return image
+
+
+def findings_of(subjects, name):
+    return [f for f in take_fingerprint(subjects).findings if f.subject == name]
+
+
+def test_nothing_is_wrong_with_good_scans(scans):
+    fingerprint = take_fingerprint(scans)
+    assert fingerprint.findings == () and len(fingerprint.kept) == 6
+    one = fingerprint.kept[0]
+    assert one.voxel_mm == pytest.approx((1.5, 1.5, 1.5)) and one.values == (1, 2, 3)
+    assert one.extent_mm == pytest.approx((48, 58, 54), abs=8)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(scans, tmp_path):
+    (tmp_path / "bad.nii.gz").write_bytes(scans[0].image.read_bytes()[:5000])
+    (found,) = findings_of([*scans, Subject("bad", tmp_path / "bad.nii.gz", None, "")], "bad")
+    assert found.left_out and found.text.startswith("cannot be used: ") and "bad.nii.gz" in found.text
+
+
+def test_a_duplicate_is_named_with_its_twin_however_it_was_saved(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[2].image))
+    for copy in (image, sitk.Cast(image * 7 + 3, sitk.sitkInt16)):
+        (found,) = findings_of([*scans, saved(copy, tmp_path, "copy")], "copy")
+        assert found.left_out and "2: a duplicate" in found.text
+
+
+def test_other_units_are_another_size(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[0].image)) + 1
+    image.SetSpacing([0.15] * 3)
+    (found,) = findings_of([*scans[1:], saved(image, tmp_path, "small")], "small")
+    assert found.left_out and "0.1 times as long" in found.text
+
+
+def test_another_organ_of_the_same_size(scans, tmp_path):
+    other = make_phantom(ellipsoid_atlas((36, 40, 32), ellipsoids=OTHER), seed=9, deformation_mm=1.0).image
+    voxels = sitk.GetArrayFromImage(other)
+    voxels = np.where(voxels > 0, voxels, 0)
+    (found,) = findings_of([*scans, saved(of_voxels(voxels, other), tmp_path, "other")], "other")
+    assert found.left_out
+
+
+def test_another_contrast(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[0].image))
+    voxels = sitk.GetArrayFromImage(image)
+    inverted = np.where(voxels > voxels.min(), voxels.max() * 1.2 - voxels, 0)
+    (found,) = findings_of([*scans[1:], saved(of_voxels(inverted, image), tmp_path, "t2")], "t2")
+    assert found.left_out and "another contrast" in found.text
+
+
+def test_two_contrasts_the_rarer_of_which_stays_out(scans, tmp_path):
+    others = []
+    for scan in scans[:2]:
+        image = sitk.ReadImage(str(scan.image))
+        voxels = sitk.GetArrayFromImage(image)
+        inverted = np.where(voxels > voxels.min(), voxels.max() * 1.2 - voxels, 0)
+        others.append(saved(of_voxels(inverted, image), tmp_path, f"t2-{scan.name}"))
+    left_out = take_fingerprint([*scans[2:], *others]).left_out
+    assert set(left_out) == {"t2-0", "t2-1"} and "one of 2 scans" in left_out["t2-0"]
+
+
+def test_axes_that_a_header_exchanges(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[0].image))
+    image.SetDirection(np.array(image.GetDirection()).reshape(3, 3)[:, [0, 2, 1]].ravel().tolist())
+    (found,) = findings_of([*scans[1:], saved(image, tmp_path, "turned")], "turned")
+    assert found.left_out and "names other axes" in found.text
+
+
+def test_labels_that_do_not_fit_are_left_and_the_scan_is_kept(scans, tmp_path):
+    labels = sitk.ReadImage(str(scans[0].labels))[1:, :, :]
+    sitk.WriteImage(labels, str(tmp_path / "l.nii.gz"))
+    scan, findings = look_at(Subject("a", scans[0].image, tmp_path / "l.nii.gz", ""))
+    assert scan is not None and scan.subject.labels is None and scan.values is None
+    assert "another grid" in findings[0].text and not findings[0].left_out
+
+
+def test_a_structure_that_one_scan_lacks(scans, tmp_path):
+    labels = sitk.ReadImage(str(scans[0].labels))
+    sitk.WriteImage(sitk.ChangeLabel(labels, {2: 7}), str(tmp_path / "l.nii.gz"))
+    found = findings_of([*scans[1:], Subject("a", scans[0].image, tmp_path / "l.nii.gz", "")], "a")
+    assert [f.text for f in found] == ["lacks the label 2, which all others have", "alone has the label 7"]
+
+
+def test_noise_is_a_share_of_the_contrast(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[0].image))
+    voxels = sitk.GetArrayFromImage(image)
+    inside = voxels > voxels.min()
+    spread = voxels[inside].std()
+    random = np.random.default_rng(0)
+    noisy = np.where(inside, np.maximum(voxels + random.normal(0, 0.5 * spread, voxels.shape), 1), 0)
+    quiet, loud = (look_at(s)[0].noise for s in (scans[0], saved(of_voxels(noisy, image), tmp_path, "n")))
+    assert quiet < 0.3 and loud == pytest.approx(0.5 / np.hypot(1, 0.5), abs=0.1)

@@ -1,0 +1,251 @@
+"""From a folder of scans to a model in one command, which goes on wherever it was stopped."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from made_up import Ellipsoid, ellipsoid_atlas
+
+from CLMorphCore.bundles.atlas import Structure
+from CLMorphCore.bundles.model import load_model
+from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.errors import Cancelled
+from CLMorphCore.io.layouts import find_scans
+from CLMorphCore.io.manifest import read_manifest
+from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.training.plan import read_plan
+from CLMorphCore.training.workflow import RESULTS, train_scans
+
+PLAN = """
+[network]
+name = "clmorph-pyramid"
+channels = [4, 8, 8]
+width = 8
+embedding = 8
+[data]
+spacing_mm = [3.0, 3.0, 3.0]
+alignment = "centres"
+[loss]
+similarity = "lncc"
+window_voxels = 5
+regulariser = "diffusion"
+contrast = 0
+symmetric = true
+[augment]
+flip = "none"
+[training]
+steps = 8
+batch_size = 1
+learning_rate = 1e-3
+checkpoint_every = 3
+validate_every = 4
+[atlas]
+subjects = 3
+"""
+CPU = torch.device("cpu")
+ELLIPSOIDS = {
+    1: Ellipsoid((-9, -6, 2), (8, 9, 7), 900.0),
+    2: Ellipsoid((9, -5, -2), (7, 8, 9), 300.0),
+    3: Ellipsoid((0, 10, 1), (9, 7, 8), 700.0),
+}
+STRUCTURES = [Structure(value, str(value), "#000000") for value in ELLIPSOIDS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_other_organ():
+    """The quality's fit without scans of another organ, which are large and take most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("CLMorphCore.training.workflow.bundled_models", list)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six labelled scans with their splits and a table of names, as other programs write it, and a tiny plan."""
+    folder = tmp_path_factory.mktemp("organ")
+    atlas = ellipsoid_atlas((24, 27, 22), 2.2, ellipsoids=ELLIPSOIDS, structures=STRUCTURES)
+    for seed in range(6):
+        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
+        sitk.WriteImage(phantom.image, str(folder / f"s{seed}.nii.gz"))
+        sitk.WriteImage(phantom.labels, str(folder / f"s{seed}_labels.nii.gz"))
+    splits = ("train", "train", "train", "validation", "validation", "test")
+    (folder / "split.csv").write_text("subject,split\n" + "".join(f"s{n},{s}\n" for n, s in enumerate(splits)))
+    (folder / "labels.csv").write_text("Label,Structure\n1,First part\n2,Second part\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(folder, plan_file, tmp_path_factory):
+    """A run that nobody stopped."""
+    run = tmp_path_factory.mktemp("made") / "run"
+    train_scans(find_scans(folder), run, minutes=1.0, device=CPU, plan=read_plan(plan_file))
+    return run
+
+
+def test_everything_is_made_and_the_model_segments(made, folder):
+    assert [name for name in RESULTS if not (made / name).exists()] == []
+    assert [(s.name, s.split) for s in read_manifest(made / "scans.csv")][3:] == [
+        *(("s3", "validation"), ("s4", "validation"), ("s5", "test"))
+    ]
+    model = load_model(made / "model")
+    assert [s.name for s in model.atlases[0].structures] == ["First part", "Second part", "Label 3"]
+    assert model.about("training_data") == "3 images, 8 steps"
+    assert model.card["accuracy"]["test"]["subjects"] == 1 and model.card["accuracy"]["test"]["dice"] > 0.5
+
+
+def test_the_same_call_goes_on_after_every_stop_and_ends_in_the_same_model(made, folder, plan_file, tmp_path):
+    run = tmp_path / "run"
+    stops = ("looking at s3", "reference: round 2", "preparing 4", "training 5/", "atlas: round 2", "tissue")
+    for stop in (*stops, "quality: s1", "validation: s4", "test: s5"):
+
+        def progress(step, fraction, stop=stop):
+            if step.startswith(stop):
+                raise Cancelled
+
+        before = {p: p.stat().st_mtime_ns for p in run.rglob("*.*") if p.name not in ("log.jsonl", "card.toml")}
+        with pytest.raises(Cancelled):
+            train_scans(find_scans(folder), run, minutes=1.0, device=CPU, plan=read_plan(plan_file), progress=progress)
+        changed = [p.name for p, time in before.items() if not p.exists() or p.stat().st_mtime_ns != time]
+        assert set(changed) <= {"checkpoint.safetensors", "weights.safetensors"} or stop == "training 5/"
+        assert not list(run.rglob(".clmorph*"))
+    train_scans(find_scans(folder), run, minutes=1.0, device=CPU)
+    for name in RESULTS:
+        assert (run / name).exists(), name
+    for name in ("model/weights.safetensors", "model/tissue.toml", "scans.csv"):
+        assert (run / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def test_progress_only_grows(made, folder, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    for name in ("model/quality.toml", "model/tissue.toml", "test/summary.json"):
+        (tmp_path / "run" / name).unlink()
+    told = []
+    train_scans(find_scans(folder), tmp_path / "run", minutes=1.0, device=CPU, progress=lambda s, f: told.append(f))
+    assert told == sorted(told) and min(told) >= 0 and max(told) <= 1
+
+
+def test_one_labelled_scan_is_enough_for_an_atlas_with_every_structure(folder, plan_file, clmorph, tmp_path):
+    for n in range(4):
+        shutil.copy(folder / f"s{n}.nii.gz", tmp_path / f"s{n}.nii.gz")
+    shutil.copy(folder / "s1_labels.nii.gz", tmp_path / "elsewhere.nrrd.nii.gz")
+    (tmp_path / "scans.txt").write_text("".join(f"s{n}.nii.gz\n" for n in range(4)))
+    given = f"{tmp_path / 's1.nii.gz'}={tmp_path / 'elsewhere.nrrd.nii.gz'}"
+    words = ("train", tmp_path / "scans.txt", "-o", tmp_path / "run", "--plan", plan_file, "--labels-for", given)
+    ran = clmorph(*words)
+    assert ran.code == 0, ran.err
+    model = load_model(tmp_path / "run" / "model")
+    assert [s.value for s in model.atlases[0].structures] == [1, 2, 3]
+    assert not (tmp_path / "run" / "model" / "quality.toml").exists() and not (tmp_path / "run" / "test").exists()
+    carried = clmorph("segment", folder / "s5.nii.gz", "--model", tmp_path / "run" / "model", "-o", tmp_path / "out")
+    assert carried.code == 0, carried.err
+    found, truth = (sitk.ReadImage(str(p)) for p in (tmp_path / "out" / "labels.nii.gz", folder / "s5_labels.nii.gz"))
+    assert np.mean(list(dice_per_label(found, truth).values())) > 0.5
+
+
+def test_without_any_label_a_network_is_trained_and_said_to_have_no_atlas(folder, plan_file, clmorph, tmp_path):
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", tmp_path / f"s{n}.nii.gz")
+    ran = clmorph("train", tmp_path, "-o", tmp_path / "run", "--plan", plan_file)
+    assert ran.code == 0 and "no scan is labelled" in ran.err
+    assert load_model(tmp_path / "run" / "model").atlases == ()
+
+
+@pytest.fixture
+def faulty(folder, tmp_path):
+    """Scans of one organ and, among them, one that is cut off, one twice, one in other units and one without sense."""
+    place = tmp_path / "data"
+    place.mkdir()
+    for n in range(4):
+        shutil.copy(folder / f"s{n}.nii.gz", place / f"s{n}.nii.gz")
+    (place / "cut.nii.gz").write_bytes((place / "s0.nii.gz").read_bytes()[:9000])
+    shutil.copy(place / "s1.nii.gz", place / "z-twice.nii.gz")
+    small = sitk.ReadImage(str(place / "s2.nii.gz")) + 1
+    small.SetSpacing([0.15] * 3)
+    sitk.WriteImage(small, str(place / "small.nii.gz"))
+    return place
+
+
+def test_a_plan_names_what_is_wrong_with_any_scan_and_writes_why(faulty, clmorph, tmp_path):
+    ran = clmorph("plan", faulty, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    assert ran.code == 0, ran.err
+    for name, what in (("cut", "cannot be used"), ("z-twice", "a duplicate"), ("small", "other units")):
+        assert any(line.startswith(f"{name}: ") and what in line for line in ran.out.splitlines()), name
+    plan = read_plan(tmp_path / "plan.toml")
+    assert set(plan.left_out) == {"cut", "z-twice", "small"} and plan.config.training.minutes <= 5
+    again = clmorph("plan", faulty, "-o", tmp_path / "plan.toml")
+    assert again.code == 2 and "is there already" in again.err
+
+
+def test_a_plan_decides_what_is_used_but_not_what_can_be_read(faulty, plan_file, clmorph, tmp_path):
+    (tmp_path / "mine.toml").write_text(PLAN + '[scans]\nleave_out = ["small"]\n')
+    ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert ran.code == 2 and "the plan uses scans that cannot be used (cut: " in ran.err
+    (tmp_path / "mine.toml").write_text(PLAN + '[scans]\nleave_out = ["nobody"]\n')
+    ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert ran.code == 2 and "leaves out nobody, which the data lack" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "holds no scan"),
+        (["s0"], "1 scan can be trained on; expected at least 2"),
+        (["s0", "cut"], r"1 scan can be trained on (cut: cannot be used"),
+    ],
+)
+def test_too_little_is_said_in_one_line_and_nothing_is_written(names, message, faulty, clmorph, tmp_path):
+    place = tmp_path / "few"
+    place.mkdir()
+    for name in names:
+        shutil.copy(faulty / f"{name}.nii.gz", place / f"{name}.nii.gz")
+    for verb, output in (("plan", "p.toml"), ("train", "run")):
+        ran = clmorph(verb, place, "-o", tmp_path / output)
+        assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1
+        assert not (tmp_path / output).exists()
+
+
+def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty, clmorph, tmp_path, plan_file):
+    shutil.copytree(made, tmp_path / "run")
+    ran = clmorph("train", faulty, "-o", tmp_path / "run")
+    assert ran.code == 2 and "holds a training of other scans" in ran.err
+    (tmp_path / "mine.toml").write_text(PLAN.replace("steps = 8", "steps = 9"))
+    ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert ran.code == 2 and "by another plan" in ran.err
+    (tmp_path / "run" / "plan.toml").unlink()
+    ran = clmorph("train", folder, "-o", tmp_path / "run")
+    assert ran.code == 2 and "is there already" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan", "{plan}", "--minutes", "5"], "--minutes and --plan were given"),
+        (["--resume"], "--resume belong to a training of a network alone"),
+        (["--set", "training.steps=3", "--tensorboard"], "--set and --tensorboard belong"),
+        (["--data", "{folder}", "--minutes", "5"], "--minutes belong to a training of scans"),
+        (["--minutes", "0"], "expected a number of minutes above zero"),
+        (["--minutes", "nan"], "expected a number of minutes above zero"),
+        (["--labels-for", "a.nii.gz"], "expected IMAGE=LABELS, two files"),
+        (["--labels-for", "a.nii.gz=b.nii.gz"], "which is not among the 6 scans"),
+        (["--label-names", "{plan}"], "cannot be read as a table of labels"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_words(words, message, folder, plan_file, clmorph, tmp_path):
+    given = [word.format(plan=plan_file, folder=folder) for word in words]
+    ran = clmorph("train", folder, "-o", tmp_path / "run", *given)
+    assert ran.code == 2 and message in ran.err and not (tmp_path / "run").exists()
+
+
+def test_settings_without_scans_are_told_apart(plan_file, clmorph, tmp_path):
+    ran = clmorph("train", plan_file, "-o", tmp_path / "run")
+    assert ran.code == 2 and "is a file of settings, and no scans are given" in ran.err
