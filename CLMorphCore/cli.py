@@ -235,7 +235,9 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         description="Labels for a scan, on its own grid, with transform and report.",
     )
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
-    parser.add_argument("--model", type=_text, required=True, help="name (see clmorph models) or folder of a model")
+    parser.add_argument(
+        "--model", type=_text, help="name or folder of a model (default: none, --atlas by optimisation)"
+    )
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument(
         "--brain-extraction",
@@ -281,7 +283,7 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="accuracy on labelled subjects",
         description="Segments the labelled subjects of a split and measures the agreement.",
     )
-    parser.add_argument("--model", type=_text, required=True, help="name or folder of a model")
+    parser.add_argument("--model", type=_text, help="name or folder of a model (default: as in segment)")
     parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")

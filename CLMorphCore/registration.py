@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .atomic import atomic_folder
-from .bundles.model import Model
+from .bundles.model import Model, affine_model
 from .geometry import Grid, chain, displacement_transform, linear_parts, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
@@ -91,7 +91,7 @@ class Registration:
 def register(
     fixed: sitk.Image,
     moving: sitk.Image | PreparedAtlas,
-    model: Model,
+    model: Model | None = None,
     *,
     affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
@@ -101,9 +101,12 @@ def register(
 
     ``moving`` is an image, or what ``prepare`` or ``prepare_image`` made of it once for many scans; of several prepared
     atlases the first. ``affine`` maps fixed to moving (LPS, mm) and takes the place of the built-in alignment. The
-    network works in the moving image's space, on a grid of the spacing it was trained with. Raises AlignmentError for
+    network works in the moving image's space, on a grid of the spacing it was trained with. Without a model the affine
+    alignment is what is optimized, by default as ``InstanceOptimization()`` says. Raises AlignmentError for
     images that do not overlap, and whatever ``progress`` raises.
     """
+    if model is None:
+        model, optimization = affine_model(), optimization or InstanceOptimization()
     watch = Stopwatch()
     with watch.step("network"):
         prepared = moving if isinstance(moving, PreparedAtlas) else prepare_image(model, moving)

@@ -13,7 +13,7 @@ import torch
 
 from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
-from .bundles.model import Model
+from .bundles.model import Model, affine_model
 from .errors import InputError, did_you_mean
 from .extraction.step import BRAIN, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
@@ -173,7 +173,7 @@ def _check_labelled(prepared: PreparedAtlas) -> None:
 
 def segment(
     image: sitk.Image,
-    model: Model,
+    model: Model | None = None,
     *,
     atlases: PreparedAtlas | Sequence[Atlas] | None = None,
     fusion: str = "similarity",
@@ -191,13 +191,16 @@ def segment(
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
     ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
     maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
-    from the network's answer on the pair itself. ``tissue`` is whether the labels follow the scan's own tissue:
+    from the network's answer on the pair itself. Without a model it goes on from the affine alignment, by default as
+    ``InstanceOptimization()`` says. ``tissue`` is whether the labels follow the scan's own tissue:
     ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
     ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all
     else is padding. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises
     InputError if the model has no atlas and none is given, for what ``fuse`` cannot do, and where a whole head should
     be and no brain is found.
     """
+    if model is None:
+        model, optimization = affine_model(), optimization or InstanceOptimization()
     check_method(fusion)
     if tissue not in TISSUE:
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")

@@ -22,6 +22,7 @@ from .atlas import Atlas, read_atlas
 from .config import Config, DataConfig, from_dict
 
 BUNDLED = Path(__file__).parents[1] / "models"
+AFFINE = "affine"  # the model that ``affine_model`` is, by its name
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,18 @@ def bundled_models() -> list[str]:
 
 def models_without_weights() -> dict[str, str]:
     """Systems that optimise on the pair, which are models by their name alone, each with a line about it."""
-    return {
+    systems = {
         name: (system.network.__doc__ or "").partition("\n")[0]
         for name, system in NETWORKS.items()
         if not system.trained
     }
+    return {AFFINE: "Affine alignment alone: a start for a refinement, for any organ and modality.", **systems}
 
 
 def model_without_weights(name: str, device: torch.device | str = "cpu") -> Model:
     """A system that is not trained, with its default settings: no folder, no card's terms, no atlas."""
+    if name == AFFINE:
+        return affine_model(device)
     config = from_dict({"network": {"name": name}})
     network = build(name, config.network.settings).to(device).eval()
     card = {"model": {"name": name, "title": models_without_weights()[name], "version": __version__}}
@@ -70,7 +74,7 @@ def model_without_weights(name: str, device: torch.device | str = "cpu") -> Mode
 def affine_model(device: torch.device | str = "cpu") -> Model:
     """What leaves it at the affine alignment, on a grid of the moving image's spacing: a start for a refinement."""
     config = Config(data=DataConfig(spacing_mm=(0.0, 0.0, 0.0)))
-    return Model("affine", None, config, {}, Identity().to(device).eval(), (), str(device))
+    return Model(AFFINE, None, config, {}, Identity().to(device).eval(), (), str(device))
 
 
 def model_folder(name: str | Path) -> Path:

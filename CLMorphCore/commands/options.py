@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
-from ..bundles.model import Model, load_model, model_folder
+from ..bundles.model import Model, affine_model, load_model, model_folder
 from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError
@@ -30,15 +30,21 @@ from ..progress import Reporter
 
 
 def model(options: Namespace) -> Model:
-    """The model called --model, on --device."""
-    return load_model(options.model, choose_device(options.device))
+    """The model called --model, on --device; without --model the one that leaves it at the affine alignment."""
+    device = choose_device(options.device)
+    return affine_model(device) if options.model is None else load_model(options.model, device)
 
 
 def own_atlases(options: Namespace) -> list[Atlas] | None:
-    """The atlases that the options give, or None for the model's."""
+    """The atlases that the options give, or None for the model's; InputError where there is no model either."""
     single = (options.atlas, options.atlas_labels, options.label_names)
     if options.atlas_dir is None:
         atlas = _own_atlas(options)
+        if atlas is None and options.model is None:
+            raise InputError(
+                "neither --model nor --atlas is given; expected a model, which has an atlas, or a labelled scan of "
+                "your own, --atlas IMAGE with --atlas-labels LABELS"
+            )
         return None if atlas is None else [atlas]
     if any(option is not None for option in single):
         raise InputError(
@@ -62,9 +68,17 @@ def _own_atlas(options: Namespace) -> Atlas | None:
 
 
 def optimization(options: Namespace) -> InstanceOptimization | None:
-    """The optimization that --refine, --similarity and --effort ask for, or None."""
-    steps = options.refine
-    if steps is None and vars(options).get("effort") == "best":
+    """The optimization that --refine, --similarity and --effort ask for, or None.
+
+    Without a model, where there is no network's answer to keep, --effort asks for it in any case.
+    """
+    steps, effort = options.refine, vars(options).get("effort")  # register has no effort
+    if steps is None and options.model is None and effort == "fast":
+        raise InputError(
+            "--effort fast leaves it at the answer of a model's network, and no --model is given",
+            "give one, or omit --effort fast to register by optimisation",
+        )
+    if steps is None and (effort == "best" or (effort is not None and options.model is None)):
         steps = BEST_STEPS
     if steps is not None:
         return InstanceOptimization(steps, options.similarity or "lncc")

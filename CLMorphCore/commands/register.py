@@ -10,8 +10,6 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..atomic import atomic_folder
-from ..bundles.model import affine_model
-from ..devices import choose_device
 from ..errors import InputError
 from ..geometry import check_same_grid
 from ..io.checksums import seal
@@ -50,7 +48,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
             "neither --model nor --refine is given; expected a model whose network registers, or the number of steps "
             "to register by optimisation alone, for instance --refine 50"
         )
-    model = given.model(options) if options.model is not None else affine_model(choose_device(options.device))
+    model = given.model(options)
     reporter("reading", 0.0)
     fixed, moving = read_image(options.fixed), read_image(options.moving)
     labels = read_labels(options.moving_labels) if options.moving_labels is not None else None

@@ -41,5 +41,5 @@ def arguments(effort: str, tissue: str, refine: int, atlases: int, fusion: str) 
 
 
 def refinement(steps: int) -> list[str]:
-    """What the engine is told of optimisation steps, of a segmentation or a registration."""
+    """What the engine is told of refinement steps, of a segmentation or a registration."""
     return ["--refine", str(steps)] if steps else []

@@ -126,7 +126,13 @@ CASES = {
     "too many threads": (SEGMENT + " --threads 99999999999999", "--threads: 99999999999999 given", "at most 1024"),
     "no such option": (SEGMENT + " --modle x", "unrecognized arguments: --modle x", "see clmorph"),
     "no such verb": ("segmnt {scan}", "'segmnt'", "choose from"),
-    "no model": ("segment {scan}", "required: --model", "see clmorph segment --help"),
+    "no model": ("segment {scan}", "neither --model nor --atlas is given", "expected a model", "--atlas-labels LABELS"),
+    "no model to evaluate": ("evaluate --data {bad}/subjects.csv", "neither --model nor --atlas is given", "expected"),
+    "no network": (
+        "segment {scan} --effort fast --atlas {atlas}/image.nii.gz --atlas-labels {atlas}/labels.nii.gz",
+        "--effort fast .* no --model is given",
+        "give one, or omit",
+    ),
     # settings
     "no settings": ("train {bad}/none.toml --data {bad}/subjects.csv", "none.toml does not exist", "expected a TOML"),
     "not TOML": ("train {bad}/broken.toml --data {bad}/subjects.csv", "cannot be read as TOML"),

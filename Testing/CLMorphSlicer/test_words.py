@@ -22,7 +22,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
     [
         ("give `device=cpu`", "give “Compute on: CPU”"),
         ("give `affine`, an ITK transform", "give “Initial alignment”, an ITK transform"),
-        ("with `refine=50`", "with “Optimisation steps: 50”"),
+        ("with `refine=50`", "with “Refinement steps: 50”"),
         ("`tensorboard` is not installed", "tensorboard is not installed"),
         ("no parameter here", "no parameter here"),
     ],
