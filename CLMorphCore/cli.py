@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .progress import Reporter
 
 MAX_THREADS = 1024
+MAX_SMOOTHING = 50.0  # voxels
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {
@@ -181,6 +182,13 @@ def _above_zero(text: str) -> int:
     return int(text)
 
 
+def _smoothing(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (voxels := float(text)) <= MAX_SMOOTHING:
+            return voxels
+    raise argparse.ArgumentTypeError(f"{text} given, expected a number from 0 to {MAX_SMOOTHING:g}")
+
+
 def _threads(text: str) -> int:
     if (count := _above_zero(text)) > MAX_THREADS:
         raise argparse.ArgumentTypeError(f"{text} given, expected at most {MAX_THREADS}")
@@ -202,15 +210,16 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
         "--refine",
         type=_above_zero,
         metavar="STEPS",
-        help="go on from the network's answer by "
-        "optimising the deformation of this pair: at most STEPS steps at each of three resolutions, "
-        "fewer where nothing improves; 50 is plenty",
+        help="go on from the network's answer by optimising the deformation of this pair: at most STEPS steps at each "
+        "of three resolutions, fewer where nothing improves; 50 is plenty",
+    )
+    parser.add_argument(
+        "--refine-smoothing", type=_smoothing, metavar="VOXELS", help="of the change (default: by noise)"
     )
     parser.add_argument(
         "--similarity",
         choices=("lncc", "mind"),
-        help="what the refinement maximises: local "
-        "cross-correlation, or MIND for images of different contrast (default: lncc)",
+        help="what it maximises: local cross-correlation, or MIND for different contrasts (default: lncc)",
     )
 
 
@@ -355,21 +364,10 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser.add_argument(
         "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
-    parser.add_argument(
-        "--model", type=_text, help="name or folder of the model that registers; without it only affine"
-    )
+    parser.add_argument("--model", type=_text, help="model that registers, its name or folder (default: affine alone)")
     parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
-    parser.add_argument(
-        "--typical",
-        action="store_true",
-        help="the subject most similar to the average instead of the average (the paper's way)",
-    )
-    parser.add_argument(
-        "--margin",
-        type=_above_zero,
-        metavar="MM",
-        help="cut the atlas to its labels and so much around them, for organs in a wide field of view",
-    )
+    parser.add_argument("--typical", action="store_true", help="the subject most like the average, as in the paper")
+    parser.add_argument("--margin", type=_above_zero, metavar="MM", help="cut the atlas to so much around its labels")
     parser.add_argument(
         "--each",
         action="store_true",
