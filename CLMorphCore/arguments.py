@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 MAX_THREADS = 1024
+MAX_SMOOTHING = 50.0  # voxels
 MAX_MINUTES = 525_600.0  # a year
 
 
@@ -44,6 +46,14 @@ def minutes(text: str) -> float:
     if not 0 < minutes <= MAX_MINUTES:
         raise argparse.ArgumentTypeError(f"{text} given, expected a number of minutes above zero")
     return minutes
+
+
+def smoothing(text: str) -> float:
+    """A standard deviation in voxels."""
+    with suppress(ValueError):
+        if 0 <= (voxels := float(text)) <= MAX_SMOOTHING:
+            return voxels
+    raise argparse.ArgumentTypeError(f"{text} given, expected a number from 0 to {MAX_SMOOTHING:g}")
 
 
 def pair_of_paths(text: str) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_plan, add_train
+from .arguments import add_plan, add_train, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -171,15 +171,16 @@ def _refine_options(parser: argparse.ArgumentParser) -> None:
         "--refine",
         type=_above_zero,
         metavar="STEPS",
-        help="go on from the network's answer by "
-        "optimising the deformation of this pair: at most STEPS steps at each of three resolutions, "
-        "fewer where nothing improves; 50 is plenty",
+        help="go on from the network's answer by optimising the deformation of this pair: at most STEPS steps at each "
+        "of three resolutions, fewer where nothing improves; 50 is plenty",
+    )
+    parser.add_argument(
+        "--refine-smoothing", type=smoothing, metavar="VOXELS", help="of the change (default: by noise)"
     )
     parser.add_argument(
         "--similarity",
         choices=("lncc", "mind"),
-        help="what the refinement maximises: local "
-        "cross-correlation, or MIND for images of different contrast (default: lncc)",
+        help="what it maximises: local cross-correlation, or MIND for different contrasts (default: lncc)",
     )
 
 
@@ -303,21 +304,10 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser.add_argument(
         "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
-    parser.add_argument(
-        "--model", type=_text, help="name or folder of the model that registers; without it only affine"
-    )
+    parser.add_argument("--model", type=_text, help="model that registers, its name or folder (default: affine alone)")
     parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
-    parser.add_argument(
-        "--typical",
-        action="store_true",
-        help="the subject most similar to the average instead of the average (the paper's way)",
-    )
-    parser.add_argument(
-        "--margin",
-        type=_above_zero,
-        metavar="MM",
-        help="cut the atlas to its labels and so much around them, for organs in a wide field of view",
-    )
+    parser.add_argument("--typical", action="store_true", help="the subject most like the average, as in the paper")
+    parser.add_argument("--margin", type=_above_zero, metavar="MM", help="cut the atlas to so much around its labels")
     parser.add_argument(
         "--each",
         action="store_true",

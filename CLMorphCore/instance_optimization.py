@@ -2,13 +2,14 @@
 
 φ ← K_map ∗ (φ ∘ (id + K_step ∗ d)) with d along the gradient of the similarity: greedy diffeomorphic registration
 (Joshi et al., NeuroImage 2004; Avants et al., Medical Image Analysis 2008) by gradient ascent with momentum, coarse to
-fine, from any initial map.
+fine. The answer is start ∘ φ: what is smoothed is the change since the initial map, a network's for instance, which
+stays as sharp as it is; or the whole map is, from its coarsest resolution on. How much goes by the images' noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,8 +19,14 @@ from .progress import Progress, part, silent
 from .similarity import LocalCorrelation, Mind, forces, mind
 from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
 
-WINDOW = 5  # voxels: fits structures as fine as a brain's
+# By noise, in units of the normalised images: that of clean scans, hippocampi, hearts and brains have up to 0.036; and
+# that of noisy ones, mice have 0.15 to 0.35. In between the smoothing lies between.
+CLEAN, NOISY = 0.04, 0.15
+WINDOWS = (5, 9)  # voxels, of clean and of noisy images: 5 fits structures as fine as a brain's
+SMOOTHING = (0.35, 1.0)  # voxels of the field, the standard deviation of K_map: of clean and of noisy images
+SMOOTH_STEP = 1.0  # voxels of the field, the standard deviation of K_step
 LEVELS = 3  # resolutions: the images' own, a half and a quarter of it
+ROUND_OFF = 1e-5  # of a normalised image's values
 MIN_SIDE = 16  # voxels: an axis that would become shorter is not halved
 PATIENCE = 4  # the step is halved after so many steps
 MIN_GAIN = 2e-4  # none of which raised the similarity by this share,
@@ -34,11 +41,14 @@ class InstanceOptimization:
 
     steps: int = 50  # at each resolution, at most
     similarity: Literal["lncc", "mind"] = "lncc"  # mind: for images of different contrast
-    window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: WINDOW
+    window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: by noise
     step_voxels: float = 1.0  # largest displacement of a step
     momentum: float = 0.9  # weight of the previous direction
-    smooth_step_voxels: float = 1.0  # standard deviation of K_step: fluid regularisation
-    smooth_map_voxels: float = 0.35  # standard deviation of K_map: elastic regularisation
+    smooth_step_voxels: float | None = None  # sd of K_step: fluid regularisation; None: SMOOTH_STEP
+    smooth_map_voxels: float | None = None  # sd of K_map: elastic regularisation; None: by noise
+    smoothed: Literal["change", "map"] | None = (
+        None  # by K_map: the change since the start (None too), or the whole map
+    )
     every_voxel: bool = False  # the finest field is as fine as the images: slower by a third, for images of low noise
 
 
@@ -67,18 +77,54 @@ def optimize(
     on that grid: where nothing better was found, it is ``start``. ``progress`` may raise.
     """
     levels = levels_of(tuple(fixed.shape[2:]), spacing_mm, settings.every_voxel)
+    settings = by_noise(settings, max(noise_of(image, spacing_mm) for image in (fixed, moving)))
+    still = torch.zeros_like(start)
+    base, change = (start, still) if settings.smoothed != "map" else (still, start)
     ascents = [
-        _Ascent(resize_image(fixed, level.image), resize_image(moving, level.image), level, settings)
+        _Ascent(resize_image(fixed, level.image), resize_image(moving, level.image), base, level, settings)
         for level in levels
     ]
-    field, taken, done, total = start, 0, 0, sum(level.voxels for level in levels)
+    taken, done, total = 0, 0, sum(level.voxels for level in levels)
     for level, ascent in zip(levels, ascents, strict=True):
         at_level = part(progress, done / total, (done + level.voxels) / total)
-        field, steps = ascent.run(resize_field(field, level.field), at_level)
+        change, steps = ascent.run(resize_field(change, level.field), at_level)
         taken, done = taken + steps, done + level.voxels
-    initial, finest = resize_field(start, levels[-1].field), ascents[-1]
-    better = finest.evaluate(field)[0] > finest.evaluate(initial)[0]
-    return Optimized(field if better else initial, taken)
+    finest = ascents[-1]
+    unchanged = resize_field(still if base is start else start, levels[-1].field)
+    better = finest.evaluate(change)[0] > finest.evaluate(unchanged)[0]
+    if not better:
+        return Optimized(resize_field(start, levels[-1].field), taken)
+    return Optimized(_with_fixed_faces(finest.changed(change)), taken)
+
+
+def by_noise(settings: InstanceOptimization, noise: float) -> InstanceOptimization:
+    """The settings with what is left open chosen by the images' noise, a standard deviation as ``noise_of`` has it."""
+    share = min(max((noise - CLEAN) / (NOISY - CLEAN), 0.0), 1.0)
+    smoothing, window = settings.smooth_map_voxels, settings.window_voxels
+    return replace(
+        settings,
+        smooth_map_voxels=SMOOTHING[0] + share * (SMOOTHING[1] - SMOOTHING[0]) if smoothing is None else smoothing,
+        smooth_step_voxels=SMOOTH_STEP if settings.smooth_step_voxels is None else settings.smooth_step_voxels,
+        window_voxels=WINDOWS[share >= 1] if window is None else window,
+    )
+
+
+def noise_of(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> float:
+    """σ = 1.4826 · median |Δ²…Δ² I| / √6ⁿ: the noise of an image (1, 1, D, H, W), in units of its values.
+
+    Second differences along the n axes of fine voxels, where anatomy is smooth (after Immerkær, Computer Vision and
+    Image Understanding 1996), at voxels above the minimum; where they are 0 the image was extended, or is flat.
+    """
+    inside, bent = image > image.min(), image
+    for axis, side in enumerate(image.shape[2:], start=2):
+        if side < 3 or spacing_mm[axis - 2] >= 1.5 * min(spacing_mm):
+            continue
+        before, here, after = (bent.narrow(axis, k, side - 2) for k in range(3))
+        bent = (2 * here - before - after) / 6**0.5
+        inside = inside.narrow(axis, 0, side - 2) & inside.narrow(axis, 1, side - 2) & inside.narrow(axis, 2, side - 2)
+    sizes = bent[inside].abs()
+    sizes = sizes[sizes > ROUND_OFF]
+    return 1.4826 * sizes.median().item() if len(sizes) else 0.0
 
 
 @dataclass(frozen=True)
@@ -130,19 +176,22 @@ def _spacing(shape: Shape, finest: Shape, spacing_mm: Sequence[float]) -> tuple[
 
 
 class _Ascent:
-    """Gradient ascent at one resolution."""
+    """Gradient ascent at one resolution, over the change φ of the map ``start``."""
 
-    def __init__(self, fixed: Tensor, moving: Tensor, level: Level, settings: InstanceOptimization) -> None:
-        self.level, self.settings = level, settings
+    def __init__(
+        self, fixed: Tensor, moving: Tensor, start: Tensor, level: Level, settings: InstanceOptimization
+    ) -> None:
+        self.level, self.settings, self.start = level, settings, resize_field(start, level.field)
+        self.still = not self.start.any()
         if settings.similarity == "mind":
             self.similarity, self.moving = Mind(mind(fixed)), mind(moving)
         else:
-            lengths = level.voxels_along(settings.window_voxels or WINDOW)
+            lengths = level.voxels_along(settings.window_voxels or WINDOWS[0])
             window = tuple(max(1, 2 * round((length - 1) / 2) + 1) for length in lengths)
             self.similarity, self.moving = LocalCorrelation(fixed, window), moving
 
     def run(self, field: Tensor, progress: Progress) -> tuple[Tensor, int]:
-        """The best field found from ``field`` on, and the number of steps taken."""
+        """The best change found from ``field`` on, and the number of steps taken."""
         steps, length, taken, since_gain = self.settings.steps, self.settings.step_voxels, 0, 0
         (highest, best_gradient), best, direction = self.evaluate(field), field, torch.zeros_like(field)
         gradient = best_gradient
@@ -161,12 +210,16 @@ class _Ascent:
         progress("refinement", 1.0)
         return best, taken
 
+    def changed(self, field: Tensor) -> Tensor:
+        """start ∘ φ."""
+        return field if self.still else compose(field, self.start)
+
     def evaluate(self, field: Tensor) -> tuple[float, Tensor]:
-        """S(u), and its gradient in voxels, smoothed by K_step: (1, 3, D, H, W) as the field u."""
-        warped = warp(self.moving, resize_field(field, self.level.image), padding="border")
+        """S(start ∘ φ), and its gradient in voxels, smoothed by K_step: (1, 3, D, H, W) as the field of φ."""
+        warped = warp(self.moving, resize_field(self.changed(field), self.level.image), padding="border")
         value, gradient = self.similarity(warped)
         slopes = halve(forces(gradient, warped), self.level.field)
-        slopes = gaussian(slopes, self.level.voxels_along(self.settings.smooth_step_voxels))
+        slopes = gaussian(slopes, self.level.voxels_along(self.settings.smooth_step_voxels or 0.0))
         # Steepest in mm, not in voxels: where voxels are long, the same step is fewer of them.
         unit = slopes.new_tensor(self.level.voxels_along(1.0)).view(1, 3, 1, 1, 1)
         return value.item(), slopes * unit**2
@@ -176,7 +229,7 @@ class _Ascent:
         unit = direction.new_tensor(self.level.voxels_along(1.0)).view(1, 3, 1, 1, 1)
         longest = (direction / unit).square().sum(1).max().sqrt().clamp_min(1e-20)
         moved = compose(_with_fixed_faces(direction * (length / longest)), field)
-        return _with_fixed_faces(gaussian(moved, self.level.voxels_along(self.settings.smooth_map_voxels)))
+        return _with_fixed_faces(gaussian(moved, self.level.voxels_along(self.settings.smooth_map_voxels or 0.0)))
 
 
 def _with_fixed_faces(field: Tensor) -> Tensor:

@@ -296,11 +296,21 @@ def _linear(transform: sitk.Transform) -> sitk.AffineTransform:
 
 
 def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimization:
-    """The settings as the model wants them: its fineness, the window of the local correlation it was trained with."""
-    loss, window = model.config.loss, settings.window_voxels
-    if window is None and loss.similarity == "lncc":
-        window = max(loss.window_voxels)
-    return replace(settings, window_voxels=window, every_voxel=model.config.refinement.every_voxel)
+    """The settings as the model wants them, where they leave it open; its fineness in any case.
+
+    The window is that of the local correlation it was trained with, unless its ``[refinement]`` says another.
+    """
+    own, loss = model.config.refinement, model.config.loss
+    trained = max(loss.window_voxels) if loss.similarity == "lncc" else None
+    smoothing, step = settings.smooth_map_voxels, settings.smooth_step_voxels
+    return replace(
+        settings,
+        every_voxel=own.every_voxel,
+        smoothed=settings.smoothed or own.smoothed,
+        smooth_map_voxels=(own.smooth_map_voxels or None) if smoothing is None else smoothing,
+        smooth_step_voxels=own.smooth_step_voxels if step is None else step,
+        window_voxels=settings.window_voxels or own.window_voxels or trained,
+    )
 
 
 def _optimized(found: Match, settings: InstanceOptimization, model: Model, progress: Progress) -> Match:

@@ -93,11 +93,18 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """Instance optimization after the trained network; not used in training."""
+    """Instance optimization after the trained network, as ``InstanceOptimization``; not used in training.
 
-    every_voxel: bool = (
-        False  # the finest field has every voxel of the images, not every second: for images of low noise
-    )
+    Lengths are in voxels of the images, for the window, or else of the field at each resolution.
+    """
+
+    # the finest field has every voxel of the images, not every second: for images of low noise
+    every_voxel: bool = False
+    # the change since the network's map | the whole map, of which then no more is kept than its coarsest resolution has
+    smoothed: Literal["change", "map"] = "change"
+    smooth_map_voxels: float = 0.0  # standard deviation of that smoothing; 0: by the images' noise
+    smooth_step_voxels: float = 1.0  # and of that of each step
+    window_voxels: int = 0  # of the local cross-correlation; 0: as in training, or by the images' noise
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ POSITIVE = (
     "network.iterations",
     "network.latent",
     "network.smoothing_voxels",
+    "refinement.smooth_step_voxels",
 )
 NOT_NEGATIVE = (
     "data.spacing_mm",
@@ -179,7 +187,10 @@ NOT_NEGATIVE = (
     "network.field_level",
     "network.flat_levels",
     "network.force_window_voxels",
+    "refinement.smooth_map_voxels",
+    "refinement.window_voxels",
 )
+MAX_REFINEMENT_VOXELS = 50.0  # of a length of the refinement
 MAX_SIZE = 1_000_000  # of a whole number, but for those of a network, and of steps, seeds and the like
 MAX_WHOLE = {"network.": 10_000, "training.": 2**53}
 MAX_NUMBERS = 64  # of a list
@@ -276,6 +287,8 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
             raise SettingError(f"{name} is {value}; expected zero or more")
+        if section == "refinement" and not isinstance(value, str) and value > MAX_REFINEMENT_VOXELS:
+            raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT_VOXELS:g} voxels")
     return kind(**checked)
 
 

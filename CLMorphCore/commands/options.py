@@ -81,7 +81,12 @@ def optimization(options: Namespace) -> InstanceOptimization | None:
     if steps is None and (effort == "best" or (effort is not None and options.model is None)):
         steps = BEST_STEPS
     if steps is not None:
-        return InstanceOptimization(steps, options.similarity or "lncc")
+        return InstanceOptimization(steps, options.similarity or "lncc", smooth_map_voxels=options.refine_smoothing)
+    if options.refine_smoothing is not None:
+        raise InputError(
+            f"--refine-smoothing {options.refine_smoothing:g} is that of a refinement",
+            "give --refine STEPS too, or omit it",
+        )
     if options.similarity is not None:
         raise InputError(
             f"--similarity {options.similarity} is what a refinement maximises", "give --refine STEPS too, or omit it"

@@ -364,6 +364,9 @@ def test_segment_reports_the_steps_of_its_refinement(clmorph, scan, tiny_model, 
         ((), "neither --model nor --refine is given"),
         (("--similarity", "mind"), "--similarity mind is what a refinement maximises; give --refine STEPS too"),
         (("--refine", "0"), "0 given, expected a whole number above zero"),
+        (("--refine-smoothing", "0.5"), "--refine-smoothing 0.5 is that of a refinement; give --refine STEPS too"),
+        (("--refine", "5", "--refine-smoothing", "nan"), "nan given, expected a number from 0 to 50"),
+        (("--refine", "5", "--refine-smoothing", "wide"), "wide given, expected a number from 0 to 50"),
     ],
 )
 def test_what_a_refinement_lacks_is_said_in_one_line(clmorph, scan, tmp_path, words, message):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from CLMorphCore import losses
 from CLMorphCore.errors import Cancelled
-from CLMorphCore.instance_optimization import InstanceOptimization, levels_of, optimize
+from CLMorphCore.instance_optimization import InstanceOptimization, by_noise, levels_of, noise_of, optimize
 from CLMorphCore.spatial import gaussian, integrate, jacobian_determinant, resize_field, taper, warp
 
 SHAPE = (37, 45, 41)
@@ -99,6 +99,54 @@ def test_progress_grows_from_zero_to_one_and_may_stop_it(pair):
 
     with pytest.raises(Cancelled):
         optimize(fixed, moving, still(), InstanceOptimization(5), progress=cancel)
+
+
+def test_what_a_start_knows_is_not_smoothed_away(pair):
+    """However much the change is smoothed, it is an improvement of the start; smoothing the whole map loses more."""
+    fixed, moving, true = pair
+    start = 0.8 * true
+    left = {}
+    for smoothed in ("change", "map"):
+        settings = InstanceOptimization(20, smooth_map_voxels=3.0, smoothed=smoothed)
+        left[smoothed] = error(optimize(fixed, moving, start, settings).displacement, true)
+    assert left["change"] < error(start, true) and left["change"] < 0.7 * left["map"]
+
+
+@pytest.mark.parametrize("sd", [0.05, 0.2])
+def test_noise_is_measured_where_there_is_an_image(sd):
+    """Of white noise on something smooth; not around it, not where it was extended, not across thick slices."""
+    noise = sd * torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(5))
+    ramp = torch.linspace(-1, 1, SHAPE[2]).expand(1, 1, *SHAPE)
+    image = ramp + noise
+    assert noise_of(image) == pytest.approx(sd, rel=0.1)
+    assert noise_of(F.pad(image, (6,) * 6, value=-9.0)) == pytest.approx(sd, rel=0.1)
+    assert noise_of(F.pad(image, (6,) * 6, mode="replicate")) == pytest.approx(sd, rel=0.1)
+    steps = torch.arange(SHAPE[0]).view(-1, 1, 1) % 2
+    assert noise_of(image + steps, (6.0, 1.0, 1.0)) == pytest.approx(sd, rel=0.1)
+
+
+@pytest.mark.parametrize("image", [torch.zeros(1, 1, 9, 9, 9), torch.ones(1, 1, 1, 2, 2), torch.rand(1, 1, 1, 1, 1)])
+def test_an_image_without_noise_to_measure_has_none(image):
+    assert noise_of(image) == 0
+
+
+def test_the_noisier_the_images_the_smoother_the_change():
+    clean, between, noisy = (by_noise(InstanceOptimization(), noise) for noise in (0.0, 0.1, 9.0))
+    assert clean.smooth_map_voxels < between.smooth_map_voxels < noisy.smooth_map_voxels
+    assert (clean.window_voxels, noisy.window_voxels) == (5, 9)
+    chosen = InstanceOptimization(smooth_map_voxels=0.0, smooth_step_voxels=2.0, window_voxels=3)
+    assert by_noise(chosen, 9.0) == chosen, "what is asked for stays"
+
+
+def test_noise_is_not_followed():
+    """Two scans of one thing, each with its own noise: it moves less than what suits clean scans would."""
+    chance = torch.Generator().manual_seed(1)
+    first, second = (texture() + 0.5 * torch.randn(1, 1, *SHAPE, generator=chance) for _ in range(2))
+    sizes = []
+    for chosen in (None, 0.35):
+        found = optimize(first, second, still(), InstanceOptimization(20, smooth_map_voxels=chosen))
+        sizes.append(found.displacement.square().mean().item())
+    assert sizes[0] < 0.5 * sizes[1]
 
 
 def test_the_map_is_the_identity_on_the_faces(pair):

@@ -281,6 +281,20 @@ def test_an_optimization_is_as_fine_as_the_image_is_stored(spacing_mm, size):
     assert np.prod(huge) < 1.02 * 10_000_000 and min(huge) >= 159
 
 
+def test_an_optimization_is_as_the_models_refinement_says_where_it_is_left_open(model):
+    own = RefinementConfig(smoothed="map", smooth_map_voxels=0.6, smooth_step_voxels=1.5, window_voxels=7)
+    chosen = replace(model, config=replace(model.config, refinement=own))
+    found = for_model(InstanceOptimization(), chosen)
+    assert (found.smoothed, found.smooth_map_voxels, found.smooth_step_voxels) == ("map", 0.6, 1.5)
+    assert found.window_voxels == 7
+    asked = InstanceOptimization(smoothed="change", smooth_map_voxels=0.0, smooth_step_voxels=0.5, window_voxels=11)
+    assert for_model(asked, chosen) == asked
+    by_default = for_model(
+        InstanceOptimization(), replace(model, config=replace(model.config, refinement=RefinementConfig()))
+    )
+    assert (by_default.smoothed, by_default.smooth_map_voxels) == ("change", None), "by noise"
+
+
 def test_an_optimization_takes_the_window_that_the_model_was_trained_with(tiny_model):
     model = load_model(tiny_model)
     loss = replace(model.config.loss, similarity="lncc", window_voxels=(15, 15, 5))

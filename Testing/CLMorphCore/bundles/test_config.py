@@ -184,3 +184,17 @@ def test_the_alignment_is_a_setting_and_was_a_flag(section, alignment):
 def test_the_alignment_under_both_names_is_refused():
     with pytest.raises(InputError, match=r"data\.affine is a former name of data\.alignment, both are given; omit"):
         from_dict({"network": {"name": "clmorph-pyramid"}, "data": {"affine": True, "alignment": "affine"}})
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("smooth_map_voxels = -1.0", "expected zero or more"),
+        ("smooth_step_voxels = 0.0", "expected a number above zero"),
+        ("window_voxels = 1000", "expected at most 50 voxels"),
+        ('smoothed = "all"', "expected one of change, map"),
+    ],
+)
+def test_a_refinement_out_of_range_is_refused(settings_file, setting, said):
+    with pytest.raises(InputError, match=said):
+        load_config(settings_file(f"[refinement]\n{setting}\n"))
