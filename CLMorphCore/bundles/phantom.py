@@ -18,7 +18,9 @@ from ..geometry import Grid, chain, displacement_transform, resample
 from ..spatial import integrate, taper
 from .atlas import Atlas
 
+# Of voxels of 1 mm or larger ones, as people's scans have; of smaller ones, as animals' have, so much the less.
 CONTROL_MM = 12.0  # distance of the random vectors: deformations of this size are anatomical, smaller ones are noise
+DEFORMATION_MM, SHIFT_MM = 2.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,17 @@ class Phantom:
     transform: sitk.CompositeTransform
 
 
-def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, noise: float = 0.03) -> Phantom:
+def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float | None = None, noise: float = 0.03) -> Phantom:
     """Warps an atlas by a random diffeomorphism of about ``deformation_mm`` and a small random affine map.
 
-    ``noise`` is the noise's standard deviation as a share of the image's range. The subject's grid is the atlas', moved
-    and rotated by a few degrees: an oblique scan. The same seed makes the same subject.
+    None is DEFORMATION_MM, or so much less as the atlas' voxels are shorter than 1 mm. ``noise`` is the noise's
+    standard deviation as a share of the image's range. The subject's grid is the atlas', moved and rotated by a few
+    degrees: an oblique scan. The same seed makes the same subject.
     """
     rng = torch.Generator().manual_seed(seed)
     grid = Grid.of(atlas.image)
-    deformation = displacement_transform(_random_displacement(grid, deformation_mm, rng), grid)
+    size_mm = DEFORMATION_MM * _scale(grid) if deformation_mm is None else deformation_mm
+    deformation = displacement_transform(_random_displacement(grid, size_mm, rng), grid)
     affine = _random_affine(grid, rng)
     transform = chain(deformation, affine)
     origin, direction = _rotated(grid, affine.GetInverse())
@@ -50,10 +54,15 @@ def make_phantom(atlas: Atlas, *, seed: int = 0, deformation_mm: float = 2.5, no
     )
 
 
+def _scale(grid: Grid) -> float:
+    """1, or the shortest side of a voxel in mm where that is less."""
+    return min(1.0, *grid.spacing_mm)
+
+
 def _random_displacement(grid: Grid, size_mm: float, rng: torch.Generator) -> Tensor:
     """exp of a smooth random velocity of standard deviation ``size_mm``; (1, 3, D, H, W) in voxels."""
     spacing = grid.voxel_mm
-    nodes = [max(4, round(n * s / CONTROL_MM)) for n, s in zip(grid.shape, spacing, strict=True)]
+    nodes = [max(4, round(n * s / (CONTROL_MM * _scale(grid)))) for n, s in zip(grid.shape, spacing, strict=True)]
     velocity = F.interpolate(
         torch.randn(1, 3, *nodes, generator=rng), size=grid.shape, mode="trilinear", align_corners=True
     )
@@ -62,13 +71,13 @@ def _random_displacement(grid: Grid, size_mm: float, rng: torch.Generator) -> Te
 
 
 def _random_affine(grid: Grid, rng: torch.Generator) -> sitk.AffineTransform:
-    """Rotation of up to 5°, scaling of up to 5 %, shift of up to 5 mm, about the grid's centre."""
+    """Rotation of up to 5°, scaling of up to 5 %, shift of up to SHIFT_MM, about the grid's centre."""
     angles, scales, shift = (2 * torch.rand(3, generator=rng).double().numpy() - 1 for _ in range(3))
     rotation = sitk.Euler3DTransform()
     rotation.SetRotation(*(math.radians(5) * angles).tolist())
     matrix = np.array(rotation.GetMatrix()).reshape(3, 3) @ np.diag(1 + 0.05 * scales)
     centre = grid.corners_mm().mean(axis=0)
-    return sitk.AffineTransform(matrix.ravel().tolist(), (5 * shift).tolist(), centre.tolist())
+    return sitk.AffineTransform(matrix.ravel().tolist(), (SHIFT_MM * _scale(grid) * shift).tolist(), centre.tolist())
 
 
 def _rotated(grid: Grid, to_scan: sitk.Transform) -> tuple[tuple[float, float, float], tuple[float, ...]]:

@@ -22,6 +22,7 @@ from .loop import mean_dice
 MAX_PAIRS = 4
 WORKING_VOXELS = 64  # of the longest side, for the comparison
 MIN_GAIN = 0.01  # of Dice or correlation, by which an affine has to be better than what is simpler
+KINDS: tuple[AlignmentKind, ...] = ("given", "centres", "affine")  # the simplest first
 WORDS = {"given": "as they lie", "centres": "with centres and axes together", "affine": "affinely aligned"}
 
 
@@ -40,7 +41,7 @@ def choose_alignment(scans: Sequence[Scan], progress: Progress = silent) -> Alig
     By the Dice of their labels where both have some, else by the correlation of what both show.
     """
     pairs = _pairs(scans)
-    agreement: dict[AlignmentKind, list[float]] = {"given": [], "centres": [], "affine": []}
+    agreement: dict[AlignmentKind, list[float]] = {kind: [] for kind in KINDS}
     seconds = []
     for n, (reference, scan) in enumerate(pairs):
         fixed = read_image(reference.subject.image)
@@ -56,7 +57,7 @@ def choose_alignment(scans: Sequence[Scan], progress: Progress = silent) -> Alig
             if kind == "affine":
                 seconds.append(time.process_time() - began)
     means = {kind: float(np.mean(values)) for kind, values in agreement.items()}
-    chosen = next(kind for kind in agreement if means[kind] >= max(means.values()) - MIN_GAIN)
+    chosen = next(kind for kind in KINDS if means[kind] >= max(means.values()) - MIN_GAIN)
     by = "Dice of labels" if all(scan.values for pair in pairs for scan in pair) else "correlation"
     figures = ", ".join(f"{WORDS[kind]} {mean:.2f}" for kind, mean in means.items())
     return Alignment(chosen, f"{by} of {len(pairs)} pairs: {figures}", float(np.median(seconds)))

@@ -168,7 +168,7 @@ def _scan(subject: Subject, image: sitk.Image) -> Scan:
 
 
 def _profiles(mask: np.ndarray) -> list[np.ndarray]:
-    return [mask.any(axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+    return [np.asarray(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
 
 
 def _noise(voxels: np.ndarray, above: np.ndarray, bright: float) -> float:
@@ -349,7 +349,7 @@ def _thumbnail(image: sitk.Image, lower: np.ndarray, upper: np.ndarray) -> np.nd
     for axis, own in enumerate(small.GetSpacing()):
         if steps.mean() > 1.5 * own and small.GetSize()[axis] > 3:
             small = sitk.RecursiveGaussian(small, 0.4 * float(steps.mean()), direction=axis)
-    voxels = sitk.GetArrayFromImage(resample(small, grid_over(lower, upper, steps[::-1])))
+    voxels = sitk.GetArrayFromImage(resample(small, grid_over(lower, upper, steps[::-1].tolist())))
     voxels = voxels[:THUMBNAIL, :THUMBNAIL, :THUMBNAIL] - float(sitk.GetArrayViewFromImage(image).min())
     low, high = np.percentile(voxels, (1, 99))
     voxels = np.clip(voxels, low, max(high, low + 1e-6))

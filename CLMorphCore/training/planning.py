@@ -22,7 +22,7 @@ from .measuring import StepCost
 from .plan import Choice, Plan, plan_of
 
 MIN_SCANS = 2
-LEVELS = 5  # of the pyramid, fewer where
+LEVELS, MIN_LEVELS = 5, 3  # of the pyramid, fewer where
 MIN_COARSEST = 3  # voxels along a side of its coarsest level would be fewer
 STACK = 2.5  # slices this many times as far apart as voxels are wide: a stack, not a volume
 CUT_OFF = 0.9  # share of its box that a scan's foreground fills where the body goes on beyond the field of view
@@ -143,12 +143,17 @@ def _grid(scans: Sequence[Scan], factor: float) -> _Grid:
     in_plane = spacing[1:].max()
     flat = max(0, round(math.log2(spacing[0] / in_plane))) if spacing[0] > STACK * in_plane else 0
     needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6) + 2 * margin
-    for levels in range(LEVELS, 2, -1):
-        divisor = np.array(_divisor(levels, flat))
-        shape = (np.ceil(needed / divisor) * divisor).astype(int)
-        if (shape // divisor).min() >= MIN_COARSEST or levels == 3:
-            break
+    levels = LEVELS
+    while levels > MIN_LEVELS and (_sides(needed, levels, flat) // _divisor(levels, flat)).min() < MIN_COARSEST:
+        levels -= 1
+    shape = _sides(needed, levels, flat)
     return _Grid(_three(spacing), _three(margin), _three(shape), levels, min(flat, levels - 1))
+
+
+def _sides(needed: np.ndarray, levels: int, flat_levels: int) -> np.ndarray:
+    """The sides of the smallest grid with as many voxels as are needed, or more, that a network of the levels takes."""
+    divisor = np.array(_divisor(levels, flat_levels))
+    return (np.ceil(needed / divisor) * divisor).astype(int)
 
 
 def _divisor(levels: int, flat_levels: int) -> tuple[int, int, int]:
@@ -159,11 +164,11 @@ def _divisor(levels: int, flat_levels: int) -> tuple[int, int, int]:
 
 def _choose_grid(scans: Sequence[Scan], cost: StepCost, seconds: float) -> tuple[_Grid, list[Choice]]:
     """The finest grid that leaves time for MIN_STEPS, or the coarsest there is."""
-    for factor in COARSENED:
-        grid = _grid(scans, factor)
-        steps = seconds / cost.seconds(grid.voxels)
-        if steps >= MIN_STEPS:
-            break
+    grids = {factor: _grid(scans, factor) for factor in COARSENED}
+    long_enough = [f for f, grid in grids.items() if seconds / cost.seconds(grid.voxels) >= MIN_STEPS]
+    factor = min(long_enough, default=max(COARSENED))
+    grid = grids[factor]
+    steps = seconds / cost.seconds(grid.voxels)
     why = "as fine as the scans" if factor == 1 else f"{factor:g} times as long as the scans' shortest voxels"
     reason = f"{why}: a grid of {_product(grid.shape[::-1])} voxels, time for about {steps:.0f} steps of a pair"
     beyond = 0 in grid.margin_voxels

@@ -16,8 +16,8 @@ from ..spatial import gaussian, resize_image
 
 KNOTS = 8  # of a curve of intensities: fluid, grey and white matter lie two or three apart
 MAX_LOG_BIAS, BIAS_NODES = 0.4, 4  # the standard deviation of the nodes' logarithm, nodes along an axis
-MAX_BLUR_MM = 0.7  # standard deviation, in every direction
-MAX_SLICE_MM = 6.0
+MAX_BLUR_VOXELS = 0.47  # standard deviation, in every direction; of a grid of 1.5 mm these are 0.7 and
+MAX_SLICE_VOXELS = 4.0  # 6 mm, as people's scans have them
 MAX_NOISE = 0.06  # standard deviation, of the range of the intensities
 SD_OF_SLICE = 1 / 3.46  # a box of width 1 has the standard deviation 1/√12
 
@@ -36,7 +36,7 @@ def view(image: Tensor, rng: torch.Generator, *, spacing_mm: Sequence[float]) ->
     changed = curve((image - low).clamp_min(0) / (high - low).clamp_min(1e-6), rng)
     nodes = MAX_LOG_BIAS * torch.rand((), generator=rng) * torch.randn((1, 1, *[BIAS_NODES] * 3), generator=rng)
     changed = changed * resize_image(nodes.to(image), image.shape[2:]).exp()
-    changed = _blurred(changed, inside.to(image), _blur_mm(rng), spacing_mm)
+    changed = _blurred(changed, inside.to(image), _blur_mm(rng, min(spacing_mm)), spacing_mm)
     changed = changed + MAX_NOISE * torch.rand((), generator=rng).item() * _noise(changed, rng)
     return normalise(torch.where(inside, changed, changed[inside].min()))
 
@@ -52,12 +52,12 @@ def curve(image: Tensor, rng: torch.Generator) -> Tensor:
     return (1 - fraction) * values[index] + fraction * values[index + 1]
 
 
-def _blur_mm(rng: torch.Generator) -> list[float]:
+def _blur_mm(rng: torch.Generator, voxel_mm: float) -> list[float]:
     """Standard deviations (z, y, x): a little everywhere and, in half of the views, a slice's thickness on one axis."""
-    everywhere, slice_mm, thick = (torch.rand((), generator=rng).item() for _ in range(3))
+    everywhere, slice_share, thick = (torch.rand((), generator=rng).item() for _ in range(3))
     axis = int(torch.randint(3, (), generator=rng))
-    of_slice = SD_OF_SLICE * MAX_SLICE_MM * slice_mm if thick < 0.5 else 0.0
-    return [max(MAX_BLUR_MM * everywhere, of_slice if a == axis else 0.0) for a in range(3)]
+    of_slice = SD_OF_SLICE * MAX_SLICE_VOXELS * voxel_mm * slice_share if thick < 0.5 else 0.0
+    return [max(MAX_BLUR_VOXELS * voxel_mm * everywhere, of_slice if a == axis else 0.0) for a in range(3)]
 
 
 def _blurred(image: Tensor, inside: Tensor, blur_mm: Sequence[float], spacing_mm: Sequence[float]) -> Tensor:

@@ -1,0 +1,39 @@
+"""Tables of label names, as other programs write them too."""
+
+import json
+
+import pytest
+
+from CLMorphCore.bundles.atlas import read_dataset_labels, read_structures
+from CLMorphCore.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "header", ["value,name", "Label,Structure", "index,label", "ID,Region", "number,Label Name", " Value ,NAME"]
+)
+def test_columns_may_be_called_as_others_call_them(header, tmp_path):
+    (tmp_path / "names.csv").write_text(f"{header}\n1,Liver\n7,Spleen\n")
+    assert [(s.value, s.name) for s in read_structures(tmp_path / "names.csv")] == [(1, "Liver"), (7, "Spleen")]
+
+
+@pytest.mark.parametrize("header", ["value,colour", "name,who", "label,size"])
+def test_a_table_without_values_or_names_is_refused(header, tmp_path):
+    (tmp_path / "names.csv").write_text(f"{header}\n1,Liver\n")
+    with pytest.raises(InputError, match="cannot be read as a table of labels"):
+        read_structures(tmp_path / "names.csv")
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "background", "1": "Liver", "2": "Spleen"}, {"background": 0, "Liver": 1, "Spleen": 2}]
+)
+def test_labels_of_a_dataset_json(labels, tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    named = read_dataset_labels(tmp_path / "dataset.json")
+    assert [(s.value, s.name) for s in named] == [(1, "Liver"), (2, "Spleen")]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"whole": [1, 2]}}'])
+def test_a_dataset_json_without_labels_is_refused(text, tmp_path):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match="names no labels"):
+        read_dataset_labels(tmp_path / "dataset.json")
