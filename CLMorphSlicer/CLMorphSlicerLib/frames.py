@@ -105,6 +105,8 @@ class Frames:
         else:
             shown = self._without_before_after(self._shown)
         self._shown = shown
+        if shown.segmentation is not None and "segmentation" in self._sequences:
+            undo.note_frame(self._sequences["segmentation"].GetDataNodeAtValue(value), shown.segmentation)
         kept = {node.GetID() for node in self._nodes(shown)}
         for node in self._nodes(results):
             if node.GetID() not in kept:
