@@ -22,7 +22,10 @@ SOURCES = sorted(ROOT.rglob("*.py"))
     [
         ("give `device=cpu`", "give “Compute on: CPU”"),
         ("give `affine`, an ITK transform", "give “Initial alignment”, an ITK transform"),
-        ("with `refine=50`", "with “Optimisation steps: 50”"),
+        ("with `refine=50`", "with “Refinement steps: 50”"),
+        ("at most `optimization` of 50", "at most “Refinement steps” of 50"),
+        ("with `brain_extraction=off`", "with “Brain extraction: Never”"),
+        ("a mask in `brain_extraction`", "a mask in “Brain extraction”"),
         ("`tensorboard` is not installed", "tensorboard is not installed"),
         ("no parameter here", "no parameter here"),
     ],
