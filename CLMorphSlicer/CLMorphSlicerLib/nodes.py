@@ -216,7 +216,7 @@ class _Work:
             "transform": self._transform("transform", found.path),
             "affine": self._affine(found.affine),
             "field": self._field(found),
-            "atlas": self.atlas or self._new_atlas(found.atlas),
+            "atlas": self.atlas or self._new_atlas(),
             "warped": warped,
             "affine_warped": affine_warped,
             "jacobian": jacobian,
@@ -255,7 +255,9 @@ class _Work:
         node.SetAndObserveTransformToParent(grid_transform(drawn))
         return node
 
-    def _new_atlas(self, image: sitk.Image) -> Any:
+    def _new_atlas(self) -> Any:
+        assert self.output.deformation is not None
+        image = self.output.deformation.atlas
         name = slicer.mrmlScene.GenerateUniqueName(self.atlas_name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         return _fill_volume(node, sitk.GetArrayFromImage(image), ijk_to_ras(image))

@@ -80,7 +80,7 @@ def link(results: Results, task: str) -> None:
     assert anchor is not None and volume is not None
     anchor.SetAttribute(RESULT_ATTRIBUTE, task if results.transform is not None else BOTH_SIDES)
     anchor.SetNodeReferenceID(anchor.GetFixedNodeReferenceRole(), volume.GetID())
-    anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas and results.atlas.GetID())
+    anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas.GetID() if results.atlas else None)
     for field in fields(Results):
         node = getattr(results, field.name)
         others = node is not None and node is not anchor

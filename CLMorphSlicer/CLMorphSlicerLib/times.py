@@ -36,7 +36,7 @@ class Cost:
     def key(self) -> str:
         """What runs that can be compared are kept under."""
         model = self.model.replace("/", "_").replace("\\", "_")  # QSettings would make groups of them
-        return f"{PREFIX}runs/{self.task}|{model}|{self.device}" + ("|both sides" if self.both_sides else "")
+        return f"{PREFIX}runs/{self.task}|{model}|{self.device}" + ("|sides" if self.both_sides else "")
 
     @property
     def choices(self) -> tuple[int, int, bool]:
