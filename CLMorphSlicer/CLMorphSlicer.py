@@ -29,7 +29,7 @@ from CLMorphSlicerLib.panel import ProgressPanel, wait_cursor
 from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, Scope, what_is_missing, work_of
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, Results, watch_scene_loading
 from CLMorphSlicerLib.run import Run
-from CLMorphSlicerLib.runner import Runner, Work
+from CLMorphSlicerLib.runner import Runner, Work, may_extract
 from CLMorphSlicerLib.series import SequenceFrames, Series, Volumes
 from CLMorphSlicerLib.tasks import Registration, Segmentation
 from slicer.i18n import tr as _
@@ -174,11 +174,12 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Start a run with what the window shows."""
         parameters = self._parameterNode
         with self._telling():
-            if dependencies.ensure(self._installing):
+            work = work_of(parameters)
+            if dependencies.ensure(self._installing, heads=may_extract(work)):
                 self.progress.start(parameters.keepFiles)
                 settings.remember(parameters)
                 self._began = (self.choices.cost(), time.monotonic())
-                self.logic.start(work_of(parameters), self._onRunChanged)
+                self.logic.start(work, self._onRunChanged)
 
     def onSample(self, _checked: bool = False) -> None:
         """Load the synthetic patient of the chosen model, and choose it."""
@@ -244,10 +245,10 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             cost, began = self._began
             each = (time.monotonic() - began) / len(run.reports)
             times.add(cost, times.taken(cost, each, run.reports))
-        transform = run.results.transform if run.results is not None else None  # of a series that was cancelled too
-        if transform is not None and transform.GetScene() is not None:  # and that of a scene which is there still
+        anchor = run.results.anchor if run.results is not None else None  # of a series that was cancelled too
+        if anchor is not None and anchor.GetScene() is not None:  # and that of a scene which is there still
             parameters = self._parameterNode or self.logic.getParameterNode()
-            parameters.result = transform
+            parameters.result = anchor
             self.deformation.present(parameters)
         self._refresh()
 

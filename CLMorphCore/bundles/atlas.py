@@ -30,7 +30,7 @@ CHECKSUMS = "checksums.json"  # which tells later whether an atlas was corrected
 FILES = ("image.nii.gz", "labels.nii.gz", NAMES, SHARES, CHECKSUMS)
 EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 # What other programs call the two columns that are needed, in small letters.
-VALUE_COLUMNS = ("value", "index", "id", "number", "label")
+VALUE_COLUMNS = ("value", "index", "id", "label")
 NAME_COLUMNS = ("name", "structure", "region", "label name", "label")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import qt
 import slicer
 
-from . import models, presets, times
+from . import models, plan, presets, times
+from .errors import NodeError
 from .options import asks_for_tissue, model_card
 from .parameters import (
     FOLDER,
@@ -17,6 +18,7 @@ from .parameters import (
     Tissue,
     atlases_to_choose_from,
     effort_of,
+    looks_for_brains,
     model_of,
     options_of,
     set_several_volumes,
@@ -78,6 +80,7 @@ class ChoicesPanel:
             self._show_task(parameters)
             self._show_scope(parameters)
             self._show_model(parameters)
+            self._show_plan(parameters)
             self._show_atlases(parameters)
             self._show_times(parameters)
             self._set_visible(parameters.alignment is Alignment.TRANSFORM, "initialTransform")
@@ -90,9 +93,10 @@ class ChoicesPanel:
         if parameters.task is Task.REGISTER:
             model = model_of(parameters, parameters.registerModel)
             return times.Cost("register", model, parameters.device.value, parameters.steps, 0)
-        options = options_of(parameters)
-        tissue = self.card() is not None and asks_for_tissue(options)
-        return times.Cost("segment", str(options.model), options.device, options.refine, options.atlases, tissue)
+        options, card = options_of(parameters), self.card()
+        tissue = card is not None and asks_for_tissue(options)
+        sides = card is not None and any(plan.finds_both_sides(card, options, each) for each in self._extents())
+        return times.Cost("segment", str(options.model), options.device, options.refine, options.atlases, tissue, sides)
 
     def card(self) -> models.ModelCard | None:
         """The card of the model that the current tab has chosen; None for none."""
@@ -102,6 +106,15 @@ class ChoicesPanel:
             return model_card(parameters.modelFolder if name == FOLDER else name)
         except ValueError:
             return None
+
+    def _extents(self) -> set[plan.Extent]:
+        """The sizes of the images that are to be segmented, as far as they are known."""
+        several = self.parameters.scope is Scope.SEVERAL
+        volumes = several_volumes(self.parameters) if several else [self.parameters.inputVolume]
+        try:
+            return {plan.extent_mm(volume) for volume in volumes if volume is not None}
+        except NodeError:  # told where the run is refused for it
+            return set()
 
     def _set_visible(self, visible: bool, *rows: str) -> None:
         """Show or hide rows, each a label and a selector (or what else there is) of one name."""
@@ -163,6 +176,15 @@ class ChoicesPanel:
             label.text = "\n".join(textwrap.fill(line, LINE_LETTERS) for line in lines)
             label.setVisible(current and bool(lines))  # the hidden tab makes the shown one no higher
         self.ui.sampleButton.setEnabled(card is not None)
+
+    def _show_plan(self, parameters) -> None:
+        card, text = self.card(), ""
+        if parameters.task is Task.SEGMENT and card is not None:
+            text = plan.told(card, options_of(parameters), self._extents())
+        self.ui.planLabel.text = textwrap.fill(text, LINE_LETTERS)
+        for label in (self.ui.planTitleLabel, self.ui.planLabel):
+            label.setVisible(bool(text))
+        self._set_visible(parameters.task is Task.SEGMENT and looks_for_brains(parameters), "brainExtraction")
 
     @staticmethod
     def _choose(selector, parameters, name: str) -> None:

@@ -10,7 +10,7 @@ import vtk
 from . import display
 from .errors import NodeError
 from .frames import is_found
-from .results import browser_of, is_result, results_of
+from .results import browser_of, is_of_both_sides, is_result, results_of
 from .words import _
 
 NOTHING = "–"
@@ -60,10 +60,11 @@ class DeformationPanel:
     def show(self, parameters) -> None:
         """Draw what the parameters say, where it is not drawn already."""
         result = parameters.result
-        self._enable(result is not None)
-        self._style = style_of(parameters) if parameters.showDeformation else None
-        blend = parameters.blend if parameters.showAtlas else None
-        self._overlays = blend, parameters.jacobianOpacity if parameters.showJacobian else 0.0
+        deformed = result is not None and not is_of_both_sides(result)
+        self._enable(deformed)
+        self._style = style_of(parameters) if deformed and parameters.showDeformation else None
+        blend = parameters.blend if deformed and parameters.showAtlas else None
+        self._overlays = blend, parameters.jacobianOpacity if deformed and parameters.showJacobian else 0.0
         if self._result_id != (result and result.GetID()):
             self._result_id = result and result.GetID()
             self._show_result()
@@ -106,7 +107,7 @@ class DeformationPanel:
     def _tell_displacement(self, crosshair, _event) -> None:
         point = [0.0, 0.0, 0.0]
         text, result = self._largest, self._result
-        if result is not None and crosshair.GetCursorPositionRAS(point):
+        if result is not None and not is_of_both_sides(result) and crosshair.GetCursorPositionRAS(point):
             try:
                 right, anterior, superior = vector = display.displacement_mm(result, tuple(point))
                 length = vtk.vtkMath.Norm(list(vector))
@@ -133,14 +134,16 @@ class DeformationPanel:
         for widget in (self.ui.segmentsTable, self.ui.show3DButton):
             widget.setVisible(segmentation is not None)
         self.ui.figuresTable.setVisible(results is not None and results.table is not None)
-        for section in (self.ui.resultsSection, self.ui.deformationSection):
-            section.collapsed = result is None
+        self.ui.resultsSection.collapsed = result is None
+        self.ui.deformationSection.collapsed = result is None or is_of_both_sides(result)
         self._follow_frames(browser_of(result))
         self._tell_largest()
 
     def _tell_largest(self) -> None:
         self._largest, result = NOTHING, self._result
-        if result is not None:
+        if is_of_both_sides(result):
+            self._largest = _("each side was warped by itself: there is no one deformation to draw")
+        elif result is not None:
             told = _("at most {largest:.1f} mm; point at a slice to see it there")
             try:
                 self._largest = told.format(largest=display.max_displacement_mm(result))

@@ -24,26 +24,33 @@ TORCH = f"torch{TORCH_VERSION}"
 PACKAGES = ("safetensors>=0.4", "tqdm>=4.60")  # neither depends on another package that Slicer already has
 
 
+# Networks that take the brain out of a head. Its own dependencies bring a window toolkit and pandas along; the engine
+# reads two of its files, and imports nothing of it.
+NETWORKS = "deepbet==1.0.2"
+
+
 class InstallationError(RuntimeError):
     """A package could not be had; the text says what to do."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What has to be installed: the PyTorch extension first, then torch, then packages."""
+    """What has to be installed: the PyTorch extension first, then torch, then packages, then networks for heads."""
 
     extension: bool
     torch: bool
     packages: tuple[str, ...]
+    networks: bool = False
 
     def __bool__(self) -> bool:
-        return self.torch or bool(self.packages)
+        return self.torch or bool(self.packages) or self.networks
 
     @property
     def names(self) -> list[str]:
         """One line each, for the confirmation."""
         size = _("{torch}, through the PyTorch extension (some hundred MB to 3 GB)").format(torch=TORCH)
-        return ([size] if self.torch else []) + list(self.packages)
+        brains = _("{networks}, which takes the brain out of a whole head (16 MB)").format(networks=NETWORKS)
+        return ([size] if self.torch else []) + list(self.packages) + ([brains] if self.networks else [])
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -52,9 +59,13 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in numbers.group().split(".")) if numbers else ()
 
 
+def _name(requirement: str) -> str:
+    return re.split("[=>]=", requirement)[0]
+
+
 def installed_version(requirement: str) -> str | None:
     """The version of the package that a requirement of the form name>=version names; None where it is not whole."""
-    name = requirement.split(">=")[0]
+    name = _name(requirement)
     importlib.invalidate_caches()
     try:
         version = importlib.metadata.version(name)
@@ -66,9 +77,12 @@ def installed_version(requirement: str) -> str | None:
 
 
 def is_installed(requirement: str) -> bool:
-    """Whether a requirement of the form name>=version is met by a package that is there as a whole."""
+    """Whether a requirement of the form name>=version, or name==version, is met by a package that is there as a whole.
+
+    The latter says what is installed; a newer one will do.
+    """
     version = installed_version(requirement)
-    return version is not None and _version(version) >= _version(requirement.split(">=")[1])
+    return version is not None and _version(version) >= _version(re.split("[=>]=", requirement)[1])
 
 
 def has_extension() -> bool:
@@ -76,28 +90,34 @@ def has_extension() -> bool:
     return importlib.util.find_spec("PyTorchUtils") is not None
 
 
-def missing() -> Missing:
-    """What this Slicer lacks."""
+def missing(heads: bool = False) -> Missing:
+    """What this Slicer lacks; `heads`: to take the brain out of a head, too."""
     torch = not is_installed(TORCH)
-    return Missing(torch and not has_extension(), torch, tuple(name for name in PACKAGES if not is_installed(name)))
+    packages = tuple(name for name in PACKAGES if not is_installed(name))
+    return Missing(torch and not has_extension(), torch, packages, heads and not is_installed(NETWORKS))
 
 
 def versions() -> str:
     """One line for people: what of the packages is installed in which version."""
     parts = []
-    for requirement in (TORCH, *PACKAGES):
-        name, version = requirement.split(">=")[0], installed_version(requirement)
-        parts.append(f"{name} {version}" if version else _("{name}: missing").format(name=name))
+    for requirement in (TORCH, *PACKAGES, NETWORKS):
+        name, version = _name(requirement), installed_version(requirement)
+        if version:
+            parts.append(f"{name} {version}")
+        elif requirement != NETWORKS:  # which is missed where there is a head
+            parts.append(_("{name}: missing").format(name=name))
     return " · ".join(parts)
 
 
-def ensure(during: Callable[[], AbstractContextManager] = nullcontext) -> bool:
+def ensure(during: Callable[[], AbstractContextManager] = nullcontext, *, heads: bool = False) -> bool:
     """Install what is missing after one confirmation. False when the user declines or Slicer has to restart first.
+
+    `heads`: also what takes the brain out of a head.
 
     What installs lets Slicer's window live meanwhile; `during` gives the context in which that happens.
     Raises InstallationError when something cannot be installed.
     """
-    needed = missing()
+    needed = missing(heads)
     if not needed:
         return True
     if slicer.app.testingEnabled():
@@ -125,19 +145,21 @@ def reinstall(during: Callable[[], AbstractContextManager] = nullcontext) -> boo
         raise InstallationError(_("PyTorch is in use in this session: restart Slicer and press Reinstall first"))
     if not has_extension():
         return _offer_extension(during)
+    networks = is_installed(NETWORKS)  # who never had a head keeps doing without
+    packages = (*PACKAGES, NETWORKS) if networks else PACKAGES
     question = _(
         "torch and the packages {packages} are removed, downloaded and installed anew; this takes minutes. "
         "Other extensions may use them too.\n\nReinstall them now?"
-    ).format(packages=", ".join(PACKAGES))
+    ).format(packages=", ".join(packages))
     if not slicer.util.confirmOkCancelDisplay(question, "CLMorph"):
         return False
     with during():
         try:
             _torch_logic().uninstallTorch()
-            slicer.util.pip_uninstall([name.split(">=")[0] for name in PACKAGES])
+            slicer.util.pip_uninstall([_name(each) for each in packages])
         except Exception as error:  # what was not there, or is broken: what counts is what is there at the end
             logging.warning("CLMorph: %s", error)
-    _install(Missing(False, True, PACKAGES), during)
+    _install(Missing(False, True, PACKAGES, networks), during)
     return True
 
 
@@ -149,30 +171,32 @@ def _install(needed: Missing, during: Callable[[], AbstractContextManager]) -> N
         try:
             if needed.torch:
                 _install_torch()
-            if needed.packages:
-                _install_packages(list(needed.packages))
+            _install_others(needed)
         except Exception as error:
             trouble = error
             logging.exception("CLMorph: a package could not be installed")
-    left = missing()
-    if left.packages and trouble is not None and not left.torch:  # torch is whole: the others can still be had
-        trouble = _try_packages(left, during) or trouble
-        left = missing()
+    left = missing(needed.networks)
+    if left and trouble is not None and not left.torch:  # torch is whole: the others can still be had
+        trouble = _try_others(left, during) or trouble
+        left = missing(needed.networks)
     if not left:
         return
     if isinstance(trouble, InstallationError):
         raise trouble
     names = ", ".join(left.names)
+    if left.networks and not (left.torch or left.packages):
+        reason = _("{names}: could not be installed ({error}); try again, or set “Brain extraction” to “Never”")
+        raise InstallationError(reason.format(names=NETWORKS, error=trouble or _("no reason was told"))) from trouble
     if trouble is not None:
         reason = _("The installation broke off ({error}): {names} missing; restart Slicer and try again")
         raise InstallationError(reason.format(error=trouble, names=names)) from trouble
     raise InstallationError(_("{names} could not be installed; restart Slicer and try again").format(names=names))
 
 
-def _try_packages(left: Missing, during: Callable[[], AbstractContextManager]) -> Exception | None:
+def _try_others(left: Missing, during: Callable[[], AbstractContextManager]) -> Exception | None:
     with during():
         try:
-            _install_packages(list(left.packages))
+            _install_others(left)
         except Exception as error:
             return error
     return None
@@ -226,6 +250,13 @@ def _torch_logic() -> Any:
 def _install_torch() -> None:
     if _torch_logic().installTorch(askConfirmation=False, torchVersionRequirement=TORCH_VERSION) is None:
         raise InstallationError(_("PyTorch was not installed; see the module “PyTorch Util” and try again"))
+
+
+def _install_others(needed: Missing) -> None:
+    if needed.packages:
+        _install_packages(list(needed.packages))
+    if needed.networks:
+        slicer.util.pip_install(["--no-deps", NETWORKS])  # the same call in Slicer 5.10 and 5.12
 
 
 def _install_packages(packages: list[str]) -> None:

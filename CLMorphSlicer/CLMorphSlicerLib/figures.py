@@ -52,6 +52,9 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
         found.append((_("{measure} after the deformation").format(measure=measure), round(similarity["warped"], 4), ""))
     if report.get("folding_fraction") is not None:
         found.append((_("folding fraction"), report["folding_fraction"], ""))
+    brain = report.get("brain") or {}
+    if brain.get("volume_ml") is not None:
+        found.append((_("brain that was looked at"), round(brain["volume_ml"], 1), "ml"))
     seconds = report.get("duration_s") or {}
     total = seconds.get("total", sum(seconds.values()))
     return found + ([(_("duration"), round(total, 1), "s")] if seconds else [])

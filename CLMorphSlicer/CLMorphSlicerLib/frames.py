@@ -18,7 +18,11 @@ from .results import Results, browser_of, link, results_of
 from .words import _
 
 KEPT = ("segmentation", "transform", "affine", "field", "jacobian", "uncertainty")  # of each frame
-EMPTIED = ("segmentation", "field", "jacobian", "uncertainty")  # where a frame has none; else the one before is shown
+KEPT_WHERE_FOUND = ("brain_mask", "left", "right")  # too
+MAYBE_LATER = ("uncertainty", "brain_mask")  # that the first frame may lack
+# Where a frame has none of these, nothing is shown; of the others, that of the frame before.
+EMPTIED = ("segmentation", "field", "jacobian", "uncertainty", "brain_mask")
+DRAWN_IN = ("segmentation", "brain_mask")  # by a person
 BEFORE_AFTER = {
     "affine_warped": "affine",
     "warped": "transform",
@@ -94,17 +98,20 @@ class Frames:
     def keep(self, number: int, results: Results, undo: Undo) -> Results:
         """Move the results of a frame into sequences; returns the nodes that show those of the chosen frame."""
         value = self.sequence.GetNthIndexValue(number)
-        for name in KEPT:
+        for name in (*KEPT, *KEPT_WHERE_FOUND):
             node = getattr(results, name)
             if node is not None:
                 self._sequence(name, undo).SetDataNodeAtValue(node, value)
         if self._shown is None:
             shown = self._show(results, undo)
-        elif _same_voxels(self._shown.atlas, results.atlas):
-            shown = self._shown
         else:
-            shown = self._without_before_after(self._shown)
+            shown = self._show_what_came_later(self._shown, results)
+            if not _same_voxels(shown.atlas, results.atlas):
+                shown = self._without_before_after(shown)
         self._shown = shown
+        for name in DRAWN_IN:
+            if getattr(results, name) is not None and getattr(shown, name) is not None:
+                undo.note_frame(self._sequences[name].GetDataNodeAtValue(value), getattr(shown, name))
         kept = {node.GetID() for node in self._nodes(shown)}
         for node in self._nodes(results):
             if node.GetID() not in kept:
@@ -127,6 +134,9 @@ class Frames:
                 "field": _("{sequence} deformation for display"),
                 "jacobian": _("{sequence} Jacobian"),
                 "uncertainty": _("{sequence} uncertainty"),
+                "brain_mask": _("{sequence} brain mask"),
+                "left": _("{sequence} both sides, left transform"),
+                "right": _("{sequence} both sides, right transform"),
             }
             made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
             made.SetName(titles[name].format(sequence=self.sequence.GetName()))
@@ -140,16 +150,36 @@ class Frames:
     def _show(self, results: Results, undo: Undo) -> Results:
         """Make the nodes of the first frame's results the proxies that the browser plays."""
         with slicer.util.NodeModify(self.browser):  # or it copies every frame that it shows anew at each step
-            for name, sequence in self._sequences.items():
-                self.browser.AddSynchronizedSequenceNode(sequence)
-                if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
-                    self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
-                unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
-                self.browser.AddProxyNode(getattr(results, name), sequence, False)
-                if unasked is not None and unasked is not getattr(results, name):
-                    slicer.mrmlScene.RemoveNode(unasked)
-        seen = {name: self._seen_through(results, name, undo) for name in BEFORE_AFTER}
+            for name in self._sequences:
+                self._play(name, getattr(results, name))
+        seen = {}
+        if results.transform is not None:
+            seen = {name: self._seen_through(results, name, undo) for name in BEFORE_AFTER}
         shown = replace(results, **seen, table=None)
+        link(shown, SEGMENT)
+        return shown
+
+    def _play(self, name: str, node: slicer.vtkMRMLNode) -> None:
+        """Make a node the proxy that shows a sequence of results."""
+        sequence = self._sequences[name]
+        self.browser.AddSynchronizedSequenceNode(sequence)
+        if name in EMPTIED and self.sequence is self.browser.GetMasterSequenceNode():  # else frames last longer
+            self.browser.SetMissingItemMode(sequence, self.browser.MissingItemSetToDefault)
+        unasked = self.browser.GetProxyNode(sequence)  # the browser makes one as soon as it knows the sequence
+        self.browser.AddProxyNode(node, sequence, False)
+        if unasked is not None and unasked is not node:
+            slicer.mrmlScene.RemoveNode(unasked)
+
+    def _show_what_came_later(self, shown: Results, results: Results) -> Results:
+        """Play also what this frame has and none before it had."""
+        found = {name: getattr(results, name) for name in MAYBE_LATER if getattr(shown, name) is None}
+        new = {name: node for name, node in found.items() if node is not None}
+        if not new:
+            return shown
+        with slicer.util.NodeModify(self.browser):
+            for name, node in new.items():
+                self._play(name, node)
+        shown = replace(shown, **new)
         link(shown, SEGMENT)
         return shown
 

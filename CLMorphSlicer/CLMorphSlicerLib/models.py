@@ -13,7 +13,8 @@ from .words import _
 class ModelCard:
     """What a person needs to know to choose a model; `folder` is its bundle, `dice` its mean on unseen subjects.
 
-    follows_tissue: whether its labels were found better where they follow the image's tissue.
+    follows_tissue: whether its labels were found better where they follow the image's tissue; needs_brain: whether it
+    knows brains without skull alone; locator: the model that finds its organ on both sides of a whole head, or empty.
     """
 
     name: str
@@ -27,6 +28,13 @@ class ModelCard:
     dice: float | None = None
     subjects: int = 0
     follows_tissue: bool = False
+    needs_brain: bool = False
+    locator: str = ""
+
+    @property
+    def looks_for_brains(self) -> bool:
+        """Whether the brain may have to be taken out of a head, for the model or for what finds its organ."""
+        return self.needs_brain or bool(self.locator)
 
     @property
     def description(self) -> str:
@@ -63,12 +71,14 @@ def read_card(folder: Path) -> ModelCard:
         with open(folder / "card.toml", "rb") as file:
             whole = tomllib.load(file)
         model, test = whole["model"], whole.get("accuracy", {}).get("test", {})
+        locator = str(whole.get("locator", {}).get("model", ""))
     except (OSError, KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
         refused = _("{folder} is not a model: it needs a card.toml with a [model] table ({error})")
         raise ValueError(refused.format(folder=folder, error=error)) from error
     text = {key: str(model.get(key, "")) for key in ("title", "purpose", "modality", "anatomy", "licence", "credit")}
     name = str(model.get("name", folder.name))
     figures = {"dice": test.get("dice"), "subjects": int(test.get("subjects", 0)), "follows_tissue": _follows(folder)}
+    figures |= {"needs_brain": model.get("needs") == "brain", "locator": locator}
     return ModelCard(**{**text, "title": text["title"] or name}, name=name, folder=folder, **figures)
 
 

@@ -24,7 +24,7 @@ from .exporting import world_matrix
 from .figures import fill_table
 from .geometry import grid_transform, ijk_to_ras, linear_transform_ras, vtk_matrix
 from .labels import name_segment
-from .output import EngineOutput
+from .output import SIDES, Deformation, EngineOutput
 from .outputs import Kept, Outputs, Undo
 from .results import Results, interpolate_linearly, link
 from .terminology import with_standard_looks
@@ -32,6 +32,9 @@ from .words import _
 
 MAX_SURFACES = 30  # that are made unasked: for a hundred structures Slicer would stand still for seconds
 REPORTED = ("atlas", "structures", "similarity", "quality", "folding_fraction", "duration_s")  # of each segmentation
+OF_A_DEFORMATION = ("transform", "affine", "field", "atlas", "warped", "affine_warped", "jacobian")
+OF_BOTH_SIDES = (*SIDES, "segmentation", "uncertainty", "brain_mask", "table")
+BRAIN = {"value": 1, "color": "#fafae1", "terminology": "SCT^12738006^Brain"}
 SEGMENT, REGISTER = "1", "register"  # what made a result; version 0.1 knew the first alone
 
 
@@ -97,6 +100,9 @@ def import_results(
         "affine_warped": _("{atlas} affine to {patient}"),
         "jacobian": _("{patient} Jacobian"),
         "uncertainty": _("{patient} uncertainty"),
+        "brain_mask": _("{patient} brain mask"),
+        "left": _("{patient} both sides, left transform"),
+        "right": _("{patient} both sides, right transform"),
         "table": _("{patient} report"),
     }
     told = {name: text.format(patient=patient, atlas=atlas) for name, text in names.items()}
@@ -161,7 +167,7 @@ class _Work:
 
     def done(self) -> Results:
         """The results, whole, or the scene as it was."""
-        self.into = self.loading.outputs.targets()
+        self.into = self._targets()
         undo = self.loading.undo
         with slicer.util.RenderBlocker():
             undo.kept = [Kept.of(node) for node in self.into.values()]
@@ -176,26 +182,45 @@ class _Work:
                     _file_in_folder(self.volume, undo.added)
         return results
 
+    def _targets(self) -> dict[str, Any]:
+        """The nodes to write into; a run of both sides has no one transform, and leaves one that was chosen alone."""
+        into = self.loading.outputs.targets()
+        if self.output.deformation is not None:
+            return into
+        if "left" in into:  # an earlier run of both sides
+            return {name: node for name, node in into.items() if name in OF_BOTH_SIDES}
+        chosen = self.loading.outputs.segmentation
+        return {"segmentation": chosen} if chosen is not None else {}
+
     def _results(self) -> Results:
         output = self.output
-        warped = self._volume("warped", output.warped)
-        affine_warped = self._volume("affine_warped", output.affine_warped())
-        results = Results(
-            transform=self._transform(),
-            affine=self._affine(),
-            field=self._field(),
-            volume=self.volume,
-            atlas=self.atlas or self._new_atlas(),
-            segmentation=self._segmentation(),
-            warped=warped,
-            affine_warped=affine_warped,
-            jacobian=self._volume("jacobian", output.jacobian),
-            uncertainty=self._uncertainty(),
-            table=self._table(),
-        )
-        color_by_jacobian(results.jacobian)
+        made = {
+            "volume": self.volume,
+            "segmentation": self._segmentation(),
+            "brain_mask": self._brain_mask(),
+            "uncertainty": self._uncertainty(),
+            "table": self._table(),
+        }
+        if output.deformation is None:
+            sides = {side: self._transform(side, path) for side, path in output.side_transforms.items()}
+            return Results(**dict.fromkeys(OF_A_DEFORMATION), **made, **sides)
+        return Results(**made, **self._deformation(output.deformation))
+
+    def _deformation(self, found: Deformation) -> dict[str, Any]:
+        warped = self._volume("warped", found.warped)
+        affine_warped = self._volume("affine_warped", found.affine_warped())
         affine_warped.GetDisplayNode().CopyContent(warped.GetDisplayNode())
-        return results
+        jacobian = self._volume("jacobian", found.jacobian)
+        color_by_jacobian(jacobian)
+        return {
+            "transform": self._transform("transform", found.path),
+            "affine": self._affine(found.affine),
+            "field": self._field(found),
+            "atlas": self.atlas or self._new_atlas(),
+            "warped": warped,
+            "affine_warped": affine_warped,
+            "jacobian": jacobian,
+        }
 
     def _node(self, name: str, class_name: str) -> Any:
         """The node to write into, without a parent transform, or a new one."""
@@ -206,10 +231,9 @@ class _Work:
             node.SetAndObserveTransformNodeID(None)
         return node
 
-    def _transform(self) -> Any:
+    def _transform(self, name: str, path: Path) -> Any:
         # Slicer reads ITK's resampling direction as TransformFromParent: a node under it moves from moving to fixed
-        node, storage = self._node("transform", "vtkMRMLTransformNode"), slicer.vtkMRMLTransformStorageNode()
-        path = self.output.transform_path
+        node, storage = self._node(name, "vtkMRMLTransformNode"), slicer.vtkMRMLTransformStorageNode()
         storage.SetFileName(str(path))
         if not storage.ReadData(node):
             refused = _("Slicer cannot read {file}, though ITK can: please report this")
@@ -217,22 +241,23 @@ class _Work:
         interpolate_linearly(node)
         return node
 
-    def _affine(self) -> Any:
+    def _affine(self, affine: sitk.Transform) -> Any:
         node = self._node("affine", "vtkMRMLLinearTransformNode")
-        node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(self.output.affine)))
+        node.SetMatrixTransformFromParent(vtk_matrix(linear_transform_ras(affine)))
         return node
 
-    def _field(self) -> Any:
+    def _field(self, found: Deformation) -> Any:
         # Slicer draws a transform by ToParent. Given as a field, on a regular grid, it is a plain look-up; as the
         # inverse of FromParent it would be searched point by point, in vain where the field folds.
         # The node stays visible in selectors: Slicer does not save hidden ones.
         node = self._node("field", "vtkMRMLTransformNode")
-        drawn = self.output.field_for_display(self.loading.display_resolution)
+        drawn = found.field_for_display(self.loading.display_resolution)
         node.SetAndObserveTransformToParent(grid_transform(drawn))
         return node
 
     def _new_atlas(self) -> Any:
-        image = self.output.atlas
+        assert self.output.deformation is not None
+        image = self.output.deformation.atlas
         name = slicer.mrmlScene.GenerateUniqueName(self.atlas_name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         return _fill_volume(node, sitk.GetArrayFromImage(image), ijk_to_ras(image))
@@ -256,25 +281,38 @@ class _Work:
     def _segmentation(self) -> Any | None:
         if self.output.labels is None or not self.structures:
             return None
+        structures = with_standard_looks(self.structures) if self.loading.standard_names else self.structures
+        node = self._segments("segmentation", self.output.labels, structures)
+        few = node.GetSegmentation().GetNumberOfSegments() <= MAX_SURFACES
+        node.GetDisplayNode().SetVisibility3D(few)
+        if few:
+            node.CreateClosedSurfaceRepresentation()
+        return node
+
+    def _brain_mask(self) -> Any | None:
+        """An outline in the slices, in a node of its own: it is no structure that was asked for, and covers them."""
+        if self.output.brain_mask is None:
+            return None
+        node = self._segments("brain_mask", self.output.brain_mask, [{**BRAIN, "name": _("Brain mask")}])
+        node.GetDisplayNode().SetVisibility3D(False)
+        node.GetDisplayNode().SetVisibility2DFill(False)
+        return node
+
+    def _segments(self, name: str, labels: np.ndarray, structures: list[dict]) -> Any:
         labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        kind = np.int16 if self.output.labels.max() <= np.iinfo(np.int16).max else np.int32
-        slicer.util.updateVolumeFromArray(labelmap, self.output.labels.astype(kind))
+        kind = np.int16 if labels.max() <= np.iinfo(np.int16).max else np.int32
+        slicer.util.updateVolumeFromArray(labelmap, labels.astype(kind))
         labelmap.SetIJKToRASMatrix(vtk_matrix(self.output.matrix))
-        node = self._node("segmentation", "vtkMRMLSegmentationNode")
+        node = self._node(name, "vtkMRMLSegmentationNode")
         segmentation = node.GetSegmentation()
         segmentation.RemoveAllSegments()
         node.CreateDefaultDisplayNodes()
         node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
         slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
         slicer.mrmlScene.RemoveNode(labelmap)
-        structures = with_standard_looks(self.structures) if self.loading.standard_names else self.structures
         by_value = {structure["value"]: structure for structure in structures}
         for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
             name_segment(segment, by_value.get(segment.GetLabelValue()))
-        few = segmentation.GetNumberOfSegments() <= MAX_SURFACES
-        node.GetDisplayNode().SetVisibility3D(few)
-        if few:
-            node.CreateClosedSurfaceRepresentation()
         return node
 
 

@@ -20,10 +20,12 @@ class Options:
     model: name of a shipped model or folder of another; atlas and atlas_labels: an atlas from the scene instead of the
     model's own; affine: None for the engine's own, "none", or a linear transform node that moves the atlas onto the
     patient; effort: one of presets.EFFORTS, which decides what the next three leave open; refine: at most so many steps
-    of optimisation on this image at each resolution, 0 as the effort says; atlases: how many of the model's are fused,
+    of refinement on this image at each resolution, 0 as the effort says; atlases: how many of the model's are fused,
     the most similar ones, 0 as the effort says; tissue: one of presets.TISSUE, whether labels follow the image's own
-    tissue; fusion: one of FUSIONS; threads: 0 for as many as there are; standard_names: Slicer's names and colours of
-    anatomy in place of the model's; outputs: existing nodes to write into.
+    tissue; brain_extraction: one of presets.EXTRACTION, whether the brain is taken out of a head first, by itself where
+    the model needs that and the image is not stripped; fusion: one of FUSIONS; threads: 0 for as many as there are;
+    standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing nodes to write
+    into.
     """
 
     model: str | Path = ""
@@ -35,6 +37,7 @@ class Options:
     refine: int = 0
     atlases: int = 0
     tissue: str = presets.AUTOMATIC
+    brain_extraction: str = presets.AUTOMATIC
     fusion: str = "similarity"
     threads: int = 0
     keep_files: bool = False
@@ -100,6 +103,7 @@ def why_not(volume, options: Options, proxy=None) -> str:
     return (
         _why_unknown(_("effort"), options.effort, presets.EFFORTS)
         or _why_unknown(_("tissue"), options.tissue, presets.TISSUE)
+        or _why_unknown(_("brain extraction"), options.brain_extraction, presets.EXTRACTION)
         or _why_not_refine(options.refine)
         or _why_not_fuse(options)
         or options.outputs.why_not(used)
@@ -123,7 +127,7 @@ def why_not_register(fixed, moving, options: RegisterOptions) -> str:
     except ValueError as error:
         return str(error)
     if not options.model and options.refine == 0:
-        return _("Without a model, the optimisation is all there is: give it some steps.")
+        return _("Without a model, the optimisation is all there is: set “Refinement steps” above 0.")
     used = (fixed, moving, options.labels, options.affine)
     return (
         _why_unknown(_("similarity"), options.similarity, SIMILARITIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,19 @@ from .errors import NodeError
 from .geometry import LPS_TO_RAS, coarser_grid, ijk_to_ras, inverted, sampled, spacing_and_direction, tapered
 from .words import _
 
-NEEDED = ("warped", "jacobian")  # of the images, whatever was asked for
 SAME_GRID_MM = 0.005  # NIfTI keeps a grid in single precision
+SIDES = ("left", "right")
 
 
-class EngineOutput:
-    """What the engine made of one image, and the atlas or moving image that it warped.
+@dataclass(frozen=True)
+class PatientGrid:
+    """Where the patient's voxels lie: size (i, j, k), and RAS = matrix (4, 4) @ (i, j, k, 1), mm."""
 
-    `labels` (None where nothing was labelled), `warped`, `jacobian`, `uncertainty` (None where the model gives none):
-    arrays (k, j, i) on the patient's grid; `transform`, `affine`: LPS transforms,
-    patient -> atlas; `inverse`: atlas -> patient, None where the model gives none; `transform_path`: the file;
-    `atlas`: image; `report`: dictionary of report.json.
-    Raises NodeError where a file is missing or lies on another grid than size (i, j, k) and matrix (4, 4) say.
-    """
+    size: tuple[int, int, int]
+    matrix: np.ndarray
 
-    def __init__(self, folder: Path, atlas_image: Path, size: tuple[int, int, int], matrix: np.ndarray) -> None:
-        self.size, self.matrix = size, matrix
-        self.transform_path = _existing(folder / "transform.h5")
-        self.report = json.loads(_existing(folder / "report.json").read_text(encoding="utf-8"))
-        self.transform = _read(sitk.ReadTransform, self.transform_path)
-        self.affine = _read(sitk.ReadTransform, folder / "affine.h5")
-        inverse = folder / "inverse.h5"
-        self.inverse = _read(sitk.ReadTransform, inverse) if inverse.exists() else None
-        self.warped, self.jacobian = (self._on_patient_grid(folder / f"{name}.nii.gz") for name in NEEDED)
-        self.labels, self.uncertainty = (
-            self._on_patient_grid(path) if path.exists() else None
-            for path in (folder / "labels.nii.gz", folder / "uncertainty.nii.gz")
-        )
-        self.atlas = _read(sitk.ReadImage, atlas_image)
-
-    def _on_patient_grid(self, path: Path) -> np.ndarray:
+    def read(self, path: Path) -> np.ndarray:
+        """The voxels (k, j, i) of an image on this grid. Raises NodeError where it is missing or lies on another."""
         image = _read(sitk.ReadImage, path)
         ends = np.diag([*np.subtract(self.size, 1), 1])  # of the three axes, and the first voxel
         ends[3] = 1
@@ -55,9 +39,31 @@ class EngineOutput:
             raise NodeError(refused.format(file=path.name, found=image.GetSize(), wanted=self.size))
         return sitk.GetArrayFromImage(image)
 
+    def read_if_there(self, path: Path) -> np.ndarray | None:
+        return self.read(path) if path.exists() else None
+
+
+class Deformation:
+    """How an atlas, or a moving image, was warped onto the patient.
+
+    `warped`, `jacobian`: arrays (k, j, i) on the patient's grid; `transform`, `affine`: LPS transforms, patient ->
+    atlas; `inverse`: atlas -> patient, None where the model gives none; `path`: the file of the transform; `atlas`: the
+    image that was warped. Raises NodeError as `EngineOutput`.
+    """
+
+    def __init__(self, folder: Path, atlas_image: Path, grid: PatientGrid) -> None:
+        self.grid = grid
+        self.path = _existing(folder / "transform.h5")
+        self.transform = _read(sitk.ReadTransform, self.path)
+        self.affine = _read(sitk.ReadTransform, folder / "affine.h5")
+        inverse = folder / "inverse.h5"
+        self.inverse = _read(sitk.ReadTransform, inverse) if inverse.exists() else None
+        self.warped, self.jacobian = (grid.read(folder / f"{name}.nii.gz") for name in ("warped", "jacobian"))
+        self.atlas = _read(sitk.ReadImage, atlas_image)
+
     def field_for_display(self, resolution: float) -> sitk.Image:
         """Displacements by which the atlas, laid onto the patient by the affine, moves to where it ends; LPS, mm."""
-        grid = coarser_grid(self.size, self.matrix, resolution)
+        grid = coarser_grid(self.grid.size, self.grid.matrix, resolution)
         if self.inverse is not None:
             return sampled(sitk.CompositeTransform([self.inverse, self.affine]), *grid)
         pull = sitk.CompositeTransform([self.affine.GetInverse(), self.transform])
@@ -65,10 +71,33 @@ class EngineOutput:
 
     def affine_warped(self) -> np.ndarray:
         """Atlas resampled onto the patient's grid by the affine alone; (k, j, i)."""
-        lps = LPS_TO_RAS @ self.matrix
+        lps = LPS_TO_RAS @ self.grid.matrix
         spacing, direction = spacing_and_direction(lps)
-        grid = (self.size, self.affine, sitk.sitkLinear, lps[:3, 3].tolist(), spacing.tolist(), direction.ravel())
+        grid = (self.grid.size, self.affine, sitk.sitkLinear, lps[:3, 3].tolist(), spacing.tolist(), direction.ravel())
         return sitk.GetArrayFromImage(sitk.Resample(self.atlas, *grid))
+
+
+class EngineOutput:
+    """What the engine made of one image, and the atlas or moving image that it warped.
+
+    `labels`, `uncertainty`, `brain_mask`: arrays (k, j, i) on the patient's grid, None where there are none of that
+    kind; `report`: dictionary of report.json; `deformation`: None where an organ was found on both sides of a whole,
+    and `side_transforms` then are the files of each side's own, patient -> atlas.
+    Raises NodeError where a file is missing or lies on another grid than size (i, j, k) and matrix (4, 4) say.
+    """
+
+    def __init__(self, folder: Path, atlas_image: Path, size: tuple[int, int, int], matrix: np.ndarray) -> None:
+        grid = PatientGrid(size, matrix)
+        self.matrix = matrix
+        self.report = json.loads(_existing(folder / "report.json").read_text(encoding="utf-8"))
+        of_both_sides = bool(self.report.get("locator"))
+        self.deformation = None if of_both_sides else Deformation(folder, atlas_image, grid)
+        self.side_transforms = {side: _existing(folder / f"{side}_transform.h5") for side in SIDES if of_both_sides}
+        for path in self.side_transforms.values():
+            _read(sitk.ReadTransform, path)
+        self.labels, self.uncertainty, self.brain_mask = (
+            grid.read_if_there(folder / f"{name}.nii.gz") for name in ("labels", "uncertainty", "brain_mask")
+        )
 
 
 def _existing(path: Path) -> Path:

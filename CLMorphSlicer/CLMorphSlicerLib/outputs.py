@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 import slicer
+from vtk.util.numpy_support import vtk_to_numpy
 
 from .results import Results, browser_of, is_result, results_of
 from .words import _
 
 PAIR = "GetFixedNodeReferenceRole"  # what only transform nodes have
 NEW_EACH_TIME = ("volume", "atlas", "transform")  # of an earlier result: what a run is given, or chooses itself
+NO_SEGMENTS = ()  # what is told of a segmentation without segments
 
 
 @dataclass(frozen=True)
@@ -108,19 +111,28 @@ def _own_roles(node: slicer.vtkMRMLNode) -> list[str]:
 
 @dataclass
 class Undo:
-    """Takes a run back: what it wrote into is as before, what it added goes."""
+    """Takes a run back: what it wrote into is as before, what it added goes.
+
+    `drawn`: segmentations as the run left them; what plays a sequence is one of several, or nothing.
+    """
 
     kept: list[Kept] = field(default_factory=list)
     added: list[slicer.vtkMRMLNode] = field(default_factory=list)
-    drawn: dict[slicer.vtkMRMLNode, tuple] = field(default_factory=dict)  # segmentations as the run left them
+    drawn: dict[slicer.vtkMRMLNode, list[tuple]] = field(default_factory=dict)
 
     def note(self) -> None:
         """Remember how the run left its segmentations."""
         nodes = [*(each.node for each in self.kept), *self.added]
-        self.drawn = {node: _voxels(node) for node in nodes if node.IsA("vtkMRMLSegmentationNode")}
+        self.drawn = {node: [_voxels(node)] for node in nodes if node.IsA("vtkMRMLSegmentationNode")}
+
+    def note_frame(self, frame: slicer.vtkMRMLSegmentationNode, proxy: slicer.vtkMRMLSegmentationNode) -> None:
+        """Remember how the run left a segmentation inside a sequence, and that a proxy may show it from now on."""
+        voxels = _voxels(frame)
+        self.drawn[frame] = [voxels]
+        self.drawn.setdefault(proxy, [NO_SEGMENTS]).append(voxels)
 
     def join(self, other: Undo) -> None:
-        """Take back what another run did, too. What plays a sequence is another with each frame, and not drawn in."""
+        """Take back what another run did, too. What plays a sequence is known by its frames."""
         self.kept += other.kept
         self.added += [node for node in other.added if node.GetScene() is not None]
         self.drawn |= {node: voxels for node, voxels in other.drawn.items() if browser_of(node) is None}
@@ -129,7 +141,13 @@ class Undo:
     def would_lose(self) -> list[str]:
         """Names of the segmentations that somebody has changed since."""
         there = [node for node in self.drawn if node.GetScene() is not None]
-        return [node.GetName() for node in there if _voxels(node) != self.drawn[node]]
+        names = [self._name(node) for node in there if _voxels(node) not in self.drawn[node]]
+        return list(dict.fromkeys(names))
+
+    def _name(self, node: slicer.vtkMRMLNode) -> str:
+        """A frame has the name of its sequence."""
+        sequences = (each for each in self.added if each.IsA("vtkMRMLSequenceNode"))
+        return next((each for each in sequences if each.GetSequenceScene() is node.GetScene()), node).GetName()
 
     def __call__(self) -> None:
         for each in self.kept:
@@ -145,11 +163,16 @@ class Undo:
 
 
 def _voxels(node: slicer.vtkMRMLSegmentationNode) -> tuple:
-    """What is another one when a segment was drawn in, added or removed."""
-    segmentation, labelmap = (
-        node.GetSegmentation(),
-        slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(),
-    )
-    ids = list(segmentation.GetSegmentIDs())
-    images = [segmentation.GetSegment(each).GetRepresentation(labelmap) for each in ids]
-    return tuple((each, image and image.GetMTime()) for each, image in zip(ids, images, strict=True))
+    """What is another one when a segment was drawn in, added or removed, and the same in a copy."""
+    segmentation = node.GetSegmentation()
+    labelmap = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    segments = [(each, segmentation.GetSegment(each)) for each in segmentation.GetSegmentIDs()]
+    images = {each: segment.GetRepresentation(labelmap) for each, segment in segments}
+    sums = {image: _checksum(image) for image in images.values() if image is not None}  # many segments share one
+    return tuple((each, segment.GetLabelValue(), sums.get(images[each])) for each, segment in segments)
+
+
+def _checksum(image: slicer.vtkOrientedImageData) -> int:
+    scalars = image.GetPointData().GetScalars()
+    voxels = vtk_to_numpy(scalars).tobytes() if scalars is not None else b""
+    return zlib.crc32(voxels, zlib.crc32(repr(image.GetExtent()).encode()))

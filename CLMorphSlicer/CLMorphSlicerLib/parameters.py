@@ -9,7 +9,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from . import presets
 from .frames import Frames
-from .options import Options, RegisterOptions, atlas_count
+from .options import Options, RegisterOptions, atlas_count, model_card
 from .outputs import Outputs
 from .results import browser_of
 from .series import SequenceFrames, Volumes
@@ -57,6 +57,17 @@ class Tissue(enum.Enum):
 
     def label(self) -> str:
         return {"auto": _("Automatic"), "on": _("On"), "off": _("Off")}[self.value]
+
+
+class BrainExtraction(enum.Enum):
+    """Whether the brain is taken out of a head first; the value is the engine's word for it."""
+
+    AUTOMATIC = presets.AUTOMATIC
+    ALWAYS = presets.ON
+    NEVER = presets.OFF
+
+    def label(self) -> str:
+        return {"auto": _("Automatic"), "on": _("Always"), "off": _("Never")}[self.value]
 
 
 class Similarity(enum.Enum):
@@ -150,6 +161,7 @@ class CLMorphSlicerParameterNode:
     atlases: Annotated[int, WithinRange(0, 999)] = 0
     fusion: Fusion
     tissue: Tissue
+    brainExtraction: BrainExtraction
     useSceneAtlas: bool = False
     atlasVolume: slicer.vtkMRMLScalarVolumeNode
     atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
@@ -229,6 +241,7 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
         atlases=0 if why_one_atlas(parameters) else parameters.atlases,
         fusion=parameters.fusion.value,
         tissue=parameters.tissue.value,
+        brain_extraction=parameters.brainExtraction.value if looks_for_brains(parameters) else presets.AUTOMATIC,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
         standard_names=parameters.standardNames,
@@ -266,6 +279,14 @@ def work_of(parameters: CLMorphSlicerParameterNode) -> Segmentation | Registrati
     if parameters.scope is Scope.SEVERAL:
         return Volumes(several_volumes(parameters), options)
     return Segmentation(parameters.inputVolume, options)
+
+
+def looks_for_brains(parameters: CLMorphSlicerParameterNode) -> bool:
+    """Whether the model chosen for a segmentation gives a choice of brain extraction."""
+    try:
+        return model_card(model_of(parameters, parameters.model)).looks_for_brains
+    except ValueError:
+        return False
 
 
 def atlases_of_model(parameters: CLMorphSlicerParameterNode) -> int:

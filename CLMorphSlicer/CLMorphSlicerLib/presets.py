@@ -5,12 +5,13 @@ from dataclasses import dataclass
 FAST, BALANCED, BEST = EFFORTS = ("fast", "balanced", "best")  # the engine's words
 OWN = "own"  # what is set under Advanced fits none of them
 AUTOMATIC, ON, OFF = TISSUE = ("auto", "on", "off")  # whether labels follow the scan's tissue; the engine's words
+EXTRACTION = (AUTOMATIC, ON, OFF)  # whether the brain is taken out of a head first; the engine's words
 BEST_STEPS = 50
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Steps of optimisation and the number of atlases: what a choice stands for."""
+    """Steps of refinement and the number of atlases: what a choice stands for."""
 
     refine: int
     atlases: int
@@ -38,6 +39,11 @@ def arguments(effort: str, tissue: str, refine: int, atlases: int, fusion: str) 
     told += ["--tissue", tissue] if tissue != AUTOMATIC else []
     told += ["--atlases", str(atlases)] if atlases else []
     return told + (["--fusion", fusion] if atlases or effort == BEST else [])
+
+
+def extraction(chosen: str) -> list[str]:
+    """What the engine is told of brain extraction."""
+    return ["--brain-extraction", chosen] if chosen != AUTOMATIC else []
 
 
 def refinement(steps: int) -> list[str]:

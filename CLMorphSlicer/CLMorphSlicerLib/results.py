@@ -9,6 +9,7 @@ import slicer.util
 import vtk
 
 RESULT_ATTRIBUTE = "CLMorph.Result"
+BOTH_SIDES = "sides"  # its value at the left side's transform
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Results:
 
     None where a person has deleted the node since, or the run gives none: a model without uncertainty, a registration
     without labels. Of a sequence they are the nodes that its browser plays; `warped` and `affine_warped` are then the
-    atlas under the transforms, and None where frames were warped from different atlases.
+    atlas under the transforms, and None where frames were warped from different atlases. Where an organ was found on
+    both sides of a whole, each side has a transform of its own, `left` and `right`; there is no `transform` then, nor
+    an atlas, nor what is seen of a deformation.
     """
 
     transform: slicer.vtkMRMLTransformNode | None
@@ -31,6 +34,14 @@ class Results:
     jacobian: slicer.vtkMRMLScalarVolumeNode | None
     uncertainty: slicer.vtkMRMLScalarVolumeNode | None
     table: slicer.vtkMRMLTableNode | None
+    brain_mask: slicer.vtkMRMLSegmentationNode | None = None
+    left: slicer.vtkMRMLTransformNode | None = None
+    right: slicer.vtkMRMLTransformNode | None = None
+
+    @property
+    def anchor(self) -> slicer.vtkMRMLTransformNode | None:
+        """The transform that knows the other nodes, and by which the window chooses them."""
+        return self.transform or self.left
 
 
 def interpolate_linearly(transform_node: slicer.vtkMRMLTransformNode) -> None:
@@ -51,7 +62,10 @@ def watch_scene_loading() -> int:
     def loaded(scene: slicer.vtkMRMLScene, event: str) -> None:
         for node in slicer.util.getNodesByClass("vtkMRMLTransformNode", scene):
             if is_result(node):
-                interpolate_linearly(node)
+                results = results_of(node)
+                for transform in (results.transform, results.left, results.right):
+                    if transform is not None:
+                        interpolate_linearly(transform)
 
     return slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, loaded)
 
@@ -62,15 +76,15 @@ def _role(name: str) -> str:
 
 def link(results: Results, task: str) -> None:
     """Let the transform of a run know its other nodes and what made it, also in a saved scene."""
-    transform, volume, atlas = results.transform, results.volume, results.atlas
-    assert transform is not None and volume is not None and atlas is not None
-    transform.SetAttribute(RESULT_ATTRIBUTE, task)
-    transform.SetNodeReferenceID(transform.GetFixedNodeReferenceRole(), volume.GetID())
-    transform.SetNodeReferenceID(transform.GetMovingNodeReferenceRole(), atlas.GetID())
+    anchor, volume = results.anchor, results.volume
+    assert anchor is not None and volume is not None
+    anchor.SetAttribute(RESULT_ATTRIBUTE, task if results.transform is not None else BOTH_SIDES)
+    anchor.SetNodeReferenceID(anchor.GetFixedNodeReferenceRole(), volume.GetID())
+    anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas.GetID() if results.atlas else None)
     for field in fields(Results):
         node = getattr(results, field.name)
-        if field.name != "transform":
-            transform.SetNodeReferenceID(_role(field.name), node.GetID() if node is not None else None)
+        others = node is not None and node is not anchor
+        anchor.SetNodeReferenceID(_role(field.name), node.GetID() if others else None)
 
 
 def is_result(node: slicer.vtkMRMLNode | None) -> bool:
@@ -80,8 +94,14 @@ def is_result(node: slicer.vtkMRMLNode | None) -> bool:
 
 def results_of(transform_node: slicer.vtkMRMLTransformNode) -> Results:
     """The nodes of the run that made this transform, also after the scene was saved and loaded."""
-    others = (field.name for field in fields(Results) if field.name != "transform")
-    return Results(transform=transform_node, **{name: transform_node.GetNodeReference(_role(name)) for name in others})
+    nodes = {field.name: transform_node.GetNodeReference(_role(field.name)) for field in fields(Results)}
+    own = "left" if is_of_both_sides(transform_node) else "transform"
+    return Results(**{**nodes, own: transform_node})
+
+
+def is_of_both_sides(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether the node stands for a run that found an organ on both sides, and has no one deformation to show."""
+    return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) == BOTH_SIDES
 
 
 def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:

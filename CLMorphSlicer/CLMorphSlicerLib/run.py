@@ -17,7 +17,7 @@ from . import job, models
 from .job import EngineCancelled, EngineError, Progress, State
 from .outputs import Undo
 from .results import Results
-from .tasks import Registration, Segmentation, follows_tissue, read_report, told_verdict
+from .tasks import Registration, Segmentation, both_sides, extracted, follows_tissue, read_report, told_verdict
 from .words import _
 
 REMOVAL_ATTEMPTS = 10  # Windows keeps the files of a process that has just ended for a moment
@@ -75,12 +75,14 @@ class Run:
 
     @property
     def summary(self) -> str:
-        """What is told of a run that is done: what it gave, the verdict, the tissue, and the engine's warnings."""
+        """What is told of a run that is done: what it gave and how, the verdict, and the engine's warnings."""
         if self.results is None:
             return ""
+        taken = [_("The brain was taken out of the head.")] if extracted(self.report) else []
+        found = [_("Both sides were found in the whole.")] if both_sides(self.report) else []
         followed = [_("The labels follow the scan's tissue.")] if follows_tissue(self.report) else []
         judged = [said] if (said := told_verdict(self.report)) else []
-        return " ".join((self.task.done(self.results), *judged, *followed, *self.warnings))
+        return " ".join((self.task.done(self.results), *taken, *found, *judged, *followed, *self.warnings))
 
     def poll(self) -> State:
         """Look after the engine; when it has finished, put its results into the scene."""

@@ -67,7 +67,7 @@ class Runner:
 
     def wait(self, work: Work) -> Run | Series:
         """Start a run and come back when it is done; the window stays alive meanwhile. Raises what ended it early."""
-        if not dependencies.ensure():
+        if not dependencies.ensure(heads=may_extract(work)):
             raise RuntimeError(_("The packages that CLMorph needs are not installed."))
         run = self._begin(work)
         try:
@@ -82,7 +82,7 @@ class Runner:
         return run
 
     def _begin(self, work: Work) -> Run | Series:
-        tasks = [item.task for item in work.items] if isinstance(work, (Volumes, SequenceFrames)) else [work]
+        tasks = _tasks(work)
         reason = next((reason for reason in (task.why_not() for task in tasks) if reason), "")
         if reason or not tasks:
             raise ValueError(reason or _("Choose the images to segment."))
@@ -102,6 +102,15 @@ class Runner:
         elif run.undo:
             self._earlier = Undo()
         changed(run)
+
+
+def may_extract(work: Work) -> bool:
+    """Whether the engine may take the brain out of an image; what cannot be used is refused when it is begun."""
+    return any(not task.why_not() and task.may_extract for task in _tasks(work))
+
+
+def _tasks(work: Work) -> list[Segmentation | Registration]:
+    return [item.task for item in work.items] if isinstance(work, (Volumes, SequenceFrames)) else [work]
 
 
 def _poll(run: Run | Series) -> None:

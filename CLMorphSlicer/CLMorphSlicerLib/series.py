@@ -19,7 +19,7 @@ from .options import Options
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
-from .tasks import Registration, Segmentation, follows_tissue, verdict
+from .tasks import Registration, Segmentation, extracted, follows_tissue, verdict
 from .words import _, step_name
 
 
@@ -147,6 +147,8 @@ class Series:
         done = _("Done: {count} images.").format(count=len(self.done))
         number = sum(map(follows_tissue, self.reports))
         followed = [_("The labels of {number} follow the scan's tissue.").format(number=number)] if number else []
+        number = sum(map(extracted, self.reports))
+        taken = [_("The brain of {number} was taken out of the head.").format(number=number)] if number else []
         verdicts = [verdict(report) for report in self.reports]
         counts = {name: verdicts.count(name) for name in ("pass", "review", "reject")}
         judged = (
@@ -154,7 +156,7 @@ class Series:
             if any(verdicts)
             else []
         )
-        return " ".join((done, *judged, *followed, *self.warnings))
+        return " ".join((done, *taken, *judged, *followed, *self.warnings))
 
     def poll(self) -> State:
         """Look after the current run; when it is done, keep its results and start the next."""

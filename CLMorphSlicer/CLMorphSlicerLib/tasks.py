@@ -12,7 +12,7 @@ from pathlib import Path
 
 import slicer
 
-from . import exporting, job, models, nodes, presets
+from . import exporting, job, models, nodes, plan, presets
 from .options import Options, RegisterOptions, model_card, why_not, why_not_register
 from .outputs import Undo
 from .results import Results
@@ -32,6 +32,16 @@ def read_report(folder: Path) -> dict:
 def follows_tissue(report: dict) -> bool:
     """Whether the labels that the engine reports of follow the image's tissue; older engines tell nothing of it."""
     return bool((report.get("tissue") or {}).get("used"))
+
+
+def extracted(report: dict) -> bool:
+    """Whether the engine has taken the brain out of the image first."""
+    return (report.get("brain") or {}).get("method") == "extracted"
+
+
+def both_sides(report: dict) -> bool:
+    """Whether the engine has found the model's organ on both sides of a whole."""
+    return bool(report.get("locator"))
 
 
 def verdict(report: dict) -> str:
@@ -72,6 +82,12 @@ class Segmentation:
         options = self.options
         return [self.node, options.atlas, options.atlas_labels, options.affine, *self.depends_on]
 
+    @property
+    def may_extract(self) -> bool:
+        """Whether the engine may take the brain out of the volume first. Raises ValueError for a node of no use."""
+        extent = plan.extent_mm(self.volume, self.proxy)
+        return plan.may_extract(model_card(self.options.model), self.options, extent)
+
     def why_not(self) -> str:
         return why_not(self.volume, self.options, self.proxy)
 
@@ -86,6 +102,7 @@ class Segmentation:
             exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
         arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
+        arguments += presets.extraction(options.brain_extraction)
         return arguments + _common(options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
@@ -100,7 +117,12 @@ class Segmentation:
     def done(self, results: Results) -> str:
         node = results.segmentation
         count = node.GetSegmentation().GetNumberOfSegments() if node is not None else 0
-        return _("Done: {count} structures in {name}.").format(count=count, name=self.node.GetName())
+        done = _("Done: {count} structures in {name}.").format(count=count, name=self.node.GetName())
+        given = self.options.outputs.transform
+        if results.transform is not None or given is None or given is results.left:
+            return done
+        stays = _("Each side has a transform of its own; “{name}” stays as it was.")
+        return f"{done} {stays.format(name=given.GetName())}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +136,10 @@ class Registration:
     @property
     def node(self) -> slicer.vtkMRMLScalarVolumeNode:
         return self.fixed
+
+    @property
+    def may_extract(self) -> bool:
+        return False
 
     @property
     def used(self) -> list:

@@ -20,7 +20,8 @@ FOR_EACH_ATLAS = ("network", "labels")
 class Cost:
     """What decides how long a run takes, beside the image.
 
-    atlases: 0 for the first one alone; tissue: whether the labels are to follow the image's tissue.
+    atlases: 0 for the first one alone; tissue: whether the labels are to follow the image's tissue; both_sides: whether
+    the organ is looked for on both sides of a whole.
     """
 
     task: str
@@ -29,12 +30,13 @@ class Cost:
     steps: int
     atlases: int
     tissue: bool = False
+    both_sides: bool = False
 
     @property
     def key(self) -> str:
         """What runs that can be compared are kept under."""
         model = self.model.replace("/", "_").replace("\\", "_")  # QSettings would make groups of them
-        return f"{PREFIX}runs/{self.task}|{model}|{self.device}"
+        return f"{PREFIX}runs/{self.task}|{model}|{self.device}" + ("|sides" if self.both_sides else "")
 
     @property
     def choices(self) -> tuple[int, int, bool]:

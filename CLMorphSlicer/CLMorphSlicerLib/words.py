@@ -17,6 +17,10 @@ def labels() -> dict[str, str]:
         "atlas": _("Atlas image"),
         "atlas_labels": _("Atlas labels"),
         "atlases": _("Atlases to use"),
+        "brain_extraction": _("Brain extraction"),
+        "brain_extraction=auto": _("Brain extraction: Automatic"),
+        "brain_extraction=on": _("Brain extraction: Always"),
+        "brain_extraction=off": _("Brain extraction: Never"),
         "effort": _("Speed"),
         "device": _("Compute on"),
         "device=auto": _("Compute on: Automatic"),
@@ -44,6 +48,7 @@ def step_name(step: str) -> str:
     """The engine's word for what it is doing, in the person's language; one that is not known stays."""
     known = {
         "reading": _("reading"),
+        "brain": _("brain extraction"),
         "affine": _("affine"),
         "network": _("network"),
         "refinement": _("refinement"),

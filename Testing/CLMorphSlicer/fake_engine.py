@@ -141,6 +141,32 @@ def falls_back(image: str, output: str, cancel: Path) -> int:
     return 0
 
 
+def takes_the_brain_out(image: str, output: str, cancel: Path) -> int:
+    """Works, on what it says to be the brain of a head: the phantom's body, with a mask."""
+    import phantom
+
+    works(image, output, cancel)
+    phantom.add_brain(Path(output))
+    return 0
+
+
+def takes_the_second_brain_out(image: str, output: str, cancel: Path) -> int:
+    """As of a series in which the first image was stripped already: brightness tells the images."""
+    import SimpleITK as sitk
+
+    brightness = sitk.GetArrayFromImage(sitk.ReadImage(image)).max()
+    return (works if brightness < 1000 else takes_the_brain_out)(image, output, cancel)
+
+
+def finds_both_sides(image: str, output: str, cancel: Path) -> int:
+    """Works as for an organ that is found on both sides: no one transform, nor what comes of one."""
+    import phantom
+
+    works(image, output, cancel)
+    phantom.make_both_sides(Path(output))
+    return 0
+
+
 def loses_labels(image: str, output: str, cancel: Path) -> int:
     """Works, and all labels have moved out of the image."""
     import SimpleITK as sitk

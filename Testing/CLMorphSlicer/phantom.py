@@ -126,6 +126,48 @@ def write_engine_output(folder: Path, image_path: Path, amplitude_mm: float = 7.
     return atlas_path
 
 
+def add_brain(folder: Path) -> None:
+    """Turn what `segment` would write into what it does of a head: with the brain's mask, and what the report says."""
+    labels = sitk.ReadImage(str(folder / "labels.nii.gz"))
+    mask = sitk.Cast(labels > 0, sitk.sitkUInt8)
+    sitk.WriteImage(mask, str(folder / "brain_mask.nii.gz"))
+    voxel_ml = float(np.prod(mask.GetSpacing())) / 1000.0
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    volume_ml = round(float(sitk.GetArrayViewFromImage(mask).sum() * voxel_ml), 4)
+    report["brain"] = {"method": "extracted", "volume_ml": volume_ml, "source": "deepbet 1.0.2"}
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def make_both_sides(folder: Path) -> None:
+    """Turn what `segment` would write into what it does where another model has found both sides of a head.
+
+    The right side's labels are those of the left one, mirrored, and above them.
+    """
+    add_brain(folder)
+    labels = sitk.ReadImage(str(folder / "labels.nii.gz"))
+    array = sitk.GetArrayFromImage(labels)
+    array[array == 1] = 0
+    mirrored = array[:, :, ::-1]
+    both = np.where(array > 0, array, np.where(mirrored > 0, mirrored + 5, 0))
+    sitk.WriteImage(_like(both.astype(np.uint8), labels), str(folder / "labels.nii.gz"))
+    for name in ("warped.nii.gz", "jacobian.nii.gz", "transform.h5", "affine.h5", "inverse.h5"):
+        (folder / name).unlink()
+    shift = sitk.AffineTransform(3)
+    for side, millimetres in (("left", 4.0), ("right", -4.0)):
+        shift.SetTranslation((millimetres, 0.0, 0.0))
+        written = sitk.CompositeTransform([deformation(), sitk.AffineTransform(shift)])
+        sitk.WriteTransform(written, str(folder / f"{side}_transform.h5"))
+        (folder / f"{side}_report.html").write_text("<html></html>", encoding="utf-8")
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    own = [each for each in report["structures"] if each["value"] != 1]
+    report["structures"] = [
+        {**each, "value": each["value"] + above, "name": f"{side} {each['name'][:1].lower()}{each['name'][1:]}"}
+        for side, above in (("Left", 0), ("Right", 5))
+        for each in own
+    ]
+    (folder / "report.json").write_text(json.dumps({**report, "locator": "brain 1.3"}), encoding="utf-8")
+
+
 def make_registration_output(folder: Path, labelled: bool) -> None:
     """Turn what `segment` would write into what `register` does: other reports, and labels where they are given."""
     (folder / "uncertainty.nii.gz").unlink()

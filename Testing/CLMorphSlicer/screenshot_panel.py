@@ -1,12 +1,14 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
 fresh.png: as it is found, with a sample loaded. panel.png: after Segment. advanced.png: what Speed › Best stands for.
-register.png: after Register. series.png: after Segment on all frames of a sequence. The panel is the real one, and the
+register.png: after Register. series.png: after Segment on all frames of a sequence. both_sides.png: the hippocampus
+model on the synthetic patient of the brain model. The panel is the real one, and the
 real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
 """
 
 import csv
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -35,7 +37,9 @@ def draw(headless) -> None:
 
     def run() -> None:
         ui.runButton.click()
-        wait_until(lambda: not widget.logic.running and not widget.logic.runner.timer.isActive())
+        while widget.logic.running:  # longer than a test would wait
+            wait_until(lambda: True)
+            time.sleep(0.05)
         if widget.logic.run.error is not None:
             raise widget.logic.run.error
 
@@ -66,6 +70,13 @@ def draw(headless) -> None:
     run()
     ui.atlasCheckBox.checked = True
     save(widget, "series")
+    ui.scopeSelector.currentIndex = 0
+    choose(ui.modelSelector, "brain")
+    ui.sampleButton.click()
+    choose(ui.modelSelector, MODEL)
+    run()
+    ui.advancedSection.collapsed = False
+    save(widget, "both_sides")
     widget.cleanup()
 
 

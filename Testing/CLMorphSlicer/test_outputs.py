@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from qt_fixtures import begin, finish, node_ids
+from qt_fixtures import begin, finish, node_ids, show_frame, wait_until
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 import vtk
 from CLMorphSlicerLib.outputs import Outputs
-from CLMorphSlicerLib.results import is_result, results_of
+from CLMorphSlicerLib.results import browser_of, is_result, results_of
 
 
 @pytest.fixture
@@ -233,6 +233,60 @@ def test_undo_of_several_asks_too(patient, window, monkeypatch):
     draw(window.logic.run.done[0].segmentation, patient)
     window.ui.undoButton.click()
     assert len(questions) == 1 and window.logic.run.done[0].segmentation.GetScene()
+
+
+def frames_done(window) -> tuple:
+    """(browser, segmentation that it plays, its sequence) after all frames."""
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "works")
+    finish(window)
+    played = run.results.segmentation
+    browser = browser_of(played)
+    return browser, played, browser.GetSequenceNode(played)
+
+
+@pytest.fixture
+def declined(monkeypatch) -> list[str]:
+    """The questions that are asked, each answered with no."""
+    questions = []
+    monkeypatch.setattr(
+        slicer.util, "confirmOkCancelDisplay", lambda text, *_: bool(questions.append(text)), raising=False
+    )
+    return questions
+
+
+@pytest.mark.parametrize("kept_in_the_sequence", [False, True])
+def test_undo_of_frames_asks_before_it_takes_what_was_drawn(beating, window, declined, kept_in_the_sequence):
+    browser, played, sequence = frames_done(window)
+    browser.SetSaveChanges(sequence, kept_in_the_sequence)  # Slicer's own default is not to
+    show_frame(browser, 2)
+    draw(played, beating[2])
+    if kept_in_the_sequence:
+        slicer.modules.sequences.logic().UpdateSequencesFromProxyNodes(browser, played)
+        show_frame(browser, 0)
+    window.ui.undoButton.click()
+    assert len(declined) == 1 and declined[0].startswith(f"“{played.GetName()}” was changed since the run")
+    assert sequence.GetScene() and window.ui.undoButton.enabled
+
+
+def test_undo_of_frames_asks_nothing_where_they_were_only_played(beating, window, declined):
+    browser, _played, sequence = frames_done(window)
+    for number in (3, 1, 0, 2):
+        show_frame(browser, number)
+    window.ui.undoButton.click()
+    assert declined == [] and sequence.GetScene() is None
+
+
+def test_undo_of_frames_that_were_not_all_reached_asks_nothing_either(beating, window, declined):
+    window.ui.scopeSelector.currentIndex = 1
+    run = begin(window, "two_then_waits")
+    wait_until(lambda: len(run.done) == 2, "the third frame")
+    window.ui.cancelButton.click()
+    finish(window)
+    browser = browser_of(run.results.segmentation)
+    show_frame(browser, 3)  # which shows no segment at all
+    window.ui.undoButton.click()
+    assert declined == [] and not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
 
 
 @pytest.mark.parametrize("mood", ["refuses", "half_done"])

@@ -184,7 +184,7 @@ def test_pointer_says_that_slicer_is_busy_while_results_are_loaded(patient, wind
 
 
 def test_missing_packages_stop_the_run_with_their_reason(patient, window, module, monkeypatch):
-    def fails(during):
+    def fails(during, heads):
         raise module.dependencies.InstallationError("torch could not be installed")
 
     monkeypatch.setattr(module.dependencies, "ensure", fails)
