@@ -23,8 +23,8 @@ from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
 # that of noisy ones, mice have 0.15 to 0.35. In between the smoothing lies between.
 CLEAN, NOISY = 0.04, 0.15
 WINDOWS = (5, 9)  # voxels, of clean and of noisy images: 5 fits structures as fine as a brain's
-SMOOTHING = (0.35, 1.0)  # voxels of the field, the standard deviation of K_map: of clean and of noisy images
-SMOOTH_STEP = 1.0  # voxels of the field, the standard deviation of K_step
+SMOOTHING = (0.35, 0.7)  # voxels of the field, the standard deviation of K_map: of clean and of noisy images
+STEP_SMOOTHING = (1.0, 1.7)  # and that of K_step
 LEVELS = 3  # resolutions: the images' own, a half and a quarter of it
 ROUND_OFF = 1e-5  # of a normalised image's values
 MIN_SIDE = 16  # voxels: an axis that would become shorter is not halved
@@ -44,7 +44,7 @@ class InstanceOptimization:
     window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: by noise
     step_voxels: float = 1.0  # largest displacement of a step
     momentum: float = 0.9  # weight of the previous direction
-    smooth_step_voxels: float | None = None  # sd of K_step: fluid regularisation; None: SMOOTH_STEP
+    smooth_step_voxels: float | None = None  # sd of K_step: fluid regularisation; None: by noise
     smooth_map_voxels: float | None = None  # sd of K_map: elastic regularisation; None: by noise
     smoothed: Literal["change", "map"] | None = (
         None  # by K_map: the change since the start (None too), or the whole map
@@ -100,13 +100,17 @@ def optimize(
 def by_noise(settings: InstanceOptimization, noise: float) -> InstanceOptimization:
     """The settings with what is left open chosen by the images' noise, a standard deviation as ``noise_of`` has it."""
     share = min(max((noise - CLEAN) / (NOISY - CLEAN), 0.0), 1.0)
-    smoothing, window = settings.smooth_map_voxels, settings.window_voxels
+    smoothing, step, window = settings.smooth_map_voxels, settings.smooth_step_voxels, settings.window_voxels
     return replace(
         settings,
-        smooth_map_voxels=SMOOTHING[0] + share * (SMOOTHING[1] - SMOOTHING[0]) if smoothing is None else smoothing,
-        smooth_step_voxels=SMOOTH_STEP if settings.smooth_step_voxels is None else settings.smooth_step_voxels,
+        smooth_map_voxels=_between(SMOOTHING, share) if smoothing is None else smoothing,
+        smooth_step_voxels=_between(STEP_SMOOTHING, share) if step is None else step,
         window_voxels=WINDOWS[share >= 1] if window is None else window,
     )
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
 
 
 def noise_of(image: Tensor, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> float:

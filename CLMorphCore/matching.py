@@ -308,7 +308,7 @@ def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimizat
         every_voxel=own.every_voxel,
         smoothed=settings.smoothed or own.smoothed,
         smooth_map_voxels=(own.smooth_map_voxels or None) if smoothing is None else smoothing,
-        smooth_step_voxels=own.smooth_step_voxels if step is None else step,
+        smooth_step_voxels=(own.smooth_step_voxels or None) if step is None else step,
         window_voxels=settings.window_voxels or own.window_voxels or trained,
     )
 

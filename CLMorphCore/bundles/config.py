@@ -103,7 +103,7 @@ class RefinementConfig:
     # the change since the network's map | the whole map, of which then no more is kept than its coarsest resolution has
     smoothed: Literal["change", "map"] = "change"
     smooth_map_voxels: float = 0.0  # standard deviation of that smoothing; 0: by the images' noise
-    smooth_step_voxels: float = 1.0  # and of that of each step
+    smooth_step_voxels: float = 0.0  # and of that of each step, likewise
     window_voxels: int = 0  # of the local cross-correlation; 0: as in training, or by the images' noise
 
 
@@ -170,7 +170,6 @@ POSITIVE = (
     "network.iterations",
     "network.latent",
     "network.smoothing_voxels",
-    "refinement.smooth_step_voxels",
 )
 NOT_NEGATIVE = (
     "data.spacing_mm",
@@ -188,6 +187,7 @@ NOT_NEGATIVE = (
     "network.flat_levels",
     "network.force_window_voxels",
     "refinement.smooth_map_voxels",
+    "refinement.smooth_step_voxels",
     "refinement.window_voxels",
 )
 MAX_REFINEMENT_VOXELS = 50.0  # of a length of the refinement

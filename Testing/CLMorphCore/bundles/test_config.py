@@ -190,7 +190,7 @@ def test_the_alignment_under_both_names_is_refused():
     ("setting", "said"),
     [
         ("smooth_map_voxels = -1.0", "expected zero or more"),
-        ("smooth_step_voxels = 0.0", "expected a number above zero"),
+        ("smooth_step_voxels = -0.1", "expected zero or more"),
         ("window_voxels = 1000", "expected at most 50 voxels"),
         ('smoothed = "all"', "expected one of change, map"),
     ],
