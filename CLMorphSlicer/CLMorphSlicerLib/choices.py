@@ -171,17 +171,15 @@ class ChoicesPanel:
         segments = parameters.task is Task.SEGMENT
         shown = ((self.ui.modelDescriptionLabel, segments), (self.ui.registerDescriptionLabel, not segments))
         for label, current in shown:
-            # A label that wraps by itself makes a tab as high as if it were as narrow as it can be.
-            lines = card.description.splitlines() if card else []
-            label.text = "\n".join(textwrap.fill(line, LINE_LETTERS) for line in lines)
-            label.setVisible(current and bool(lines))  # the hidden tab makes the shown one no higher
+            label.text = _in_lines(card.description if card else "")
+            label.setVisible(current and bool(label.text))  # the hidden tab makes the shown one no higher
         self.ui.sampleButton.setEnabled(card is not None)
 
     def _show_plan(self, parameters) -> None:
         card, text = self.card(), ""
         if parameters.task is Task.SEGMENT and card is not None:
             text = plan.told(card, options_of(parameters), self._extents())
-        self.ui.planLabel.text = textwrap.fill(text, LINE_LETTERS)
+        self.ui.planLabel.text = _in_lines(text)
         for label in (self.ui.planTitleLabel, self.ui.planLabel):
             label.setVisible(bool(text))
         self._set_visible(parameters.task is Task.SEGMENT and looks_for_brains(parameters), "brainExtraction")
@@ -255,3 +253,8 @@ class ChoicesPanel:
     def _on_several(self) -> None:
         if self.parameters is not None and not self._showing:
             set_several_volumes(self.parameters, list(self.ui.severalSelector.checkedNodes()))
+
+
+def _in_lines(text: str) -> str:
+    """A text in lines that fit: a label that wraps by itself makes a tab as high as if it were as narrow as can be."""
+    return "\n".join(textwrap.fill(line, LINE_LETTERS) for line in text.splitlines())

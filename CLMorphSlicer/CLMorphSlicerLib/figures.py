@@ -54,7 +54,7 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
         found.append((_("folding fraction"), report["folding_fraction"], ""))
     brain = report.get("brain") or {}
     if brain.get("volume_ml") is not None:
-        found.append((_("brain that was looked at"), round(brain["volume_ml"], 1), "ml"))
+        found.append((_("whole brain"), round(brain["volume_ml"], 1), "ml"))
     seconds = report.get("duration_s") or {}
     total = seconds.get("total", sum(seconds.values()))
     return found + ([(_("duration"), round(total, 1), "s")] if seconds else [])

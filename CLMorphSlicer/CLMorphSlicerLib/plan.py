@@ -43,7 +43,7 @@ def may_extract(card: ModelCard, options: Options, extent: Extent) -> bool:
 
 
 def told(card: ModelCard, options: Options, extents: Collection[Extent]) -> str:
-    """What will be done with images of these sizes, in one sentence or two; empty where there is nothing to tell."""
+    """What will be done with images of these sizes, a line for each sentence; empty where there is nothing to tell."""
     if not card.looks_for_brains:
         return ""
     if card.locator and (options.atlas is not None or options.affine is not None):
@@ -55,7 +55,7 @@ def told(card: ModelCard, options: Options, extents: Collection[Extent]) -> str:
         smallest = min(extents, key=min)
         refused = _("Too small for a whole brain: {size} mm, expected {least:.0f} mm at least in each direction.")
         return refused.format(size=" × ".join(f"{side:.0f}" for side in smallest), least=MIN_WHOLE_MM)
-    return " ".join(part for part in (_told_sides(card, whole), _told_brain(options.brain_extraction)) if part)
+    return "\n".join(part for part in (_told_sides(card, whole), _told_brain(options.brain_extraction)) if part)
 
 
 def _told_sides(card: ModelCard, whole: set[bool]) -> str:
@@ -68,7 +68,7 @@ def _told_sides(card: ModelCard, whole: set[bool]) -> str:
 
 def _told_brain(extraction: str) -> str:
     sentences = {
-        presets.AUTOMATIC: _("If this is a whole head, the brain is taken out first."),
+        presets.AUTOMATIC: _("If this is a head, the brain is taken out first."),
         presets.ON: _("The brain is taken out first."),
         presets.OFF: _("It is taken for a brain alone, without skull."),
     }

@@ -83,8 +83,9 @@ def link(results: Results, task: str) -> None:
     anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas.GetID() if results.atlas else None)
     for field in fields(Results):
         node = getattr(results, field.name)
-        others = node is not None and node is not anchor
-        anchor.SetNodeReferenceID(_role(field.name), node.GetID() if others else None)
+        if node is anchor:
+            node = None
+        anchor.SetNodeReferenceID(_role(field.name), node.GetID() if node is not None else None)
 
 
 def is_result(node: slicer.vtkMRMLNode | None) -> bool:

@@ -64,7 +64,7 @@ def names(segmentation_node) -> list[str]:
 @pytest.mark.parametrize(
     ("extraction", "said"),
     [
-        ("auto", "If this is a whole head, the brain is taken out first."),
+        ("auto", "If this is a head, the brain is taken out first."),
         ("on", "The brain is taken out first."),
         ("off", "It is taken for a brain alone, without skull."),
     ],
@@ -83,7 +83,7 @@ def test_image_too_small_for_a_brain_is_told_before_the_engine_refuses_it(brains
 
 def test_model_with_a_locator_says_whether_both_sides_are_found(sided, headless):
     assert plan.told(sided, options.Options(), [HEAD]) == (
-        "Both sides are found in the whole head or brain. If this is a whole head, the brain is taken out first."
+        "Both sides are found in the whole head or brain.\nIf this is a head, the brain is taken out first."
     )
     assert plan.told(sided, options.Options(), [CROP]) == "This is a crop: the one side in it is segmented."
     for unknown in ([], [HEAD, CROP]):
@@ -119,7 +119,7 @@ def test_what_is_whole_is_what_the_engine_takes_for_it(module, side):
 
 def test_window_tells_it_for_the_image_and_the_choice(patient, window, needs_brain):
     window._refresh()
-    assert " ".join(window.ui.planLabel.text.split()) == "If this is a whole head, the brain is taken out first."
+    assert " ".join(window.ui.planLabel.text.split()) == "If this is a head, the brain is taken out first."
     assert window.ui.planLabel.isVisibleTo(window.ui.segmentPage)
     assert window.ui.brainExtractionSelector.isVisibleTo(window.ui.advancedSection)
     window.ui.brainExtractionSelector.currentIndex = 2
@@ -253,7 +253,7 @@ def test_mask_is_a_segmentation_of_its_own_outlined_and_not_in_3d(patient, windo
     rows = {
         table.GetValue(row, 0).ToString(): table.GetValue(row, 1).ToDouble() for row in range(table.GetNumberOfRows())
     }
-    assert rows["brain that was looked at"] == pytest.approx((array > 0).sum() * 0.008, abs=0.1)
+    assert rows["whole brain"] == pytest.approx((array > 0).sum() * 0.008, abs=0.1)
     assert "Brain mask" not in rows
     window.ui.undoButton.click()
     assert mask.GetScene() is None
