@@ -115,7 +115,7 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
             )
         if twice := doubled(reader.fieldnames or ()):
             raise InputError(f"{path} has the column {short(twice)} twice; expected {EXPECTED_NAMES}")
-        rows = list(reader)
+        rows = [row for row in reader if not _is_remark(row)]
         if faults := more_cells(rows):
             raise InputError(f"{path}: {faults[0]}; expected {EXPECTED_NAMES}")
         values = [whole_number(row["value"]) for row in rows]
@@ -147,6 +147,12 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
             raise InputError(f"{path}: label {short(s.value)} has colour {short(s.color)}; expected #rrggbb")
     return structures
+
+
+def _is_remark(row: dict[str, str]) -> bool:
+    """Whether a row has words instead of a value, and no name."""
+    value = row["value"] or ""
+    return bool(value.strip()) and not any(map(str.isdigit, value)) and not (row["name"] or "").strip()
 
 
 def _named_as_here(columns: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from ..bundles.atlas import (
 from ..bundles.config import Config
 from ..bundles.model import BUNDLED, Model, bundled_models, load_model, read_card, write_card
 from ..bundles.template import average_image, build_atlas
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
 from ..io.files import parse_json, read_text
@@ -147,6 +147,7 @@ def train_scans(
     check_results(output, RESULTS, certificates=(PLAN,))
     with claimed(output):
         begun = (output / PLAN).exists() and (output / SCANS).exists()
+        _check_begun(output, begun)
         looking = part(progress, 0.0, ENDS["looking"])
         if begun:
             run = _resumed(collection, output, plan, device)
@@ -154,6 +155,17 @@ def train_scans(
             run = _begun(collection, output, plan, minutes=minutes, device=device, name=name, tell=tell, look=looking)
         _make(replace(run, structures=_names(structures, collection)), progress)
     return run.model
+
+
+def _check_begun(output: Path, begun: bool) -> None:
+    """OutputError where a training lies in the folder, and not the plan and the scans that it was made by."""
+    there = next((name for name in RESULTS if name not in (PLAN, SCANS) and (output / name).exists()), None)
+    if there is not None and not begun:
+        raise OutputError(
+            f"{output / there} is there already, without {PLAN} and {SCANS} of its training; expected both to go on "
+            "with, or a folder without it",
+            "choose another output folder",
+        )
 
 
 def _begun(
@@ -175,8 +187,8 @@ def _begun(
         fingerprint = take_fingerprint(collection.subjects, look)
         kept = _as_planned(plan, fingerprint, collection, tell)
     subjects = make_splits(kept)
+    write_plan(output / PLAN, plan)  # first: it certifies the folder
     write_manifest(output / SCANS, subjects)
-    write_plan(output / PLAN, plan)
     return Run(output, plan, tuple(subjects), None, device)
 
 

@@ -16,6 +16,14 @@ def test_columns_may_be_called_as_others_call_them(header, tmp_path):
     assert [(s.value, s.name) for s in read_structures(tmp_path / "names.csv")] == [(1, "Liver"), (7, "Spleen")]
 
 
+def test_remarks_between_the_rows_are_passed_over(tmp_path):
+    (tmp_path / "names.csv").write_text("Label,Structure\n1,Liver\nAfter the split,\n# others #,\n7,Spleen\n")
+    assert [s.value for s in read_structures(tmp_path / "names.csv")] == [1, 7]
+    (tmp_path / "names.csv").write_text("value,name\n1,Liver\nseven,Spleen\n")
+    with pytest.raises(InputError, match="cannot be read as a table of labels"):
+        read_structures(tmp_path / "names.csv")
+
+
 @pytest.mark.parametrize("header", ["value,colour", "name,who", "label,size"])
 def test_a_table_without_values_or_names_is_refused(header, tmp_path):
     (tmp_path / "names.csv").write_text(f"{header}\n1,Liver\n")

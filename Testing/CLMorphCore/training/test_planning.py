@@ -83,7 +83,8 @@ def test_more_minutes_never_make_the_grid_coarser(one, other):
 @pytest.mark.parametrize(("noise", "window", "fine"), [(0.05, 5, True), (0.2, 7, False), (0.4, 9, False)])
 def test_noise_asks_for_wider_windows(noise, window, fine):
     config = planned(scans(noise=noise)).config
-    assert config.loss.window_voxels == config.network.settings.force_window_voxels == (window,) * 3
+    assert config.loss.window_voxels == (window,) * 3
+    assert config.network.settings.force_window_voxels == (5, 5, 5), "noise is not to be followed"
     assert config.refinement.every_voxel is fine
 
 
