@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
-from CLMorphCore.io.images import read_image
+from CLMorphCore.io.images import read_image, read_labels
 from CLMorphCore.metrics import dice_per_label, volumes_ml
 from CLMorphCore.segmentation import prepare_atlases, segment
 from Training.command_line import exit_code, write_figures
@@ -31,7 +31,7 @@ MIN_ML = 2.0  # of a structure: smaller ones are a slice or two of such scans
 def stripped(folder: Path, contrast: str) -> sitk.Image:
     """A scan within its brain mask, 0 around it; the mask's header is the scan's."""
     image = sitk.Cast(read_image(folder / f"study1_{contrast}.nii.gz"), sitk.sitkFloat32)
-    mask = sitk.Cast(read_image(folder / f"study1_{contrast}_brainmask.nii.gz"), sitk.sitkUInt8)
+    mask = sitk.Cast(read_labels(folder / f"study1_{contrast}_brainmask.nii.gz"), sitk.sitkUInt8)
     mask.CopyInformation(image)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     return sitk.Mask(image - lowest, mask)

@@ -18,7 +18,7 @@ from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.brain import extract_brain
 from CLMorphCore.extraction.recognise import check_brain, check_scan, shown
-from CLMorphCore.io.images import read_image
+from CLMorphCore.io.images import read_image, read_labels
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.progress import Stopwatch
@@ -50,7 +50,7 @@ def found_in(image: sitk.Image, mask: Path | None) -> dict[str, object]:
         return entry | {"refused": refused.problem}
     entry |= {"ml": round(brain.volume_ml, 1), "seconds": round(watch.seconds["brain"], 1)}
     if mask is not None:
-        reference = sitk.Cast(read_image(mask) > 0, sitk.sitkUInt8)
+        reference = sitk.Cast(read_labels(mask) > 0, sitk.sitkUInt8)
         reference.CopyInformation(image)
         entry["dice"] = round(dice_per_label(brain.mask, reference, [1])[1], 4)
     return entry
