@@ -218,7 +218,7 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in without]
         unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
     if unused:
-        notes.append(f"{_some(unused, folder)} of labels are not used, other labels of their scans are; give a manifest")
+        notes.append(f"{_some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
     found += [(path, None) for path in _series(folder, in_folder)]
     found, more = _one_kind(sorted(found), in_folder)
     return list(_named(found, folder)), [*notes, *more]
