@@ -335,6 +335,7 @@ def _report(
         duration_s=with_total(seconds),
         warnings=(
             *warnings_of(whole.image),
+            *(warnings_of(whole.brain_mask) if whole.brain_mask is not None else ()),
             *([f"the places may be wrong: {whole.report.quality.reason}"] if whole.report.quality.reason else []),
             *(f"{side}: {w}" for side, r in reports.items() for w in r.warnings),
         ),

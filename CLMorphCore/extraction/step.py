@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, did_you_mean
 from ..geometry import Grid, check_same_grid
+from ..io.volume import add_warning, warnings_of
 from ..progress import Progress, Stopwatch
 from ..reports.report import BrainEntry
 from .brain import extract_brain, masked
@@ -43,7 +44,7 @@ def taken_out(
     with watch.step("brain"):
         progress("brain", 0.0)
         if isinstance(extraction, sitk.Image):
-            return _given(image, extraction)
+            return _given(image, extraction, needed)
         if extraction == "auto" and (island := shown(image)) is not None and island.is_a_brain_alone():
             return TakenOut(image, None, BrainEntry(STRIPPED, round(island.volume_ml, 1)))
         check_scan(image)
@@ -53,12 +54,21 @@ def taken_out(
         return TakenOut(masked(image, brain.mask), brain.mask, entry)
 
 
-def _given(image: sitk.Image, mask: sitk.Image) -> TakenOut:
-    check_same_grid(image, mask, names=("the scan", "the voxels of the brain's mask"))
-    mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
+def _given(image: sitk.Image, given: sitk.Image, needed: bool) -> TakenOut:
+    """What remains in a mask of the user's, which holds as warnings what is doubtful about it."""
+    check_same_grid(image, given, names=("the scan", "the voxels of the brain's mask"))
+    mask = sitk.Cast(given > 0, sitk.sitkUInt8)
     mask.CopyInformation(image)
     inside = sitk.GetArrayViewFromImage(mask) > 0
     if not inside.any():
         raise InputError("the brain's mask is empty; expected voxels above zero", "check `brain_extraction`")
-    volume = Shape.of(inside, Grid.of(image).voxel_mm).volume_ml
-    return TakenOut(masked(image, mask), mask, BrainEntry(GIVEN, round(volume, 4)))
+    shape = Shape.of(inside, Grid.of(image).voxel_mm)
+    for warning in warnings_of(given):
+        add_warning(mask, f"the brain's mask: {warning}")
+    if needed and not shape.is_brains():
+        add_warning(
+            mask,
+            f"the brain's mask has not the size and shape of a brain's ({shape.volume_ml:.0f} ml, {shape.fill:.0%} of "
+            "its box); check that it is the right one, and 1 inside of the brain",
+        )
+    return TakenOut(masked(image, mask), mask, BrainEntry(GIVEN, round(shape.volume_ml, 4)))

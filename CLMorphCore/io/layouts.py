@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..errors import FileError, InputError
 from .dicom import is_dicom
-from .files import check_file, read_text, short
-from .manifest import ENDINGS, SPLITS, Subject, read_manifest
+from .files import cannot_read, check_file, read_text, short
+from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
 EXPECTED = "a folder of scans, a CSV manifest or a list of image files"
@@ -34,6 +34,7 @@ BESIDE = (
     ("images", "segmentations"),
 )
 TEST = ("imagesTs", "labelsTs")
+OF_DERIVED = ("space-", "desc-", "label-", "res-", "den-", "atlas-", "seg-", "scale-")  # entities of BIDS' derivatives
 CHANNEL = re.compile(r"(.*)_(\d{4})")  # of nnU-Net: name_0000 is the first channel of a scan
 RECURRING = 0.5  # of the folders that a name must be found in, to be one of a kind of scan and not a scan's own
 TABLES = ("labels.csv", "label-names.csv", "label_names.csv")
@@ -62,6 +63,7 @@ def find_scans(data: Path, labels_for: Mapping[Path, Path] | None = None) -> Col
             f"{data} holds no scan{more}; expected {EXPECTED}, with files ending in {', '.join(ENDINGS)} or folders of "
             "one DICOM series each"
         )
+    check_names(found.subjects)
     return replace(found, subjects=_with_labels(found.subjects, labels_for or {}))
 
 
@@ -92,17 +94,24 @@ def _file(path: Path) -> Collection:
             f"{path} lists {len(gone)} files that do not exist ({', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}); "
             "expected the path of an image on each line, from the list's own folder on"
         )
-    found = [(image, _beside(image)) for image in images]
-    return Collection(_named(found, path.parent))
+    alone = len({image.parent for image in images}) > 1
+    labels_of = {image: _beside(image, alone) for image in images}
+    of_others = [image for image in images if image in labels_of.values()]
+    found = [(image, labels_of[image]) for image in images if image not in of_others]
+    notes = (f"{_some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
+    return Collection(_with_splits(_named(found, path.parent), path.parent), notes, _table_in(path.parent))
 
 
-def _beside(image: Path) -> Path | None:
+def _beside(image: Path, alone: bool) -> Path | None:
     """The labels of one image, in its folder or in the folder of labels beside that."""
     for images, labels in (*BESIDE, TEST):
-        if image.parent.name == images and (found := _of_name(image.parent.with_name(labels), _scan_name(image))):
-            return found
+        if image.parent.name != images:
+            continue
+        for name in (stem(image), _scan_name(image)):
+            if found := _of_name(image.parent.with_name(labels), name):
+                return found
     _, paired, _ = (
-        _pairs(sorted(p for p in image.parent.iterdir() if _is_image(p))) if image.is_file() else ([], {}, [])
+        _pairs(sorted(p for p in image.parent.iterdir() if _is_image(p)), alone) if image.is_file() else ([], {}, [])
     )
     return paired.get(image)
 
@@ -123,7 +132,9 @@ def _folder(folder: Path) -> Collection:
     for images, labels in BESIDE:
         if (folder / images).is_dir():
             return replace(_two_folders(folder, images, labels), label_names=names)
-    subjects, notes = _bids(folder) if any(folder.glob("sub-*")) else _walked(folder)
+    subjects, notes = _bids(folder) if any(path.is_dir() for path in folder.glob("sub-*")) else ([], [])
+    if not subjects:
+        subjects, notes = _walked(folder)
     return Collection(_with_splits(subjects, folder), tuple(notes), names)
 
 
@@ -134,15 +145,16 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
         for path in sorted(p for p in (folder / one).iterdir() if _is_image(p)):
-            channel = CHANNEL.fullmatch(stem(path))
-            if channel and channel[2] != "0000":
-                channels.add(channel[2])
-                continue
-            of_scan = _of_name(folder / other, _scan_name(path))
+            name, of_scan, channel = stem(path), _of_name(folder / other, stem(path)), CHANNEL.fullmatch(stem(path))
+            if channel and of_scan is None:
+                if channel[2] != "0000":
+                    channels.add(channel[2])
+                    continue
+                name, of_scan = channel[1], _of_name(folder / other, channel[1])
             gone += of_scan is None
-            subjects.append(Subject(_scan_name(path), path, of_scan, split))
+            subjects.append(Subject(name, path, of_scan, split))
     notes = [f"the channels {', '.join(sorted(channels))} are left out: a model is of one contrast"] if channels else []
-    if gone and gone < len(subjects):
+    if gone and (gone < len(subjects) or any(map(_is_image, _entries(folder / labels)))):
         notes.append(f"{gone} of {len(subjects)} images have no labels in {labels}: they are trained on without")
     return Collection(_with_splits(subjects, folder), tuple(notes))
 
@@ -157,6 +169,7 @@ def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
     files = [p for p in _files(folder) if _is_image(p) and p.name.startswith("sub-")]
     labels = [p for p in files if stem(p).endswith(("_dseg", "_seg", "_labels", "_mask"))]
     raw = [p for p in files if p not in labels and "derivatives" not in p.relative_to(folder).parts]
+    raw = [p for p in raw if "_" in stem(p) and "-" not in stem(p).rpartition("_")[2]]
     kinds = Counter(stem(p).rpartition("_")[2] for p in raw)
     if not kinds:
         return [], []
@@ -169,10 +182,25 @@ def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
     subjects = []
     for path in (p for p in raw if stem(p).endswith(f"_{kind}")):
         name = stem(path).removesuffix(f"_{kind}")
-        own = [p for p in labels if stem(p).startswith(name) and not stem(p)[len(name) : len(name) + 1].isalnum()]
-        best = min(own, key=lambda p: ("_dseg" not in p.name, "_mask" in p.name, len(p.name)), default=None)
+        own = [p for p in labels if _entities(p) == _entities(path) and _suffixes(p) <= {kind}]
+        best = min(own, key=_rank, default=None)
         subjects.append(Subject(name, path, best, "", name.partition("_ses-")[0] if "_ses-" in name else ""))
     return subjects, notes
+
+
+def _entities(path: Path) -> set[str]:
+    """What BIDS tells a scan by, 'sub-1', 'run-2' …, without what only derived files have."""
+    return {word for word in stem(path).split("_") if "-" in word and not word.startswith(OF_DERIVED)}
+
+
+def _suffixes(labels: Path) -> set[str]:
+    """The words of a name that are no entities, 'T1w' …, but the last, which says that it is of labels."""
+    return {word for word in stem(labels).split("_")[:-1] if "-" not in word}
+
+
+def _rank(labels: Path) -> tuple[bool, bool, bool, int]:
+    name = labels.name
+    return "_dseg" not in name, "_mask" in name, "_space-" in name, len(name)
 
 
 def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
@@ -183,32 +211,40 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
             in_folder[path.parent].append(path)
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
+    unused: list[Path] = []
     for files in in_folder.values():
-        images, labels, alone = _pairs(files)
+        images, labels, without = _pairs(files, alone=len(in_folder) > 1)
         found += [(image, labels.get(image)) for image in images]
-        notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in alone]
+        notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in without]
+        unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
+    if unused:
+        notes.append(f"{_some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
     found += [(path, None) for path in _series(folder, in_folder)]
     found, more = _one_kind(sorted(found), in_folder)
     return list(_named(found, folder)), [*notes, *more]
 
 
-def _pairs(files: Sequence[Path]) -> tuple[list[Path], dict[Path, Path], list[Path]]:
-    """(images, their labels, labels without an image) of one folder's files."""
+def _pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Path], list[Path]]:
+    """(images, their labels, labels without an image) of one folder's files.
+
+    With ``alone``, where each folder is of one subject, labels of any name are those of a folder's only image.
+    """
     marked = {path: OF_LABELS.fullmatch(stem(path)) for path in files}
     images = [path for path in files if not marked[path]]
     by_stem = {stem(path): path for path in images}
     chosen: dict[Path, tuple[int, Path]] = {}
-    alone = []
+    without = []
     for path, mark in marked.items():
         if not mark:
             continue
-        image = by_stem.get(mark["base"] or "") or (images[0] if len(images) == 1 else None)
+        anybodys = len(images) == 1 and (alone or not mark["base"])
+        image = by_stem.get(mark["base"] or "") or (images[0] if anybodys else None)
         if image is None:
-            alone.append(path)
+            without.append(path)
             continue
         rank = LABEL_WORDS.index((mark["word"] or mark["first"]).lower())
         chosen[image] = min(chosen.get(image, (rank, path)), (rank, path))
-    return images, {image: path for image, (_, path) in chosen.items()}, alone
+    return images, {image: path for image, (_, path) in chosen.items()}, without
 
 
 def _one_kind(
@@ -254,11 +290,23 @@ def _with_splits(subjects: Sequence[Subject], folder: Path) -> tuple[Subject, ..
     rows = list(csv.DictReader(StringIO(read_text(path, "a CSV with the columns subject, split"), newline="")))
     if not rows or not {"subject", "split"} <= set(rows[0]) or doubled(list(rows[0])):
         raise FileError(f"{path} lacks the columns subject and split; expected them, or no such file")
-    split_of = {(row["subject"] or "").strip(): (row["split"] or "").strip() for row in rows}
+    pairs = [((row["subject"] or "").strip(), (row["split"] or "").strip()) for row in rows]
+    if twice := doubled([name for name, _ in pairs]):
+        raise FileError(f"{path} has {short(twice)} twice; expected one row for each subject")
+    split_of = dict(pairs)
     wrong = sorted({split for split in split_of.values() if split not in SPLITS})
     if wrong:
         raise FileError(f"{path} has the split {short(wrong[0])}; expected {', '.join(SPLITS)}")
-    return tuple(replace(s, split=split_of.get(s.name, split_of.get(s.group, s.split))) for s in subjects)
+    found = tuple(replace(s, split=split_of.get(s.name, split_of.get(s.group, s.split))) for s in subjects)
+    unknown = [name for name in split_of if name not in {n for s in subjects for n in (s.name, s.group)}]
+    without = [s.name for s in found if not s.split]
+    if unknown and without:  # perhaps the same ones, spelt otherwise, and a test scan would be trained on
+        raise FileError(
+            f"{path} names {', '.join(map(short, unknown[:3]))}, which is no scan here, and has no split for "
+            f"{', '.join(map(short, without[:3]))}; expected the scans' own names",
+            "correct the names, or delete the rows of scans that are not here",
+        )
+    return found
 
 
 def _table_in(folder: Path) -> Path | None:
@@ -266,9 +314,19 @@ def _table_in(folder: Path) -> Path | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder but hidden ones, by name."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    """Every file below a folder but hidden ones, by name; of folders that are links, each once. FileError as they are.
+
+    Links may lead in a circle.
+    """
+
+    def closed(error: OSError) -> None:
+        raise cannot_read(Path(error.filename), error, "a folder of scans") from None
+
+    seen = {folder.resolve()}
+    for place, folders, files in os.walk(folder, onerror=closed, followlinks=True):
+        new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, there in new.items() if there not in seen]
+        seen |= set(new.values())
         yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
 
 
@@ -285,6 +343,16 @@ def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
                     yield path.parent
         except OSError:
             continue
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _some(files: Sequence[Path], folder: Path) -> str:
+    """'5 files (a, b, c …)'."""
+    names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
+    return f"{len(files)} files ({names}{' …' if len(files) > 3 else ''})"
 
 
 def _is_image(path: Path) -> bool:

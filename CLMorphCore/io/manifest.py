@@ -128,13 +128,8 @@ def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool) -> Itera
             yield f"row {row} has no subject"
         elif s.name in seen:
             yield f"subject {name} appears twice"
-        if s.name.startswith(".") or set(s.name) & set("/\\"):  # build-atlas --each calls folders so
-            yield f"subject {name} begins with a dot or holds / or \\, expected a name that a folder can have"
-        elif len(s.name.encode(errors="surrogatepass")) > MAX_SUBJECT_BYTES or not _is_printable(s.name):
-            yield (
-                f"subject {name} has more than {MAX_SUBJECT_BYTES} bytes or letters that cannot be printed, "
-                "expected a name that a folder can have"
-            )
+        if fault := _fault_of_name(s.name):
+            yield f"subject {name} {fault}, expected a name that a folder can have"
         seen.add(s.name)
         if s.split not in SPLITS and (s.split or splits):
             yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"
@@ -143,6 +138,32 @@ def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool) -> Itera
         for kind, file in (("image", s.image), ("labels", s.labels)):
             if file is not None and (fault := _fault(file)):
                 yield f"{kind} of subject {name} {fault}"
+
+
+def check_names(subjects: Iterable[Subject]) -> None:
+    """InputError where no manifest could hold a subject that was found by its file: its name, or where it lies."""
+    for s in subjects:
+        if fault := _fault_of_name(s.name):
+            raise FileError(
+                f"{short(str(s.image))} makes a subject that {fault}; expected a name that a folder can have",
+                "rename the file, or give a manifest",
+            )
+        for file in (s.image, s.labels):
+            if file is not None and (not _is_printable(str(file)) or str(file) != str(file).strip()):
+                raise FileError(
+                    f"{short(str(file))} has a path with letters that cannot be printed, or with a space at its end; "
+                    "expected one that a CSV can hold",
+                    "rename it",
+                )
+
+
+def _fault_of_name(name: str) -> str:
+    """What keeps a subject's name from being that of a folder, or nothing."""
+    if name.startswith(".") or set(name) & set("/\\"):  # build-atlas --each calls folders so
+        return "begins with a dot or holds / or \\"
+    if len(name.encode(errors="surrogatepass")) > MAX_SUBJECT_BYTES or not _is_printable(name):
+        return f"has more than {MAX_SUBJECT_BYTES} bytes or letters that cannot be printed"
+    return ""
 
 
 def _is_printable(name: str) -> bool:

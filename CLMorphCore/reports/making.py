@@ -92,7 +92,7 @@ def report_of(
         folding_fraction=registration.folding_fraction,
         duration_s=with_total(watch.seconds),
         warnings=(
-            *_doubts(scan, fused.atlases),
+            *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
             *((fused.note,) if fused.note else ()),
             *judgement.warnings,
             *_warnings(structures, volumes, registration),
@@ -117,9 +117,9 @@ def _tissue_entry(fused: Labelling, structures: Sequence[Structure]) -> TissueEn
     return TissueEntry(True, "", tuple(classes))
 
 
-def _doubts(scan: sitk.Image, atlases: Sequence[Atlas]) -> dict[str, None]:
-    """What was said when the scan and the atlases were read, each once."""
-    images = (scan, *(image for atlas in atlases for image in (atlas.image, atlas.labels)))
+def _doubts(scans: Sequence[sitk.Image], atlases: Sequence[Atlas]) -> dict[str, None]:
+    """What was said when the scan, its mask and the atlases were read, each once."""
+    images = (*scans, *(image for atlas in atlases for image in (atlas.image, atlas.labels)))
     return dict.fromkeys(warning for image in images for warning in warnings_of(image))
 
 

@@ -110,7 +110,7 @@ def test_extent_goes_along_the_images_own_axes_under_its_transform(patient):
 
 @pytest.mark.parametrize("side", [10, 34, 35, 36, 60])
 def test_what_is_whole_is_what_the_engine_takes_for_it(module, side):
-    sides = pytest.importorskip("CLMorphCore.sides", reason="the engine needs torch")
+    sides = pytest.importorskip("CLMorphCore.extraction.sides", reason="the engine needs torch")
     image = phantom.grid("oblique")
     image = sitk.Resample(image, (side, 64, 60), sitk.Transform(), sitk.sitkNearestNeighbor, image.GetOrigin(),
                           (2.0, 2.0, 2.0), image.GetDirection())  # fmt: skip

@@ -13,8 +13,10 @@ from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.sides import locator_of, segment_sides, shows_the_whole
 from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.io.volume import add_warning
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.reports.report import Report
+from CLMorphCore.segmentation import segment
 
 MIN_DICE = 0.85
 LEFT, RIGHT = (24.0, 6.0, -10.0), (-22.0, 2.0, -8.0)  # LPS, mm
@@ -176,3 +178,12 @@ def test_a_card_that_does_not_say_it_in_full_is_one_line(model, wrong):
     bad = replace(model, card=model.card | {"locator": model.card["locator"] | wrong})
     with pytest.raises(InputError, match=r"\[locator\]"):
         locator_of(bad)
+
+
+def test_a_doubtful_mask_is_in_the_report_of_both_sides_and_of_one(head, model):
+    mask = sitk.Cast(head[1] >= 0, sitk.sitkUInt8)
+    add_warning(mask, "its two forms disagree")
+    both = segment_sides(head[0], model, tissue="off", brain_extraction=mask)
+    one = segment(head[0], load_model(locator_of(model).model), tissue="off", brain_extraction=mask)
+    for report in (both.report, one.report):
+        assert "the brain's mask: its two forms disagree" in report.warnings

@@ -8,6 +8,7 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.brain import Brain
 from CLMorphCore.extraction.recognise import check_brain, check_scan, shown
 from CLMorphCore.extraction.step import taken_out
+from CLMorphCore.io.volume import add_warning, warnings_of
 from CLMorphCore.progress import Stopwatch, silent
 
 Z, Y, X = np.indices((90, 110, 100), dtype=float) * 2 - np.array([90, 110, 100])[:, None, None, None]
@@ -99,3 +100,14 @@ def test_a_mask_of_the_users_is_what_remains_and_has_to_fit():
         done(image, mask * 0)
     with pytest.raises(InputError, match="brain_extraction=of"):
         done(image, "of")
+
+
+def test_what_is_doubtful_about_a_mask_is_said():
+    image, right = scan(head_values()), scan(BRAIN)
+    assert warnings_of(done(image, right).mask) == ()
+    for wrong in (scan(~BRAIN), scan(BRAIN & (np.abs(X) < 10) & (np.abs(Y) < 20))):
+        (said,) = warnings_of(done(image, wrong).mask)
+        assert "not the size and shape of a brain's" in said
+        assert warnings_of(done(image, wrong, needed=False).mask) == ()  # of any organ
+    add_warning(right, "its two forms disagree")
+    assert warnings_of(done(image, right).mask) == ("the brain's mask: its two forms disagree",)

@@ -1,5 +1,7 @@
 """Scans and the labels beside them are found by the usual namings; what is passed over is said."""
 
+import os
+
 import pytest
 
 from CLMorphCore.errors import InputError
@@ -161,3 +163,121 @@ def test_labels_are_given_to_one_scan(made):
 def test_no_scan_is_said_with_what_was_expected(names, made):
     with pytest.raises(InputError, match=r"holds no scan.*expected a folder of scans"):
         find_scans(made(*names))
+
+
+def test_labels_of_another_scan_in_the_same_folder_are_not_taken(made):
+    folder = made("a.nii.gz", "b_labels.nii.gz")
+    assert found(folder) == [("a", "a.nii.gz", None, "", "")]
+    assert "b_labels.nii.gz is taken for labels and has no image beside it" in find_scans(folder).notes
+    (folder / "list.txt").write_text("a.nii.gz\n")
+    assert [s.labels for s in find_scans(folder / "list.txt").subjects] == [None]
+
+
+def test_labels_that_are_not_taken_because_of_others_are_said(made):
+    folder = made(*(f"p{n}/{name}.nii.gz" for n in (1, 2) for name in ("t1", "liver_mask", "tumour_mask")))
+    assert [row[2] for row in found(folder)] == ["p1/liver_mask.nii.gz", "p2/liver_mask.nii.gz"]
+    assert [n for n in find_scans(folder).notes if "2 files (p1/tumour_mask.nii.gz" in n and "not used" in n]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("A,test\nb,train\n", "names 'A', which is no scan here, and has no split for 'a'"),
+        ("a.nii.gz,test\nb,train\n", "names 'a.nii.gz'"),
+        ("a,test\na,train\n", "has 'a' twice"),
+    ],
+)
+def test_splits_that_reach_no_scan_are_refused_and_not_made_anew(rows, said, made):
+    folder = made("a.nii.gz", "b.nii.gz")
+    (folder / "split.csv").write_text(f"subject,split\n{rows}")
+    with pytest.raises(InputError, match=said):
+        find_scans(folder)
+
+
+def test_a_list_has_the_splits_and_the_names_of_labels_that_lie_beside_it(made):
+    folder = made("a.nii.gz", "b.nii.gz", "labels.csv")
+    (folder / "list.txt").write_text("a.nii.gz\nb.nii.gz\n")
+    (folder / "split.csv").write_text("subject,split\na,test\nb,train\nnot-listed,train\n")
+    collection = find_scans(folder / "list.txt")
+    assert [s.split for s in collection.subjects] == ["test", "train"]
+    assert collection.label_names == folder / "labels.csv"
+
+
+def test_a_list_of_all_files_holds_labels_that_are_no_scans(made):
+    folder = made("a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    (folder / "list.txt").write_text("a.nii.gz\na_seg.nii.gz\nb.nii.gz\nb_seg.nii.gz\n")
+    collection = find_scans(folder / "list.txt")
+    assert [(s.name, s.labels and s.labels.name) for s in collection.subjects] == [
+        ("a", "a_seg.nii.gz"),
+        ("b", "b_seg.nii.gz"),
+    ]
+    assert any("2 files" in note and "a_seg.nii.gz" in note for note in collection.notes)
+
+
+def test_folders_that_are_links_are_entered_and_each_only_once(made):
+    folder = made("real/p1/t1.nii.gz", "real/p2/t1.nii.gz", "data/p3/t1.nii.gz")
+    for name in ("p1", "p2"):
+        (folder / "data" / name).symlink_to(folder / "real" / name)
+    (folder / "data" / "p3" / "loop").symlink_to(folder / "data")
+    assert [row[0] for row in found(folder / "data")] == ["p1", "p2", "p3"]
+
+
+def test_a_folder_that_cannot_be_entered_is_not_passed_over(made, monkeypatch):
+    folder, scandir = made("p1/t1.nii.gz", "p2/t1.nii.gz"), os.scandir
+
+    def closed(path="."):
+        if os.path.basename(path) == "p2":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match=r"p2 cannot be read: no permission"):
+        find_scans(folder)
+
+
+def test_four_digits_are_a_channel_only_where_the_labels_are_of_the_name_without(made):
+    folder = made(*(f"{kind}/case_{n:04d}.nii.gz" for kind in ("images", "labels") for n in range(3)))
+    assert [(row[0], row[2]) for row in found(folder)] == [
+        (f"case_{n:04d}", f"labels/case_{n:04d}.nii.gz") for n in range(3)
+    ]
+
+
+def test_labels_of_two_folders_that_belong_to_no_image_are_said(made):
+    notes = find_scans(made("images/a_1.nii.gz", "images/a_2.nii.gz", "labels/x1.nii.gz", "labels/x2.nii.gz")).notes
+    assert any("2 of 2 images have no labels in labels" in note for note in notes)
+
+
+def test_bids_labels_are_of_the_scan_with_the_same_entities(made):
+    folder = made(
+        "sub-1/anat/sub-1_acq-a_T1w.nii.gz",
+        "sub-1/anat/sub-1_acq-a-b_T1w.nii.gz",
+        "sub-1/anat/sub-1_acq-a-b_dseg.nii.gz",
+        "sub-2/anat/sub-2_T1w.nii.gz",
+        "sub-2/anat/sub-2_run-1_T1w.nii.gz",
+        "sub-2/anat/sub-2_run-1_dseg.nii.gz",
+        "derivatives/sub-2_space-MNI_desc-aparc_dseg.nii.gz",
+        "derivatives/sub-2_desc-aparcaseg_dseg.nii.gz",
+        "sub-3/anat/sub-3_T1w.nii.gz",
+        "sub-3/anat/sub-3_T2w_seg.nii.gz",
+    )
+    assert {row[0]: row[2] for row in found(folder)} == {
+        "sub-1_acq-a": None,
+        "sub-1_acq-a-b": "sub-1/anat/sub-1_acq-a-b_dseg.nii.gz",
+        "sub-2": "derivatives/sub-2_desc-aparcaseg_dseg.nii.gz",
+        "sub-2_run-1": "sub-2/anat/sub-2_run-1_dseg.nii.gz",
+        "sub-3": None,
+    }
+
+
+@pytest.mark.parametrize("names", [("sub-1.nii.gz", "sub-2.nii.gz"), ("sub-1/t1.nii.gz", "sub-2/t1.nii.gz")])
+def test_subjects_called_as_in_bids_without_its_layout_are_found(names, made):
+    assert [row[0] for row in found(made(*names))] == ["sub-1", "sub-2"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x1bb"])
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name")
+def test_a_name_that_no_manifest_can_hold_is_one_line_before_the_work(name, made):
+    folder = made(f"{name}.nii.gz", "b.nii.gz")
+    with pytest.raises(InputError, match="rename") as refused:
+        find_scans(folder)
+    assert "\n" not in str(refused.value)
