@@ -20,7 +20,7 @@ NONE = 0  # no vote
 PADDING = -1  # background of exactly the image's minimum
 BACKGROUND_TISSUES = 3  # of the rest, from dark to bright: -2, -3, -4
 # Background nearer to a label than this, the lesser of the two, is what its tissues are found from.
-NEAR_MM, NEAR_SHARE = 20.0, 0.6  # the latter of the longest side of all labels' box
+NEAR_MM, NEAR_SHARE = 20.0, 0.5  # the latter of the image's longest side: a mouse's is 19 mm
 KEPT_VOXELS = 5  # around the structures, beyond which nothing is kept: farther than any smoothing reaches
 EM_ROUNDS = 40
 MAX_SAMPLES = 100_000
@@ -119,17 +119,15 @@ def single_vote(image: sitk.Image, labels: sitk.Image) -> np.ndarray:
     background = votes == 0
     shown = background & (values > values.min())
     votes[background] = PADDING
-    near = shown & (sitk.GetArrayFromImage(_distance_mm(labels)) < _near_mm(labels, array))
+    near = shown & (sitk.GetArrayFromImage(_distance_mm(labels)) < _near_mm(labels))
     samples = values[near if near.any() else shown]
     if len(samples):
         votes[shown] = PADDING - 1 - _brightest(values[shown], samples)
     return votes
 
 
-def _near_mm(labels: sitk.Image, array: np.ndarray) -> float:
-    lines = [np.flatnonzero((array > 0).any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # x, y, z
-    sides = [s * (line[-1] + 1 - line[0]) for s, line in zip(labels.GetSpacing(), lines, strict=True) if len(line)]
-    return min(NEAR_MM, NEAR_SHARE * float(max(sides, default=np.inf)))
+def _near_mm(labels: sitk.Image) -> float:
+    return min(NEAR_MM, NEAR_SHARE * max(n * mm for n, mm in zip(labels.GetSize(), labels.GetSpacing(), strict=True)))
 
 
 def _distance_mm(labels: sitk.Image) -> sitk.Image:

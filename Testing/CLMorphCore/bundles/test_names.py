@@ -9,7 +9,7 @@ from CLMorphCore.errors import InputError
 
 
 @pytest.mark.parametrize(
-    "header", ["value,name", "Label,Structure", "index,label", "ID,Region", "number,Label Name", " Value ,NAME"]
+    "header", ["value,name", "Label,Structure", "index,label", "ID,Region", "index,Label Name", " Value ,NAME"]
 )
 def test_columns_may_be_called_as_others_call_them(header, tmp_path):
     (tmp_path / "names.csv").write_text(f"{header}\n1,Liver\n7,Spleen\n")
