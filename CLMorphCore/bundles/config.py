@@ -287,7 +287,7 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
             raise SettingError(f"{name} is {value}; expected zero or more")
-        if section == "refinement" and not isinstance(value, str) and value > MAX_REFINEMENT_VOXELS:
+        if section == "refinement" and isinstance(value, int | float) and value > MAX_REFINEMENT_VOXELS:
             raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT_VOXELS:g} voxels")
     return kind(**checked)
 

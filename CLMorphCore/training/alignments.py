@@ -56,8 +56,8 @@ def choose_alignment(scans: Sequence[Scan], progress: Progress = silent) -> Alig
                 measured.append(0.0)
             if kind == "affine":
                 seconds.append(time.process_time() - began)
-    means = {kind: float(np.mean(values)) for kind, values in agreement.items()}
-    chosen = next(kind for kind in KINDS if means[kind] >= max(means.values()) - MIN_GAIN)
+    means: dict[AlignmentKind, float] = {kind: float(np.mean(values)) for kind, values in agreement.items()}
+    chosen: AlignmentKind = next(one for one in KINDS if means[one] >= max(means.values()) - MIN_GAIN)
     by = "Dice of labels" if all(scan.values for pair in pairs for scan in pair) else "correlation"
     figures = ", ".join(f"{WORDS[kind]} {mean:.2f}" for kind, mean in means.items())
     return Alignment(chosen, f"{by} of {len(pairs)} pairs: {figures}", float(np.median(seconds)))
