@@ -314,9 +314,9 @@ def _table_in(folder: Path) -> Path | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder but hidden ones, by name; of folders that are links, each once. FileError as they are.
+    """Every file below a folder, by name, but hidden ones and results of earlier runs; FileError for a closed folder.
 
-    Links may lead in a circle.
+    Folders that are links are entered, each once: they may lead in a circle.
     """
 
     def closed(error: OSError) -> None:
@@ -325,7 +325,7 @@ def _files(folder: Path) -> Iterator[Path]:
     seen = {folder.resolve()}
     for place, folders, files in os.walk(folder, onerror=closed, followlinks=True):
         new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, there in new.items() if there not in seen]
+        folders[:] = [name for name, there in new.items() if there not in seen and not _is_result(there)]
         seen |= set(new.values())
         yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
 
@@ -343,6 +343,12 @@ def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
                     yield path.parent
         except OSError:
             continue
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a training, a model or another run has written what lies in a folder: that are no scans."""
+    made = ({"plan.toml", "scans.csv"}, {"report.json", "report.html"}, {"card.toml", "weights.safetensors"})
+    return any(all((folder / name).is_file() for name in names) for names in made)
 
 
 def _entries(folder: Path) -> list[Path]:
