@@ -144,9 +144,11 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
     for one, other, split in ((images, labels, ""), (*TEST, "test")):
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
-        for path in sorted(p for p in (folder / one).iterdir() if _is_image(p)):
-            name, of_scan, channel = stem(path), _of_name(folder / other, stem(path)), CHANNEL.fullmatch(stem(path))
-            if channel and of_scan is None:
+        own = {p: _of_name(folder / other, stem(p)) for p in sorted((folder / one).iterdir()) if _is_image(p)}
+        numbered = any(labels_of and CHANNEL.fullmatch(stem(p)) for p, labels_of in own.items())  # scans, not channels
+        for path, of_scan in own.items():
+            name, channel = stem(path), CHANNEL.fullmatch(stem(path))
+            if channel and not numbered:
                 if channel[2] != "0000":
                     channels.add(channel[2])
                     continue

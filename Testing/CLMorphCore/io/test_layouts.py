@@ -240,6 +240,8 @@ def test_four_digits_are_a_channel_only_where_the_labels_are_of_the_name_without
     assert [(row[0], row[2]) for row in found(folder)] == [
         (f"case_{n:04d}", f"labels/case_{n:04d}.nii.gz") for n in range(3)
     ]
+    (folder / "labels" / "case_0001.nii.gz").unlink()
+    assert [row[2] is None for row in found(folder)] == [False, True, False]
 
 
 def test_labels_of_two_folders_that_belong_to_no_image_are_said(made):
