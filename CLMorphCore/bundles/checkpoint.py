@@ -17,6 +17,7 @@ from ..errors import FileError
 from ..io.files import check_file, parse_json, short
 
 FORMAT = "clmorph/1"
+LENGTH_BYTES, ALIGNED_BYTES = 8, 8  # of safetensors: the number before its header, and where its tensors begin
 MAX_COUNT = 2**53  # of steps and seconds
 
 
@@ -25,7 +26,17 @@ def save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -
     on_cpu = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     packed = safetensors.torch.save(on_cpu, metadata={"format": FORMAT, "header": json.dumps(header)})
     with atomic_write(path) as temporary:
-        temporary.write_bytes(packed)  # with the user's own permissions; safetensors would make it private
+        temporary.write_bytes(_in_order(packed))  # with the user's own permissions; safetensors would make it private
+
+
+def _in_order(packed: bytes) -> bytes:
+    """The same file with its metadata in one order: safetensors' is another each time, and so would be a checksum."""
+    start, end = LENGTH_BYTES, LENGTH_BYTES + int.from_bytes(packed[:LENGTH_BYTES], "little")
+    tree = json.loads(packed[start:end])
+    tree["__metadata__"] = dict(sorted(tree["__metadata__"].items()))
+    text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNED_BYTES)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text + packed[end:]
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

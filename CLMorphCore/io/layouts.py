@@ -144,9 +144,11 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
     for one, other, split in ((images, labels, ""), (*TEST, "test")):
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
-        for path in sorted(p for p in (folder / one).iterdir() if _is_image(p)):
-            name, of_scan, channel = stem(path), _of_name(folder / other, stem(path)), CHANNEL.fullmatch(stem(path))
-            if channel and of_scan is None:
+        own = {p: _of_name(folder / other, stem(p)) for p in sorted((folder / one).iterdir()) if _is_image(p)}
+        numbered = any(labels_of and CHANNEL.fullmatch(stem(p)) for p, labels_of in own.items())  # scans, not channels
+        for path, of_scan in own.items():
+            name, channel = stem(path), CHANNEL.fullmatch(stem(path))
+            if channel and not numbered:
                 if channel[2] != "0000":
                     channels.add(channel[2])
                     continue
@@ -314,9 +316,9 @@ def _table_in(folder: Path) -> Path | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder but hidden ones, by name; of folders that are links, each once. FileError as they are.
+    """Every file below a folder, by name, but hidden ones and results of earlier runs; FileError for a closed folder.
 
-    Links may lead in a circle.
+    Folders that are links are entered, each once: they may lead in a circle.
     """
 
     def closed(error: OSError) -> None:
@@ -325,7 +327,7 @@ def _files(folder: Path) -> Iterator[Path]:
     seen = {folder.resolve()}
     for place, folders, files in os.walk(folder, onerror=closed, followlinks=True):
         new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, there in new.items() if there not in seen]
+        folders[:] = [name for name, there in new.items() if there not in seen and not _is_result(there)]
         seen |= set(new.values())
         yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
 
@@ -343,6 +345,12 @@ def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
                     yield path.parent
         except OSError:
             continue
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a training, a model or another run has written what lies in a folder: that are no scans."""
+    made = ({"plan.toml", "scans.csv"}, {"report.json", "report.html"}, {"card.toml", "weights.safetensors"})
+    return any(all((folder / name).is_file() for name in names) for names in made)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from ..errors import InputError
 from ..io.manifest import Subject
+
+LOG = logging.getLogger(__name__)
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.15  # of the labelled subjects without a split
 MIN_FOR_VALIDATION, MIN_FOR_TEST = 4, 5  # labelled subjects, below which all of them are needed elsewhere
@@ -36,3 +41,24 @@ def make_splits(subjects: Sequence[Subject], seed: int = 0) -> list[Subject]:
 def _unit(subject: Subject) -> str:
     """What is never divided: the group, or the subject alone."""
     return f"group {subject.group}" if subject.group else f"subject {subject.name}"
+
+
+def check_same(subjects: Sequence[Subject], found: Sequence[Subject], left_out: Collection[str], output: Path) -> None:
+    """InputError where the data hold more scans, other labels or other splits than a training has begun with."""
+    began = {s.image.resolve(): s for s in subjects}
+    changed = []
+    for s in found:
+        own = began.get(s.image.resolve())
+        if own is None:
+            changed += [] if s.name in left_out else [f"{s.name} is new"]
+        elif own.labels is not None and (s.labels is None or s.labels.resolve() != own.labels.resolve()):
+            changed.append(f"the labels of {s.name} are {s.labels or 'gone'}, not {own.labels}")
+        elif s.split and s.split != own.split:
+            changed.append(f"{s.name} is for {s.split}, not for {own.split}")
+        elif own.labels is None and s.labels is not None:  # unfit ones were left when it began
+            LOG.warning(f"{s.name} is trained on without its labels {s.labels}, as the training has begun")
+    if changed:
+        raise InputError(
+            f"{output} holds a training of other scans ({'; '.join(changed[:3])}); expected those it began with, or "
+            "another folder"
+        )

@@ -52,7 +52,7 @@ from .measuring import StepCost, measure_step
 from .plan import Plan, read_plan, write_plan
 from .planning import check_enough, make_plan
 from .run_page import write_page
-from .splits import make_splits
+from .splits import check_same, make_splits
 
 LOG = logging.getLogger(__name__)
 PLAN, SCANS, REFERENCE, CARD, QUALITY, PAGE = (
@@ -221,6 +221,7 @@ def _resumed(collection: Collection, output: Path, plan: Plan | None, device: to
             f"{output} holds a training of other scans (the data lack {', '.join(other[:3])}); expected those it began "
             "with, or another folder"
         )
+    check_same(subjects, collection.subjects, own.left_out or {}, output)
     if plan is not None and plan.config != own.config:
         raise InputError(f"{output} holds a training by another plan, its {PLAN}; expected that, or another folder")
     return Run(output, own, tuple(subjects), None, device)

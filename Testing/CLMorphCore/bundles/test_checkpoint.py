@@ -87,3 +87,12 @@ def test_an_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
     checkpoint.restore_optimizer(optimizer, tensors)
     run(second, optimizer, range(3, 6))
     assert all(t.equal(second.state_dict()[name]) for name, t in whole.state_dict().items())
+
+
+def test_the_same_content_is_the_same_file(tmp_path):
+    tensors, header = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}, {"config": {"né": "ü\u2028"}, "steps": 3}
+    for n in range(20):
+        checkpoint.save(tmp_path / f"{n}.safetensors", tensors, header)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    loaded, kept = checkpoint.load(tmp_path / "0.safetensors")
+    assert kept == header and all(torch.equal(loaded[name], tensors[name]) for name in tensors)

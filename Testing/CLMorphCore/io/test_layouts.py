@@ -240,6 +240,8 @@ def test_four_digits_are_a_channel_only_where_the_labels_are_of_the_name_without
     assert [(row[0], row[2]) for row in found(folder)] == [
         (f"case_{n:04d}", f"labels/case_{n:04d}.nii.gz") for n in range(3)
     ]
+    (folder / "labels" / "case_0001.nii.gz").unlink()
+    assert [row[2] is None for row in found(folder)] == [False, True, False]
 
 
 def test_labels_of_two_folders_that_belong_to_no_image_are_said(made):
@@ -281,3 +283,13 @@ def test_a_name_that_no_manifest_can_hold_is_one_line_before_the_work(name, made
     with pytest.raises(InputError, match="rename") as refused:
         find_scans(folder)
     assert "\n" not in str(refused.value)
+
+
+def test_results_of_earlier_runs_are_no_scans(made):
+    folder = made(
+        *("a.nii.gz", "p/b.nii.gz", "run/plan.toml", "run/scans.csv", "run/reference.nii.gz"),
+        *(f"run/model/atlases/average/{name}" for name in ("image.nii.gz", "labels.nii.gz", "labels.csv")),
+        *(f"p/out/{name}" for name in ("warped.nii.gz", "labels.nii.gz", "report.json", "report.html")),
+        *("m/card.toml", "m/weights.safetensors", "m/atlases/x/image.nii.gz"),
+    )
+    assert [row[1] for row in found(folder)] == ["a.nii.gz", "p/b.nii.gz"]

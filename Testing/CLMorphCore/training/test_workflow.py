@@ -1,6 +1,7 @@
 """From a folder of scans to a model in one command, which goes on wherever it was stopped."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.errors import Cancelled
+from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.io.layouts import find_scans
 from CLMorphCore.io.manifest import read_manifest
 from CLMorphCore.metrics import dice_per_label
@@ -253,3 +254,21 @@ def test_options_that_do_not_fit_are_refused_in_words(words, message, folder, pl
 def test_settings_without_scans_are_told_apart(plan_file, clmorph, tmp_path):
     ran = clmorph("train", plan_file, "-o", tmp_path / "run")
     assert ran.code == 2 and "is a file of settings, and no scans are given" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s, folder: [*s, replace(s[0], name="s9", image=folder / "s1_labels.nii.gz")], "s9 is new"),
+        (lambda s, folder: [replace(s[0], labels=s[1].labels), *s[1:]], "the labels of s0 are .*s1_labels"),
+        (lambda s, folder: [replace(s[0], labels=None), *s[1:]], "the labels of s0 are gone"),
+        (lambda s, folder: [replace(s[0], split="test"), *s[1:]], "s0 is for test, not for train"),
+    ],
+)
+def test_scans_that_changed_since_a_training_began_are_not_passed_over(change, said, made, folder, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    collection = find_scans(folder)
+    train_scans(collection, tmp_path / "run", minutes=1.0, device=CPU)
+    changed = replace(collection, subjects=tuple(change(list(collection.subjects), folder)))
+    with pytest.raises(InputError, match=said):
+        train_scans(changed, tmp_path / "run", minutes=1.0, device=CPU)
