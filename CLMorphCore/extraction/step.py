@@ -11,7 +11,7 @@ from ..geometry import Grid, check_same_grid
 from ..progress import Progress, Stopwatch
 from ..reports.report import BrainEntry
 from .brain import extract_brain, masked
-from .recognise import Shape, check_brain, check_scan, shown
+from .recognise import MAX_BRAIN_ML, MIN_BRAIN_ML, Shape, check_brain, check_scan, shown
 from .weights import DISTRIBUTION, VERSION
 
 EXTRACTION = ("auto", "on", "off")
@@ -43,7 +43,7 @@ def taken_out(
     with watch.step("brain"):
         progress("brain", 0.0)
         if isinstance(extraction, sitk.Image):
-            return _given(image, extraction)
+            return _given(image, extraction, needed)
         if extraction == "auto" and (island := shown(image)) is not None and island.is_a_brain_alone():
             return TakenOut(image, None, BrainEntry(STRIPPED, round(island.volume_ml, 1)))
         check_scan(image)
@@ -53,7 +53,7 @@ def taken_out(
         return TakenOut(masked(image, brain.mask), brain.mask, entry)
 
 
-def _given(image: sitk.Image, mask: sitk.Image) -> TakenOut:
+def _given(image: sitk.Image, mask: sitk.Image, needed: bool) -> TakenOut:
     check_same_grid(image, mask, names=("the scan", "the voxels of the brain's mask"))
     mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
     mask.CopyInformation(image)
@@ -61,4 +61,9 @@ def _given(image: sitk.Image, mask: sitk.Image) -> TakenOut:
     if not inside.any():
         raise InputError("the brain's mask is empty; expected voxels above zero", "check `brain_extraction`")
     volume = Shape.of(inside, Grid.of(image).voxel_mm).volume_ml
+    if needed and not MIN_BRAIN_ML <= volume <= MAX_BRAIN_ML:
+        raise InputError(
+            f"the brain's mask is of {volume:.0f} ml; expected a brain, {MIN_BRAIN_ML:.0f} to {MAX_BRAIN_ML:.0f} ml",
+            "check `brain_extraction`",
+        )
     return TakenOut(masked(image, mask), mask, BrainEntry(GIVEN, round(volume, 4)))
