@@ -133,8 +133,8 @@ def check_upright(brain: sitk.Image, atlas: sitk.Image, *, step: Callable[[], No
         return
     if turn.gain > MIN_TURNED:
         raise InputError(
-            f"the head in the scan lies turned by about {turn.degrees:.0f}° to what its header says: up, front and left "
-            "are not where they should be",
+            f"the head in the scan lies turned by about {turn.degrees:.0f}° to what its header says: up, front and left"
+            " are not where they should be",
             "mend the orientation in its header, convert it from DICOM anew, or pass the turn in `affine`",
         )
     if turn.gain > MAX_UPRIGHT:
