@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import Grid, crop_padding, foreground_box, grid_over, resample
+from .geometry import Grid, crop_padding, foreground_box, grid_over, linear_parts, resample
 from .io.itk import reason
 from .progress import deferred
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
+TURN_MM = 3.0  # spacing at which turns are tried
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class _Stage:
 
 RIGID = _Stage((4, 2), (2.0, 1.0), 80)
 AFFINE = _Stage((2, 1), (1.0, 0.5), 100)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A rotation by ``degrees``; ``gain`` is the information that two images share with it / without it."""
+
+    degrees: float
+    gain: float
 
 
 def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = lambda: None) -> sitk.AffineTransform:
@@ -45,6 +55,59 @@ def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = l
     affine.SetTranslation(rigid.GetTranslation())
     best = sitk.AffineTransform(_optimise(fixed, moving, affine, AFFINE, step)[0])
     return sitk.AffineTransform(best.GetMatrix(), best.GetTranslation(), best.GetCenter())
+
+
+def best_turn(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = lambda: None) -> Turn:
+    """The rotation fixed → moving, begun from another than the headers', with which they share most information.
+
+    All 24 turns by right angles are tried about the centres of mass; the best other one and none are then aligned. A
+    mirrored image is found as the turn that is closest to it, where what it shows is nearly symmetrical.
+    """
+    fixed, moving = (_working(image[_strides(image)]) for image in (fixed, moving))
+    with _itk_errors():
+        start = sitk.Euler3DTransform(
+            sitk.CenteredTransformInitializer(
+                fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+            )
+        )
+    small = sitk.BinShrink(fixed, [2, 2, 2])
+    none, *others = _right_angles()
+    best = max(others, key=lambda each: _information(small, moving, _rotated(start, each)))
+    own, other = (_optimise(fixed, moving, _rotated(start, each), RIGID, step) for each in (none, best))
+    rotation, _ = linear_parts(other[0])
+    degrees = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+    return Turn(degrees, -other[1] / max(-own[1], 1e-9))
+
+
+def _strides(image: sitk.Image) -> tuple[slice, ...]:
+    return tuple(slice(None, None, max(1, int(TURN_MM / mm))) for mm in image.GetSpacing())
+
+
+def _right_angles() -> list[np.ndarray]:
+    """The 24 rotations that map axes onto axes, first none."""
+    matrices = [
+        np.diag(signs)[list(order)] for order in permutations(range(3)) for signs in product((1.0, -1.0), repeat=3)
+    ]
+    return [matrix for matrix in matrices if np.linalg.det(matrix) > 0]
+
+
+def _rotated(start: sitk.Euler3DTransform, rotation: np.ndarray) -> sitk.Euler3DTransform:
+    rotated = sitk.Euler3DTransform(start)
+    rotated.SetMatrix(rotation.ravel().tolist())
+    return rotated
+
+
+def _information(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+    """Mattes mutual information of fixed and the moving image seen through the transform; 0 where they do not meet."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfWorkUnits(1)
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(transform)
+    try:
+        return -float(method.MetricEvaluate(fixed, moving))
+    except RuntimeError:
+        return 0.0
 
 
 def align_centres(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:

@@ -15,7 +15,8 @@ from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
 from .bundles.model import Model, affine_model
 from .errors import InputError, did_you_mean
-from .extraction.step import BRAIN, taken_out
+from .extraction.recognise import check_upright
+from .extraction.step import BRAIN, TakenOut, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import resample
 from .instance_optimization import InstanceOptimization
@@ -206,8 +207,7 @@ def segment(
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
     prepared = _prepared(model, atlases, most_similar)
     watch = Stopwatch(dict(duration_s or {}))
-    brain = taken_out(image, brain_extraction, model.about("needs") == BRAIN, model.device, watch, progress)
-    progress("affine", 0.0)
+    brain = _brain(image, brain_extraction, model, prepared if affine is None else None, watch, progress)
     scan = align_scan(brain.image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
     registration, fused = _labelled(scan, prepared, model, fusion, most_similar, follow, optimization, watch, progress)
@@ -231,6 +231,25 @@ def segment(
             model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image, brain
         ),
     )
+
+
+def _brain(
+    image: sitk.Image,
+    extraction: str | sitk.Image,
+    model: Model,
+    prepared: PreparedAtlas | None,
+    watch: Stopwatch,
+    progress: Progress,
+) -> TakenOut:
+    """The brain alone, where the model needs it, upright as the atlas is: InputError where it is not."""
+    needed = model.about("needs") == BRAIN
+    brain = taken_out(image, extraction, needed, model.device, watch, progress)
+    progress("affine", 0.0)
+    off = isinstance(extraction, str) and extraction == "off"
+    if needed and prepared is not None and not off:
+        with watch.step("affine"):
+            check_upright(brain.image, prepared.atlases[0].image, step=lambda: progress("affine", 0.0))
+    return brain
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 from argparse import Namespace
@@ -18,7 +19,7 @@ from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, affine_model, load_model, model_folder
 from ..console import say
 from ..devices import choose_device
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, did_you_mean
 from ..extraction.step import EXTRACTION
 from ..instance_optimization import InstanceOptimization
 from ..io.dicom import is_dicom
@@ -117,6 +118,10 @@ def affine(options: Namespace) -> sitk.Transform | None:
 def brain_extraction(options: Namespace) -> str | sitk.Image:
     """What --brain-extraction says: one of ``EXTRACTION``, or the mask in a file."""
     given = options.brain_extraction
+    if given not in EXTRACTION and not os.path.lexists(given):
+        raise InputError(
+            f"`brain_extraction={given}` is neither {', '.join(EXTRACTION)} nor a file{did_you_mean(given, EXTRACTION)}"
+        )
     return given if given in EXTRACTION else read_labels(given)
 
 

@@ -6,12 +6,14 @@ empty space and a head is not, what a brain's outline fills of its box, and that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
+from ..alignment import best_turn
 from ..errors import InputError
 from ..geometry import Grid
 from ..network_input import normalise
@@ -30,6 +32,10 @@ MIN_CERTAINTY = 0.985  # mean probability in what the networks call brain
 MIN_CONTRAST, MAX_CONTRAST = 0.12, 1.6
 RIM_MM, MAX_RIM = (2.0, 6.0), 0.85  # around a brain, where skull and fluid are dark in MR; median of it / of the brain
 AIR_HU, MIN_AIR_SHARE = -900, 0.02  # voxels of CT that are air
+MIN_TURN = 60.0  # degrees: less is a tilted patient
+# Information shared with the atlas when turned over / upright: 0.47 to 0.63 in T1, T2 and FLAIR brains, 1.0 in a ball
+# or a blob of blurred noise, 1.6 to 2.3 in brains whose header is wrong
+MAX_UPRIGHT, MIN_TURNED = 0.85, 1.25
 REMEDY = "give an MR scan of a whole head, a skull-stripped one, or a mask in `brain_extraction`"
 
 
@@ -118,6 +124,21 @@ def check_brain(image: sitk.Image, brain: Brain) -> None:
     contrast, rim = _looks(image, brain.mask)
     if brain.certainty < MIN_CERTAINTY or not MIN_CONTRAST <= contrast <= MAX_CONTRAST or rim > MAX_RIM:
         raise _no_brain("what looks most like one has no tissues of a brain, or no skull around it")
+
+
+def check_upright(brain: sitk.Image, atlas: sitk.Image, *, step: Callable[[], None] = lambda: None) -> None:
+    """InputError where a brain resembles the atlas' as much or more turned over: wrong header, or none."""
+    turn = best_turn(brain, atlas, step=step)
+    if turn.degrees < MIN_TURN:
+        return
+    if turn.gain > MIN_TURNED:
+        raise InputError(
+            f"the head in the scan lies turned by about {turn.degrees:.0f}° to what its header says: up, front and left"
+            " are not where they should be",
+            "mend the orientation in its header, convert it from DICOM anew, or pass the turn in `affine`",
+        )
+    if turn.gain > MAX_UPRIGHT:
+        raise _no_brain("turned over, it would resemble the atlas just as much")
 
 
 def _looks(image: sitk.Image, mask: sitk.Image) -> tuple[float, float]:

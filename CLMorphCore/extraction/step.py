@@ -12,7 +12,7 @@ from ..io.volume import add_warning, warnings_of
 from ..progress import Progress, Stopwatch
 from ..reports.report import BrainEntry
 from .brain import extract_brain, masked
-from .recognise import Shape, check_brain, check_scan, shown
+from .recognise import MAX_BRAIN_ML, MIN_BRAIN_ML, Shape, check_brain, check_scan, shown
 from .weights import DISTRIBUTION, VERSION
 
 EXTRACTION = ("auto", "on", "off")
@@ -63,12 +63,18 @@ def _given(image: sitk.Image, given: sitk.Image, needed: bool) -> TakenOut:
     if not inside.any():
         raise InputError("the brain's mask is empty; expected voxels above zero", "check `brain_extraction`")
     shape = Shape.of(inside, Grid.of(image).voxel_mm)
+    if needed and not MIN_BRAIN_ML <= shape.volume_ml <= MAX_BRAIN_ML:
+        raise InputError(
+            f"the brain's mask is of {shape.volume_ml:.0f} ml; expected a brain, {MIN_BRAIN_ML:.0f} to "
+            f"{MAX_BRAIN_ML:.0f} ml",
+            "check `brain_extraction`, and that it is above 0 inside of the brain",
+        )
     for warning in warnings_of(given):
         add_warning(mask, f"the brain's mask: {warning}")
     if needed and not shape.is_brains():
         add_warning(
             mask,
-            f"the brain's mask has not the size and shape of a brain's ({shape.volume_ml:.0f} ml, {shape.fill:.0%} of "
-            "its box); check that it is the right one, and 1 inside of the brain",
+            f"the brain's mask has not the shape of a brain's (it fills {shape.fill:.0%} of its box); check that it is "
+            "the right one",
         )
     return TakenOut(masked(image, mask), mask, BrainEntry(GIVEN, round(shape.volume_ml, 4)))

@@ -38,7 +38,8 @@ def weights_path(name: str) -> Path:
             return path
     raise InputError(
         "brain extraction needs the networks of the package deepbet, which is not installed in full",
-        f"install it: pip install {DISTRIBUTION}=={VERSION}; or give a skull-stripped scan with `brain_extraction=off`",
+        f"install it: pip install --no-deps {DISTRIBUTION}=={VERSION}; or give a skull-stripped scan with "
+        "`brain_extraction=off`",
     )
 
 

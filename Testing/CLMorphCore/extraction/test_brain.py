@@ -115,7 +115,7 @@ def test_where_the_networks_are_not_installed_one_line_says_how(monkeypatch):
 
     for files in (missing, lambda name: None, lambda name: []):
         monkeypatch.setattr(weights, "files", files)
-        with pytest.raises(InputError, match=r"pip install deepbet==\d"):
+        with pytest.raises(InputError, match=r"pip install --no-deps deepbet==\d"):
             weights.load(weights.EXTRACTOR)
         assert not weights.installed()
 

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.brain import Brain
-from CLMorphCore.extraction.recognise import check_brain, check_scan, shown
+from CLMorphCore.extraction.recognise import check_brain, check_scan, check_upright, shown
 from CLMorphCore.extraction.step import taken_out
 from CLMorphCore.io.volume import add_warning, warnings_of
 from CLMorphCore.progress import Stopwatch, silent
@@ -105,9 +105,52 @@ def test_a_mask_of_the_users_is_what_remains_and_has_to_fit():
 def test_what_is_doubtful_about_a_mask_is_said():
     image, right = scan(head_values()), scan(BRAIN)
     assert warnings_of(done(image, right).mask) == ()
-    for wrong in (scan(~BRAIN), scan(BRAIN & (np.abs(X) < 10) & (np.abs(Y) < 20))):
-        (said,) = warnings_of(done(image, wrong).mask)
-        assert "not the size and shape of a brain's" in said
-        assert warnings_of(done(image, wrong, needed=False).mask) == ()  # of any organ
+    shell = scan(BRAIN & ((Z / 52) ** 2 + (Y / 69) ** 2 + (X / 55) ** 2 > 1))
+    (said,) = warnings_of(done(image, shell).mask)
+    assert "not the shape of a brain's" in said
+    assert warnings_of(done(image, shell, needed=False).mask) == ()  # of any organ
     add_warning(right, "its two forms disagree")
     assert warnings_of(done(image, right).mask) == ("the brain's mask: its two forms disagree",)
+
+
+@pytest.mark.parametrize("factor", [0.2, 3.0])
+def test_a_mask_that_no_brain_fits_is_refused_where_a_brain_is_needed(factor):
+    image, mask = scan(head_values()), scan(BRAIN)
+    for one in (image, mask):
+        one.SetSpacing([2.0 * factor ** (1 / 3)] * 3)
+    with pytest.raises(InputError, match=r"the brain's mask is of .* ml; expected a brain, 500 to 2300 ml"):
+        done(image, mask)
+    assert done(image, mask, needed=False).entry.method == "mask"
+
+
+def lopsided():
+    """A brain whose front, top and left side differ from its back, bottom and right side."""
+    parts = BRAIN & ((Z > 20) & (Y < -10) | (X > 25) & (Z < 0) | (Y > 45))
+    return scan(np.where(parts, 400.0, 1.0) * (BRAIN * 1.0) * TEXTURE + 500 * BRAIN)
+
+
+@pytest.mark.parametrize("flipped", [(1, 2), (0, 1), (0, 2)])
+def test_a_header_that_turns_the_head_over_is_refused(flipped):
+    atlas = lopsided()
+    values = np.flip(sitk.GetArrayFromImage(atlas), flipped)
+    with pytest.raises(InputError, match=r"turned by about 1[78].° to what its header says"):
+        check_upright(scan(values), atlas)
+
+
+def test_axes_in_another_order_than_the_header_says_are_refused():
+    atlas = lopsided()
+    with pytest.raises(InputError, match=r"lies turned by about 1[12].° to what its header says"):
+        check_upright(scan(sitk.GetArrayFromImage(atlas).transpose(1, 2, 0)), atlas)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_tilted_head_is_none_that_is_turned_over(axis):
+    atlas = lopsided()
+    tilt = sitk.VersorTransform(np.eye(3)[axis].tolist(), np.deg2rad(30))
+    tilted = sitk.Resample(atlas, atlas, tilt, sitk.sitkLinear, 0.0)
+    check_upright(sitk.PermuteAxes(tilted, [2, 0, 1]), atlas)  # stored in another order, as its header says
+
+
+def test_what_fits_the_atlas_turned_over_as_well_is_no_brain():
+    with pytest.raises(InputError, match="no brain was found in the scan: turned over"):
+        check_upright(scan(500.0 * BRAIN * TEXTURE), lopsided())
