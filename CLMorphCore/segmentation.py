@@ -216,7 +216,7 @@ def segment(
         structures = structures_of(fused.atlases)
         judgement = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
     volumes = volumes_ml(fused.labels)
-    expected = _on(image, fused.tissue.expected) if fused.tissue is not None else None
+    expected = on_grid_of(image, fused.tissue.expected) if fused.tissue is not None else None
     return Segmentation(
         image=image,
         atlas=fused.atlases[0],
@@ -294,8 +294,8 @@ def _labelled(
         except Unfit as reason:
             note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
         else:
-            labels = sitk.Cast(_on(scan.image, found.labels), atlases[0].labels.GetPixelID())
-            disagreement = _on(scan.image, found.disagreement) if several else None
+            labels = sitk.Cast(on_grid_of(scan.image, found.labels), atlases[0].labels.GetPixelID())
+            disagreement = on_grid_of(scan.image, found.disagreement) if several else None
             return registration_of(matches[0], watch), _Labelled(labels, disagreement, atlases, matches[0], found)
     if several:
         fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
@@ -323,7 +323,8 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
     return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device)
 
 
-def _on(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+def on_grid_of(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    """An array (z, y, x) as an image that lies where the other does."""
     placed = sitk.GetImageFromArray(array)
     placed.CopyInformation(image)
     return placed

@@ -28,7 +28,7 @@ from ..quality.judgement import PASS, REJECT, REVIEW
 from ..registration import Registration
 from ..reports.report import QualityEntry, Report, SimilarityEntry, StructureEntry, with_total
 from ..reports.segmentation import sides_page
-from ..segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, segment
+from ..segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, on_grid_of, prepare_atlases, segment
 from .recognise import MIN_SIDE_MM
 
 OPTIONAL = tuple(name for name in RESULTS if name not in ("labels.nii.gz", "report.html", REPORT))
@@ -158,6 +158,7 @@ def segment_sides(
             progress=part(progress, 0.0, 0.6),
             source=source,
         )
+    prepared = prepare_atlases(model, most_similar=most_similar)  # once, for both
     found = {}
     for n, (side, structure) in enumerate(zip(SIDES, locator.structures, strict=True)):
         upright = _upright(whole.registration, mirror=side == locator.mirrored)
@@ -165,6 +166,7 @@ def segment_sides(
         seen = segment(
             _carried(crop, upright),
             model,
+            atlases=prepared,
             fusion=fusion,
             most_similar=most_similar,
             optimization=optimization,
@@ -262,10 +264,10 @@ def _both(
             structures.append(replace(s, value=s.value + n * above, name=name))
             entries.append(replace(entry, value=s.value + n * above, name=name))
     parts = [(one.labels, n * above) for n, one in enumerate(found.values())]
-    labels = _pasted(image, parts, sitk.sitkUInt8 if 2 * above < 256 else sitk.sitkInt32)
+    labels = _pasted(image, parts, np.uint8 if 2 * above < 256 else np.int32)
     maps = [one.uncertainty for one in found.values()]
     known = [(m, 0) for m in maps if m is not None]
-    uncertainty = _pasted(image, known, sitk.sitkFloat32) if len(known) == len(maps) else None
+    uncertainty = _pasted(image, known, np.float32) if len(known) == len(maps) else None
     return Sides(
         image=image,
         locator=whole,
@@ -278,20 +280,16 @@ def _both(
     )
 
 
-def _pasted(image: sitk.Image, parts: Sequence[tuple[sitk.Image, int]], pixel: int) -> sitk.Image:
+def _pasted(image: sitk.Image, parts: Sequence[tuple[sitk.Image, int]], kind: type[np.number]) -> sitk.Image:
     """Maps of parts of a scan on the whole of it, 0 elsewhere; what is above 0 in a part is raised by its number."""
-    whole = sitk.Image(image.GetSize(), pixel)
-    whole.CopyInformation(image)
-    values = sitk.GetArrayFromImage(whole)
+    values = np.zeros(Grid.of(image).shape, kind)
     for one, number in parts:
         x, y, z = image.TransformPhysicalPointToIndex(one.GetOrigin())
         own = sitk.GetArrayViewFromImage(one)
         depth, height, width = own.shape
         there = values[z : z + depth, y : y + height, x : x + width]
         there[own > 0] = own[own > 0] + number
-    pasted = sitk.GetImageFromArray(values)
-    pasted.CopyInformation(image)
-    return pasted
+    return on_grid_of(image, values)
 
 
 def _report(
