@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
-from .geometry import Grid, crop_padding, foreground_box, grid_over, linear_parts, resample
+from .geometry import Grid, crop_padding, foreground_box, grid_over, linear_parts, reach, resample
 from .io.itk import reason
 from .progress import deferred
 
@@ -138,13 +138,15 @@ def _working(image: sitk.Image) -> sitk.Image:
     The grid ends where the foreground ends: a dark rim around a scan that is cut out of a body would be an edge, and
     the rims of two cut-outs would be aligned instead of what is in them.
     """
-    image = sitk.DICOMOrient(crop_padding(image), "LPS")  # the same sums in the same order, whatever the storage
+    image = crop_padding(image)
     lower, upper = foreground_box(image)
     spacing = max(float((upper - lower).max()) / WORKING_VOXELS, min(image.GetSpacing()))
     # A single voxel of a million times the rest would leave one bin of the histogram for all others. The foreground
     # says what is bright: a small object in a wide field of zeros is less than a thousandth of all voxels.
     values = sitk.GetArrayViewFromImage(image)
     low, high = np.percentile(values, 0.1), np.percentile(values[values > values.min()], 99.9)
+    # Of a stripped head a quarter is brain. The same sums in the same order, whatever the storage.
+    image = sitk.DICOMOrient(_around(image, lower, upper, 2.0 * spacing), "LPS")
     image = sitk.Clamp(sitk.Cast(image, sitk.sitkFloat32), sitk.sitkFloat32, float(low), float(high)) - float(low)
     for axis, own in enumerate(image.GetSpacing()):
         # Fine detail would alias on the coarser grid; ITK's recursion needs four voxels, fewer hold no detail.
@@ -158,6 +160,13 @@ def _working(image: sitk.Image) -> sitk.Image:
             "header, or pass `affine`, a transform of your own or none"
         )
     return working
+
+
+def _around(image: sitk.Image, lower: np.ndarray, upper: np.ndarray, margin_mm: float) -> sitk.Image:
+    """The part of an image that holds a box (mm, LPS-aligned), with a margin."""
+    box = Grid((1, 1, 1), tuple((upper - lower + 2 * margin_mm).tolist()), tuple(((lower + upper) / 2).tolist()))
+    z, y, x = reach(Grid.of(image), box, sitk.Transform(3, sitk.sitkIdentity))
+    return image[x, y, z]
 
 
 def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,18 @@ from torch import Tensor
 
 from .atomic import atomic_folder
 from .bundles.model import Model, affine_model
-from .geometry import Grid, chain, displacement_transform, linear_parts, resample, resample_labels, to_image
+from .geometry import (
+    Grid,
+    chain,
+    displacement_transform,
+    linear_parts,
+    pasted,
+    reach,
+    resample,
+    resample_labels,
+    to_image,
+    without_zeros,
+)
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
 from .io.outputs import check_results
@@ -57,14 +69,24 @@ class Registration:
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
-        transform = self.affine if affine_only else self.transform
+        image = without_zeros(image)
+        place = reach(self.grid, Grid.of(image), self.affine, 0.0 if affine_only else self._most_moved_mm)
+        transform, part = self.affine if affine_only else self.transform, self.grid.part(place)
         if labels:
-            return resample_labels(image, self.grid, transform)
-        return resample(image, self.grid, transform, outside=0.0)
+            return pasted(resample_labels(image, part, transform), self.grid, place)
+        return pasted(resample(image, part, transform, outside=0.0), self.grid, place)
 
     def jacobian_on_fixed(self) -> sitk.Image:
         """The determinant of the deformation on the fixed image's grid; 1 outside of the network's grid."""
-        return resample(self.jacobian, self.grid, self.affine, outside=1.0)
+        place = reach(self.grid, Grid.of(self.jacobian), self.affine)
+        part = resample(self.jacobian, self.grid.part(place), self.affine, outside=1.0)
+        return pasted(part, self.grid, place, outside=1.0)
+
+    @cached_property
+    def _most_moved_mm(self) -> float:
+        """The greatest length of the deformation's displacements."""
+        field = sitk.DisplacementFieldTransform(self.transform.GetNthTransform(0)).GetDisplacementField()
+        return float(np.sqrt(np.square(sitk.GetArrayViewFromImage(field)).sum(axis=-1).max()))
 
     def warnings(self) -> list[str]:
         """What is doubtful about the map itself: an affine that was given may mirror."""

@@ -67,12 +67,24 @@ def forces(gradient: Tensor, warped: Tensor) -> Tensor:
 
 def local_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
     """cov²(f, w) / (var f · var w) in the window (D, H, W) around every voxel: (B, C, D, H, W), values in [0, 1]."""
+    cov, product = _covariance(fixed, warped, window_voxels)
+    return cov**2 / product
+
+
+def signed_correlation_map(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...] = 9) -> Tensor:
+    """cov(f, w) / √(var f · var w) in the window (D, H, W) around every voxel: (B, C, D, H, W), values in [−1, 1]."""
+    cov, product = _covariance(fixed, warped, window_voxels)
+    return cov / product.sqrt()
+
+
+def _covariance(fixed: Tensor, warped: Tensor, window_voxels: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """cov(f, w) and var f · var w, which is above 0, in the window around every voxel."""
     f, w = fixed.float(), warped.float()
     mean_f, mean_w = box_mean(f, window_voxels), box_mean(w, window_voxels)
     cov = box_mean(f * w, window_voxels) - mean_f * mean_w
     var_f = box_mean(f * f, window_voxels) - mean_f**2
     var_w = box_mean(w * w, window_voxels) - mean_w**2
-    return cov**2 / (var_f.clamp_min(0) * var_w.clamp_min(0) + NOISE * (var_f + var_w).clamp_min(0) + TINY)
+    return cov, var_f.clamp_min(0) * var_w.clamp_min(0) + NOISE * (var_f + var_w).clamp_min(0) + TINY
 
 
 def mind(image: Tensor, window_voxels: int = 3) -> Tensor:

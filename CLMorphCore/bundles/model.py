@@ -22,6 +22,7 @@ from .atlas import Atlas, read_atlas
 from .config import Config, DataConfig, from_dict
 
 BUNDLED = Path(__file__).parents[1] / "models"
+OTHER_CONTRASTS = "other_contrasts.safetensors"  # weights of the same network, trained on random views of the scans
 AFFINE = "affine"  # the model that ``affine_model`` is, by its name
 
 
@@ -30,6 +31,7 @@ class Model:
     """What a user picks: a network with its configuration, its card and its atlases.
 
     ``folder`` is None for a system without weights. ``tissue`` says whether its labels follow the scan's tissue.
+    ``other_contrasts`` takes the network's place for scans that are not of the atlas' contrast; None: it serves all.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Model:
     atlases: tuple[Atlas, ...]
     device: str = "cpu"
     tissue: TissueSettings = OFF
+    other_contrasts: RegistrationNetwork | None = None
 
     def about(self, key: str) -> str:
         """An entry of the card's [model] table, or an empty string."""
@@ -98,20 +101,41 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     if str(name) in models_without_weights():
         return model_without_weights(str(name), device)
     folder = model_folder(name)
-    tensors, header = checkpoint.load(folder / "weights.safetensors")
-    try:
-        config = from_dict(header["config"])
-    except SettingError as error:
-        raise FileError(
-            f"the configuration in {folder / 'weights.safetensors'}: {error.problem}", error.remedy
-        ) from None
-    network = build(config.network.name, config.network.settings)
-    checkpoint.load_into(network, tensors, source=folder / "weights.safetensors")
+    network, config = _read_network(folder / "weights.safetensors")
+    other, other_path = None, folder / OTHER_CONTRASTS
+    if other_path.is_file():
+        other, expected = _read_network(other_path)
+        if (expected.data, expected.network) != (config.data, config.network):
+            raise FileError(
+                f"{other_path} is of another network or grid than weights.safetensors beside it; expected the "
+                "same settings of [data] and [network]"
+            )
     own = folder / "atlases"
     atlases = tuple(read_atlas(p) for p in folders_in(own, "a folder of atlases")) if os.path.isdir(own) else ()
     card = read_card(folder)
-    name = str(card.get("model", {}).get("name", folder.resolve().name))
-    return Model(name, folder, config, card, network.to(device).eval(), atlases, str(device), read_settings(folder))
+    return Model(
+        name=str(card.get("model", {}).get("name", folder.resolve().name)),
+        folder=folder,
+        config=config,
+        card=card,
+        network=network.to(device).eval(),
+        atlases=atlases,
+        device=str(device),
+        tissue=read_settings(folder),
+        other_contrasts=other.to(device).eval() if other is not None else None,
+    )
+
+
+def _read_network(path: Path) -> tuple[RegistrationNetwork, Config]:
+    """A network with its weights, and the configuration that they were trained with."""
+    tensors, header = checkpoint.load(path)
+    try:
+        config = from_dict(header["config"])
+    except SettingError as error:
+        raise FileError(f"the configuration in {path}: {error.problem}", error.remedy) from None
+    network = build(config.network.name, config.network.settings)
+    checkpoint.load_into(network, tensors, source=path)
+    return network, config
 
 
 def read_card(folder: Path) -> dict[str, Any]:

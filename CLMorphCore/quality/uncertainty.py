@@ -29,16 +29,17 @@ def alternative_displacements(model: Model, found: Match) -> list[Tensor]:
     if model.folder is None:
         return []
     if model.config.network.capabilities.posterior:
-        return _sampled(model, found)
-    swapped = model.network.match(found.moving.features, found.scan.features)
+        return _sampled(found)
+    network = found.scan.network
+    swapped = network.match(found.moving.features_by(network), found.scan.features)
     if swapped.inverse is None:
         return []
     own = found.answer
     return [own + t * (swapped.inverse - own) for t in LINE]
 
 
-def _sampled(model: Model, found: Match) -> list[Tensor]:
-    network = model.network
+def _sampled(found: Match) -> list[Tensor]:
+    network = found.scan.network
     network.sampling = True
     try:
         return [network(found.scan.tensor, found.moving.tensor).displacement for _ in range(SAMPLES)]

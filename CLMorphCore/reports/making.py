@@ -14,6 +14,7 @@ from ..bundles.model import Model
 from ..devices import threads_used
 from ..extraction.step import TakenOut
 from ..io.images import warnings_of
+from ..matching import Match
 from ..metrics import volumes_ml
 from ..progress import Stopwatch
 from ..quality.judgement import Judgement
@@ -32,6 +33,7 @@ from .report import (
     with_total,
 )
 
+OTHER_CONTRASTS = "for other contrasts"
 MAX_FOLDING = 1e-3  # above it a warning
 
 
@@ -44,6 +46,8 @@ class Labelling(Protocol):
     def tissue(self) -> TissueLabels | None: ...
     @property
     def note(self) -> str: ...
+    @property
+    def match(self) -> Match: ...
 
 
 def report_of(
@@ -68,7 +72,11 @@ def report_of(
         version=__version__,
         image=source,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        model=ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit"))),
+        model=ModelEntry(
+            model.name,
+            *(model.about(key) for key in ("version", "licence", "commit")),
+            OTHER_CONTRASTS if fused.match.scan.network is model.other_contrasts else "",
+        ),
         atlas=AtlasEntry(names[0]),
         device=str(model.device),
         threads=threads_used(),

@@ -22,12 +22,16 @@ SCHEMA = 2  # 1: without a number; quality.outlier_score was called oddness
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The model of a run, from its card; what the card lacks is empty."""
+    """The model of a run, from its card; what the card lacks is empty.
+
+    ``network`` is which of its networks was taken, where it has one for other contrasts than the atlas'.
+    """
 
     name: str
     version: str = ""
     licence: str = ""
     commit: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
