@@ -44,6 +44,11 @@ class Model:
     tissue: TissueSettings = OFF
     other_contrasts: RegistrationNetwork | None = None
 
+    @property
+    def any_contrast(self) -> bool:
+        """Whether it has seen other contrasts than its scans' own, or has a network that has."""
+        return self.config.augment.views > 0 or self.other_contrasts is not None
+
     def about(self, key: str) -> str:
         """An entry of the card's [model] table, or an empty string."""
         return str(self.card.get("model", {}).get(key, ""))

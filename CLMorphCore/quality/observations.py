@@ -87,7 +87,7 @@ def genuine_and_corrupted(
     yield first
     scanned = as_scanned(scan, random)
     yield observe(model, prepared, scanned, subject, GENUINE, labelled=labels is not None)[0]
-    if model.config.augment.views > 0:  # the model is for any contrast
+    if model.any_contrast:
         yield observe(
             model, prepared, of_other_contrast(scanned, random), subject, GENUINE, labelled=labels is not None
         )[0]

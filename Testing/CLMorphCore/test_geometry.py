@@ -14,10 +14,13 @@ from CLMorphCore.geometry import (
     displacement_transform,
     foreground_box,
     grid_over,
+    pasted,
+    reach,
     resample,
     resample_labels,
     to_image,
     to_tensor,
+    without_zeros,
 )
 from CLMorphCore.spatial import warp
 
@@ -189,3 +192,34 @@ def test_a_grid_between_the_same_corners_has_their_points():
     assert finer.spacing_mm == (0.5, 1.0, 3.0) and finer.origin_mm == grid.origin_mm
     far = [np.array(g.origin_mm) + g.to_mm() @ (np.array(g.size) - 1) for g in (grid, finer)]
     np.testing.assert_allclose(*far)
+
+
+@pytest.mark.parametrize("moved_mm", [(0.0, 0.0, 0.0), (7.0, 0.0, 0.0), (0.0, -5.0, 3.0)])
+@pytest.mark.parametrize("beside_mm", [0.0, 9.0, 500.0])
+def test_nothing_of_an_image_is_seen_outside_of_what_it_reaches(grid, beside_mm, moved_mm):
+    own = Grid((9, 8, 7), (1.5, 1.0, 1.2), (4.0, 3.0, 2.0), oblique_direction())
+    image = to_image(smooth(1, own).float() + 9.0, own)
+    matrix = np.array([[1.1, 0.1, 0.0], [-0.1, 0.9, 0.0], [0.0, 0.2, 1.0]])
+    here, there = (each.corners_mm().mean(axis=0) for each in (grid, own))
+    shift = there - matrix @ here + [beside_mm, 0.0, 0.0]
+    affine = sitk.AffineTransform(matrix.ravel().tolist(), shift.tolist())
+    moved = chain(sitk.TranslationTransform(3, moved_mm), affine)  # as far as is said, whatever the direction
+    place = reach(grid, own, affine, float(np.linalg.norm(moved_mm)))
+    part = resample(image, grid.part(place), moved, outside=0.0)
+    whole = resample(image, grid, moved, outside=0.0)
+    found, expected = (sitk.GetArrayFromImage(each) for each in (pasted(part, grid, place), whole))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert bool(expected.any()) == (beside_mm < 500)
+    assert min(Grid.of(part).size) >= 1
+
+
+def test_an_image_without_its_zeros_is_resampled_to_the_same(grid):
+    values = np.zeros(grid.shape, np.float32)
+    values[6:15, 8:11, 4:9] = 5.0
+    image = pasted(to_image(torch.from_numpy(values)[None, None], grid), grid, (slice(None),) * 3)
+    small = without_zeros(image)
+    assert small.GetSize() == (7, 5, 11)
+    shift = sitk.TranslationTransform(3, (0.4, -0.3, 0.7))
+    found, expected = (sitk.GetArrayFromImage(resample(each, grid, shift, outside=0.0)) for each in (small, image))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert without_zeros(image * 0).GetSize() == grid.size

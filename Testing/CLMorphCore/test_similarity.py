@@ -32,6 +32,15 @@ def test_the_gradient_of_local_correlation_is_the_automatic_one():
     torch.testing.assert_close(gradient[inside], expected[1][inside], rtol=1e-2, atol=1e-7)
 
 
+def test_correlation_has_the_sign_of_the_contrast():
+    fixed, other = texture(), texture(3)
+    same = similarity.signed_correlation_map(fixed, fixed + 0.3 * other, 5)
+    opposite = similarity.signed_correlation_map(fixed, 2.0 - fixed - 0.3 * other, 5)
+    assert same.mean() > 0.8
+    torch.testing.assert_close(opposite, -same, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(same**2, similarity.local_correlation_map(fixed, fixed + 0.3 * other, 5))
+
+
 def test_the_gradient_of_mind_is_the_automatic_one():
     fixed, warped = similarity.mind(texture()), similarity.mind(texture(3))
     value, gradient = Mind(fixed)(warped)

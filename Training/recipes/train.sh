@@ -14,14 +14,12 @@ names=(--label-names "$recipe/labels.csv")
 resume=(); [ -f "$work/run/checkpoint.safetensors" ] && resume=(--resume)
 clmorph train "$recipe/config.toml" --data "$manifest" -o "$work/run" \
     --set "data.reference=$work/affine/image.nii.gz" "${resume[@]}"
-# … and on, with random views, where the recipe has them; the model is 7 parts of that and 3 of the first
+# … and on, with random views, where the recipe has them: the network for other contrasts
 if [ -f "$recipe/views.toml" ]; then
-    [ -f "$work/first.safetensors" ] || cp "$work/run/model/weights.safetensors" "$work/first.safetensors"
     resume=(); [ -f "$work/views/checkpoint.safetensors" ] && resume=(--resume)
-    clmorph train "$recipe/views.toml" --data "$manifest" -o "$work/views" --initial "$work/first.safetensors" \
+    clmorph train "$recipe/views.toml" --data "$manifest" -o "$work/views" --initial "$work/run/model/weights.safetensors" \
         --set "data.reference=$work/affine/image.nii.gz" "${resume[@]}"
-    python -m Training.average "$work/first.safetensors" "$work/views/model/weights.safetensors" --share 0.7 \
-        -o "$work/run/model/weights.safetensors"
+    cp "$work/views/model/weights.safetensors" "$work/run/model/other_contrasts.safetensors"
 fi
 # 3. the atlas: mean shape, voted labels
 model=$work/run/model
