@@ -120,11 +120,14 @@ def check_brain(image: sitk.Image, brain: Brain) -> None:
             f"what looks most like one is {shape.volume_ml:.0f} ml, {_mm(shape.sides_mm)} mm large, and fills "
             f"{shape.fill:.0%} of its box"
         )
-    if shape.cut_share > MAX_CUT_SHARE:
-        raise InputError(f"the scan ends within the brain, which it cuts by {shape.cut_share:.0%} of a section", REMEDY)
     contrast, rim = _looks(image, brain.mask)
     if brain.certainty < MIN_CERTAINTY or not MIN_CONTRAST <= contrast <= MAX_CONTRAST or rim > MAX_RIM:
         raise _no_brain("what looks most like one has no tissues of a brain, or no skull around it")
+    if shape.cut_share > MAX_CUT_SHARE:
+        raise InputError(
+            f"the scan ends within the brain, which it cuts by {shape.cut_share:.0%} of a section, or shows none",
+            REMEDY,
+        )
 
 
 def check_upright(brain: sitk.Image, atlas: sitk.Image, *, step: Callable[[], None] = lambda: None) -> None:
