@@ -34,6 +34,10 @@ from .report import (
 )
 
 OTHER_CONTRASTS = "for other contrasts"
+REFINED_OTHER = (
+    "the scan is not of the atlas' contrast; refinement made the labels of such scans worse where that was measured, "
+    "compare with those of a run without it"
+)
 MAX_FOLDING = 1e-3  # above it a warning
 
 
@@ -66,6 +70,7 @@ def report_of(
 ) -> Report:
     """What ``segment`` did and found, from what its steps left; ``scan`` is the image, ``method`` of the fusion."""
     before, after = registration.similarity
+    other = model.other_contrasts is not None and fused.match.scan.network is model.other_contrasts
     expected = volumes_ml(labels_expected) if labels_expected is not None else None
     names = tuple(atlas.name for atlas in fused.atlases)
     return Report(
@@ -75,7 +80,7 @@ def report_of(
         model=ModelEntry(
             model.name,
             *(model.about(key) for key in ("version", "licence", "commit")),
-            OTHER_CONTRASTS if fused.match.scan.network is model.other_contrasts else "",
+            OTHER_CONTRASTS if other else "",
         ),
         atlas=AtlasEntry(names[0]),
         device=str(model.device),
@@ -102,6 +107,7 @@ def report_of(
         warnings=(
             *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
             *((fused.note,) if fused.note else ()),
+            *((REFINED_OTHER,) if other and registration.optimization_steps else ()),
             *judgement.warnings,
             *_warnings(structures, volumes, registration),
         ),

@@ -12,6 +12,7 @@ from made_up import TINY
 from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.bundles.model import OTHER_CONTRASTS, load_model
 from CLMorphCore.errors import FileError
+from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.networks import build
 from CLMorphCore.segmentation import segment
 from CLMorphCore.training.loop import save_weights
@@ -54,6 +55,13 @@ def test_a_scan_of_another_contrast_is_matched_by_the_other_network_which_the_re
     found.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["model"]["network"] == "for other contrasts"
     assert "not the atlas&#x27;" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_refinement_across_contrasts_is_warned_of(folder, phantom):
+    model, few = load_model(folder), InstanceOptimization(steps=1)
+    for image, warned in ((other_contrast(phantom.image), True), (phantom.image, False)):
+        found = segment(image, model, optimization=few)
+        assert any("not of the atlas' contrast" in each for each in found.report.warnings) == warned
 
 
 def test_it_is_the_other_networks_map_that_is_found(folder, phantom, tmp_path):
