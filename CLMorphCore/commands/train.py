@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from ..bundles.atlas import read_structures
 from ..bundles.config import load_config
+from ..bundles.model import initial_weights
 from ..devices import choose_device
 from ..errors import InputError
 from ..io.layouts import find_scans
@@ -19,7 +20,7 @@ from . import options as given
 from .plan import DEFAULT_MINUTES, Teller, name_of
 
 OF_SCANS = ("plan", "minutes", "labels_for", "label_names")
-OF_A_NETWORK = ("resume", "initial", "overrides", "tensorboard")
+OF_A_NETWORK = ("resume", "overrides", "tensorboard")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -48,7 +49,8 @@ def _check_together(options: Namespace) -> None:
 
 def _from_scans(options: Namespace, reporter: Reporter) -> None:
     collection = find_scans(options.scans, dict(options.labels_for))
-    inputs = (options.scans, options.plan, options.label_names, collection.label_names)
+    initial = initial_weights(options.initial) if options.initial else None
+    inputs = (options.scans, options.plan, options.label_names, collection.label_names, initial)
     given.check_inputs(options, MADE, *inputs, *given.files_of(collection.subjects))
     plan = read_plan(options.plan) if options.plan else None
     if plan is not None and options.minutes is not None:
@@ -67,6 +69,7 @@ def _from_scans(options: Namespace, reporter: Reporter) -> None:
         plan=plan,
         structures=structures,
         name=name_of(options.scans),
+        initial=options.initial,
         tell=teller.finding,
         progress=reporter,
     )
@@ -75,7 +78,8 @@ def _from_scans(options: Namespace, reporter: Reporter) -> None:
 
 def _network(options: Namespace, reporter: Reporter) -> None:
     config, subjects = load_config(options.scans, options.overrides), read_manifest(options.data)
-    inputs = (options.scans, options.data, options.initial, config.data.reference or None, *given.files_of(subjects))
+    initial = initial_weights(options.initial) if options.initial else None
+    inputs = (options.scans, options.data, initial, config.data.reference or None, *given.files_of(subjects))
     given.check_inputs(options, RESULTS, *inputs)
     model = train(
         config,
@@ -83,7 +87,7 @@ def _network(options: Namespace, reporter: Reporter) -> None:
         options.output,
         device=choose_device(options.device),
         resume=options.resume,
-        initial=options.initial,
+        initial=initial,
         tensorboard=options.tensorboard,
         progress=reporter,
     )

@@ -145,9 +145,9 @@ def _views(images: Tensor, config: Config, rng: torch.Generator) -> Tensor:
 
 
 def partner(volumes: Sequence[Volume], at: int) -> Volume:
-    """Another volume of the same group; the next one where there are no groups."""
-    others = [v for v in [*volumes[at + 1 :], *volumes[:at]] if v.group == volumes[at].group]
-    return others[0]
+    """Another volume of the same group; the next one where there are no groups, or none of that group is left."""
+    others = [*volumes[at + 1 :], *volumes[:at]]
+    return next((v for v in others if v.group == volumes[at].group), others[0])
 
 
 def mixed(seed: int, step: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,25 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import __version__
-from ..atomic import atomic_write, cannot_write, check_not_overwritten, check_writable, claimed
+from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles import checkpoint
 from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Cancelled, Diverged, InputError
-from ..io.files import parse_json
 from ..io.manifest import Subject
 from ..io.outputs import check_results
 from ..networks import RegistrationNetwork, TrainingPrediction, build, system
 from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
-from ..spatial import folding_fraction, jacobian_determinant, warp
-from .batches import Batch, Dataset, Volume, draw_batch, load_dataset, mixed, partner
+from .batches import Batch, Dataset, draw_batch, load_dataset, mixed
 from .byol import Byol
+from .log import Log
 from .objective import loss_terms, weighted
+from .validation import judged, shortfall
 
 RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
 PREPARING = 0.1  # fraction of the progress bar for reading and aligning
@@ -85,8 +84,9 @@ def fit(
 
     ``output`` receives ``checkpoint.safetensors`` (to resume from), ``log.jsonl`` and ``model/``. Random choices are
     functions of the seed and the step, so a resumed training ends with the same weights as an uninterrupted one (except
-    where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from. Raises InputError
-    for what cannot be trained.
+    where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from: the model is then
+    the best by ``judged``, of those weights themselves and of what each validation found. Raises InputError for what
+    cannot be trained.
     """
     settings = config.training
     network = _fresh_network(config).to(device)
@@ -97,7 +97,12 @@ def fit(
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
     start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
+    best = best_so_far(state_path) if resume else None
     log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
+    if initial is not None and not resume:
+        best = shortfall(found := judged(config, network, data, device))
+        log.write(step=0, **found)
+        save_weights(output / "model" / "weights.safetensors", network, config, step=0)
 
     network.train()
     done, clock = start, computing_clock(device)
@@ -137,16 +142,20 @@ def fit(
             learning_rate=rate,
             seconds=round(seconds, 2),
         )
-        if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
-            log.write(step=done, **validate(config, network, data.validation, device))
+        improved = False
+        if (data.validation or best is not None) and (done % settings.validate_every == 0 or reached >= 1.0):
+            log.write(step=done, **(found := judged(config, network, data, device)))
+            if best is not None and shortfall(found) < best:
+                best, improved = shortfall(found), True
             began += clock() - began - seconds  # validation is not training
 
-        def save(done: int = done, seconds: float = seconds) -> None:
+        def save(done: int = done, seconds: float = seconds, best: float | None = best, new: bool = improved) -> None:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
-            save_weights(output / "model" / "weights.safetensors", network, config, step=done)
-            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
+            if best is None or new:
+                save_weights(output / "model" / "weights.safetensors", network, config, step=done)
+            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds, best=best)
 
-        if done % settings.checkpoint_every == 0 or reached >= 1.0:
+        if done % settings.checkpoint_every == 0 or reached >= 1.0 or improved:
             save()
         speed = (done - start) / max(seconds - spent, 1e-9)
         try:
@@ -217,27 +226,6 @@ def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float
     return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
 
 
-@torch.no_grad()
-def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], device: torch.device) -> dict[str, float]:
-    """Mean Dice over labels and pairs, and folding: each subject as fixed, the next one (of its group) as moving.
-
-    With a single subject there is no pair: an empty answer.
-    """
-    if len(volumes) < 2:
-        return {}
-    network.eval()
-    scores, folds = [], []
-    for at, fixed in enumerate(volumes):
-        moving = partner(volumes, at)
-        assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
-        prediction = network(fixed.image.to(device), moving.image.to(device))
-        found = warp_labels(moving.labels, prediction.displacement)
-        scores.append(mean_dice(found, fixed.labels))
-        folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
-    network.train()
-    return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
-
-
 def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:
     """The network's weights with the configuration that made them in the header, but for the reference's path."""
     config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
@@ -245,57 +233,27 @@ def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -
 
 
 def save_state(
-    path: Path, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer, config: Config, *, step: int, seconds: float
+    path: Path,
+    parts: nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    *,
+    step: int,
+    seconds: float,
+    best: float | None = None,
 ) -> None:
-    """What ``restore`` needs to resume: parameters, the optimizer's moments, the step and the seconds spent."""
+    """What ``restore`` needs to resume: parameters, the optimizer's moments, the step and the seconds spent.
+
+    ``best`` is the least ``shortfall`` so far where the model is the best that was found, not the last.
+    """
     tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
-    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds})
+    chosen = {} if best is None else {"best": best}
+    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds, **chosen})
 
 
-class Log:
-    """JSON lines, one object a record, and optionally TensorBoard's scalars."""
-
-    def __init__(self, path: Path, *, keep_below: int, tensorboard: bool = False) -> None:
-        kept = []
-        if keep_below and path.exists():  # steps after the checkpoint are repeated
-            text = path.read_text(encoding="utf-8", errors="replace")
-            kept = [line for line in text.splitlines(keepends=True) if 0 <= _step_of(line) <= keep_below]
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
-        self.path, self.file = path, path.open("a", encoding="utf-8")
-        self.board = _tensorboard(path.parent) if tensorboard else None
-
-    def write(self, *, step: int, **values: float) -> None:
-        try:
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
-            self.file.flush()
-        except OSError as error:
-            raise cannot_write(self.path, error) from None
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
-
-
-def _step_of(line: str) -> int:
-    """The step of a whole line of a log, −1 for one that is cut off or damaged: the checkpoint is what counts."""
-    try:
-        step = parse_json(line)["step"] if line.endswith("\n") else -1
-    except (ValueError, KeyError, TypeError):
-        return -1
-    return step if isinstance(step, int) else -1
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("`tensorboard` needs the package tensorboard; install it, or omit the option") from None
-    return SummaryWriter(folder)
+def best_so_far(path: Path) -> float | None:
+    """The ``best`` of a checkpoint, None for one whose model is the last."""
+    return checkpoint.load(path)[1].get("best")
 
 
 def checkpoint_path(output: Path, resume: bool) -> Path:
@@ -357,21 +315,3 @@ def mixed_precision(device: torch.device) -> Any:
     """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
     native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
     return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
-
-
-def warp_labels(labels: Tensor, displacement: Tensor) -> Tensor:
-    """Labels of any size at the nearest voxels, on the CPU; 0 outside."""
-    values = labels.unique()
-    place = 1 + torch.searchsorted(values, labels)
-    found = warp(place.float().to(displacement.device), displacement, mode="nearest").cpu()
-    return torch.cat([values.new_zeros(1), values])[found.long()]
-
-
-def mean_dice(first: Tensor, second: Tensor) -> float:
-    """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
-    labels = second.unique().tolist()
-    return sum(
-        2 * float(((first == k) & (second == k)).sum()) / float((first == k).sum() + (second == k).sum())
-        for k in labels
-        if k
-    ) / max(1, sum(1 for k in labels if k))
