@@ -29,6 +29,7 @@ from .batches import Batch, Dataset, draw_batch, load_dataset, mixed
 from .byol import Byol
 from .log import Log
 from .objective import loss_terms, weighted
+from .processes import ALONE, Team
 from .validation import judged, shortfall
 
 RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
@@ -45,6 +46,7 @@ def train(
     initial: Path | None = None,
     tensorboard: bool = False,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them.
 
@@ -53,6 +55,7 @@ def train(
     inputs = [file for subject in subjects for file in (subject.image, subject.labels)]
     check_not_overwritten(output, RESULTS, [*inputs, initial, config.data.reference or None])
     check_results(output, RESULTS, certificates=("checkpoint.safetensors", "log.jsonl"))
+    team.check_batch(config.training.batch_size)
     with claimed(output):
         divisor = _fresh_network(config).divisor  # early: errors come before the long reading
         checkpoint_path(output, resume)
@@ -66,7 +69,15 @@ def train(
             initial=initial,
             tensorboard=tensorboard,
             progress=part(progress, PREPARING, 1.0),
+            team=team,
         )
+
+
+def follow(team: Team) -> None:
+    """What every process but 0 does: takes part in each training, until there is none any more."""
+    while (job := team.shared(None)) is not None:
+        config, data = job
+        fit(config, data, Path(), device=team.device, team=team)
 
 
 def fit(
@@ -79,18 +90,21 @@ def fit(
     initial: Path | None = None,
     tensorboard: bool = False,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """Trains a network on volumes and returns the folder of the model: weights with their configuration.
 
     ``output`` receives ``checkpoint.safetensors`` (to resume from), ``log.jsonl`` and ``model/``. Random choices are
     functions of the seed and the step, so a resumed training ends with the same weights as an uninterrupted one (except
     where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from: the model is then
-    the best by ``judged``, of those weights themselves and of what each validation found. Raises InputError for what
-    cannot be trained.
+    the best by ``judged``, of those weights themselves and of what each validation found. A ``team`` shares each
+    batch, its others in ``follow``; process 0 alone reads and writes. Raises InputError for what cannot be trained.
     """
     settings = config.training
     network = _fresh_network(config).to(device)
-    state_path = checkpoint_path(output, resume)
+    team.check_batch(settings.batch_size)
+    team.check_network(network)
+    state_path = checkpoint_path(output, resume) if team.leads else output
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
     contrast = _byol_beside(network, config.loss, device)
@@ -98,9 +112,15 @@ def fit(
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
     start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
     best = best_so_far(state_path) if resume else None
-    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
+    if team.leads:
+        team.shared((config, data))
+    start, places = int(team.told(start)), team.share(settings.batch_size)
+    team.made_alike(parts, optimizer)
+    network.first_row = places.start
+    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard) if team.leads else None
     if initial is not None and not resume:
         best = shortfall(found := judged(config, network, data, device))
+        assert log is not None, "process 0 alone is given a start"
         log.write(step=0, **found)
         save_weights(output / "model" / "weights.safetensors", network, config, step=0)
 
@@ -108,18 +128,18 @@ def fit(
     done, clock = start, computing_clock(device)
     began = clock() - spent
     for step in range(start, settings.steps):
-        fraction = done_fraction(settings, step, clock() - began)
+        fraction = team.told(done_fraction(settings, step, clock() - began))  # by one clock
         if fraction >= 1.0:
             break
         torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
-        batch = draw_batch(data, config, network, step, device)
+        batch = draw_batch(data, config, network, step, device, places)
         network.begin_step(fraction)
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
             group["lr"] = rate
         with mixed_precision(device):
             prediction = predicted(network, batch)
-        terms = loss_terms(config.loss, batch, prediction, contrast)
+        terms = loss_terms(config.loss, batch, prediction, contrast, team.gathered)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
             raise Diverged(
@@ -128,19 +148,19 @@ def fit(
             )
         optimizer.zero_grad(set_to_none=True)
         total.backward()
+        team.average_gradients(parts.parameters())
         optimizer.step()
         if contrast is not None:
             contrast.update()
+        loss, *means = team.mean(torch.stack([total, *terms.values()])).tolist()
+        if log is None:
+            continue
 
         done = step + 1
         seconds = clock() - began
         reached = done_fraction(settings, done, seconds)
         log.write(
-            step=done,
-            loss=total.item(),
-            **{name: value.item() for name, value in terms.items()},
-            learning_rate=rate,
-            seconds=round(seconds, 2),
+            step=done, loss=loss, **dict(zip(terms, means, strict=True)), learning_rate=rate, seconds=round(seconds, 2)
         )
         improved = False
         if (data.validation or best is not None) and (done % settings.validate_every == 0 or reached >= 1.0):
@@ -163,6 +183,8 @@ def fit(
         except (Cancelled, KeyboardInterrupt):
             save()
             raise
+    if log is None:
+        return output
     log.close()
     if not (output / "model" / "card.toml").exists():
         write_card(

@@ -21,6 +21,7 @@ from .fingerprint import Finding, Fingerprint, take_fingerprint
 from .measuring import StepCost, measure_step
 from .plan import Plan, read_plan, starting_from, write_plan
 from .planning import check_enough, make_plan
+from .processes import ALONE, Team
 from .splits import check_same, make_splits
 from .starting import Start, read_start
 
@@ -39,6 +40,7 @@ class Run:
     structures: tuple[Structure, ...] | None
     device: torch.device
     start: Start | None = None
+    team: Team = ALONE
 
     @property
     def model(self) -> Path:
@@ -62,12 +64,13 @@ def plan_scans(
     device: torch.device,
     name: str = "",
     start: Start | None = None,
+    processes: int = 1,
     tell: Tell = lambda finding: None,
     progress: Progress = silent,
 ) -> tuple[Plan, Fingerprint]:
     """Looks at every scan, tells what is wrong with any, and chooses. InputError where too few are left.
 
-    ``start`` is the model that the training is to start from.
+    ``start`` is the model that the training is to start from, ``processes`` how many will share each batch.
     """
     fingerprint = take_fingerprint(collection.subjects, part(progress, 0.0, 0.7))
     for finding in fingerprint.findings:
@@ -80,7 +83,7 @@ def plan_scans(
     def cost(config: Config) -> StepCost:
         return measure_step(config, device)
 
-    plan = make_plan(fingerprint, alignment, cost, minutes=minutes, name=name, start=start)
+    plan = make_plan(fingerprint, alignment, cost, minutes=minutes, name=name, start=start, processes=processes)
     return plan, fingerprint
 
 
@@ -106,15 +109,16 @@ def begin(
     initial: str | Path | None,
     tell: Tell,
     look: Progress,
+    team: Team = ALONE,
 ) -> Run:
     """The plan and the scans with their splits, written down; what is kept of a start is told."""
     start = _start_of(plan, initial)
     if plan is None:
-        plan, fingerprint = plan_scans(
-            collection, minutes=minutes, device=device, name=name, start=start, tell=tell, progress=look
-        )
+        how = {"minutes": minutes, "device": device, "name": name, "start": start, "processes": team.count}
+        plan, fingerprint = plan_scans(collection, **how, tell=tell, progress=look)
         kept = [scan.subject for scan in fingerprint.kept]
     else:
+        team.check_batch(plan.config.training.batch_size)
         fingerprint = take_fingerprint(collection.subjects, look)
         kept = _as_planned(plan, fingerprint, collection, tell)
     subjects = make_splits(kept)
@@ -124,7 +128,7 @@ def begin(
         tell(Finding(start.name, what))
     write_plan(output / PLAN, plan)  # first: it certifies the folder
     write_manifest(output / SCANS, subjects)
-    return Run(output, plan, tuple(subjects), None, device, start)
+    return Run(output, plan, tuple(subjects), None, device, start, team)
 
 
 def _start_of(plan: Plan | None, initial: str | Path | None) -> Start | None:
@@ -163,7 +167,13 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
 
 
 def go_on(
-    collection: Collection, output: Path, plan: Plan | None, device: torch.device, *, initial: str | Path | None
+    collection: Collection,
+    output: Path,
+    plan: Plan | None,
+    device: torch.device,
+    *,
+    initial: str | Path | None,
+    team: Team = ALONE,
 ) -> Run:
     """The run in ``output``; InputError where it is one of other scans, or by another plan."""
     subjects, own = read_manifest(output / SCANS), read_plan(output / PLAN)
@@ -183,4 +193,5 @@ def go_on(
             f"{output} holds a training from {start.name if start else 'fresh weights'}, not from {given}; expected "
             "the same start, or another folder"
         )
-    return Run(output, own, tuple(subjects), None, device, start)
+    team.check_batch(own.config.training.batch_size)
+    return Run(output, own, tuple(subjects), None, device, start, team)

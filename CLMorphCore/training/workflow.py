@@ -47,6 +47,7 @@ from .batches import load_dataset
 from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
 from .plan import Plan
+from .processes import ALONE, Team
 from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
 from .starting import INHERITED
@@ -80,11 +81,13 @@ def train_scans(
     initial: str | Path | None = None,
     tell: Tell = lambda finding: None,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """A model from scans, in ``output``/model; goes on where an earlier call with the same scans was stopped.
 
     ``plan`` takes the place of the one that would be made; ``structures`` name the labels; ``initial`` is a model to
-    start from, by its name or folder, the start itself being kept where validation finds nothing better. InputError
+    start from, by its name or folder, the start itself being kept where validation finds nothing better; the other
+    processes of a ``team`` are in ``follow``. InputError
     where too few scans can be used, and where ``output`` holds another training, or something that is read.
     """
     inputs = [file for s in collection.subjects for file in (s.image, s.labels)]
@@ -95,10 +98,10 @@ def train_scans(
         check_begun(output, begun, RESULTS)
         looking = part(progress, 0.0, ENDS["looking"])
         if begun:
-            run = go_on(collection, output, plan, device, initial=initial)
+            run = go_on(collection, output, plan, device, initial=initial, team=team)
         else:
             how = {"minutes": minutes, "device": device, "name": name, "initial": initial}
-            run = begin(collection, output, plan, **how, tell=tell, look=looking)
+            run = begin(collection, output, plan, **how, tell=tell, look=looking, team=team)
         _make(replace(run, structures=_names(structures, collection)), progress)
     return run.model
 
@@ -157,7 +160,7 @@ def _train_network(run: Run, progress: Progress) -> None:
     data = load_dataset(config, run.subjects, divisor=divisor, progress=part(progress, 0.0, 0.1))
     initial = run.start.weights if run.start is not None and not resume else None
     told = part(progress, 0.1, 1.0)
-    fit(config, data, run.output, device=run.device, resume=resume, initial=initial, progress=told)
+    fit(config, data, run.output, device=run.device, resume=resume, initial=initial, progress=told, team=run.team)
 
 
 def _make_atlas(run: Run, progress: Progress) -> None:

@@ -66,7 +66,7 @@ LAYERS = (
     ("networks",),
     ("bundles.config",),
     ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
-    ("matching", "training.batches"),
+    ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
     ("tissue.priors", "training.validation"),
     ("tissue.expectation",),
