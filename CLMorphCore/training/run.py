@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from ..io.manifest import Subject, choose, read_manifest, write_manifest
 from ..progress import Progress, part, silent
 from . import starting
 from .alignments import choose_alignment
-from .fingerprint import Finding, Fingerprint, take_fingerprint
+from .digests import DIGESTS, check_digests, write_digests
+from .fingerprint import Finding, Fingerprint, duplicates, take_fingerprint
 from .measuring import StepCost, measure_step
 from .plan import Plan, read_plan, starting_from, write_plan
 from .planning import check_enough, make_plan
@@ -89,7 +90,7 @@ def plan_scans(
 
 def check_begun(output: Path, begun: bool, results: Iterable[str]) -> None:
     """OutputError where a training lies in the folder, and not the plan and the scans that it was made by."""
-    there = next((name for name in results if name not in (PLAN, SCANS) and (output / name).exists()), None)
+    there = next((name for name in results if name not in (PLAN, SCANS, DIGESTS) and (output / name).exists()), None)
     if there is not None and not begun:
         raise OutputError(
             f"{output / there} is there already, without {PLAN} and {SCANS} of its training; expected both to go on "
@@ -122,13 +123,23 @@ def begin(
         fingerprint = take_fingerprint(collection.subjects, look)
         kept = _as_planned(plan, fingerprint, collection, tell)
     subjects = make_splits(kept)
+    for finding in _across_splits(subjects, fingerprint):
+        tell(finding)
     if start is not None:
         what = starting.kept(start, labelled=any(s.labels is not None for s in subjects))
         plan = plan if plan.start else starting_from(plan, start.given, f"{start.name}: {what}")
         tell(Finding(start.name, what))
     write_plan(output / PLAN, plan)  # first: it certifies the folder
+    write_digests(output / DIGESTS, fingerprint.scans)
     write_manifest(output / SCANS, subjects)
     return Run(output, plan, tuple(subjects), None, device, start, team)
+
+
+def _across_splits(subjects: Sequence[Subject], fingerprint: Fingerprint) -> list[Finding]:
+    """Duplicates that a plan keeps, in the splits that were made."""
+    split_of = {s.name: s for s in subjects}
+    scans = [replace(s, subject=split_of[s.subject.name]) for s in fingerprint.scans if s.subject.name in split_of]
+    return [replace(found, left_out=False) for found in duplicates(scans) if "among splits" in found.text]
 
 
 def _start_of(plan: Plan | None, initial: str | Path | None) -> Start | None:
@@ -184,6 +195,7 @@ def go_on(
             "with, or another folder"
         )
     check_same(subjects, collection.subjects, own.left_out or {}, output)
+    check_digests(output / DIGESTS, subjects)
     if plan is not None and plan.config != own.config:
         raise InputError(f"{output} holds a training by another plan, its {PLAN}; expected that, or another folder")
     start = read_start(own.start) if own.start else None

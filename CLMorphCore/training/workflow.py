@@ -44,6 +44,7 @@ from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, write_settings
 from . import starting
 from .batches import load_dataset
+from .digests import DIGESTS
 from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
 from .plan import Plan
@@ -57,7 +58,7 @@ REFERENCE, CARD, QUALITY, PAGE = "reference.nii.gz", "model/card.toml", "model/q
 ATLAS = "model/atlases/average"
 SPLITS_MEASURED = ("validation", "test")
 RESULTS = (
-    *(PLAN, SCANS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, PAGE),
+    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, PAGE),
     *(f"{ATLAS}/{name}" for name in FILES),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )

@@ -63,7 +63,7 @@ LAYERS = (
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
-    ("networks",),
+    ("networks", "training.digests"),
     ("bundles.config",),
     ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
     ("matching", "training.batches", "training.processes"),

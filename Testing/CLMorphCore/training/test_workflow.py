@@ -200,3 +200,42 @@ def test_scans_that_changed_since_a_training_began_are_not_passed_over(change, s
     changed = replace(collection, subjects=tuple(change(list(collection.subjects), folder)))
     with pytest.raises(InputError, match=said):
         train_scans(changed, tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_voxels_that_changed_under_their_name_are_named_and_a_touched_file_is_not(made, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(made, tmp_path / "run")
+    table = (tmp_path / "run" / "scans.csv").read_text()
+    (tmp_path / "run" / "scans.csv").write_text(table.replace(str(folder), str(tmp_path / "data")))
+    (tmp_path / "data" / "s0.nii.gz").touch()
+    train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+    for name in ("s1.nii.gz", "s4_labels.nii.gz"):
+        image = sitk.ReadImage(str(tmp_path / "data" / name))
+        sitk.WriteImage(sitk.Flip(image, (True, False, False)), str(tmp_path / "data" / name))
+    with pytest.raises(InputError, match=r"the voxels of .*s1.nii.gz, .*s4_labels.nii.gz are other ones than when"):
+        train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps_it(folder, plan_file, tmp_path):
+    collection = find_scans(folder)
+    twice = replace(collection.subjects[0], name="other", image=tmp_path / "other.nii.gz", labels=None, split="test")
+    shutil.copy(collection.subjects[0].image, twice.image)
+    told = []
+
+    def stop(step, fraction):
+        if step.startswith("reference"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train_scans(
+            replace(collection, subjects=(*collection.subjects, twice)),
+            tmp_path / "run",
+            minutes=1.0,
+            device=CPU,
+            plan=read_plan(plan_file),
+            tell=told.append,
+            progress=stop,
+        )
+    assert any(
+        str(f).startswith("other: has the same voxels as s0: a duplicate among splits (test and train)") for f in told
+    )
