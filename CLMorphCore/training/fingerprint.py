@@ -120,9 +120,7 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
     except InputError as error:
         return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
     if any(LOOKS_LABELLED in text for text in warnings_of(image)):
-        text = (
-            "looks like a label map, few values alike over wide regions; expected a scan, and no image lies beside it"
-        )
+        text = "looks like a label map, few values alike over wide regions; expected a scan"
         return None, [Finding(subject.name, text, left_out=True)]
     scan, findings = _scan(subject, image), []
     if subject.labels is not None:

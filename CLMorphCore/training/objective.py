@@ -45,14 +45,15 @@ def loss_terms(
     if config.penalty > 0 and prediction.penalty is not None:
         terms["penalty"] = prediction.penalty
     if config.voxel_contrast > 0 and prediction.features is not None:
-        rows = map(gather, _voxels(batch, *prediction.features, prediction.displacement))
-        terms["voxel_contrast"] = losses.voxel_contrast(*rows, config.voxel_temperature)
+        fixed, warped = map(gather, _voxels(batch, *prediction.features, prediction.displacement))
+        terms["voxel_contrast"] = losses.voxel_contrast(fixed, warped, config.voxel_temperature)
     if config.contrast > 0:
         assert prediction.embeddings is not None, "see check_trainable"
         if contrast is not None:
             terms["contrast"] = contrast.loss(batch.fixed, batch.moving, prediction.embeddings)
         else:
-            terms["contrast"] = losses.nt_xent(*map(gather, prediction.embeddings), config.temperature)
+            first, second = map(gather, prediction.embeddings)
+            terms["contrast"] = losses.nt_xent(first, second, config.temperature)
     return terms
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from ..bundles import checkpoint
 from ..devices import choose_device, is_out_of_memory
@@ -173,7 +174,7 @@ def joined(device: str) -> Iterator[Team]:
             f"WORLD_SIZE is {count} and {', '.join(gone)} not set; expected all of {', '.join(GIVEN)}",
             "start the processes with torchrun, or unset WORLD_SIZE",
         )
-    store, _, _ = next(iter(dist.rendezvous("env://", number, count, timeout=NO_TIMEOUT)))
+    store, _, _ = next(iter(rendezvous("env://", number, count, timeout=NO_TIMEOUT)))
     try:
         dist.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=NO_TIMEOUT)
         own = _device_of(device, _number("LOCAL_RANK", number), count)
