@@ -79,6 +79,13 @@ def _scans_options(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE=LABELS",
         help="labels of a scan that do not lie beside it; one labelled scan is enough for an atlas",
     )
+    parser.add_argument(
+        "--initial",
+        type=text_of,
+        metavar="MODEL",
+        help="start from a model's weights, given by its name, its folder or the file: it is kept where nothing better "
+        "is found",
+    )
 
 
 def add_plan(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -117,7 +124,6 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     group = parser.add_argument_group("only a network, by settings of your own")
     group.add_argument("--data", type=path, metavar="MANIFEST.csv", help="CSV with subject,image,labels,split")
     group.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
-    group.add_argument("--initial", type=path, metavar="WEIGHTS", help="weights.safetensors to start from")
     group.add_argument(
         "--set",
         action="append",

@@ -71,6 +71,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     # Threads that spin while they wait take what other programs need: twice to three times as long on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or the stacks of lost connections, of several processes
     from .progress import Reporter, stoppable
 
     reporter = Reporter(options.progress, options.cancel_file)
@@ -78,6 +79,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     def give_up() -> None:
         """A library's computation did not hear the signal: what was begun goes, the process then ends."""
         remove_temporaries()
+        if reporter.follows:
+            return
         _tell(reporter, "cancelled")
         say("clmorph: cancelled", sys.stderr)
 

@@ -9,6 +9,7 @@
     │   └── DeviceError     a device that is not there
     ├── OutOfMemory       too little memory, on the machine or on its GPU
     ├── Diverged          a training whose loss is no number any more
+    ├── OthersEnded       a training of several processes, one of which is gone
     └── Cancelled         the user asked to stop
 
 Texts speak of the library's parameters, in backticks: `affine`, or `device=cpu` with a value. ``str`` shows them as a
@@ -111,6 +112,10 @@ class OutOfMemory(CLMorphError):
 
 class Diverged(CLMorphError):
     """A training whose loss is no number any more."""
+
+
+class OthersEnded(CLMorphError):
+    """A training of several processes, one of which is gone."""
 
 
 class Cancelled(CLMorphError):

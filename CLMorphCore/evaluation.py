@@ -29,6 +29,8 @@ from .segmentation import prepare_atlases, segment
 
 SUMMARY = "summary.json"
 RESULTS = ("results.csv", SUMMARY, "report.html")
+MISSING_IN_ATLAS = "missing in the atlas"
+MAX_NAMED = 10  # labels of a warning
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def evaluate(
 ) -> Evaluation:
     """Segments every labelled subject of a split and compares with its labels: Dice, surface distances, folding.
 
-    ``atlases``, ``fusion``, ``most_similar``, ``optimization`` and ``tissue`` are those of ``segment``. Structures that
-    the atlases and the subject share are measured; InputError if there is no subject or none is shared.
+    The other parameters are those of ``segment``. Every structure of a subject is measured, one that the atlases lack
+    as Dice 0, with a warning; InputError if there is no subject, or they share no label with it.
     """
     chosen = choose(subjects, split, labelled=True)
     if not chosen:
@@ -100,7 +102,8 @@ def evaluate(
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
-        rows += _rows(subject.name, found.structures, found.labels, before, labels)
+        of_subject = _rows(subject.name, found.structures, found.labels, before, labels)
+        rows, warnings = rows + of_subject, warnings + _lacking(of_subject)
     summary = Summary(
         model=model.name,
         split=split,
@@ -122,20 +125,20 @@ def _rows(
     subject: str, structures: Sequence[Structure], found: sitk.Image, before: sitk.Image, expected: sitk.Image
 ) -> list[Agreement]:
     known = {s.value: s.name for s in structures}
-    shared = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v in known]
-    if not shared:
+    values = [v for v in np.unique(sitk.GetArrayViewFromImage(expected)).tolist() if v]
+    if not known.keys() & set(values):
         raise InputError(
             f"the labels of subject {subject} share no value with the atlas' ({sorted(known)[:10]}); "
             "expected labels of the same protocol"
         )
     found, before, expected = (sitk.Cast(image, sitk.sitkInt64) for image in (found, before, expected))
-    affine = dice_per_label(before, expected, shared)
+    affine = dice_per_label(before, expected, values)
     return [
         Agreement(
             subject,
             value,
-            known[value],
-            m.status,
+            known.get(value, f"Label {value}"),
+            m.status if value in known else MISSING_IN_ATLAS,
             affine[value],
             m.dice,
             m.hd_mm,
@@ -143,8 +146,18 @@ def _rows(
             m.assd_mm,
             m.volume_error_percent,
         )
-        for value, m in compare_labels(found, expected, shared).items()
+        for value, m in compare_labels(found, expected, values).items()
     ]
+
+
+def _lacking(rows: Sequence[Agreement]) -> list[str]:
+    """A warning for a subject's structures that the atlas lacks, if there are any."""
+    lacking = [str(row.value) for row in rows if row.status == MISSING_IN_ATLAS]
+    if not lacking:
+        return []
+    more = f" and {len(lacking) - MAX_NAMED} more" if len(lacking) > MAX_NAMED else ""
+    labels = f"label{'s' if len(lacking) > 1 else ''} {', '.join(lacking[:MAX_NAMED])}{more}"
+    return [f"{rows[0].subject}: the atlas lacks the {labels}, which count{'' if len(lacking) > 1 else 's'} as Dice 0"]
 
 
 def _mean(rows: Sequence[Agreement], figure: str) -> float:

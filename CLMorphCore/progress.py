@@ -134,6 +134,7 @@ class Reporter:
         self.started = time.monotonic()
         self.bar: tqdm[Any] | None = None
         self.last = ("", -1.0)
+        self.follows = False  # another process of the same training speaks for it
         self.finished = False  # the results are in their place: nothing stops the run any more
 
     def __call__(self, step: str, fraction: float) -> None:

@@ -75,7 +75,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise FileError(f"{path} is damaged, its header is no JSON ({short(error)}); copy it again") from None
     if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
         raise FileError(f"{path} holds no configuration; expected weights that a training of CLMorph has saved")
-    for name, kind in (("step", int), ("seconds", int | float)):
+    for name, kind in (("step", int), ("seconds", int | float), ("best", int | float)):
         value = header.get(name, 0)
         if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < MAX_COUNT:
             raise FileError(f"{path} is damaged, its {name} is {short(value)}; expected a number; copy it again")

@@ -101,6 +101,21 @@ def model_folder(name: str | Path) -> Path:
     )
 
 
+def initial_weights(given: str | Path) -> Path:
+    """The weights of a model by its name or its folder, or the file of weights itself; InputError if there are none."""
+    if Path(given).is_file():
+        return Path(given)
+    if str(given) in models_without_weights():
+        raise InputError(
+            f"`initial={given}` has no weights to start from",
+            f"choose among {', '.join(bundled_models())}, or a folder",
+        )
+    try:
+        return model_folder(given) / "weights.safetensors"
+    except InputError as error:
+        raise InputError(error.problem.replace("`model=", "`initial="), error.remedy) from None
+
+
 def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
     """A bundled model or a system without weights by name, or any model by its folder, ready to predict."""
     if str(name) in models_without_weights():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 
 from ..atomic import check_writable
@@ -9,6 +10,8 @@ from ..evaluation import RESULTS, SUMMARY, evaluate
 from ..io.manifest import read_manifest
 from ..progress import Reporter
 from . import options as given
+
+LOG = logging.getLogger(__name__)
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -30,6 +33,8 @@ def run(options: Namespace, reporter: Reporter) -> None:
         )
         evaluation.save(options.output)
     summary = evaluation.summary
+    for text in summary.warnings:
+        LOG.warning(text)
     given.done(
         reporter,
         options.output,

@@ -14,7 +14,8 @@ from ..io.layouts import find_scans
 from ..progress import Reporter
 from ..training.fingerprint import Finding
 from ..training.plan import write_plan
-from ..training.workflow import plan_scans
+from ..training.run import plan_scans
+from ..training.starting import read_start
 from . import options as given
 
 DEFAULT_MINUTES = 60.0
@@ -35,6 +36,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         minutes=options.minutes or DEFAULT_MINUTES,
         device=choose_device(options.device),
         name=name_of(options.data),
+        start=read_start(options.initial) if options.initial else None,
         tell=teller.finding,
         progress=reporter,
     )

@@ -6,29 +6,36 @@ from argparse import Namespace
 
 from ..bundles.atlas import read_structures
 from ..bundles.config import load_config
-from ..devices import choose_device
+from ..bundles.model import initial_weights
 from ..errors import InputError
 from ..io.layouts import find_scans
 from ..io.manifest import read_manifest
 from ..progress import Reporter
-from ..training.loop import RESULTS, train
+from ..training.loop import RESULTS, follow, train
 from ..training.plan import read_plan
+from ..training.processes import Team, joined
 from ..training.workflow import RESULTS as MADE
 from ..training.workflow import train_scans
 from . import options as given
 from .plan import DEFAULT_MINUTES, Teller, name_of
 
 OF_SCANS = ("plan", "minutes", "labels_for", "label_names")
-OF_A_NETWORK = ("resume", "initial", "overrides", "tensorboard")
+OF_A_NETWORK = ("resume", "overrides", "tensorboard")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
-    """Trains into the output folder, whose model/ is the model."""
-    _check_together(options)
-    if options.data is None:
-        _from_scans(options, reporter)
-    else:
-        _network(options, reporter)
+    """Trains into the output folder, whose model/ is the model; with others, where several processes were started."""
+    with joined(options.device) as team:
+        reporter.follows = not team.leads
+        if reporter.follows:
+            follow(team)
+            return
+        _check_together(options)
+        if options.data is None:
+            _from_scans(options, reporter, team)
+        else:
+            _network(options, reporter, team)
+        team.shared(None)  # there is nothing more to do
 
 
 def _check_together(options: Namespace) -> None:
@@ -46,9 +53,10 @@ def _check_together(options: Namespace) -> None:
         )
 
 
-def _from_scans(options: Namespace, reporter: Reporter) -> None:
+def _from_scans(options: Namespace, reporter: Reporter, team: Team) -> None:
     collection = find_scans(options.scans, dict(options.labels_for))
-    inputs = (options.scans, options.plan, options.label_names, collection.label_names)
+    initial = initial_weights(options.initial) if options.initial else None
+    inputs = (options.scans, options.plan, options.label_names, collection.label_names, initial)
     given.check_inputs(options, MADE, *inputs, *given.files_of(collection.subjects))
     plan = read_plan(options.plan) if options.plan else None
     if plan is not None and options.minutes is not None:
@@ -63,28 +71,32 @@ def _from_scans(options: Namespace, reporter: Reporter) -> None:
         collection,
         options.output,
         minutes=options.minutes or DEFAULT_MINUTES,
-        device=choose_device(options.device),
+        device=team.device,
         plan=plan,
         structures=structures,
         name=name_of(options.scans),
+        initial=options.initial,
         tell=teller.finding,
         progress=reporter,
+        team=team,
     )
     given.done(reporter, model, f"the model; segment with --model {model}; report.html beside it tells how good it is")
 
 
-def _network(options: Namespace, reporter: Reporter) -> None:
+def _network(options: Namespace, reporter: Reporter, team: Team) -> None:
     config, subjects = load_config(options.scans, options.overrides), read_manifest(options.data)
-    inputs = (options.scans, options.data, options.initial, config.data.reference or None, *given.files_of(subjects))
+    initial = initial_weights(options.initial) if options.initial else None
+    inputs = (options.scans, options.data, initial, config.data.reference or None, *given.files_of(subjects))
     given.check_inputs(options, RESULTS, *inputs)
     model = train(
         config,
         subjects,
         options.output,
-        device=choose_device(options.device),
+        device=team.device,
         resume=options.resume,
-        initial=options.initial,
+        initial=initial,
         tensorboard=options.tensorboard,
         progress=reporter,
+        team=team,
     )
     given.done(reporter, model, "the trained model; log.jsonl beside it has the losses")

@@ -215,3 +215,20 @@ def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
     nn.init.normal_(head.weight, 0.0, 1e-5)
     nn.init.constant_(head.bias, bias)
     return head
+
+
+def noise_like(tensor: Tensor, first_row: int) -> Tensor:
+    """N(0, 1) in the shape of a batch (B, …), rows ``first_row`` … of the whole one.
+
+    A row depends on the state of torch's generator and on its place in the whole batch alone: processes that share a
+    batch draw what one would have drawn.
+    """
+    generators = row_generators(tensor, first_row)
+    rows = [torch.randn(tensor.shape[1:], generator=of_row, device=tensor.device) for of_row in generators]
+    return torch.stack(rows).to(tensor.dtype)
+
+
+def row_generators(tensor: Tensor, first_row: int) -> list[torch.Generator]:
+    """A generator for each row of a batch, on its device, as ``noise_like`` has them."""
+    seed = int(torch.randint(2**62, ()))
+    return [torch.Generator(tensor.device).manual_seed(seed + first_row + n) for n in range(len(tensor))]

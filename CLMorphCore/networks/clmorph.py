@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spatial import integrate, resize_field, taper
-from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, initialise
+from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, initialise, noise_like
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
@@ -80,7 +80,7 @@ class CLMorph(Siamese):
         """Displacement and, of a diffeomorphism, its inverse, (B, 3, *shape): of μ, or of a sample in training."""
         z = mean
         if (self.training or self.sampling) and log_variance is not None:
-            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            z = mean + (0.5 * log_variance).exp() * noise_like(mean, self.first_row)
         z = taper(resize_field(z, shape), self.halvings.taper_width())
         if not self.config.diffeomorphic:
             return z, None

@@ -54,6 +54,7 @@ class RegistrationNetwork(nn.Module):
     """
 
     halvings = Halvings(1)  # of the images
+    first_row: int = 0  # place in the whole batch of the first pair of ``forward``, where processes share batches
     sampling: bool = False  # draw from the posterior at test time too, where the network has one
 
     @property

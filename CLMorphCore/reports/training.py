@@ -60,6 +60,7 @@ class TrainingRun:
     average      the atlas' image, or what the scans were aligned with; with its labels and their colours, if any
     accuracy     split → the evaluation's figures
     plan         the plan's text
+    start        what was kept of the model that the training started from; empty: it started with fresh weights
     """
 
     name: str
@@ -73,12 +74,14 @@ class TrainingRun:
     held_out: Sequence[HeldOut]
     accuracy: Mapping[str, Summary]
     plan: str
+    start: str = ""
 
 
 def training_page(run: TrainingRun) -> str:
     """HTML page of a training."""
     body = [
         _header(run),
+        _started(run.start, run.log),
         _left_out(run.left_out),
         _key_figures(run),
         _accuracy(run.accuracy),
@@ -98,6 +101,25 @@ def _header(run: TrainingRun) -> str:
         f'<p class="soft">{made.day} {made:%B %Y, %H:%M} · {escape(run.about)}<br>Scans: {escape(splits)}. '
         "The network was trained without labels. For research; not a medical device.</p></header>"
     )
+
+
+def _started(start: str, log: Sequence[Point]) -> str:
+    """What the training started from, and whether its validation found anything better."""
+    if not start:
+        return ""
+    words = {"validation_dice": "Dice of pairs of validation scans", "validation_loss": "Loss of pairs of scans"}
+    verdict = ""
+    for key, what in words.items():
+        found = [(-p.values[key] if key == "validation_loss" else p.values[key], p) for p in log if key in p.values]
+        if not found or found[0][1].step != 0:
+            continue
+        best, where = max(found[1:], key=lambda pair: pair[0], default=found[0])
+        first, later = (f"{abs(value):.3f}" for value in (found[0][0], best))
+        if best > found[0][0]:
+            verdict = f"{what}: {first} at the start, {later} after step {where.step}, whose network is the model's."
+        else:
+            verdict = f"The start was not improved, and is the model's network: {what} {first}, later {later} at best."
+    return f"<p>Started from {escape(start)}. {verdict}</p>"
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:
@@ -159,6 +181,7 @@ def _curves(log: Sequence[Point]) -> str:
         _curve(log, "similarity", "Dissimilarity of the training's pairs", smoothed=True),
         _curve(log, "regulariser", "Unevenness of the deformation", smoothed=True),
         _curve(log, "validation_dice", "Dice of pairs of validation scans", smoothed=False),
+        _curve(log, "validation_loss", "Loss of pairs of scans, not augmented", smoothed=False),
     ]
     shown = "".join(curve for curve in curves if curve)
     return (

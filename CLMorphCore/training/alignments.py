@@ -17,7 +17,7 @@ from ..io.images import read_image
 from ..progress import Progress, silent
 from .batches import Volume, prepare
 from .fingerprint import Scan
-from .loop import mean_dice
+from .validation import mean_dice
 
 MAX_PAIRS = 4
 WORKING_VOXELS = 64  # of the longest side, for the comparison

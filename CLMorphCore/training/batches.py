@@ -40,12 +40,14 @@ class Batch:
     seen    views of fixed and moving that the network sees instead of them, or None
     again   second views of the images of ``seen``, (2B, 1, D, H, W), the fixed ones first, to be contrasted with
             the first ones; or None
+    first   place of the first pair in the whole batch, of which processes take a share each
     """
 
     fixed: Tensor
     moving: Tensor
     seen: tuple[Tensor, Tensor] | None = None
     again: Tensor | None = None
+    first: int = 0
 
 
 def load_dataset(
@@ -113,41 +115,58 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
 
 
 def draw_batch(
-    data: Dataset, config: Config, network: RegistrationNetwork, step: int, device: torch.device = CPU
+    data: Dataset,
+    config: Config,
+    network: RegistrationNetwork,
+    step: int,
+    device: torch.device = CPU,
+    places: range | None = None,
 ) -> Batch:
-    """Random, augmented pairs: a function of the seed and the step, whatever the ``device``."""
-    rng = torch.Generator().manual_seed(mixed(config.training.seed, step))
-    order = torch.randperm(len(data.train), generator=rng).tolist()
-    pairs = []
-    for index in range(config.training.batch_size):
-        at = order[index % len(order)]
-        # Augmented on the device, so that a GPU need not wait.
-        fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
-        pairs.append(augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm))
-    fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
-    if config.augment.views == 0:
-        return Batch(fixed, moving)
-    images = torch.cat([fixed, moving])
-    seen_fixed, seen_moving = _views(images, config, rng).chunk(2)
-    contrasted = config.loss.contrast > 0 and config.loss.contrasted == "views"
-    return Batch(fixed, moving, (seen_fixed, seen_moving), _views(images, config, rng) if contrasted else None)
+    """Random, augmented pairs, those at ``places`` of the whole batch.
 
-
-def _views(images: Tensor, config: Config, rng: torch.Generator) -> Tensor:
-    """Of each image (N, 1, D, H, W) a view, or the image itself: ``augment.views`` is the share of the former."""
-    seen = [
-        view(image, rng, spacing_mm=config.data.spacing_mm)
-        if torch.rand((), generator=rng) < config.augment.views
-        else image
-        for image in images.split(1)
+    A pair is a function of the seed, the step and its place, whatever the ``device`` and the other places.
+    """
+    seed = mixed(config.training.seed, step)
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed)).tolist()
+    places = range(config.training.batch_size) if places is None else places
+    pairs = [
+        _pair(data, config, network, order[place % len(order)], mixed(seed, place + 1), device) for place in places
     ]
-    return torch.cat(seen)
+    images, seen, again = (list(zip(*of_pairs, strict=True)) for of_pairs in zip(*pairs, strict=True))
+    fixed, moving = (torch.cat(of_pairs) for of_pairs in images)
+    if config.augment.views == 0:
+        return Batch(fixed, moving, first=places.start)
+    first = torch.cat(seen[0]), torch.cat(seen[1])
+    return Batch(fixed, moving, first, torch.cat([*again[0], *again[1]]) if again else None, places.start)
+
+
+def _pair(
+    data: Dataset, config: Config, network: RegistrationNetwork, at: int, seed: int, device: torch.device
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """(fixed, moving), their views where there are any, and their second views where these are contrasted."""
+    rng = torch.Generator().manual_seed(seed)
+    # Augmented on the device, so that a GPU need not wait.
+    fixed, moving = data.train[at].image.to(device), _moving(data, config.training.moving, at, rng).to(device)
+    images = augment(fixed, moving, config.augment, network.divisor, rng, spacing_mm=config.data.spacing_mm)
+    views = config.augment.views > 0
+    contrasted = views and config.loss.contrast > 0 and config.loss.contrasted == "views"
+    seen, again = (
+        tuple(_view(image, config, rng) for image in images) if wanted else () for wanted in (views, contrasted)
+    )
+    return images, seen, again
+
+
+def _view(image: Tensor, config: Config, rng: torch.Generator) -> Tensor:
+    """A view of an image (1, 1, D, H, W), or the image itself: ``augment.views`` is the share of the former."""
+    if torch.rand((), generator=rng) < config.augment.views:
+        return view(image, rng, spacing_mm=config.data.spacing_mm)
+    return image
 
 
 def partner(volumes: Sequence[Volume], at: int) -> Volume:
-    """Another volume of the same group; the next one where there are no groups."""
-    others = [v for v in [*volumes[at + 1 :], *volumes[:at]] if v.group == volumes[at].group]
-    return others[0]
+    """Another volume of the same group; the next one where there are no groups, or none of that group is left."""
+    others = [*volumes[at + 1 :], *volumes[:at]]
+    return next((v for v in others if v.group == volumes[at].group), others[0])
 
 
 def mixed(seed: int, step: int) -> int:

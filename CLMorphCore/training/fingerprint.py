@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..geometry import Grid, check_same_grid, foreground_box, grid_over, resample
 from ..io.files import short
-from ..io.images import read_image, read_labels
+from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
 from ..io.manifest import Subject
 from ..progress import Progress, silent
 
@@ -119,6 +119,9 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
         image = read_image(subject.image)
     except InputError as error:
         return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
+    if any(LOOKS_LABELLED in text for text in warnings_of(image)):
+        text = "looks like a label map, few values alike over wide regions; expected a scan"
+        return None, [Finding(subject.name, text, left_out=True)]
     scan, findings = _scan(subject, image), []
     if subject.labels is not None:
         try:
@@ -163,7 +166,7 @@ def _scan(subject: Subject, image: sitk.Image) -> Scan:
         _noise(voxels[box], above[box], bright),
         bright - low,
         _thumbnail(image, lower, upper),
-        hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),
+        hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),  # as of ``digests``
     )
 
 
@@ -194,9 +197,17 @@ def duplicates(scans: Sequence[Scan]) -> list[Finding]:
             same = scan.digest == other.digest
             if same or float(np.corrcoef(scan.thumbnail.ravel(), other.thumbnail.ravel())[0, 1]) > DUPLICATE:
                 how = "has the same voxels as" if same else "shows the same as"
-                found.append(Finding(scan.subject.name, f"{how} {other.subject.name}: a duplicate", left_out=True))
+                what = f"{how} {other.subject.name}: a duplicate{_between(scan.subject.split, other.subject.split)}"
+                found.append(Finding(scan.subject.name, what, left_out=True))
                 break
     return found
+
+
+def _between(split: str, other: str) -> str:
+    """What of it a duplicate in another split than its like's spoils."""
+    if split == other or not split or not other:
+        return ""
+    return f" among splits ({split} and {other}), by which figures would be better than they are"
 
 
 def sizes(scans: Sequence[Scan]) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,25 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import __version__
-from ..atomic import atomic_write, cannot_write, check_not_overwritten, check_writable, claimed
+from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles import checkpoint
 from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
 from ..devices import has_bfloat16
 from ..errors import Cancelled, Diverged, InputError
-from ..io.files import parse_json
 from ..io.manifest import Subject
 from ..io.outputs import check_results
 from ..networks import RegistrationNetwork, TrainingPrediction, build, system
 from ..networks.blocks import Siamese
 from ..progress import Progress, part, silent
-from ..spatial import folding_fraction, jacobian_determinant, warp
-from .batches import Batch, Dataset, Volume, draw_batch, load_dataset, mixed, partner
+from .batches import Batch, Dataset, draw_batch, load_dataset, mixed
 from .byol import Byol
+from .log import Log
 from .objective import loss_terms, weighted
+from .processes import ALONE, Team
+from .validation import judged, shortfall
 
 RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
 PREPARING = 0.1  # fraction of the progress bar for reading and aligning
@@ -46,6 +46,7 @@ def train(
     initial: Path | None = None,
     tensorboard: bool = False,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """Trains a network on the subjects' scans and returns the folder of the model; as ``fit``, after reading them.
 
@@ -54,6 +55,7 @@ def train(
     inputs = [file for subject in subjects for file in (subject.image, subject.labels)]
     check_not_overwritten(output, RESULTS, [*inputs, initial, config.data.reference or None])
     check_results(output, RESULTS, certificates=("checkpoint.safetensors", "log.jsonl"))
+    team.check_batch(config.training.batch_size)
     with claimed(output):
         divisor = _fresh_network(config).divisor  # early: errors come before the long reading
         checkpoint_path(output, resume)
@@ -67,7 +69,15 @@ def train(
             initial=initial,
             tensorboard=tensorboard,
             progress=part(progress, PREPARING, 1.0),
+            team=team,
         )
+
+
+def follow(team: Team) -> None:
+    """What every process but 0 does: takes part in each training, until there is none any more."""
+    while (job := team.shared(None)) is not None:
+        config, data = job
+        fit(config, data, Path(), device=team.device, team=team)
 
 
 def fit(
@@ -80,41 +90,56 @@ def fit(
     initial: Path | None = None,
     tensorboard: bool = False,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """Trains a network on volumes and returns the folder of the model: weights with their configuration.
 
     ``output`` receives ``checkpoint.safetensors`` (to resume from), ``log.jsonl`` and ``model/``. Random choices are
     functions of the seed and the step, so a resumed training ends with the same weights as an uninterrupted one (except
-    where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from. Raises InputError
-    for what cannot be trained.
+    where ``training.minutes`` end it by the clock). ``initial`` is a file of weights to start from: the model is then
+    the best by ``judged``, of those weights themselves and of what each validation found. A ``team`` shares each
+    batch, its others in ``follow``; process 0 alone reads and writes. Raises InputError for what cannot be trained.
     """
     settings = config.training
     network = _fresh_network(config).to(device)
-    state_path = checkpoint_path(output, resume)
+    team.check_batch(settings.batch_size)
+    team.check_network(network)
+    state_path = checkpoint_path(output, resume) if team.leads else output
     if initial is not None:
         checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
     contrast = _byol_beside(network, config.loss, device)
     parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
     optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
     start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
-    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard)
+    best = best_so_far(state_path) if resume else None
+    if team.leads:
+        team.shared((config, data))
+    start, places = int(team.told(start)), team.share(settings.batch_size)
+    team.made_alike(parts, optimizer)
+    network.first_row = places.start
+    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard) if team.leads else None
+    if initial is not None and not resume:
+        best = shortfall(found := judged(config, network, data, device))
+        assert log is not None, "process 0 alone is given a start"
+        log.write(step=0, **found)
+        save_weights(output / "model" / "weights.safetensors", network, config, step=0)
 
     network.train()
     done, clock = start, computing_clock(device)
     began = clock() - spent
     for step in range(start, settings.steps):
-        fraction = done_fraction(settings, step, clock() - began)
+        fraction = team.told(done_fraction(settings, step, clock() - began))  # by one clock
         if fraction >= 1.0:
             break
         torch.manual_seed(mixed(settings.seed, step))  # for the sampling of the posterior
-        batch = draw_batch(data, config, network, step, device)
+        batch = draw_batch(data, config, network, step, device, places)
         network.begin_step(fraction)
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
         for group in optimizer.param_groups:
             group["lr"] = rate
         with mixed_precision(device):
             prediction = predicted(network, batch)
-        terms = loss_terms(config.loss, batch, prediction, contrast)
+        terms = loss_terms(config.loss, batch, prediction, contrast, team.gathered)
         total = weighted(config.loss, terms)
         if not torch.isfinite(total):
             raise Diverged(
@@ -123,30 +148,34 @@ def fit(
             )
         optimizer.zero_grad(set_to_none=True)
         total.backward()
+        team.average_gradients(parts.parameters())
         optimizer.step()
         if contrast is not None:
             contrast.update()
+        loss, *means = team.mean(torch.stack([total, *terms.values()])).tolist()
+        if log is None:
+            continue
 
         done = step + 1
         seconds = clock() - began
         reached = done_fraction(settings, done, seconds)
         log.write(
-            step=done,
-            loss=total.item(),
-            **{name: value.item() for name, value in terms.items()},
-            learning_rate=rate,
-            seconds=round(seconds, 2),
+            step=done, loss=loss, **dict(zip(terms, means, strict=True)), learning_rate=rate, seconds=round(seconds, 2)
         )
-        if data.validation and (done % settings.validate_every == 0 or reached >= 1.0):
-            log.write(step=done, **validate(config, network, data.validation, device))
+        improved = False
+        if (data.validation or best is not None) and (done % settings.validate_every == 0 or reached >= 1.0):
+            log.write(step=done, **(found := judged(config, network, data, device)))
+            if best is not None and shortfall(found) < best:
+                best, improved = shortfall(found), True
             began += clock() - began - seconds  # validation is not training
 
-        def save(done: int = done, seconds: float = seconds) -> None:
+        def save(done: int = done, seconds: float = seconds, best: float | None = best, new: bool = improved) -> None:
             # The weights first: a run killed between the two does these steps again, and has its model at the end.
-            save_weights(output / "model" / "weights.safetensors", network, config, step=done)
-            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
+            if best is None or new:
+                save_weights(output / "model" / "weights.safetensors", network, config, step=done)
+            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds, best=best)
 
-        if done % settings.checkpoint_every == 0 or reached >= 1.0:
+        if done % settings.checkpoint_every == 0 or reached >= 1.0 or improved:
             save()
         speed = (done - start) / max(seconds - spent, 1e-9)
         try:
@@ -154,6 +183,8 @@ def fit(
         except (Cancelled, KeyboardInterrupt):
             save()
             raise
+    if log is None:
+        return output
     log.close()
     if not (output / "model" / "card.toml").exists():
         write_card(
@@ -217,27 +248,6 @@ def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float
     return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
 
 
-@torch.no_grad()
-def validate(config: Config, network: nn.Module, volumes: Sequence[Volume], device: torch.device) -> dict[str, float]:
-    """Mean Dice over labels and pairs, and folding: each subject as fixed, the next one (of its group) as moving.
-
-    With a single subject there is no pair: an empty answer.
-    """
-    if len(volumes) < 2:
-        return {}
-    network.eval()
-    scores, folds = [], []
-    for at, fixed in enumerate(volumes):
-        moving = partner(volumes, at)
-        assert fixed.labels is not None and moving.labels is not None, "validation volumes are labelled"
-        prediction = network(fixed.image.to(device), moving.image.to(device))
-        found = warp_labels(moving.labels, prediction.displacement)
-        scores.append(mean_dice(found, fixed.labels))
-        folds.append(folding_fraction(jacobian_determinant(prediction.displacement)))
-    network.train()
-    return {"validation_dice": sum(scores) / len(scores), "folding_fraction": sum(folds) / len(folds)}
-
-
 def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:
     """The network's weights with the configuration that made them in the header, but for the reference's path."""
     config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
@@ -245,57 +255,27 @@ def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -
 
 
 def save_state(
-    path: Path, parts: nn.ModuleDict, optimizer: torch.optim.Optimizer, config: Config, *, step: int, seconds: float
+    path: Path,
+    parts: nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    *,
+    step: int,
+    seconds: float,
+    best: float | None = None,
 ) -> None:
-    """What ``restore`` needs to resume: parameters, the optimizer's moments, the step and the seconds spent."""
+    """What ``restore`` needs to resume: parameters, the optimizer's moments, the step and the seconds spent.
+
+    ``best`` is the least ``shortfall`` so far where the model is the best that was found, not the last.
+    """
     tensors = dict(parts.state_dict()) | checkpoint.optimizer_tensors(optimizer)
-    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds})
+    chosen = {} if best is None else {"best": best}
+    checkpoint.save(path, tensors, {"config": to_dict(config), "step": step, "seconds": seconds, **chosen})
 
 
-class Log:
-    """JSON lines, one object a record, and optionally TensorBoard's scalars."""
-
-    def __init__(self, path: Path, *, keep_below: int, tensorboard: bool = False) -> None:
-        kept = []
-        if keep_below and path.exists():  # steps after the checkpoint are repeated
-            text = path.read_text(encoding="utf-8", errors="replace")
-            kept = [line for line in text.splitlines(keepends=True) if 0 <= _step_of(line) <= keep_below]
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
-        self.path, self.file = path, path.open("a", encoding="utf-8")
-        self.board = _tensorboard(path.parent) if tensorboard else None
-
-    def write(self, *, step: int, **values: float) -> None:
-        try:
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
-            self.file.flush()
-        except OSError as error:
-            raise cannot_write(self.path, error) from None
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
-
-
-def _step_of(line: str) -> int:
-    """The step of a whole line of a log, −1 for one that is cut off or damaged: the checkpoint is what counts."""
-    try:
-        step = parse_json(line)["step"] if line.endswith("\n") else -1
-    except (ValueError, KeyError, TypeError):
-        return -1
-    return step if isinstance(step, int) else -1
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("`tensorboard` needs the package tensorboard; install it, or omit the option") from None
-    return SummaryWriter(folder)
+def best_so_far(path: Path) -> float | None:
+    """The ``best`` of a checkpoint, None for one whose model is the last."""
+    return checkpoint.load(path)[1].get("best")
 
 
 def checkpoint_path(output: Path, resume: bool) -> Path:
@@ -357,21 +337,3 @@ def mixed_precision(device: torch.device) -> Any:
     """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
     native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
     return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()
-
-
-def warp_labels(labels: Tensor, displacement: Tensor) -> Tensor:
-    """Labels of any size at the nearest voxels, on the CPU; 0 outside."""
-    values = labels.unique()
-    place = 1 + torch.searchsorted(values, labels)
-    found = warp(place.float().to(displacement.device), displacement, mode="nearest").cpu()
-    return torch.cat([values.new_zeros(1), values])[found.long()]
-
-
-def mean_dice(first: Tensor, second: Tensor) -> float:
-    """Mean over the labels of ``second`` of 2|A∩B| / (|A| + |B|)."""
-    labels = second.unique().tolist()
-    return sum(
-        2 * float(((first == k) & (second == k)).sum()) / float((first == k).sum() + (second == k).sum())
-        for k in labels
-        if k
-    ) / max(1, sum(1 for k in labels if k))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import losses
 from ..bundles.config import LossConfig
 from ..networks import TrainingPrediction
+from ..networks.blocks import row_generators
 from ..spatial import jacobian_determinant, resize_field, resize_image, warp
 from .batches import Batch
 from .byol import Byol
@@ -18,9 +19,17 @@ CONTRASTED_VOXELS = 256  # of each pair: 512 anchors with 511 negatives in a bat
 
 
 def loss_terms(
-    config: LossConfig, batch: Batch, prediction: TrainingPrediction, contrast: Byol | None = None
+    config: LossConfig,
+    batch: Batch,
+    prediction: TrainingPrediction,
+    contrast: Byol | None = None,
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> dict[str, Tensor]:
-    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others."""
+    """The unweighted terms: similarity, regulariser and, where its weight is not zero, each of the others.
+
+    ``gather`` makes of this process' rows those of all that share the batch: what is contrasted has them all as
+    negatives; every other term is a mean over pairs.
+    """
     terms = {"similarity": _similarity(config, batch, prediction)}
     if config.regulariser == "kl":
         assert prediction.mean is not None and prediction.log_variance is not None, "see check_trainable"
@@ -36,14 +45,15 @@ def loss_terms(
     if config.penalty > 0 and prediction.penalty is not None:
         terms["penalty"] = prediction.penalty
     if config.voxel_contrast > 0 and prediction.features is not None:
-        rows = _voxels(batch.fixed, *prediction.features, prediction.displacement)
-        terms["voxel_contrast"] = losses.voxel_contrast(*rows, config.voxel_temperature)
+        fixed, warped = map(gather, _voxels(batch, *prediction.features, prediction.displacement))
+        terms["voxel_contrast"] = losses.voxel_contrast(fixed, warped, config.voxel_temperature)
     if config.contrast > 0:
         assert prediction.embeddings is not None, "see check_trainable"
         if contrast is not None:
             terms["contrast"] = contrast.loss(batch.fixed, batch.moving, prediction.embeddings)
         else:
-            terms["contrast"] = losses.nt_xent(*prediction.embeddings, config.temperature)
+            first, second = map(gather, prediction.embeddings)
+            terms["contrast"] = losses.nt_xent(first, second, config.temperature)
     return terms
 
 
@@ -61,15 +71,21 @@ def weighted(config: LossConfig, terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-def _voxels(image: Tensor, fixed: Tensor, moving: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+def _voxels(batch: Batch, fixed: Tensor, moving: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     """(fixed, warped moving) features (N, C) at random foreground voxels, CONTRASTED_VOXELS of each pair.
 
-    Foreground is where the image (B, 1, D, H, W) is above its minimum: empty voxels are all alike.
+    Foreground is where the batch's fixed image is above its minimum: empty voxels are all alike.
     """
-    shape = fixed.shape[2:]
+    shape, image = fixed.shape[2:], batch.fixed
     warped = warp(moving, resize_field(displacement, shape), padding="border")
     inside = resize_image((image > image.amin(dim=(2, 3, 4), keepdim=True)).float(), shape).flatten(1) > 0.5
-    chosen = torch.multinomial(inside.float() + 1e-6, CONTRASTED_VOXELS, replacement=True)
+    weights = inside.float() + 1e-6
+    chosen = torch.stack(
+        [
+            torch.multinomial(row, CONTRASTED_VOXELS, replacement=True, generator=generator)
+            for row, generator in zip(weights, row_generators(weights, batch.first), strict=True)
+        ]
+    )
     picked = [x.flatten(2).gather(2, chosen[:, None].expand(-1, x.shape[1], -1)) for x in (fixed, warped)]
     first, second = (x.transpose(1, 2).flatten(0, 1) for x in picked)
     return first, second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from ..io.files import read_text, read_toml, short
 HEAD = (
     "# Made by clmorph plan from the scans. Change what you know better, then: clmorph train DATA -o RUN --plan FILE\n"
 )
-OWN = {"atlas": ("subjects", "margin_mm"), "scans": ("leave_out",)}  # sections that are not the training's
+OWN = {
+    "atlas": ("subjects", "margin_mm"),
+    "scans": ("leave_out",),
+    "start": ("model",),
+}  # sections that are not the training's
 MAX_LINE = 120
 
 
@@ -37,6 +41,7 @@ class Plan:
     atlas_subjects   how many scans the average is made of, at most
     atlas_margin_mm  around the labels, which the atlas is cut to; 0 leaves it whole
     left_out         subject → why it is not used
+    start            the model whose weights the training starts from, by its name or folder; empty: fresh weights
     choices          what was chosen, with reasons, and
     about            a line on the scans; empty in a plan that was read, which has its
     text             as its user left it
@@ -49,6 +54,7 @@ class Plan:
     choices: tuple[Choice, ...] = ()
     about: str = ""
     text: str = ""
+    start: str = ""
 
 
 def plan_of(choices: Sequence[Choice], left_out: Mapping[str, str], about: str) -> Plan:
@@ -57,10 +63,17 @@ def plan_of(choices: Sequence[Choice], left_out: Mapping[str, str], about: str) 
     for choice in choices:
         section, _, key = choice.key.partition(".")
         tree.setdefault(section, {})[key] = choice.value
-    atlas = tree.pop("atlas")
+    atlas, start = tree.pop("atlas"), tree.pop("start", {})
     config = from_dict(tree)
     check_trainable(config)
-    return Plan(config, atlas["subjects"], atlas["margin_mm"], dict(left_out), tuple(choices), about)
+    choices, given = tuple(choices), start.get("model", "")
+    return Plan(config, atlas["subjects"], atlas["margin_mm"], dict(left_out), choices, about, start=given)
+
+
+def starting_from(plan: Plan, given: str, reason: str) -> Plan:
+    """A plan that was read and says nothing of a start, with one."""
+    text = f"{plan.text.rstrip()}\n\n[start]\n{_setting('model', given, reason)}\n"
+    return replace(plan, start=given, text=text)
 
 
 def plan_text(plan: Plan) -> str:
@@ -111,7 +124,7 @@ def read_plan(path: Path) -> Plan:
             raise SettingError(f"{section} is {short(table)}; expected a table [{section}] of settings")
         for key in table.keys() - set(known):
             raise SettingError(f"unknown setting {section}.{key}{did_you_mean(key, known)}")
-    atlas, scans = tree.pop("atlas", {}), tree.pop("scans", {})
+    atlas, scans, start = (tree.pop(section, {}) for section in OWN)
     subjects, margin = atlas.get("subjects", 40), atlas.get("margin_mm", 0.0)
     if not isinstance(subjects, int) or isinstance(subjects, bool) or subjects < 1:
         raise SettingError(f"atlas.subjects is {short(subjects)}; expected a whole number above zero")
@@ -120,7 +133,12 @@ def read_plan(path: Path) -> Plan:
     leave_out = scans.get("leave_out", [])
     if not isinstance(leave_out, list) or not all(isinstance(name, str) for name in leave_out):
         raise SettingError(f"scans.leave_out is {short(leave_out)}; expected a list of subjects")
+    given = start.get("model", "")
+    if not isinstance(given, str):
+        raise SettingError(f"start.model is {short(given)}; expected a model's name or its folder")
     config = from_dict(tree)
     check_trainable(config)
     text = read_text(path, "a plan")
-    return Plan(config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text)
+    return Plan(
+        config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text, start=given
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,15 @@ import numpy as np
 from ..bundles.config import Config, from_dict
 from ..errors import InputError
 from ..networks import build
+from . import starting
 from .alignments import Alignment
 from .fingerprint import Fingerprint, Scan
 from .measuring import StepCost
 from .plan import Choice, Plan, plan_of
+from .starting import MIN_COARSEST, Start
 
 MIN_SCANS = 2
-LEVELS, MIN_LEVELS = 5, 3  # of the pyramid, fewer where
-MIN_COARSEST = 3  # voxels along a side of its coarsest level would be fewer
+LEVELS, MIN_LEVELS = 5, 3  # of the pyramid, fewer where its coarsest one would have no MIN_COARSEST voxels
 STACK = 2.5  # slices this many times as far apart as voxels are wide: a stack, not a volume
 CUT_OFF = 0.9  # share of its box that a scan's foreground fills where the body goes on beyond the field of view
 MARGIN_VOXELS = 3
@@ -54,13 +55,9 @@ class _Grid:
     spacing_mm: tuple[float, float, float]
     margin_voxels: tuple[int, int, int]
     shape: tuple[int, int, int]
+    divisor: tuple[int, int, int]  # what the sides are multiples of
     levels: int
     flat_levels: int
-
-    @property
-    def divisor(self) -> tuple[int, int, int]:
-        """What the sides are multiples of."""
-        return _divisor(self.levels, self.flat_levels)
 
     @property
     def voxels(self) -> int:
@@ -68,39 +65,80 @@ class _Grid:
         return math.prod(self.shape)
 
 
-def make_plan(fingerprint: Fingerprint, alignment: Alignment, cost: Cost, *, minutes: float, name: str = "") -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    alignment: Alignment,
+    cost: Cost,
+    *,
+    minutes: float,
+    name: str = "",
+    start: Start | None = None,
+    processes: int = 1,
+) -> Plan:
     """The plan for scans that were looked at, pairs of which were aligned, and a device that ``cost`` measures.
 
-    ``minutes`` are those of the whole. InputError, with every finding, where fewer than MIN_SCANS scans are left.
+    ``minutes`` are those of the whole; ``start`` is the model whose weights the training begins with, ``processes`` how
+    many share each batch. InputError, with every finding, where fewer than MIN_SCANS scans are left, and where these
+    are too small for the start's network.
     """
     check_enough(fingerprint)
     scans = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
     rest = rest_minutes(fingerprint.kept, alignment)
     training = round(max(MIN_TRAINING_SHARE * minutes, minutes - rest), 2)
-    finest = _grid(scans, 1.0)
-    measured = cost(from_dict({"network": _network(finest, (5, 5, 5)), "loss": {"contrast": 0}}))
-    grid, spacing = _choose_grid(scans, measured, 60 * training)
+    alignment = alignment if start is None else _as_start(alignment, start)
+    measured = cost(_measurable(scans, start))
+    if start is None:
+        grid, spacing = _choose_grid(scans, measured, 60 * training)
+    else:
+        grid = _grid_of(start, scans)
+        spacing = starting.data_choices(start, grid.shape)
     window, noise = _window(scans, grid)
-    pairs = 2 if 60 * training / measured.seconds(2 * grid.voxels) >= MIN_PAIRS_STEPS else 1
-    steps = 60 * training / measured.seconds(pairs * grid.voxels)
+    pairs = 2 if 60 * training / measured.seconds(2 * grid.voxels) * processes >= MIN_PAIRS_STEPS else 1
+    pairs = math.ceil(pairs / processes) * processes
+    steps = 60 * training / measured.seconds(pairs * grid.voxels // processes)
+    several = f"one for each of {processes} processes" if processes > 1 else "time for many steps of two pairs"
+    rate, rate_reason = (1e-3, "as for the shipped models") if start is None else (starting.RATE, starting.RATE_REASON)
     choices = [
-        *_network_choices(grid, _odd(WINDOW_VOXELS, grid)),
+        *(_network_choices(grid, _odd(WINDOW_VOXELS, grid)) if start is None else starting.network_choices(start)),
         *spacing,
         Choice("data.alignment", alignment.chosen, alignment.reason),
-        *_loss_choices(grid, window, noise, pairs),
-        *_augment_choices(scans, grid, measured, pairs),
+        *(_loss_choices(grid, window, noise, pairs) if start is None else starting.loss_choices(start, pairs)),
+        *_augment_choices(scans, grid, measured, pairs // processes),
+        *(starting.view_choices(start) if start is not None else []),
         Choice("training.minutes", training, f"of {minutes:g}: aligning, atlas and measuring take about {rest:.2g}"),
         Choice("training.steps", EVERY_STEP, f"as many as the minutes allow, about {steps:.0f} on this device"),
-        Choice("training.batch_size", pairs, "time for many steps of two pairs" if pairs > 1 else "more steps"),
-        Choice("training.learning_rate", 1e-3, "as for the shipped models"),
+        Choice("training.batch_size", pairs, several if pairs > 1 else "more steps"),
+        Choice("training.learning_rate", rate, rate_reason),
         Choice("training.schedule", "cosine", "to zero at the end of the minutes"),
         _moving(scans, alignment),
         Choice("training.checkpoint_every", 50, "steps; a training that is stopped goes on from there"),
         Choice("training.validate_every", max(50, int(steps) // 500 * 50), "steps"),
-        Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid"),
+        *(_refinement_choices(noise) if start is None else starting.refinement_choices(start)),
         *_atlas_choices(scans),
+        *([Choice("start.model", start.given, f"{start.name}: {_kept(start, scans)}")] if start is not None else []),
     ]
     return plan_of(choices, fingerprint.left_out, _about(fingerprint, name))
+
+
+def _measurable(scans: Sequence[Scan], start: Start | None) -> Config:
+    """Of the network whose steps are to be measured."""
+    if start is not None:
+        return start.config
+    return from_dict({"network": _network(_grid(scans, 1.0), (5, 5, 5)), "loss": {"contrast": 0}})
+
+
+def _as_start(alignment: Alignment, start: Start) -> Alignment:
+    """The start's alignment, which left what its network knows; where its scans lay aligned, what was measured."""
+    own = start.config.data.alignment
+    return alignment if own == "given" else replace(alignment, chosen=own, reason=f"as {start.name} knows scans")
+
+
+def _kept(start: Start, scans: Sequence[Scan]) -> str:
+    return starting.kept(start, labelled=any(scan.values is not None for scan in scans))
+
+
+def _refinement_choices(noise: float) -> list[Choice]:
+    return [Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid")]
 
 
 def check_enough(fingerprint: Fingerprint) -> None:
@@ -149,7 +187,22 @@ def _grid(scans: Sequence[Scan], factor: float) -> _Grid:
     while levels > MIN_LEVELS and (_sides(needed, levels, flat) // _divisor(levels, flat)).min() < MIN_COARSEST:
         levels -= 1
     shape = _sides(needed, levels, flat)
-    return _Grid(_three(spacing), _three(margin), _three(shape), levels, min(flat, levels - 1))
+    flat = min(flat, levels - 1)
+    return _Grid(_three(spacing), _three(margin), _three(shape), _divisor(levels, flat), levels, flat)
+
+
+def _grid_of(start: Start, scans: Sequence[Scan]) -> _Grid:
+    """The start's grid over a usual scan; InputError where that is too small for its network."""
+    data, network = start.config.data, start.config.network
+    built = build(network.name, network.settings)
+    own = np.median([scan.voxel_mm for scan in scans], axis=0)
+    spacing = np.where(np.array(data.spacing_mm) > 0, data.spacing_mm, own)
+    needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6)
+    divisor = np.array(built.divisor)
+    shape = (np.ceil((needed + 2 * np.array(data.margin_voxels)) / divisor) * divisor).astype(int)
+    starting.check_grid(start, _three(shape), built.divisor)
+    flat = getattr(network.settings, "flat_levels", 0)
+    return _Grid(_three(spacing), data.margin_voxels, _three(shape), built.divisor, 0, flat)
 
 
 def _sides(needed: np.ndarray, levels: int, flat_levels: int) -> np.ndarray:

@@ -29,9 +29,13 @@ def write_page(
     reference: Path,
     plan: str,
     left_out: Mapping[str, str],
+    start: str = "",
     progress: Progress = silent,
 ) -> None:
-    """report.html of the training in whose folder ``path`` lies; ``reference`` is the average without an atlas."""
+    """report.html of the training in whose folder ``path`` lies; ``reference`` is the average without an atlas.
+
+    ``start`` says what was kept of the model that it started from.
+    """
     run = path.parent
     atlas = model.atlases[0] if model.atlases else None
     average = atlas.image if atlas is not None else read_image(reference)
@@ -70,6 +74,7 @@ def write_page(
         held_out=shown,
         accuracy={split: _summary(run / split / SUMMARY) for split in SPLITS if (run / split / SUMMARY).exists()},
         plan=plan,
+        start=start,
     )
     with atomic_write(path) as temporary:
         temporary.write_text(training_page(made), encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,16 +23,15 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
-from ..bundles.config import Config
-from ..bundles.model import BUNDLED, Model, bundled_models, load_model, read_card, write_card
+from ..bundles.model import BUNDLED, bundled_models, load_model, read_card, write_card
 from ..bundles.template import average_image, build_atlas
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
 from ..io.files import parse_json, read_text
 from ..io.images import read_labels, write_image
 from ..io.layouts import Collection
-from ..io.manifest import Subject, choose, read_manifest, write_manifest
+from ..io.manifest import Subject, choose
 from ..io.outputs import check_results
 from ..matching import prepare
 from ..networks import build
@@ -43,26 +42,23 @@ from ..quality.score import write_quality
 from ..tissue.choosing import choose_tissue
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, write_settings
-from .alignments import choose_alignment
+from . import starting
 from .batches import load_dataset
-from .fingerprint import Finding, Fingerprint, take_fingerprint
+from .digests import DIGESTS
 from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
-from .measuring import StepCost, measure_step
-from .plan import Plan, read_plan, write_plan
-from .planning import check_enough, make_plan
+from .plan import Plan
+from .processes import ALONE, Team
+from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
-from .splits import check_same, make_splits
+from .starting import INHERITED
 
 LOG = logging.getLogger(__name__)
-PLAN, SCANS, REFERENCE, CARD, QUALITY, PAGE = (
-    *("plan.toml", "scans.csv", "reference.nii.gz", "model/card.toml", "model/quality.toml"),
-    "report.html",
-)
+REFERENCE, CARD, QUALITY, PAGE = "reference.nii.gz", "model/card.toml", "model/quality.toml", "report.html"
 ATLAS = "model/atlases/average"
 SPLITS_MEASURED = ("validation", "test")
 RESULTS = (
-    *(PLAN, SCANS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, PAGE),
+    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, PAGE),
     *(f"{ATLAS}/{name}" for name in FILES),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )
@@ -72,57 +68,6 @@ MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validatio
 CORRUPT_EVERY = 4  # scans of the quality's fit
 # Shares of the progress bar up to the end of each stage.
 ENDS = {"looking": 0.05, "reference": 0.1, "network": 0.65, "atlas": 0.78, "tissue": 0.83, "quality": 0.92}
-
-Tell = Callable[[Finding], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder with a plan and its scans, in their splits."""
-
-    output: Path
-    plan: Plan
-    subjects: tuple[Subject, ...]
-    structures: tuple[Structure, ...] | None
-    device: torch.device
-
-    @property
-    def model(self) -> Path:
-        """The folder of the model."""
-        return self.output / "model"
-
-    @property
-    def labelled(self) -> list[Subject]:
-        """The labelled training scans."""
-        return choose(self.subjects, "train", labelled=True)
-
-    def load(self) -> Model:
-        """The model as far as it is made."""
-        return load_model(self.model, self.device)
-
-
-def plan_scans(
-    collection: Collection,
-    *,
-    minutes: float,
-    device: torch.device,
-    name: str = "",
-    tell: Tell = lambda finding: None,
-    progress: Progress = silent,
-) -> tuple[Plan, Fingerprint]:
-    """Looks at every scan, tells what is wrong with any, and chooses. InputError where too few are left."""
-    fingerprint = take_fingerprint(collection.subjects, part(progress, 0.0, 0.7))
-    for finding in fingerprint.findings:
-        tell(finding)
-    check_enough(fingerprint)
-    kept = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
-    alignment = choose_alignment(kept, part(progress, 0.7, 0.95))
-    progress("measuring a step", 0.95)
-
-    def cost(config: Config) -> StepCost:
-        return measure_step(config, device)
-
-    return make_plan(fingerprint, alignment, cost, minutes=minutes, name=name), fingerprint
 
 
 def train_scans(
@@ -134,97 +79,32 @@ def train_scans(
     plan: Plan | None = None,
     structures: Sequence[Structure] | None = None,
     name: str = "",
+    initial: str | Path | None = None,
     tell: Tell = lambda finding: None,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Path:
     """A model from scans, in ``output``/model; goes on where an earlier call with the same scans was stopped.
 
-    ``plan`` takes the place of the one that would be made; ``structures`` name the labels. InputError where too few
-    scans can be used, and where ``output`` holds another training, or something that is read.
+    ``plan`` takes the place of the one that would be made; ``structures`` name the labels; ``initial`` is a model to
+    start from, by its name or folder, the start itself being kept where validation finds nothing better; the other
+    processes of a ``team`` are in ``follow``. InputError
+    where too few scans can be used, and where ``output`` holds another training, or something that is read.
     """
     inputs = [file for s in collection.subjects for file in (s.image, s.labels)]
     check_not_overwritten(output, RESULTS, inputs)
     check_results(output, RESULTS, certificates=(PLAN,))
     with claimed(output):
         begun = (output / PLAN).exists() and (output / SCANS).exists()
-        _check_begun(output, begun)
+        check_begun(output, begun, RESULTS)
         looking = part(progress, 0.0, ENDS["looking"])
         if begun:
-            run = _resumed(collection, output, plan, device)
+            run = go_on(collection, output, plan, device, initial=initial, team=team)
         else:
-            run = _begun(collection, output, plan, minutes=minutes, device=device, name=name, tell=tell, look=looking)
+            how = {"minutes": minutes, "device": device, "name": name, "initial": initial}
+            run = begin(collection, output, plan, **how, tell=tell, look=looking, team=team)
         _make(replace(run, structures=_names(structures, collection)), progress)
     return run.model
-
-
-def _check_begun(output: Path, begun: bool) -> None:
-    """OutputError where a training lies in the folder, and not the plan and the scans that it was made by."""
-    there = next((name for name in RESULTS if name not in (PLAN, SCANS) and (output / name).exists()), None)
-    if there is not None and not begun:
-        raise OutputError(
-            f"{output / there} is there already, without {PLAN} and {SCANS} of its training; expected both to go on "
-            "with, or a folder without it",
-            "choose another output folder",
-        )
-
-
-def _begun(
-    collection: Collection,
-    output: Path,
-    plan: Plan | None,
-    *,
-    minutes: float,
-    device: torch.device,
-    name: str,
-    tell: Tell,
-    look: Progress,
-) -> Run:
-    """The plan and the scans with their splits, written down."""
-    if plan is None:
-        plan, fingerprint = plan_scans(collection, minutes=minutes, device=device, name=name, tell=tell, progress=look)
-        kept = [scan.subject for scan in fingerprint.kept]
-    else:
-        fingerprint = take_fingerprint(collection.subjects, look)
-        kept = _as_planned(plan, fingerprint, collection, tell)
-    subjects = make_splits(kept)
-    write_plan(output / PLAN, plan)  # first: it certifies the folder
-    write_manifest(output / SCANS, subjects)
-    return Run(output, plan, tuple(subjects), None, device)
-
-
-def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, tell: Tell) -> list[Subject]:
-    """The scans that a plan does not leave out; what is wrong with them is told, unreadable ones are refused."""
-    left_out = plan.left_out or {}
-    unknown = sorted(set(left_out) - {s.name for s in collection.subjects})
-    if unknown:
-        raise InputError(
-            f"the plan leaves out {', '.join(unknown[:5])}, which the data lack; expected the plan of these data"
-        )
-    for finding in fingerprint.findings:
-        if finding.subject not in left_out:
-            tell(replace(finding, left_out=False))
-    readable = {scan.subject.name: scan.subject for scan in fingerprint.scans}
-    wanted = [s.name for s in collection.subjects if s.name not in left_out]
-    if gone := [f"{name}: {fingerprint.left_out[name]}" for name in wanted if name not in readable]:
-        raise InputError(
-            f"the plan uses scans that cannot be used ({'; '.join(gone[:5])})", "add them to its leave_out"
-        )
-    return [readable[name] for name in wanted]
-
-
-def _resumed(collection: Collection, output: Path, plan: Plan | None, device: torch.device) -> Run:
-    """The run in ``output``; InputError where it is one of other scans, or by another plan."""
-    subjects, own = read_manifest(output / SCANS), read_plan(output / PLAN)
-    there = {s.image.resolve() for s in collection.subjects}
-    if other := [s.name for s in subjects if s.image.resolve() not in there]:
-        raise InputError(
-            f"{output} holds a training of other scans (the data lack {', '.join(other[:3])}); expected those it began "
-            "with, or another folder"
-        )
-    check_same(subjects, collection.subjects, own.left_out or {}, output)
-    if plan is not None and plan.config != own.config:
-        raise InputError(f"{output} holds a training by another plan, its {PLAN}; expected that, or another folder")
-    return Run(output, own, tuple(subjects), None, device)
 
 
 def _names(given: Sequence[Structure] | None, collection: Collection) -> tuple[Structure, ...] | None:
@@ -279,12 +159,19 @@ def _train_network(run: Run, progress: Progress) -> None:
     checkpoint_path(run.output, resume)
     divisor = build(config.network.name, config.network.settings).divisor
     data = load_dataset(config, run.subjects, divisor=divisor, progress=part(progress, 0.0, 0.1))
-    fit(config, data, run.output, device=run.device, resume=resume, progress=part(progress, 0.1, 1.0))
+    initial = run.start.weights if run.start is not None and not resume else None
+    told = part(progress, 0.1, 1.0)
+    fit(config, data, run.output, device=run.device, resume=resume, initial=initial, progress=told, team=run.team)
 
 
 def _make_atlas(run: Run, progress: Progress) -> None:
-    """The average of training scans with their labels, or with the labels of the only one that has any."""
-    if not run.labelled:
+    """The average of training scans with their labels, or with the labels of the only one that has any.
+
+    Where none is labelled, the atlas that the start has.
+    """
+    if not run.labelled and run.start is not None:
+        _keep_atlas(run)
+    elif not run.labelled:
         LOG.warning("no scan is labelled: the model registers, and labels with an atlas that is given to it")
     if not run.labelled or (run.output / ATLAS / FILES[2]).exists():
         return
@@ -297,6 +184,15 @@ def _make_atlas(run: Run, progress: Progress) -> None:
     structures = _for_all(run.structures, labelled)
     atlas = build_atlas(chosen, model=run.load(), structures=structures, margin_mm=margin, progress=named)
     save_atlas(run.output / ATLAS, atlas)
+
+
+def _keep_atlas(run: Run) -> None:
+    """The start's first atlas, and whether its labels follow the tissue."""
+    assert run.start is not None
+    own = load_model(run.start.weights.parent)
+    if own.atlases and not (run.output / ATLAS / FILES[2]).exists():
+        save_atlas(run.output / ATLAS, own.atlases[0])
+        write_settings(run.model, own.tissue)
 
 
 def _for_all(structures: Sequence[Structure] | None, labelled: Sequence[Subject]) -> tuple[Structure, ...] | None:
@@ -358,6 +254,9 @@ def _write_card(run: Run) -> None:
     """The card with what was measured."""
     card = read_card(run.model)
     tables = {"model": card["model"]}
+    if run.start is not None:
+        tables["model"] |= {key: run.start.card[key] for key in INHERITED if key in run.start.card}
+        tables["model"]["start"] = run.start.name
     for split in SPLITS_MEASURED:
         path = run.output / split / SUMMARY
         if path.exists():
@@ -374,6 +273,7 @@ def _draw(run: Run, progress: Progress) -> None:
     """The page, last."""
     if (run.output / PAGE).exists():
         return
+    start = run.start
     write_page(
         run.output / PAGE,
         run.load(),
@@ -381,6 +281,7 @@ def _draw(run: Run, progress: Progress) -> None:
         reference=run.output / REFERENCE,
         plan=read_text(run.output / PLAN, "a plan"),
         left_out=run.plan.left_out or {},
+        start=f"{start.name}: {starting.kept(start, labelled=bool(run.labelled))}" if start is not None else "",
         progress=progress,
     )
 

@@ -46,9 +46,14 @@ def evaluated(model, subjects):
     return found
 
 
-def test_structures_that_atlas_and_subject_share_are_measured(evaluated):
-    assert [(r.subject, r.value) for r in evaluated.rows] == [("s0", 1), ("s0", 2), ("s0", 3), ("s1", 1), ("s1", 2)]
-    assert all(0.6 < r.dice <= 1 and 0.6 < r.dice_affine <= 1 and r.hd95_mm <= r.hd_mm < 6 for r in evaluated.rows)
+def test_every_structure_of_a_subject_is_measured_and_one_that_the_atlas_lacks_counts_as_dice_zero(evaluated):
+    shared = [("s0", 1), ("s0", 2), ("s0", 3), ("s1", 1), ("s1", 2)]
+    assert [(r.subject, r.value) for r in evaluated.rows] == [*shared, ("s1", 77)]
+    found, lacking = evaluated.rows[:-1], evaluated.rows[-1]
+    assert all(0.6 < r.dice <= 1 and 0.6 < r.dice_affine <= 1 and r.hd95_mm <= r.hd_mm < 6 for r in found)
+    assert lacking.dice == lacking.dice_affine == 0 and lacking.status == "missing in the atlas"
+    assert evaluated.summary.dice == pytest.approx(sum(r.dice for r in found) / 6)
+    assert evaluated.summary.warnings == ("s1: the atlas lacks the label 77, which counts as Dice 0",)
     assert [r.name for r in evaluated.rows[:3]] == ["Left part", "Right part", "Back part"]
 
 
@@ -63,7 +68,7 @@ def test_the_summary_is_the_mean_over_rows(evaluated):
     summary = evaluated.summary
     assert summary.subjects == 2 and summary.model == "tiny" and summary.split == "test"
     for figure in ("dice", "dice_affine", "hd95_mm", "assd_mm"):
-        assert getattr(summary, figure) == pytest.approx(np.mean([getattr(r, figure) for r in evaluated.rows]))
+        assert getattr(summary, figure) == pytest.approx(np.nanmean([getattr(r, figure) for r in evaluated.rows]))
     means = [np.mean([r.dice for r in evaluated.rows if r.subject == s]) for s in ("s0", "s1")]
     assert summary.dice_sd_over_subjects == pytest.approx(np.std(means))
     assert 0 <= summary.folding_fraction_mean <= summary.folding_fraction_max <= 1
@@ -85,7 +90,8 @@ def test_the_command_writes_table_summary_and_page(subjects, clmorph, tiny_model
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"results.csv", "summary.json", "report.html"}
     with (tmp_path / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
-    assert len(written) == 5 and written[0]["name"] == "Left part" and 0 < float(written[0]["dice"]) <= 1
+    assert "warning: s1: the atlas lacks the label 77" in ran.err
+    assert len(written) == 6 and written[0]["name"] == "Left part" and 0 < float(written[0]["dice"]) <= 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert f"Dice {summary['dice']:.3f}" in ran.out
 

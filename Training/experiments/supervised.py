@@ -33,18 +33,18 @@ from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.progress import Progress, silent
 from CLMorphCore.training.augmentation import crop, flip, random_rotation, rotate
 from CLMorphCore.training.batches import Dataset, Volume, mixed
+from CLMorphCore.training.log import Log
 from CLMorphCore.training.loop import (
-    Log,
     checkpoint_path,
     computing_clock,
     done_fraction,
     learning_rate,
-    mean_dice,
     mixed_precision,
     restore,
     save_state,
     save_weights,
 )
+from CLMorphCore.training.validation import mean_dice
 
 from .catalogue import SUPERVISED
 

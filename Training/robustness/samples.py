@@ -24,7 +24,8 @@ from CLMorphCore.io.transforms import read_affine, read_transform
 from CLMorphCore.networks import build
 from CLMorphCore.quality.score import read_quality
 from CLMorphCore.reports.report import Report
-from CLMorphCore.training.loop import Log, save_weights
+from CLMorphCore.training.log import Log
+from CLMorphCore.training.loop import save_weights
 
 ALIGNED = ("NIfTI", "NRRD", "MetaImage", "MGZ", "DICOM, multi-frame")  # which are aligned too, unpacked: numbers change
 SMALL = {

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import gaussian, integrate, resize_image, taper
-from ..blocks import Norm, conv_block, field_head, initialise
+from ..blocks import Norm, conv_block, field_head, initialise, noise_like
 from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -66,7 +66,7 @@ class LVM(RegistrationNetwork):
         mean, log_variance = self.posterior(features.flatten(1)).float().chunk(2, dim=1)
         z = mean
         if self.training or self.sampling:
-            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            z = mean + (0.5 * log_variance).exp() * noise_like(mean, self.first_row)
         velocities = self.decode(z, moving)
         displacement, *coarse = (integrate(v) for v in velocities)
         return TrainingPrediction(

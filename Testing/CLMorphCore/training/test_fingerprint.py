@@ -135,3 +135,19 @@ def test_noise_is_a_share_of_the_contrast(scans, tmp_path):
     noisy = np.where(inside, np.maximum(voxels + random.normal(0, 0.5 * spread, voxels.shape), 1), 0)
     quiet, loud = (look_at(s)[0].noise for s in (scans[0], saved(of_voxels(noisy, image), tmp_path, "n")))
     assert quiet < 0.3 and loud == pytest.approx(0.5 / np.hypot(1, 0.5), abs=0.1)
+
+
+@pytest.mark.parametrize("which", ["all", "one"])
+def test_a_label_map_beside_no_scan_is_named_and_left_out_and_a_scan_of_whole_numbers_is_not(which, scans, tmp_path):
+    labels = sitk.ReadImage(str(scans[0].labels))
+    lone = saved(labels if which == "all" else labels == 2, tmp_path, "lone")
+    whole = sitk.Cast(sitk.RescaleIntensity(sitk.ReadImage(str(scans[5].image)), 0, 255), sitk.sitkUInt8)
+    fingerprint = take_fingerprint([*scans[:5], saved(whole, tmp_path, "whole"), lone])
+    assert fingerprint.left_out.keys() == {"lone"}
+    assert fingerprint.left_out["lone"].startswith("looks like a label map")
+
+
+def test_a_duplicate_in_another_split_says_so(scans):
+    test = Subject("again", scans[0].image, None, "test")
+    (found,) = findings_of([Subject("one", scans[0].image, None, "train"), *scans[1:], test], "again")
+    assert found.left_out and "has the same voxels as one: a duplicate among splits (test and train)" in found.text

@@ -7,7 +7,7 @@ import torch
 from CLMorphCore.geometry import Grid
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.training.batches import prepare
-from CLMorphCore.training.loop import mean_dice, warp_labels
+from CLMorphCore.training.validation import mean_dice, warp_labels
 
 LARGE = (2**24, 2**24 + 1, 2**31 + 5, 2**32 - 1)
 

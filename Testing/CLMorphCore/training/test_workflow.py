@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from made_up import Ellipsoid, ellipsoid_atlas
 
 from CLMorphCore.bundles import checkpoint
-from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.model import load_model
-from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.io.layouts import find_scans
 from CLMorphCore.io.manifest import read_manifest
@@ -20,77 +17,8 @@ from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.training.plan import read_plan
 from CLMorphCore.training.workflow import RESULTS, train_scans
 
-PLAN = """
-[network]
-name = "clmorph-pyramid"
-channels = [4, 8, 8]
-width = 8
-embedding = 8
-[data]
-spacing_mm = [3.0, 3.0, 3.0]
-alignment = "centres"
-[loss]
-similarity = "lncc"
-window_voxels = 5
-regulariser = "diffusion"
-contrast = 0
-symmetric = true
-[augment]
-flip = "none"
-[training]
-steps = 8
-batch_size = 1
-learning_rate = 1e-3
-checkpoint_every = 3
-validate_every = 4
-[atlas]
-subjects = 3
-"""
 CPU = torch.device("cpu")
-ELLIPSOIDS = {
-    1: Ellipsoid((-9, -6, 2), (8, 9, 7), 900.0),
-    2: Ellipsoid((9, -5, -2), (7, 8, 9), 300.0),
-    3: Ellipsoid((0, 10, 1), (9, 7, 8), 700.0),
-}
-STRUCTURES = [Structure(value, str(value), "#000000") for value in ELLIPSOIDS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_other_organ():
-    """The quality's fit without scans of another organ, which are large and take most of its time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("CLMorphCore.training.workflow.bundled_models", list)
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Six labelled scans with their splits and a table of names, as other programs write it, and a tiny plan."""
-    folder = tmp_path_factory.mktemp("organ")
-    atlas = ellipsoid_atlas((24, 27, 22), 2.2, ellipsoids=ELLIPSOIDS, structures=STRUCTURES)
-    for seed in range(6):
-        phantom = make_phantom(atlas, seed=seed, deformation_mm=1.0)
-        sitk.WriteImage(phantom.image, str(folder / f"s{seed}.nii.gz"))
-        sitk.WriteImage(phantom.labels, str(folder / f"s{seed}_labels.nii.gz"))
-    splits = ("train", "train", "train", "validation", "validation", "test")
-    (folder / "split.csv").write_text("subject,split\n" + "".join(f"s{n},{s}\n" for n, s in enumerate(splits)))
-    (folder / "labels.csv").write_text("Label,Structure\n1,First part\n2,Second part\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plan_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    path.write_text(PLAN)
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(folder, plan_file, tmp_path_factory):
-    """A run that nobody stopped."""
-    run = tmp_path_factory.mktemp("made") / "run"
-    train_scans(find_scans(folder), run, minutes=1.0, device=CPU, plan=read_plan(plan_file))
-    return run
+pytestmark = pytest.mark.usefixtures("no_other_organ")
 
 
 def test_everything_is_made_and_the_model_segments(made, folder):
@@ -191,10 +119,10 @@ def test_a_plan_names_what_is_wrong_with_any_scan_and_writes_why(faulty, clmorph
 
 
 def test_a_plan_decides_what_is_used_but_not_what_can_be_read(faulty, plan_file, clmorph, tmp_path):
-    (tmp_path / "mine.toml").write_text(PLAN + '[scans]\nleave_out = ["small"]\n')
+    (tmp_path / "mine.toml").write_text(plan_file.read_text() + '[scans]\nleave_out = ["small"]\n')
     ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "the plan uses scans that cannot be used (cut: " in ran.err
-    (tmp_path / "mine.toml").write_text(PLAN + '[scans]\nleave_out = ["nobody"]\n')
+    (tmp_path / "mine.toml").write_text(plan_file.read_text() + '[scans]\nleave_out = ["nobody"]\n')
     ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "leaves out nobody, which the data lack" in ran.err
     assert not (tmp_path / "run").exists()
@@ -223,7 +151,7 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
     shutil.copytree(made, tmp_path / "run")
     ran = clmorph("train", faulty, "-o", tmp_path / "run")
     assert ran.code == 2 and "holds a training of other scans" in ran.err
-    (tmp_path / "mine.toml").write_text(PLAN.replace("steps = 8", "steps = 9"))
+    (tmp_path / "mine.toml").write_text(plan_file.read_text().replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "by another plan" in ran.err
     (tmp_path / "run" / "plan.toml").unlink()
@@ -272,3 +200,42 @@ def test_scans_that_changed_since_a_training_began_are_not_passed_over(change, s
     changed = replace(collection, subjects=tuple(change(list(collection.subjects), folder)))
     with pytest.raises(InputError, match=said):
         train_scans(changed, tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_voxels_that_changed_under_their_name_are_named_and_a_touched_file_is_not(made, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(made, tmp_path / "run")
+    table = (tmp_path / "run" / "scans.csv").read_text()
+    (tmp_path / "run" / "scans.csv").write_text(table.replace(str(folder), str(tmp_path / "data")))
+    (tmp_path / "data" / "s0.nii.gz").touch()
+    train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+    for name in ("s1.nii.gz", "s4_labels.nii.gz"):
+        image = sitk.ReadImage(str(tmp_path / "data" / name))
+        sitk.WriteImage(sitk.Flip(image, (True, False, False)), str(tmp_path / "data" / name))
+    with pytest.raises(InputError, match=r"the voxels of .*s1.nii.gz, .*s4_labels.nii.gz are other ones than when"):
+        train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps_it(folder, plan_file, tmp_path):
+    collection = find_scans(folder)
+    twice = replace(collection.subjects[0], name="other", image=tmp_path / "other.nii.gz", labels=None, split="test")
+    shutil.copy(collection.subjects[0].image, twice.image)
+    told = []
+
+    def stop(step, fraction):
+        if step.startswith("reference"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train_scans(
+            replace(collection, subjects=(*collection.subjects, twice)),
+            tmp_path / "run",
+            minutes=1.0,
+            device=CPU,
+            plan=read_plan(plan_file),
+            tell=told.append,
+            progress=stop,
+        )
+    assert any(
+        str(f).startswith("other: has the same voxels as s0: a duplicate among splits (test and train)") for f in told
+    )
