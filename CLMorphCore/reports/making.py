@@ -70,18 +70,13 @@ def report_of(
 ) -> Report:
     """What ``segment`` did and found, from what its steps left; ``scan`` is the image, ``method`` of the fusion."""
     before, after = registration.similarity
-    other = model.other_contrasts is not None and fused.match.scan.network is model.other_contrasts
     expected = volumes_ml(labels_expected) if labels_expected is not None else None
     names = tuple(atlas.name for atlas in fused.atlases)
     return Report(
         version=__version__,
         image=source,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        model=ModelEntry(
-            model.name,
-            *(model.about(key) for key in ("version", "licence", "commit")),
-            OTHER_CONTRASTS if other else "",
-        ),
+        model=_model_entry(model, fused),
         atlas=AtlasEntry(names[0]),
         device=str(model.device),
         threads=threads_used(),
@@ -107,14 +102,22 @@ def report_of(
         warnings=(
             *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
             *((fused.note,) if fused.note else ()),
-            *((REFINED_OTHER,) if other and registration.optimization_steps else ()),
             *judgement.warnings,
-            *_warnings(structures, volumes, registration),
+            *_warnings(structures, volumes, registration, _of_another_contrast(model, fused)),
         ),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
         brain=brain.entry,
     )
+
+
+def _of_another_contrast(model: Model, fused: Labelling) -> bool:
+    return model.other_contrasts is not None and fused.match.scan.network is model.other_contrasts
+
+
+def _model_entry(model: Model, fused: Labelling) -> ModelEntry:
+    network = OTHER_CONTRASTS if _of_another_contrast(model, fused) else ""
+    return ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit")), network)
 
 
 def _tissue_entry(fused: Labelling, structures: Sequence[Structure]) -> TissueEntry:
@@ -138,9 +141,11 @@ def _doubts(scans: Sequence[sitk.Image], atlases: Sequence[Atlas]) -> dict[str, 
 
 
 def _warnings(
-    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
+    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration, other_contrast: bool
 ) -> Iterator[str]:
     yield from registration.warnings()
+    if other_contrast and registration.optimization_steps:
+        yield REFINED_OTHER
     missing = [s.name for s in structures if s.value not in volumes]
     if missing:
         yield (

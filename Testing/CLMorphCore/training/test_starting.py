@@ -20,6 +20,8 @@ from CLMorphCore.training.workflow import train_scans
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("no_other_organ")
 
+BRAIN = f"brain {load_model('brain').about('version')}"
+
 
 def weights(run):
     return checkpoint.load(run / "model" / "weights.safetensors")
@@ -155,7 +157,7 @@ def checkpoint_tree(start):
         ("brian", "unknown model 'brian'; expected the name or the folder of a model; did you mean brain?"),
         ("lddmm", "--initial lddmm has no weights to start from; choose among brain, heart, hippocampus"),
         ("{folder}", "holds no weights.safetensors; expected the folder of a model"),
-        ("brain", "the scans are too small for brain 1.4: of its voxels, 1.5 × 1.5 × 1.5 mm, they have"),
+        ("brain", f"the scans are too small for {BRAIN}: of its voxels, 1.5 × 1.5 × 1.5 mm, they have"),
     ],
 )
 def test_what_cannot_be_started_from_is_said_in_one_line(given, said, folder, clmorph, tmp_path, monkeypatch):
@@ -169,7 +171,7 @@ def test_what_cannot_be_started_from_is_said_in_one_line(given, said, folder, cl
 
 def test_another_start_than_the_plans_or_the_runs_is_refused(made, folder, plan_file, clmorph, tmp_path):
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", plan_file, "--initial", "brain")
-    assert ran.code == 2 and "the plan has network.channels = [4, 8, 8], brain 1.4 [8, 16, 32, 32]" in ran.err
+    assert ran.code == 2 and f"the plan has network.channels = [4, 8, 8], {BRAIN} [8, 16, 32, 32]" in ran.err
     (tmp_path / "plan.toml").write_text(plan_file.read_text() + f'[start]\nmodel = "{made / "model"}"\n')
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "plan.toml", "--initial", "heart")
     assert ran.code == 2 and "--initial heart was given, and the plan starts from" in ran.err
