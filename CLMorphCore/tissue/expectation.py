@@ -10,7 +10,7 @@ from torch import Tensor
 from ..geometry import Grid
 from ..matching import Match
 from ..spatial import sample
-from .prepared import PreparedTissue, smoothing_voxels
+from .prepared import ATLAS_VOTE_VOXELS, PreparedTissue, smoothing_voxels
 from .priors import Prior, aligned_voxels, atlas_voxels, carried, voted
 from .settings import TissueSettings
 
@@ -33,7 +33,7 @@ def of_several(
     """The expectation of several: ``weights`` (1, 1, D, H, W) on the network's grid, above zero, ``votes`` of each."""
 
     def expected(grid: Grid, step: int) -> Iterator[Prior]:
-        smoothing = [sd / step for sd in smoothing_voxels(settings, grid, len(matches))]
+        smoothing = [sd / step for sd in smoothing_voxels(settings, grid, len(matches), ATLAS_VOTE_VOXELS)]
         # Wider by what the smoothing reaches, so that slabs of a scan are smoothed as the whole is.
         reach = [int(np.ceil(3 * sd)) if step == 1 else 0 for sd in smoothing]
         wide = grid.part([slice(-r, n + r) for r, n in zip(reach, grid.shape, strict=True)])

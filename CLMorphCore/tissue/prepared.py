@@ -17,7 +17,10 @@ from .classes import Unfit, tissues_of
 from .settings import TissueSettings
 from .shares import LabelBox, extents_of, label_boxes, shares_of, single_vote
 
-SINGLE_VOTE_VOXELS = 1.0  # smoothing of one vote, on top of the settings'; divided by √voters
+# Smoothing of one vote, on top of the settings'; divided by √voters. Votes that were carried by the training's subjects to
+# their average, and those of atlases that are carried to a scan: of two validation brains with nine atlases Dice is .757,
+# .761, .765 and .763 with .33, .45, .69 and 1.05 voxels in all.
+SINGLE_VOTE_VOXELS, ATLAS_VOTE_VOXELS = 1.0, 2.0
 
 MAX_LABELS = 1000  # whose tissues are told apart
 MAX_BOX_VOXELS = 1 << 30  # of all labels' boxes together: four bytes each
@@ -66,9 +69,11 @@ def _check_labels(atlases: Sequence[Atlas]) -> None:
             raise Unfit("the atlas' labels lie scattered over too many voxels")
 
 
-def smoothing_voxels(settings: TissueSettings, grid: Grid, voters: int) -> tuple[float, float, float]:
+def smoothing_voxels(
+    settings: TissueSettings, grid: Grid, voters: int, single_vote_voxels: float = SINGLE_VOTE_VOXELS
+) -> tuple[float, float, float]:
     """Standard deviations (z, y, x): the settings', and the less on top the more have voted."""
-    sd = math.hypot(settings.smoothing_mm, SINGLE_VOTE_VOXELS * min(grid.voxel_mm) / math.sqrt(voters))
+    sd = math.hypot(settings.smoothing_mm, single_vote_voxels * min(grid.voxel_mm) / math.sqrt(voters))
     z, y, x = (sd / spacing for spacing in grid.voxel_mm)
     return z, y, x
 
