@@ -30,19 +30,35 @@ class LocalCorrelation:
 
     def __call__(self, warped: Tensor) -> tuple[Tensor, Tensor]:
         """(S, ∂S/∂w): a scalar, and (B, 1, D, H, W) for images of that shape."""
+        value, by_covariance, by_variance, mean, _ = self._terms(warped)
+        return value.mean(), self._slope(warped, by_covariance, by_variance, mean) / value.numel()
+
+    def weighted(self, warped: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(s, ∂Σ ws/∂w, h): the summands, the gradient of their weighted sum, and about half its curvature, negated.
+
+        All (B, 1, D, H, W). The curvature is Gauss and Newton's: squared correlation is the share of the variance that
+        a line from one image to the other explains, and its residual is linear in w.
+        """
+        value, by_covariance, by_variance, mean, variance = self._terms(warped)
+        slope = self._slope(warped, by_covariance * weights, by_variance * weights, mean)
+        return value, slope, self._mean(weights * value / (variance + NOISE))
+
+    def _terms(self, warped: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of each window: the value, its derivatives by covariance and variance, and the warped image's moments."""
         mean = self._mean(warped)
         variance = (self._mean(warped * warped) - mean**2).clamp_min(0)
         covariance = self._mean(warped * self.fixed) - mean * self.mean
         denominator = self.variance * variance + NOISE * (self.variance + variance) + TINY
         by_covariance = 2 * covariance / denominator
         value = 0.5 * by_covariance * covariance
-        by_variance = -value * (self.variance + NOISE) / denominator
-        gradient = (
+        return value, by_covariance, -value * (self.variance + NOISE) / denominator, mean, variance
+
+    def _slope(self, warped: Tensor, by_covariance: Tensor, by_variance: Tensor, mean: Tensor) -> Tensor:
+        return (
             self.fixed * self._mean(by_covariance)
             + 2 * warped * self._mean(by_variance)
             - self._mean(by_covariance * self.mean + 2 * by_variance * mean)
         )
-        return value.mean(), gradient / value.numel()
 
     def _mean(self, image: Tensor) -> Tensor:
         return box_mean(image, self.window)

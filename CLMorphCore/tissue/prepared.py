@@ -17,8 +17,8 @@ from .classes import Unfit, tissues_of
 from .settings import TissueSettings
 from .shares import LabelBox, extents_of, label_boxes, shares_of, single_vote
 
-# Smoothing of one vote, on top of the settings'; divided by √voters. Votes that were carried by the training's subjects to
-# their average, and those of atlases that are carried to a scan: of two validation brains with nine atlases Dice is .757,
+# Smoothing of one vote, on top of the settings'; divided by √voters: of votes that training subjects have carried
+# to their average, and of atlases that are carried to a scan. On two validation brains with nine atlases Dice is .757,
 # .761, .765 and .763 with .33, .45, .69 and 1.05 voxels in all.
 SINGLE_VOTE_VOXELS, ATLAS_VOTE_VOXELS = 1.0, 2.0
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from CLMorphCore.alignment import align, align_centres, closest_similarity
+from CLMorphCore.alignment import _agree, _polished, _working, align, align_centres, closest_similarity
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.io.transforms import read_affine
@@ -227,3 +227,81 @@ def test_an_image_that_smoothing_turns_into_nan_ends_in_one_line(monkeypatch):
     monkeypatch.setattr(sitk, "RecursiveGaussian", lambda given, *_, **__: given * np.nan)
     with pytest.raises(InputError, match=r"voxels of 2 × 1e\+06 × 2 mm cannot be brought onto an even grid"):
         align(image, image)
+
+
+def mean_error_mm(found, truth, atlas):
+    index = np.argwhere(sitk.GetArrayFromImage(atlas.labels))[::50, ::-1].tolist()
+    points = [truth.GetInverse().TransformPoint(atlas.labels.TransformIndexToPhysicalPoint(i)) for i in index]
+    return float(np.mean([math.dist(found.TransformPoint(p), truth.TransformPoint(p)) for p in points]))
+
+
+def near(truth, shift_mm=1.2, scale=1.03):
+    """A map beside the true one, as mutual information may leave it."""
+    matrix = np.array(truth.GetMatrix()).reshape(3, 3) @ np.diag([scale, 1 / scale, 1.0])
+    shift = np.array(truth.GetTranslation()) + np.array([shift_mm, -shift_mm, 0.5 * shift_mm])
+    return sitk.AffineTransform(matrix.ravel().tolist(), shift.tolist(), truth.GetCenter())
+
+
+def contrasts(image):
+    """The same anatomy as another scan shows it: darker where it was bright, biased, cut off at one side."""
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    bias = np.exp(np.linspace(-0.4, 0.4, values.shape[2], dtype=np.float32))
+    inverted = np.where(values > 0, values.max() * 1.2 - values, 0)
+    made = {"the same": values, "bias": values * bias, "inverted": inverted}
+    images = {}
+    for name, array in made.items():
+        images[name] = sitk.GetImageFromArray(array.astype(np.float32))
+        images[name].CopyInformation(image)
+    images["cut off"] = image[:, : 2 * image.GetSize()[1] // 3, :]
+    return images
+
+
+@pytest.mark.parametrize("name", ["the same", "bias", "inverted", "cut off"])
+def test_a_map_that_is_nearly_right_is_polished_whatever_the_contrast_and_the_field_of_view(name, atlas):
+    truth = known_map(atlas, degrees=5.0)
+    fixed, moving = _working(contrasts(scan_under(atlas, truth, grow=4))[name]), _working(atlas.image)
+    start = near(truth)
+    before, after = (mean_error_mm(each, truth, atlas) for each in (start, _polished(fixed, moving, start)))
+    assert before > 1.2 and after < (0.4 if name == "cut off" else 0.25) * before
+
+
+def test_what_is_far_from_the_map_that_was_found_or_loses_information_is_no_polish(atlas):
+    found, image = sitk.AffineTransform(3), _working(atlas.image)
+    spacing = image.GetSpacing()[0]
+    nudged = {voxels: sitk.AffineTransform(found) for voxels in (0.02, 1.0, 2.0)}
+    for voxels, each in nudged.items():
+        each.SetTranslation((voxels * spacing, 0.0, 0.0))
+    assert _agree(image, image, found, nudged[0.02])
+    assert not _agree(image, image, found, nudged[1.0])  # near, but of the information much is lost
+    assert not _agree(image, image, nudged[2.0], found)  # more is gained, but far off
+
+
+def test_slices_that_lie_far_apart_are_not_polished(atlas, monkeypatch):
+    called = []
+    monkeypatch.setattr("CLMorphCore.alignment._polished", lambda *given, **_: called.append(1) or given[2])
+    g = Grid.of(atlas.image)
+    stack = resample(
+        atlas.image, Grid((g.size[0], g.size[1], g.size[2] // 5), (*g.spacing_mm[:2], 5 * g.spacing_mm[2]), g.origin_mm)
+    )
+    align(atlas.image, stack)
+    align(stack, atlas.image)
+    assert not called
+    align(atlas.image, atlas.image)
+    assert called
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 5.0])
+def test_a_mouse_and_an_elephant_are_aligned_as_exactly(factor, atlas):
+    """The same voxels with another spacing: what is found is half a voxel off at most."""
+    truth = known_map(atlas, shift=(2.0, -3.0, 1.0))
+    scaled = []
+    for image in (scan_under(atlas, truth), atlas.image):
+        one = sitk.Image(image)
+        one.SetSpacing([factor * s for s in image.GetSpacing()])
+        one.SetOrigin([factor * o for o in image.GetOrigin()])
+        scaled.append(one)
+    found = align(*scaled)
+    back = sitk.AffineTransform(
+        found.GetMatrix(), [t / factor for t in found.GetTranslation()], [c / factor for c in found.GetCenter()]
+    )
+    assert worst_error_mm(back, truth, atlas) < 0.5 * min(atlas.image.GetSpacing())
