@@ -211,7 +211,7 @@ def _atlas_options(parser: argparse.ArgumentParser) -> None:
         choices=("majority", "similarity", "staple"),
         default="similarity",
         help="how several atlases vote: all the same, by how much each resembles the scan at a place, "
-        "or by STAPLE's reliability (on brains far worse than the others and without the scan's tissue; default: similarity)",
+        "or by STAPLE's reliability (on brains far worse than the others; default: similarity)",
     )
 
 
