@@ -21,8 +21,10 @@ def shown(data, tmp_path):
 
 def test_three_planes_stand_side_by_side_at_one_scale_with_outlines(tmp_path):
     atlas = ellipsoid_atlas((20, 40, 30), 2.0, ellipsoids=ELLIPSOIDS, structures=STRUCTURES)
+    for corner in ((0, 0, 0), [n - 1 for n in atlas.image.GetSize()]):  # no background about it
+        atlas.image[corner] = 900.0
     picture = shown(atlas_picture(atlas.image, atlas.labels, COLORS), tmp_path)
-    x, y, z = (n * mm for n, mm in zip(atlas.image.GetSize(), atlas.image.GetSpacing(), strict=True))
+    x, y, z = whole_mm(atlas.image)
     rows, columns, _ = picture.shape
     pixel_mm = (x + x + y) / (columns - 2 * GAP)
     assert rows == pytest.approx(max(y, z) / pixel_mm, abs=1.5)
@@ -31,6 +33,20 @@ def test_three_planes_stand_side_by_side_at_one_scale_with_outlines(tmp_path):
         assert (picture == color).all(axis=-1).any(), color
     edge = round(x / pixel_mm)
     assert not picture[:, edge + 1 : edge + GAP - 1].any()  # the gap between the first two
+
+
+def whole_mm(image):
+    return [n * mm for n, mm in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+
+
+def test_background_around_is_not_shown_beyond_a_margin(tmp_path):
+    atlas = ellipsoid_atlas((20, 40, 30), 2.0, ellipsoids=ELLIPSOIDS, structures=STRUCTURES)
+    image, labels = (sitk.ConstantPad(each, [30] * 3, [20] * 3, 0) for each in (atlas.image, atlas.labels))
+    once, padded = (atlas_picture(*pair, COLORS) for pair in ((atlas.image, atlas.labels), (image, labels)))
+    few, many = (shown(data, tmp_path) for data in (once, padded))
+    assert np.isclose(many.shape, few.shape, rtol=0.1).all()
+    share = [(each == color).all(axis=-1).mean() for each in (few, many) for color in COLORS.values()]
+    assert share[2:] == pytest.approx(share[:2], rel=0.2)
 
 
 def test_without_labels_it_is_grey(tmp_path):
