@@ -321,12 +321,14 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
 
 
 def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    verbs.add_parser(
+    parser = verbs.add_parser(
         "models",
         parents=[common],
-        help="what ships",
-        description="Lists the bundled models, and systems without weights.",
+        help="what ships, or what one model is",
+        description="Lists the bundled models, and systems without weights; or tells of one model what it is for, "
+        "of which scans it was made and how good it is on others.",
     )
+    parser.add_argument("name", nargs="?", type=_text, metavar="MODEL", help="a model's name or its folder")
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

@@ -78,9 +78,16 @@ class Grid:
 
     def anatomical_voxel_mm(self) -> tuple[float, float, float]:
         """Along S, P and L each: the spacing of the grid's axis that points most nearly there."""
+        return self._anatomical(self.spacing_mm)
+
+    def anatomical_extent_mm(self) -> tuple[float, float, float]:
+        """Along S, P and L each: the length of the grid along its axis that points most nearly there."""
+        return self._anatomical([n * mm for n, mm in zip(self.size, self.spacing_mm, strict=True)])
+
+    def _anatomical(self, lengths: Sequence[float]) -> tuple[float, float, float]:
         directions = np.abs(np.array(self.direction).reshape(3, 3))
         best = max(permutations(range(3)), key=lambda axes: sum(directions[n, axis] for n, axis in enumerate(axes)))
-        left, posterior, superior = (self.spacing_mm[axis] for axis in best)
+        left, posterior, superior = (lengths[axis] for axis in best)
         return superior, posterior, left
 
     def corners_mm(self) -> np.ndarray:

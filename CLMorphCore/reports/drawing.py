@@ -151,9 +151,26 @@ def window(image: sitk.Image) -> tuple[float, float]:
 
 def grey_png(values: np.ndarray, limits: tuple[float, float]) -> bytes:
     """A grey picture of values (rows, columns), black and white at the limits."""
+    return png(_grey(values, limits))
+
+
+def outlined(values: np.ndarray, limits: tuple[float, float], labels: np.ndarray, colors: Colors) -> np.ndarray:
+    """(rows, columns, 3) uint8: values in grey, black and white at the limits, labels' outlines in their colours."""
+    picture = np.repeat(_grey(values, limits)[..., None], 3, axis=2)
+    edge = _outline(labels)
+    picture[edge] = _colored(labels, colors, edge, 255)[edge][:, :3]
+    return picture
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """The numbers of '#rrggbb'."""
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _grey(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     low, high = limits
     scaled = (np.nan_to_num(values) - low) / max(high - low, 1e-12)
-    return png((255 * np.clip(scaled, 0, 1)).astype(np.uint8))
+    return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
 
 
 def areas_png(labels: np.ndarray, colors: Colors) -> bytes:

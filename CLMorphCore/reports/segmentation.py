@@ -59,7 +59,7 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
     """HTML page: result, volumes, before and after, deformation, details of the run."""
     image, labels = pictured.image, pictured.labels
     scene = _scene(image, labels)
-    colors = {entry.value: _rgb(entry.color) for entry in report.structures}
+    colors = {entry.value: drawing.rgb(entry.color) for entry in report.structures}
     body = [
         summary.header(report),
         summary.warnings(report.warnings),
@@ -81,7 +81,7 @@ def sides_page(
     image: sitk.Image, labels: sitk.Image, brain_mask: sitk.Image | None, report: Report, pages: Mapping[str, str]
 ) -> str:
     """HTML page of labels of both sides, each registered by itself: ``pages`` are the sides' own pages."""
-    colors = {entry.value: _rgb(entry.color) for entry in report.structures}
+    colors = {entry.value: drawing.rgb(entry.color) for entry in report.structures}
     links = " and ".join(f'<a href="{escape(file)}">{escape(side)}</a>' for side, file in pages.items())
     body = [
         summary.header(report),
@@ -239,7 +239,3 @@ def _patient(where: Frame) -> str:
 
 def _labels(where: Frame) -> str:
     return drawing.svg_again(f"labels-{where.view.name}") + drawing.svg_again(f"outlines-{where.view.name}")
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

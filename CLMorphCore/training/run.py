@@ -33,7 +33,10 @@ Tell = Callable[[Finding], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A folder with a plan and its scans, in their splits; and the model that the training starts from, if any."""
+    """A folder with a plan and its scans, in their splits; and the model that the training starts from, if any.
+
+    ``name`` is what the scans are called.
+    """
 
     output: Path
     plan: Plan
@@ -42,6 +45,7 @@ class Run:
     device: torch.device
     start: Start | None = None
     team: Team = ALONE
+    name: str = ""
 
     @property
     def model(self) -> Path:

@@ -15,6 +15,7 @@ from ..io.manifest import SPLITS, Subject, choose, read_subject
 from ..matching import prepare, prepare_image
 from ..progress import Progress, silent
 from ..registration import register
+from ..reports.drawing import rgb
 from ..reports.evaluation import Summary
 from ..reports.training import HeldOut, Point, TrainingRun, training_page
 
@@ -70,7 +71,7 @@ def write_page(
         log=read_log(run / "log.jsonl"),
         average=average,
         average_labels=atlas.labels if atlas is not None else None,
-        colors={s.value: _rgb(s.color) for s in atlas.structures} if atlas is not None else {},
+        colors={s.value: rgb(s.color) for s in atlas.structures} if atlas is not None else {},
         held_out=shown,
         accuracy={split: _summary(run / split / SUMMARY) for split in SPLITS if (run / split / SUMMARY).exists()},
         plan=plan,
@@ -103,8 +104,3 @@ def _chosen(subjects: Sequence[Subject]) -> list[Subject]:
 def _summary(path: Path) -> Summary:
     known = {field.name for field in fields(Summary)}
     return Summary(**{k: v for k, v in parse_json(read_text(path, "a summary")).items() if k in known})
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    r, g, b = (int(color[n : n + 2], 16) for n in (1, 3, 5))
-    return r, g, b

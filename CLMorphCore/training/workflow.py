@@ -23,12 +23,12 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
-from ..bundles.model import BUNDLED, bundled_models, load_model, read_card, write_card
+from ..bundles.model import BUNDLED, bundled_models, load_model
 from ..bundles.template import average_image, build_atlas
 from ..errors import InputError
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
-from ..io.files import parse_json, read_text
+from ..io.files import read_text
 from ..io.images import read_labels, write_image
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose
@@ -44,6 +44,7 @@ from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, write_settings
 from . import starting
 from .batches import load_dataset
+from .card import PICTURE, SPLITS_MEASURED, describe
 from .digests import DIGESTS
 from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
@@ -51,14 +52,12 @@ from .plan import Plan
 from .processes import ALONE, Team
 from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
-from .starting import INHERITED
 
 LOG = logging.getLogger(__name__)
 REFERENCE, CARD, QUALITY, PAGE = "reference.nii.gz", "model/card.toml", "model/quality.toml", "report.html"
 ATLAS = "model/atlases/average"
-SPLITS_MEASURED = ("validation", "test")
 RESULTS = (
-    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, PAGE),
+    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, f"model/{PICTURE}", PAGE),
     *(f"{ATLAS}/{name}" for name in FILES),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )
@@ -86,7 +85,8 @@ def train_scans(
 ) -> Path:
     """A model from scans, in ``output``/model; goes on where an earlier call with the same scans was stopped.
 
-    ``plan`` takes the place of the one that would be made; ``structures`` name the labels; ``initial`` is a model to
+    ``plan`` takes the place of the one that would be made; ``structures`` name the labels, ``name`` the scans in plan
+    and card; ``initial`` is a model to
     start from, by its name or folder, the start itself being kept where validation finds nothing better; the other
     processes of a ``team`` are in ``follow``. InputError
     where too few scans can be used, and where ``output`` holds another training, or something that is read.
@@ -103,7 +103,7 @@ def train_scans(
         else:
             how = {"minutes": minutes, "device": device, "name": name, "initial": initial}
             run = begin(collection, output, plan, **how, tell=tell, look=looking, team=team)
-        _make(replace(run, structures=_names(structures, collection)), progress)
+        _make(replace(run, structures=_names(structures, collection), name=name), progress)
     return run.model
 
 
@@ -135,7 +135,7 @@ def _make(run: Run, progress: Progress) -> None:
     span = (1.0 - start) / (len(SPLITS_MEASURED) + 1)
     for n, split in enumerate(SPLITS_MEASURED):
         _measure(run, split, part(progress, start + n * span, start + (n + 1) * span))
-    _write_card(run)
+    describe(run, run.output / REFERENCE)
     _draw(run, part(progress, 1.0 - span, 1.0))
 
 
@@ -248,25 +248,6 @@ def _measure(run: Run, split: str, progress: Progress) -> None:
     if (run.output / split / SUMMARY).exists() or not run.labelled or not choose(run.subjects, split, labelled=True):
         return
     evaluate(run.load(), run.subjects, split=split, progress=_named(split, progress)).save(run.output / split)
-
-
-def _write_card(run: Run) -> None:
-    """The card with what was measured."""
-    card = read_card(run.model)
-    tables = {"model": card["model"]}
-    if run.start is not None:
-        tables["model"] |= {key: run.start.card[key] for key in INHERITED if key in run.start.card}
-        tables["model"]["start"] = run.start.name
-    for split in SPLITS_MEASURED:
-        path = run.output / split / SUMMARY
-        if path.exists():
-            summary = parse_json(read_text(path, "a summary of an evaluation"))
-            tables[f"accuracy.{split}"] = {
-                key: round(value, 6)
-                for key, value in summary.items()
-                if isinstance(value, int | float) and key != "seconds"
-            }
-    write_card(run.model, tables)
 
 
 def _draw(run: Run, progress: Progress) -> None:

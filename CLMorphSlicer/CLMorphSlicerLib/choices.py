@@ -25,6 +25,7 @@ from .parameters import (
     several_volumes,
     why_one_atlas,
 )
+from .picture import PictureLabel
 from .results import browser_of
 from .words import _
 
@@ -44,6 +45,7 @@ class ChoicesPanel:
         self.parameters: Any = None
         self._folder_shown: str | None = None
         self._showing = False  # while the widgets are filled, their signals tell nothing new
+        self.picture = PictureLabel(ui.modelPictureLabel)
         self._offer()
         ui.taskTabs.connect("currentChanged(int)", self._on_task)
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
@@ -170,8 +172,11 @@ class ChoicesPanel:
         card = self.card()
         segments = parameters.task is Task.SEGMENT
         shown = ((self.ui.modelDescriptionLabel, segments), (self.ui.registerDescriptionLabel, not segments))
+        fault = self.picture.show(card.picture if card and segments else None)
+        title = card.title if card and segments and parameters.model == FOLDER else ""  # others' stand in the selector
+        text = "\n".join(part for part in (title, card.description if card else "", fault) if part)
         for label, current in shown:
-            label.text = _in_lines(card.description if card else "")
+            label.text = _in_lines(text)
             label.setVisible(current and bool(label.text))  # the hidden tab makes the shown one no higher
         self.ui.sampleButton.setEnabled(card is not None)
 

@@ -1,18 +1,27 @@
-"""The models that ship with the extension, read from their cards; the engine itself is not imported."""
+"""The models, shipped and of one's own, read from their cards; the engine itself is not imported."""
 
+import math
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .words import _
+
+PICTURE = "picture.png"
+TEXTS = ("title", "purpose", "modality", "anatomy", "licence", "credit", "made")
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """What a person needs to know to choose a model; `folder` is its bundle, `dice` its mean on unseen subjects.
 
+    dice_spread: standard deviation over them; chosen_by: whether choices were made by them, for no others had labels;
+    scans: how many it was made of, and voxel_mm and size_mm of theirs (x, y, z); made: the day; picture: of its atlas.
+    What a card does not tell is empty or None.
     follows_tissue: whether its labels were found better where they follow the image's tissue; needs_brain: whether it
     knows brains without skull alone; locator: the model that finds its organ on both sides of a whole head, or empty.
     """
@@ -26,7 +35,14 @@ class ModelCard:
     folder: Path
     credit: str = ""
     dice: float | None = None
+    dice_spread: float | None = None
     subjects: int = 0
+    chosen_by: bool = False
+    scans: int = 0
+    voxel_mm: str = ""
+    size_mm: str = ""
+    made: str = ""
+    picture: Path | None = None
     follows_tissue: bool = False
     needs_brain: bool = False
     locator: str = ""
@@ -46,11 +62,29 @@ class ModelCard:
         if self.licence:
             free = _("; not for commercial use") if "NC" in re.split(r"[\s-]", self.licence) else ""
             lines.append(_("Licence: {licence}").format(licence=self.licence) + free)
-        if self.dice is not None:
-            lines.append(
-                _("Mean Dice {dice:.2f} on {subjects} unseen subjects").format(dice=self.dice, subjects=self.subjects)
-            )
-        return "\n".join(line for line in lines if line)
+        return "\n".join(line for line in (*lines, self._making, self._accuracy) if line)
+
+    @property
+    def _making(self) -> str:
+        """When it was made, of how many scans of which size; as far as known."""
+        parts = [_("Made {day}").format(day=self.made)] if self.made else []
+        if self.scans:
+            sizes = ((self.voxel_mm, _("voxels {size} mm")), (self.size_mm, _("size {size} mm")))
+            of = [
+                _("{count} scans").format(count=self.scans),
+                *(text.format(size=size) for size, text in sizes if size),
+            ]
+            parts.append((_("of {scans}") if parts else _("Made of {scans}")).format(scans=", ".join(of)))
+        return " ".join(parts)
+
+    @property
+    def _accuracy(self) -> str:
+        if self.dice is None:
+            return _("Its accuracy was not measured: no labelled scan was held out") if self.scans else ""
+        within = f" ± {self.dice_spread:.2f}" if self.dice_spread is not None else ""
+        chosen = _("; choices were made by them") if self.chosen_by else ""
+        told = _("Mean Dice {dice} on {subjects} unseen subjects")
+        return told.format(dice=f"{self.dice:.2f}{within}", subjects=self.subjects) + chosen
 
 
 def engine_root() -> Path:
@@ -66,20 +100,63 @@ def engine_root() -> Path:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of the bundle in `folder`. Raises ValueError when there is no readable one."""
+    """The card of the bundle in `folder`, figures where they are numbers. ValueError when there is no readable one."""
+    refused = _("{folder} is not a model: it needs a card.toml with a [model] table ({error})")
     try:
         with open(folder / "card.toml", "rb") as file:
             whole = tomllib.load(file)
-        model, test = whole["model"], whole.get("accuracy", {}).get("test", {})
-        locator = str(whole.get("locator", {}).get("model", ""))
-    except (OSError, KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
-        refused = _("{folder} is not a model: it needs a card.toml with a [model] table ({error})")
+        model = whole["model"]
+    except (OSError, KeyError, ValueError, RecursionError) as error:  # also what is not UTF-8
         raise ValueError(refused.format(folder=folder, error=error)) from error
-    text = {key: str(model.get(key, "")) for key in ("title", "purpose", "modality", "anatomy", "licence", "credit")}
+    if not isinstance(model, dict):
+        raise ValueError(refused.format(folder=folder, error=model))
+    text = {key: str(model.get(key, "")) for key in TEXTS}
     name = str(model.get("name", folder.name))
-    figures = {"dice": test.get("dice"), "subjects": int(test.get("subjects", 0)), "follows_tissue": _follows(folder)}
-    figures |= {"needs_brain": model.get("needs") == "brain", "locator": locator}
-    return ModelCard(**{**text, "title": text["title"] or name}, name=name, folder=folder, **figures)
+    picture = folder / PICTURE
+    return ModelCard(
+        **{**text, "title": text["title"] or name},
+        **_measured(whole),
+        name=name,
+        folder=folder,
+        follows_tissue=_follows(folder),
+        needs_brain=model.get("needs") == "brain",
+        locator=str(_table(whole, "locator").get("model", "")),
+        picture=picture if picture.is_file() else None,
+    )
+
+
+def _measured(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card tells of its scans, and of the accuracy on test scans, or on validation scans without them."""
+    scans, accuracy = _table(card, "scans"), _table(card, "accuracy")
+    tested = _number(_table(accuracy, "test").get("dice")) is not None
+    figures = _table(accuracy, "test" if tested else "validation")
+    dice = _number(figures.get("dice"))
+    return {
+        "dice": dice,
+        "dice_spread": _number(figures.get("dice_sd_over_subjects")),
+        "subjects": int(_number(figures.get("subjects")) or 0),
+        "chosen_by": dice is not None and not tested,
+        "scans": int(_number(scans.get("train")) or 0),
+        "voxel_mm": _lengths(scans.get("voxel_mm")),
+        "size_mm": _lengths(scans.get("size_mm")),
+    }
+
+
+def _table(card: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = card.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+    return float(value) if good and math.isfinite(value) else None
+
+
+def _lengths(values: Any) -> str:
+    """'0.15 × 0.15 × 0.15', or nothing for what is no such list."""
+    numbers = [_number(value) for value in values] if isinstance(values, list) else []
+    given = [f"{number:g}" for number in numbers if number is not None]
+    return " × ".join(given) if len(given) == len(numbers) == 3 else ""
 
 
 def _follows(folder: Path) -> bool:
