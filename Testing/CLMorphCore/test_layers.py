@@ -49,8 +49,8 @@ LAYERS = (
         "io.nrrd",
         "io.scratch",
     ),
-    ("io.nifti_writer", "io.transforms", "reports.pictures"),
-    ("io.images",),
+    ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
+    ("io.images", "io.displacement_fields", "applying.images"),
     (
         "bundles.atlas",
         "io.manifest",
@@ -89,7 +89,14 @@ LAYERS = (
     ("training.run", "training.run_page"),
     ("training.workflow",),
     ("commands.options",),
-    ("commands.build_atlas", "commands.evaluate", "commands.models", "commands.register", "commands.segment"),
+    (
+        "commands.apply",
+        "commands.build_atlas",
+        "commands.evaluate",
+        "commands.models",
+        "commands.register",
+        "commands.segment",
+    ),
     ("commands.demo", "commands.plan"),
     ("commands.train",),
     ("commands",),
@@ -97,7 +104,7 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {
