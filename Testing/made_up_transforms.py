@@ -37,3 +37,15 @@ def spline(grid, seed=0):
     inner[:, 2:5, 2:5, 2:5] = np.random.default_rng(seed).uniform(-1.5, 1.5, (3, 3, 3, 3))
     made.SetParameters(inner.ravel().tolist())
     return made
+
+
+def in_slicer(scene, path, kind, storage):
+    """The node of MRML, in a scene, that Slicer's own reader makes of a file."""
+    import slicer
+
+    node, reader = (getattr(slicer, f"vtkMRML{name}Node")() for name in (kind, f"{storage}Storage"))
+    scene.AddNode(node)
+    scene.AddNode(reader)
+    reader.SetFileName(str(path))
+    assert reader.ReadData(node), path
+    return node

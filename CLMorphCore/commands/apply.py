@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -9,24 +10,65 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..applying.images import apply
-from ..applying.maps import Step, flat, inverse_of
+from ..applying.images import apply, inexact
+from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points
 from ..atomic import atomic_write, check_writable
 from ..errors import FileError, InputError, OutputError
+from ..io import points
 from ..io.displacement_fields import read_any
 from ..io.images import read_file, read_labels, write_image
 from ..progress import Reporter
 from . import options as given
 
+LOG = logging.getLogger(__name__)
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes OUTPUT, a file of the input's kind; InputError where there is one of that name already."""
-    check_output(options.output, IMAGE_ENDINGS)
+    kind, ending = kind_of(options.input)
+    check_output(options.output, IMAGE_ENDINGS if kind == "image" else (ending,))
+    if kind != "image":
+        _check_no_image(options, kind)
     reporter("reading", 0.0)
     steps = chain_of(options)
-    _image(options, steps, reporter)
+    {"image": _image, "points": _points}[kind](options, steps, reporter)
+
+
+def kind_of(path: Path) -> tuple[str, str]:
+    """image or points, and the ending by which they are known."""
+    name = path.name.lower()
+    for kind, endings in (("points", points.ENDINGS),):
+        for ending in endings:
+            if name.endswith(ending):
+                return kind, ending
+    return "image", ""
+
+
+def _check_no_image(options: Namespace, kind: str) -> None:
+    for flag in ("reference", "labels", "interpolation"):
+        if getattr(options, flag):
+            raise InputError(f"--{flag} is given with {kind}, which have no grid; expected an image; omit it")
+
+
+def _points(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
+    found = points.read_points(options.input, options.points_space)
+    moved, error = map_points(found.lps_mm, steps)
+    _warn(error)
+    reporter.check_cancelled()
+    with atomic_write(options.output) as temporary:
+        temporary.write_text(found.text(moved), encoding="utf-8", newline="")
+    given.done(reporter, options.output, f"{len(moved)} points of {options.input.name} {_along(steps)}")
+
+
+def _warn(error: np.ndarray) -> None:
+    """A warning where points have no exact inverse."""
+    if (share := float((error > 10 * TOLERANCE_MM).mean())) > 0:
+        LOG.warning(inexact(share, float(error.max())))
+
+
+def _along(steps: list[Step]) -> str:
+    return f"along {len(steps)} transform{'s' * (len(steps) > 1)}"
 
 
 def check_output(output: Path, endings: tuple[str, ...]) -> None:
@@ -60,7 +102,7 @@ def _image(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
     reporter.check_cancelled()
     with atomic_write(options.output) as temporary:
         save_image(moved, temporary, reference)
-    given.done(reporter, options.output, f"{options.input.name} along {len(steps)} transforms, {interpolation}")
+    given.done(reporter, options.output, f"{options.input.name} {_along(steps)}, {interpolation}")
 
 
 def _finite(path: Path) -> sitk.Image:

@@ -50,7 +50,7 @@ LAYERS = (
         "io.scratch",
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
-    ("io.images", "io.displacement_fields", "applying.images"),
+    ("io.images", "io.displacement_fields", "io.points", "applying.images"),
     (
         "bundles.atlas",
         "io.manifest",
