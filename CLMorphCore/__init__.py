@@ -28,6 +28,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .applying.images import apply
+    from .applying.maps import Step, map_points
     from .bundles.atlas import Atlas, Structure, read_atlas, read_atlases, save_atlas
     from .bundles.config import Config, load_config
     from .bundles.model import Model, load_model
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "applying.images": ("apply",),
+    "applying.maps": ("Step", "map_points"),
     "bundles.atlas": ("Atlas", "Structure", "read_atlas", "read_atlases", "save_atlas"),
     "bundles.config": ("Config", "load_config"),
     "bundles.model": ("Model", "load_model"),
@@ -76,14 +80,17 @@ __all__ = [
     "Registration",
     "Report",
     "Segmentation",
+    "Step",
     "Structure",
     "Subject",
     "__version__",
+    "apply",
     "build_atlas",
     "build_each",
     "evaluate",
     "load_config",
     "load_model",
+    "map_points",
     "prepare",
     "prepare_atlases",
     "prepare_image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MAX_THREADS = 1024
 MAX_SMOOTHING = 50.0  # voxels
@@ -133,3 +134,73 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="change a setting, for instance training.steps=2000",
     )
     group.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
+
+
+ORDER = (
+    "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
+    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space to "
+    "INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the other. "
+    "With transform.h5 of segment or register, moving images come onto the fixed one, and points of the fixed image "
+    "onto the moving one; --inverse does the opposite of either."
+)
+
+
+class _InOrder(argparse.Action):
+    """Files of --transform and --inverse-of in one list, in the order in which they are given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        inverted = option_string == "--inverse-of"
+        given = [(file, inverse != inverted) for file, inverse in values]
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), *given])
+
+
+def transform_file(text: str) -> tuple[Path, bool]:
+    """FILE, or [FILE,0] and [FILE,1] as in ANTs: a file, and whether its inverse is meant."""
+    if text.startswith("[") and text.endswith((",0]", ",1]")):
+        return path(text[1:-3]), text.endswith(",1]")
+    return path(text), False
+
+
+def _chain_options(parser: argparse.ArgumentParser) -> None:
+    for names, words in (
+        (("-t", "--transform"), "transforms: of ITK, ANTs or Slicer (.h5, .tfm, .mat, .txt), or displacement fields"),
+        (("--inverse-of",), "transforms whose inverses are taken, at this place of the chain; [FILE,1] of -t, too"),
+    ):
+        parser.add_argument(
+            *names, dest="transforms", action=_InOrder, type=transform_file, nargs="+", metavar="FILE", help=words
+        )
+    parser.add_argument("--inverse", action="store_true", help="the inverse of the whole chain")
+
+
+def add_apply(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb apply."""
+    parser = verbs.add_parser(
+        "apply",
+        parents=[common],
+        help="images, labels, points or surfaces along transforms",
+        description=f"Carries an image, a label map, points or a surface along transforms. {ORDER}",
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        type=path,
+        help="image; points (.csv, .fcsv, .mrk.json); or surface (.vtk, .vtp, .stl, .ply, .obj)",
+    )
+    _chain_options(parser)
+    parser.add_argument(
+        "-o", "--output", type=path, required=True, metavar="OUTPUT", help="file to write, of the input's kind"
+    )
+    parser.add_argument(
+        "--reference", type=path, metavar="GRID", help="image whose grid the output gets (default: INPUT's own grid)"
+    )
+    parser.add_argument("--labels", action="store_true", help="INPUT is a label map: as --interpolation labels")
+    parser.add_argument(
+        "--interpolation",
+        choices=("linear", "cubic", "nearest", "labels"),
+        help="labels: the label of the largest trilinear weight, smoother than nearest (default: linear)",
+    )
+    parser.add_argument(
+        "--points-space",
+        choices=("LPS", "RAS"),
+        help="of coordinates whose file does not say (default: LPS, as in ITK, ANTs and Slicer's files)",
+    )

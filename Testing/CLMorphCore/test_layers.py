@@ -41,8 +41,8 @@ LAYERS = (
         "io.nrrd",
         "io.scratch",
     ),
-    ("io.nifti_writer", "io.transforms", "reports.pictures"),
-    ("io.images",),
+    ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
+    ("io.images", "io.displacement_fields", "io.points", "applying.images"),
     (
         "bundles.atlas",
         "io.manifest",
@@ -82,7 +82,14 @@ LAYERS = (
     ("training.card",),
     ("training.workflow",),
     ("commands.options",),
-    ("commands.build_atlas", "commands.evaluate", "commands.models", "commands.register", "commands.segment"),
+    (
+        "commands.apply",
+        "commands.build_atlas",
+        "commands.evaluate",
+        "commands.models",
+        "commands.register",
+        "commands.segment",
+    ),
     ("commands.demo", "commands.plan"),
     ("commands.train",),
     ("commands",),
@@ -90,7 +97,7 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {

@@ -1,0 +1,1 @@
+"""What is carried along transforms: images, points and surfaces; and what a transform is."""

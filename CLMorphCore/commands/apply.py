@@ -1,0 +1,126 @@
+"""``clmorph apply``: images, label maps, points and surfaces along transforms."""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..applying.images import apply, inexact
+from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points
+from ..atomic import atomic_write, check_writable
+from ..errors import FileError, InputError, OutputError
+from ..io import points
+from ..io.displacement_fields import read_any
+from ..io.images import read_file, read_labels, write_image
+from ..progress import Reporter
+from . import options as given
+
+LOG = logging.getLogger(__name__)
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def run(options: Namespace, reporter: Reporter) -> None:
+    """Writes OUTPUT, a file of the input's kind; InputError where there is one of that name already."""
+    kind, ending = kind_of(options.input)
+    check_output(options.output, IMAGE_ENDINGS if kind == "image" else (ending,))
+    if kind != "image":
+        _check_no_image(options, kind)
+    reporter("reading", 0.0)
+    steps = chain_of(options)
+    {"image": _image, "points": _points}[kind](options, steps, reporter)
+
+
+def kind_of(path: Path) -> tuple[str, str]:
+    """image or points, and the ending by which they are known."""
+    name = path.name.lower()
+    for kind, endings in (("points", points.ENDINGS),):
+        for ending in endings:
+            if name.endswith(ending):
+                return kind, ending
+    return "image", ""
+
+
+def _check_no_image(options: Namespace, kind: str) -> None:
+    for flag in ("reference", "labels", "interpolation"):
+        if getattr(options, flag):
+            raise InputError(f"--{flag} is given with {kind}, which have no grid; expected an image; omit it")
+
+
+def _points(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
+    found = points.read_points(options.input, options.points_space)
+    moved, error = map_points(found.lps_mm, steps)
+    _warn(error)
+    reporter.check_cancelled()
+    with atomic_write(options.output) as temporary:
+        temporary.write_text(found.text(moved), encoding="utf-8", newline="")
+    given.done(reporter, options.output, f"{len(moved)} points of {options.input.name} {_along(steps)}")
+
+
+def _warn(error: np.ndarray) -> None:
+    """A warning where points have no exact inverse."""
+    if (share := float((error > 10 * TOLERANCE_MM).mean())) > 0:
+        LOG.warning(inexact(share, float(error.max())))
+
+
+def _along(steps: list[Step]) -> str:
+    return f"along {len(steps)} transform{'s' * (len(steps) > 1)}"
+
+
+def check_output(output: Path, endings: tuple[str, ...]) -> None:
+    """InputError unless ``output`` is free, can be written and has one of the endings."""
+    if not output.name.lower().endswith(endings):
+        raise InputError(f"--output {output} is given; expected a file that ends in {', '.join(endings)}")
+    if os.path.lexists(output):
+        raise OutputError(f"{output} is there already; expected a new file", "delete it, or choose another name")
+    check_writable(output.parent)
+
+
+def chain_of(options: Namespace) -> list[Step]:
+    """The transforms of the command line, in their order, or the inverse of all of them."""
+    if not options.transforms:
+        raise InputError("no transform is given; expected --transform FILE or --inverse-of FILE")
+    steps = flat([Step(read_any(file), inverse) for file, inverse in options.transforms])
+    return inverse_of(steps) if options.inverse else steps
+
+
+def _image(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
+    interpolation = options.interpolation or ("labels" if options.labels else "linear")
+    if options.labels and interpolation not in ("labels", "nearest"):
+        raise InputError(f"--labels is given with --interpolation {interpolation}; expected labels or nearest")
+    if options.points_space is not None:
+        raise InputError("--points-space is given with an image; expected points or a surface; omit it")
+    image = read_labels(options.input) if options.labels or interpolation == "labels" else _finite(options.input)
+    reference = image if options.reference is None else read_file(options.reference)
+    reporter("applying", 0.2)
+    moved = apply(image, steps, reference, interpolation=interpolation)
+    reporter("writing", 0.8)
+    reporter.check_cancelled()
+    with atomic_write(options.output) as temporary:
+        save_image(moved, temporary, reference)
+    given.done(reporter, options.output, f"{options.input.name} {_along(steps)}, {interpolation}")
+
+
+def _finite(path: Path) -> sitk.Image:
+    image = read_file(path)
+    if bad := int(np.count_nonzero(~np.isfinite(sitk.GetArrayViewFromImage(image)))):
+        raise FileError(
+            f"{path} has {bad} voxels that are NaN or infinite; expected finite intensities; "
+            "replace them, for instance by zero"
+        )
+    return image
+
+
+def save_image(image: sitk.Image, path: Path, reference: sitk.Image | None) -> None:
+    """Writes NIfTI with the reference's placements, or what ITK writes; OutputError where that fails."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        write_image(image, path, scan=reference)
+        return
+    try:
+        sitk.WriteImage(image, str(path), True)
+    except RuntimeError as error:
+        raise OutputError(f"{path} cannot be written: {str(error).splitlines()[-1]}") from None
