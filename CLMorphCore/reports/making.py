@@ -76,7 +76,7 @@ def report_of(
         version=__version__,
         image=source,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        model=_model_entry(model, fused),
+        model=ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit"))),
         atlas=AtlasEntry(names[0]),
         device=str(model.device),
         threads=threads_used(),
@@ -108,16 +108,12 @@ def report_of(
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
         brain=brain.entry,
+        network=OTHER_CONTRASTS if _of_another_contrast(model, fused) else "",
     )
 
 
 def _of_another_contrast(model: Model, fused: Labelling) -> bool:
     return model.other_contrasts is not None and fused.match.scan.network is model.other_contrasts
-
-
-def _model_entry(model: Model, fused: Labelling) -> ModelEntry:
-    network = OTHER_CONTRASTS if _of_another_contrast(model, fused) else ""
-    return ModelEntry(model.name, *(model.about(key) for key in ("version", "licence", "commit")), network)
 
 
 def _tissue_entry(fused: Labelling, structures: Sequence[Structure]) -> TissueEntry:

@@ -22,16 +22,12 @@ SCHEMA = 2  # 1: without a number; quality.outlier_score was called oddness
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The model of a run, from its card; what the card lacks is empty.
-
-    ``network`` is which of its networks was taken, where it has one for other contrasts than the atlas'.
-    """
+    """The model of a run, from its card; what the card lacks is empty."""
 
     name: str
     version: str = ""
     licence: str = ""
     commit: str = ""
-    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,8 @@ class Report:
     """What ``segment`` did and found.
 
     labels_from is "atlas"; a report of version 0.1 may say "network". Times are in seconds, by step. ``locator`` is the
-    model that found the place of the organ, where one had to.
+    model that found the place of the organ, where one had to. ``network`` is which of the model's networks was taken,
+    where it was that for other contrasts than the atlas'.
     """
 
     version: str
@@ -148,6 +145,7 @@ class Report:
     tissue: TissueEntry = TissueEntry(False)
     brain: BrainEntry | None = None
     locator: str = ""
+    network: str = ""
     labels_from: str = "atlas"
     schema: int = SCHEMA
 

@@ -61,11 +61,7 @@ def key_figures(report: Report) -> str:
                 f"{similarity.measure}, before → after warping",
             ),
             ("Expected Dice", page.number(quality.expected_dice), quality.note or _expected(report)),
-            *(
-                [("Contrast", "not the atlas'", f"the model's network {report.model.network}")]
-                if report.model.network
-                else []
-            ),
+            *([("Contrast", "not the atlas'", f"the model's network {report.network}")] if report.network else []),
             *([("Brain", f"{report.brain.volume_ml:.0f} ml", _brain(report.brain))] if report.brain else []),
             ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
             ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),
@@ -143,7 +139,7 @@ def details(report: Report) -> str:
     entries = [
         ("Image", report.image),
         ("Model", f"{model.name} {model.version}, commit {model.commit}"),
-        *([("Network", model.network)] if model.network else []),
+        *([("Network", report.network)] if report.network else []),
         ("Licence of the model", model.licence),
         ("Atlas", report.atlas.name),
         *([("Place found by", report.locator)] if report.locator else []),

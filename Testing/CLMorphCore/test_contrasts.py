@@ -43,17 +43,17 @@ def other_contrast(image):
 
 
 def test_a_scan_of_the_atlas_contrast_is_left_to_the_models_own_network(folder, phantom):
-    assert segment(phantom.image, load_model(folder)).report.model.network == ""
+    assert segment(phantom.image, load_model(folder)).report.network == ""
 
 
 def test_a_scan_of_another_contrast_is_matched_by_the_other_network_which_the_report_names(folder, phantom, tmp_path):
     model = load_model(folder)
     found = segment(other_contrast(phantom.image), model)
-    assert found.report.model.network == "for other contrasts"
+    assert found.report.network == "for other contrasts"
     alone = segment(other_contrast(phantom.image), load_model(shutil.copytree(folder, tmp_path / "alone")))
     assert np.array_equal(*(sitk.GetArrayViewFromImage(each.labels) for each in (found, alone)))
     found.save(tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["model"]["network"] == "for other contrasts"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["network"] == "for other contrasts"
     assert "not the atlas&#x27;" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -74,7 +74,7 @@ def test_it_is_the_other_networks_map_that_is_found(folder, phantom, tmp_path):
 
 
 def test_a_model_with_one_network_takes_it_for_every_contrast(model, phantom):
-    assert segment(other_contrast(phantom.image), model).report.model.network == ""
+    assert segment(other_contrast(phantom.image), model).report.network == ""
 
 
 def test_a_network_of_another_grid_beside_it_is_refused_in_one_line(folder):
