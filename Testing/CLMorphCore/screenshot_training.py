@@ -17,7 +17,7 @@ from CLMorphCore.bundles.phantom import make_phantom
 
 PICTURE = Path(__file__).parents[2] / "CLMorphSlicer" / "Resources" / "Screenshots" / "training.png"
 SUBJECTS, MINUTES = 16, 3
-WIDTH, HEIGHT = 1000, 1500  # of the page's top, pixels
+WIDTH, HEIGHT = 1000, 1900  # of the page's top, pixels
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         raise SystemExit("needs Chromium to draw the page: apt-get install chromium")
     atlas = load_model("hippocampus").atlases[0]
     with tempfile.TemporaryDirectory() as place:
-        folder, run = Path(place) / "hippocampi", Path(place) / "run"
+        folder, run = Path(place) / "hippocampi", Path(place) / "hippocampus"
         folder.mkdir()
         for seed in range(SUBJECTS):
             phantom = make_phantom(atlas, seed=seed)
