@@ -81,6 +81,13 @@ def map_points(points_mm: np.ndarray, transforms: Transforms) -> tuple[np.ndarra
     return moved, error
 
 
+def mirrors(transforms: Transforms, point_mm: np.ndarray) -> bool:
+    """Whether det(∂T/∂p) < 0 at a point."""
+    sides = np.concatenate([point_mm + 0.5 * np.eye(3), point_mm - 0.5 * np.eye(3)])
+    moved, _ = map_points(sides, transforms)
+    return bool(np.linalg.det(moved[:3] - moved[3:]) < 0)
+
+
 def evaluator(transform: sitk.Transform) -> Evaluate:
     """T of one transform as a function of points (N, 3)."""
     if transform.IsLinear():

@@ -51,6 +51,7 @@ LAYERS = (
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
     ("io.images", "io.displacement_fields", "io.points", "applying.images"),
+    ("io.surfaces",),
     (
         "bundles.atlas",
         "io.manifest",
