@@ -50,7 +50,7 @@ LAYERS = (
         "io.scratch",
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
-    ("io.images", "io.displacement_fields", "io.points", "applying.images"),
+    ("io.images", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
     ("io.surfaces",),
     (
         "bundles.atlas",
@@ -98,7 +98,7 @@ LAYERS = (
         "commands.register",
         "commands.segment",
     ),
-    ("commands.demo", "commands.plan"),
+    ("commands.demo", "commands.plan", "commands.transform"),
     ("commands.train",),
     ("commands",),
     ("cli",),
