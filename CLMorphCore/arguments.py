@@ -138,10 +138,10 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
 
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
-    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space to "
-    "INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the other. "
-    "With transform.h5 of segment or register, moving images come onto the fixed one, and points of the fixed image "
-    "onto the moving one; --inverse does the opposite of either."
+    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "
+    "to INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the "
+    "output's. With transform.h5 of segment or register, moving images come onto the fixed one, and points of the "
+    "fixed image onto the moving one; --inverse does the opposite of either."
 )
 
 

@@ -111,7 +111,7 @@ def _field(image: sitk.Image) -> Evaluate:
             voxels = (part - np.array(grid.origin_mm)) @ back.T
             where = torch.from_numpy(np.ascontiguousarray(voxels.T[::-1]))[None, :, :, None, None]
             found = sample(vectors, where, padding="border")[0, :, :, 0, 0].numpy().T
-            inside = ((voxels >= -0.5) & (voxels <= upper)).all(axis=1)
+            inside = np.all((voxels >= -0.5) & (voxels <= upper), axis=1)
             moved[start : start + POINTS_AT_ONCE] += np.where(inside[:, None], found, 0.0)
         return moved
 
