@@ -138,10 +138,10 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
 
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
-    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space to "
-    "INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the other. "
-    "With transform.h5 of segment or register, moving images come onto the fixed one, and points of the fixed image "
-    "onto the moving one; --inverse does the opposite of either."
+    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "
+    "to INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the "
+    "output's. With transform.h5 of segment or register, moving images come onto the fixed one, and points of the "
+    "fixed image onto the moving one; --inverse does the opposite of either."
 )
 
 
@@ -203,4 +203,32 @@ def add_apply(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "--points-space",
         choices=("LPS", "RAS"),
         help="of coordinates whose file does not say (default: LPS, as in ITK, ANTs and Slicer's files)",
+    )
+
+
+def add_transform(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb transform."""
+    parser = verbs.add_parser(
+        "transform",
+        parents=[common],
+        help="what a transform is; compose, invert, convert",
+        description="Prints what transforms are: kinds, matrix, grid, largest displacement, folding. With -o the whole "
+        "chain is written. Of several the last one is applied to points first: T1 T2 is T1(T2(p)), as in ANTs.",
+    )
+    parser.add_argument(
+        "transforms", action=_InOrder, type=transform_file, nargs="+", metavar="T", help="files; [FILE,1] is an inverse"
+    )
+    _chain_options(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        metavar="OUT",
+        help=".h5: the chain; .tfm, .txt, .mat: one affine transform; .nii.gz, .nrrd, .mha: one displacement field",
+    )
+    parser.add_argument(
+        "--reference",
+        type=path,
+        metavar="GRID",
+        help="image on whose grid fields are sampled (default: that of the chain's first field)",
     )

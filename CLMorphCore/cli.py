@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_plan, add_train, smoothing
+from .arguments import add_apply, add_plan, add_train, add_transform, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -139,7 +139,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clmorph {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = _common_options()
-    for add in (_segment, _register, add_apply, add_plan, add_train, _evaluate, _build_atlas, _models, _demo):
+    for add in (
+        _segment,
+        _register,
+        add_apply,
+        add_transform,
+        add_plan,
+        add_train,
+        _evaluate,
+        _build_atlas,
+        _models,
+        _demo,
+    ):
         add(verbs, common)
     return parser
 

@@ -81,6 +81,13 @@ def map_points(points_mm: np.ndarray, transforms: Transforms) -> tuple[np.ndarra
     return moved, error
 
 
+def mirrors(transforms: Transforms, point_mm: np.ndarray) -> bool:
+    """Whether det(∂T/∂p) < 0 at a point."""
+    sides = np.concatenate([point_mm + 0.5 * np.eye(3), point_mm - 0.5 * np.eye(3)])
+    moved, _ = map_points(sides, transforms)
+    return bool(np.linalg.det(moved[:3] - moved[3:]) < 0)
+
+
 def evaluator(transform: sitk.Transform) -> Evaluate:
     """T of one transform as a function of points (N, 3)."""
     if transform.IsLinear():
@@ -104,7 +111,7 @@ def _field(image: sitk.Image) -> Evaluate:
             voxels = (part - np.array(grid.origin_mm)) @ back.T
             where = torch.from_numpy(np.ascontiguousarray(voxels.T[::-1]))[None, :, :, None, None]
             found = sample(vectors, where, padding="border")[0, :, :, 0, 0].numpy().T
-            inside = ((voxels >= -0.5) & (voxels <= upper)).all(axis=1)
+            inside = np.all((voxels >= -0.5) & (voxels <= upper), axis=1)
             moved[start : start + POINTS_AT_ONCE] += np.where(inside[:, None], found, 0.0)
         return moved
 

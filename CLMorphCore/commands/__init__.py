@@ -11,13 +11,14 @@ import SimpleITK as sitk
 from ..console import say
 from ..devices import is_out_of_memory, out_of_memory, use_threads
 from ..progress import Reporter
-from . import apply, build_atlas, demo, evaluate, models, plan, register, segment, train
+from . import apply, build_atlas, demo, evaluate, models, plan, register, segment, train, transform
 
 LOG = logging.getLogger("CLMorphCore")
 VERBS = {
     "segment": segment.run,
     "register": register.run,
     "apply": apply.run,
+    "transform": transform.run,
     "plan": plan.run,
     "train": train.run,
     "evaluate": evaluate.run,

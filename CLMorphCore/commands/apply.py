@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..applying.images import apply, inexact
-from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points
+from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors
 from ..atomic import atomic_write, check_writable
 from ..errors import FileError, InputError, OutputError
-from ..io import points
+from ..io import points, surfaces
 from ..io.displacement_fields import read_any
 from ..io.images import read_file, read_labels, write_image
 from ..progress import Reporter
@@ -32,15 +32,15 @@ def run(options: Namespace, reporter: Reporter) -> None:
         _check_no_image(options, kind)
     reporter("reading", 0.0)
     steps = chain_of(options)
-    {"image": _image, "points": _points}[kind](options, steps, reporter)
+    {"image": _image, "points": _points, "a surface": _surface}[kind](options, steps, reporter)
 
 
 def kind_of(path: Path) -> tuple[str, str]:
-    """image or points, and the ending by which they are known."""
+    """What a file is, image, points or a surface, and the ending by which it is known."""
     name = path.name.lower()
-    for kind, endings in (("points", points.ENDINGS),):
+    for kind, endings in (("points", points.ENDINGS), ("a surface", surfaces.ENDINGS)):
         for ending in endings:
-            if name.endswith(ending):
+            if name.endswith(ending) and (kind == "points" or surfaces.is_surface(path)):
                 return kind, ending
     return "image", ""
 
@@ -48,7 +48,7 @@ def kind_of(path: Path) -> tuple[str, str]:
 def _check_no_image(options: Namespace, kind: str) -> None:
     for flag in ("reference", "labels", "interpolation"):
         if getattr(options, flag):
-            raise InputError(f"--{flag} is given with {kind}, which have no grid; expected an image; omit it")
+            raise InputError(f"--{flag} is given with {kind}, without a grid; expected an image; omit it")
 
 
 def _points(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
@@ -59,6 +59,16 @@ def _points(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
     with atomic_write(options.output) as temporary:
         temporary.write_text(found.text(moved), encoding="utf-8", newline="")
     given.done(reporter, options.output, f"{len(moved)} points of {options.input.name} {_along(steps)}")
+
+
+def _surface(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
+    found = surfaces.read_surface(options.input, options.points_space)
+    moved, error = map_points(found.lps_mm, steps)
+    _warn(error)
+    reporter.check_cancelled()
+    with atomic_write(options.output) as temporary:
+        found.write(temporary, moved, mirrors(steps, found.lps_mm.mean(axis=0)))
+    given.done(reporter, options.output, f"{len(moved)} vertices of {options.input.name} {_along(steps)}")
 
 
 def _warn(error: np.ndarray) -> None:

@@ -23,7 +23,7 @@ class CannotRead(Exception):
 
 
 def read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
-    """What ``itk_child`` finds of an "image", a "field" or a "transform"; raises CannotRead, or OSError.
+    """What ``itk_child`` finds of an "image", a "field", a "surface" or a "transform"; raises CannotRead, or OSError.
 
     Where no Python can be started, as in a program that has it built in, ITK reads in this process.
     """

@@ -42,7 +42,8 @@ LAYERS = (
         "io.scratch",
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
-    ("io.images", "io.displacement_fields", "io.points", "applying.images"),
+    ("io.images", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
+    ("io.surfaces",),
     (
         "bundles.atlas",
         "io.manifest",
@@ -90,7 +91,7 @@ LAYERS = (
         "commands.register",
         "commands.segment",
     ),
-    ("commands.demo", "commands.plan"),
+    ("commands.demo", "commands.plan", "commands.transform"),
     ("commands.train",),
     ("commands",),
     ("cli",),

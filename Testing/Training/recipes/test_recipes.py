@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles.atlas import read_structures
-from CLMorphCore.bundles.config import load_config, to_dict
-from CLMorphCore.bundles.model import BUNDLED, bundled_models, load_model, read_card, write_card
+from CLMorphCore.bundles.config import from_dict, load_config, to_dict
+from CLMorphCore.bundles.model import BUNDLED, OTHER_CONTRASTS, bundled_models, load_model, read_card, write_card
 from CLMorphCore.networks import NETWORKS
 from Training.recipes.regions import read_regions
 
@@ -49,9 +50,14 @@ def test_a_comparisons_protocol_holds_for_every_system_and_leaves_network_and_lo
 @pytest.mark.parametrize("name", bundled_models())
 def test_a_shipped_model_is_that_of_its_recipe(name):
     model = load_model(name)
-    views = RECIPES / name / "views.toml"  # the last training, where there are two
-    recipe = load_config(views if views.exists() else RECIPES / name / "config.toml")
+    recipe = load_config(RECIPES / name / "config.toml")
     assert model.config.network == recipe.network and model.config.loss == recipe.loss
+    views = RECIPES / name / "views.toml"  # of the network for other contrasts, where there is one
+    assert views.exists() == (model.other_contrasts is not None)
+    if views.exists():
+        own = from_dict(checkpoint.load(BUNDLED / name / OTHER_CONTRASTS)[1]["config"])
+        recipe = load_config(views)
+        assert own.network == recipe.network and own.loss == recipe.loss and own.augment.views > 0
     assert (BUNDLED / name / "weights.safetensors").stat().st_size < 5e6
     atlas = model.atlases[0]
     named = {s.value: s for s in read_structures(RECIPES / name / "labels.csv")}
