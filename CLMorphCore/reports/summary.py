@@ -61,7 +61,7 @@ def key_figures(report: Report) -> str:
                 f"{similarity.measure}, before → after warping",
             ),
             ("Expected Dice", page.number(quality.expected_dice), quality.note or _expected(report)),
-            *([("Contrast", "not the atlas'", f"the model's network {report.network}")] if report.network else []),
+            *([("Contrast", "unlike the atlas", f"the model's network {report.network}")] if report.network else []),
             *([("Brain", f"{report.brain.volume_ml:.0f} ml", _brain(report.brain))] if report.brain else []),
             ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
             ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),

@@ -54,7 +54,7 @@ def test_a_scan_of_another_contrast_is_matched_by_the_other_network_which_the_re
     assert np.array_equal(*(sitk.GetArrayViewFromImage(each.labels) for each in (found, alone)))
     found.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["network"] == "for other contrasts"
-    assert "not the atlas&#x27;" in (tmp_path / "out" / "report.html").read_text()
+    assert "unlike the atlas" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_refinement_across_contrasts_is_warned_of(folder, phantom):
