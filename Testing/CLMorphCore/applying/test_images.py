@@ -156,3 +156,33 @@ def test_a_field_with_a_wrong_checksum_is_refused(files):
     (files / "field.nii.gz").write_bytes(packed)
     with pytest.raises(InputError, match="cannot be read"):
         read_any(files / "field.nii.gz")
+
+
+def test_what_register_warps_apply_warps_from_its_transform(place, tiny_model, clmorph, atlas, monkeypatch):
+    monkeypatch.chdir(place)
+    sitk.WriteImage(atlas.image, "atlas.nii.gz")
+    sitk.WriteImage(atlas.labels, "atlas-labels.nii.gz")
+    words = ["--model", tiny_model, "--moving-labels", "atlas-labels.nii.gz", "-o", "out"]
+    assert clmorph("register", "scan.nii.gz", "atlas.nii.gz", *words).code == 0
+    along = ["-t", "out/transform.h5", "--reference", "scan.nii.gz", "-o"]
+    assert clmorph("apply", "atlas.nii.gz", *along, "warped.nii.gz").code == 0
+    assert clmorph("apply", "atlas-labels.nii.gz", "--labels", *along, "labels-on-scan.nii.gz").code == 0
+    warped, again = (array(read_file(place / name)) for name in ("out/warped.nii.gz", "warped.nii.gz"))
+    assert np.abs(warped - again).max() <= 2.0**-12 * np.abs(warped).max() * 1.01 and warped.std() > 10
+    labels, again = (array(read_file(place / name)) for name in ("out/labels.nii.gz", "labels-on-scan.nii.gz"))
+    assert (labels == again).mean() > 0.9999 and len(np.unique(labels)) == 4
+
+
+def test_an_image_of_vtk_is_an_image(files, clmorph, image):
+    sitk.WriteImage(image, str(files / "image.vtk"))
+    ran = clmorph("apply", files / "image.vtk", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 0 and "holds no orientation" in ran.err
+
+
+@pytest.mark.parametrize("name", ["several.nii.gz", "field.nii.gz"])
+def test_several_frames_and_vectors_are_refused_in_one_line(name, files, clmorph, image):
+    frames = sitk.JoinSeries([sitk.Cast(image, sitk.sitkFloat32)] * 3)
+    sitk.WriteImage(frames, str(files / "several.nii.gz"))
+    ran = clmorph("apply", files / name, "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "expected" in ran.err
+    assert not (files / "out.nii.gz").exists()
