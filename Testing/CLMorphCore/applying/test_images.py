@@ -2,6 +2,7 @@
 
 import gzip
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -179,10 +180,43 @@ def test_an_image_of_vtk_is_an_image(files, clmorph, image):
     assert ran.code == 0 and "holds no orientation" in ran.err
 
 
-@pytest.mark.parametrize("name", ["several.nii.gz", "field.nii.gz"])
-def test_several_frames_and_vectors_are_refused_in_one_line(name, files, clmorph, image):
-    frames = sitk.JoinSeries([sitk.Cast(image, sitk.sitkFloat32)] * 3)
-    sitk.WriteImage(frames, str(files / "several.nii.gz"))
-    ran = clmorph("apply", files / name, "-t", files / "field.h5", "-o", files / "out.nii.gz")
-    assert ran.code == 2 and ran.err.count("\n") == 1 and "expected" in ran.err
+def test_vectors_are_refused_in_one_line(files, clmorph):
+    ran = clmorph("apply", files / "field.nii.gz", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "expected one intensity per voxel" in ran.err
     assert not (files / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--inverse"], ["--interpolation", "nearest"], ["--reference", "grid.mha"]])
+def test_each_frame_of_a_series_is_an_image_along_the_transform(words, files, clmorph, image, monkeypatch):
+    monkeypatch.chdir(files)
+    frames = [sitk.Cast(image * k + 3, sitk.sitkInt16) for k in (1, 2, 3, 5)]
+    series = nibabel.Nifti1Image(
+        np.stack([array(frame).T for frame in frames], axis=-1), nibabel.load("image.nii.gz").affine
+    )
+    series.header.set_zooms((*series.header.get_zooms()[:3], 0.75))
+    series.header.set_xyzt_units("mm", "sec")
+    nibabel.save(series, "series.nii.gz")
+    ran = clmorph("apply", "series.nii.gz", "-t", "field.h5", "-o", "moved.nii.gz", *words)
+    assert ran.code == 0 and not ran.err, ran.err
+    found = nibabel.load("moved.nii.gz")
+    assert found.shape[3] == 4 and found.header.get_zooms()[3] == 0.75
+    assert found.header.get_xyzt_units() == ("mm", "sec")
+    for n, frame in enumerate(frames):
+        frame.CopyInformation(image)
+        sitk.WriteImage(frame, f"frame{n}.nii.gz")
+        assert clmorph("apply", f"frame{n}.nii.gz", "-t", "field.h5", "-o", f"moved{n}.nii.gz", *words).code == 0
+        alone = nibabel.load(f"moved{n}.nii.gz")
+        assert np.abs(alone.affine - found.affine).max() < 1e-4
+        assert np.abs(alone.get_fdata() - found.get_fdata()[..., n]).max() < 0.02
+
+
+def test_a_series_that_is_cut_off_is_refused(files, clmorph, image):
+    series = sitk.JoinSeries([image] * 3)
+    sitk.WriteImage(series, str(files / "series.nii"))
+    content = (files / "series.nii").read_bytes()
+    (files / "series.nii").write_bytes(content[:-2000])
+    ran = clmorph("apply", files / "series.nii", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 2 and "cannot be read" in ran.err and ran.err.count("\n") == 1
+    (files / "series.nii").write_bytes(content)
+    ran = clmorph("apply", files / "series.nii", "-t", files / "field.h5", "-o", files / "out.nrrd")
+    assert ran.code == 2 and "has several frames; expected --output as .nii.gz" in ran.err
