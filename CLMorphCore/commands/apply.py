@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..applying.images import apply, inexact
-from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors
+from ..applying.images import Interpolation, apply, inexact
+from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors, on_grid
 from ..atomic import atomic_write, check_writable
 from ..errors import FileError, InputError, OutputError
-from ..io import points, surfaces
+from ..geometry import Grid
+from ..io import frames, points, surfaces
 from ..io.displacement_fields import read_any
 from ..io.images import read_file, read_labels, write_image
 from ..progress import Reporter
@@ -73,8 +74,12 @@ def _surface(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
 
 def _warn(error: np.ndarray) -> None:
     """A warning where points have no exact inverse."""
-    if (share := float((error > 10 * TOLERANCE_MM).mean())) > 0:
-        LOG.warning(inexact(share, float(error.max())))
+    _tell_inexact(float((error > 10 * TOLERANCE_MM).mean()), float(error.max()))
+
+
+def _tell_inexact(share: float, off_mm: float) -> None:
+    if share > 0:
+        LOG.warning(inexact(share, off_mm))
 
 
 def _along(steps: list[Step]) -> str:
@@ -104,6 +109,9 @@ def _image(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
         raise InputError(f"--labels is given with --interpolation {interpolation}; expected labels or nearest")
     if options.points_space is not None:
         raise InputError("--points-space is given with an image; expected points or a surface; omit it")
+    if frames.has_frames(options.input):
+        _frames(options, steps, reporter, interpolation)
+        return
     image = read_labels(options.input) if options.labels or interpolation == "labels" else _finite(options.input)
     reference = image if options.reference is None else read_file(options.reference)
     reporter("applying", 0.2)
@@ -113,6 +121,35 @@ def _image(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
     with atomic_write(options.output) as temporary:
         save_image(moved, temporary, reference)
     given.done(reporter, options.output, f"{options.input.name} {_along(steps)}, {interpolation}")
+
+
+def _frames(options: Namespace, steps: list[Step], reporter: Reporter, interpolation: Interpolation) -> None:
+    """Each frame of a series along the same transforms, into one file."""
+    if not options.output.name.lower().endswith((".nii", ".nii.gz")):
+        raise InputError(f"{options.input} has several frames; expected --output as .nii.gz or .nii")
+    series = frames.read_frames(options.input)
+    for n, frame in enumerate(series, start=1):
+        _check_frame(frame, f"{options.input}, frame {n},", interpolation)
+    reference = series[0] if options.reference is None else read_file(options.reference)
+    grid = Grid.of(reference)
+    transform = on_grid(steps, grid)
+    _tell_inexact(transform[1], transform[2])
+    moved = []
+    for n, frame in enumerate(series):
+        reporter("applying", 0.2 + 0.6 * n / len(series))
+        moved.append(apply(frame, transform[0], grid, interpolation=interpolation))
+    reporter("writing", 0.8)
+    with atomic_write(options.output) as temporary:
+        frames.write_frames(moved, temporary, like=series[0], reference=reference)
+    given.done(reporter, options.output, f"{len(series)} frames of {options.input.name} {_along(steps)}")
+
+
+def _check_frame(frame: sitk.Image, name: str, interpolation: Interpolation) -> None:
+    values = sitk.GetArrayViewFromImage(frame)
+    if not np.isfinite(values).all():
+        raise FileError(f"{name} has voxels that are NaN or infinite; expected finite intensities")
+    if interpolation == "labels" and (values != np.round(values)).any():
+        raise FileError(f"{name} holds fractional values; expected labels, whole numbers")
 
 
 def _finite(path: Path) -> sitk.Image:

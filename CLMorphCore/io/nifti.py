@@ -92,7 +92,7 @@ class Header:
     slope: float
     inter: float
     units: int
-    timed: bool
+    time_units: int
     qform_code: int
     sform_code: int
     quatern: np.ndarray
@@ -125,8 +125,12 @@ def is_nifti(start: bytes) -> bool:
     return len(start) >= 4 and any(struct.unpack(order + "i", start[:4])[0] in FIELDS for order in "<>")
 
 
-def read(path: Path) -> Volume:
-    """The volume of a file or of a pair of files, given either of them; FileError where it cannot be."""
+def read(path: Path, *, series: bool = False) -> Volume:
+    """The volume of a file or of a pair of files, given either of them; FileError where it cannot be.
+
+    With ``series`` several volumes in time may be in it, voxels (t, z, y, x); ``header`` then has the ``frame_step``,
+    in the unit of time of the code ``frame_units``.
+    """
     header_path = _of_pair(path, ".hdr") if re.search(r"\.img(\.gz)?$", path.name.lower()) else path
     with header_path.open("rb") as file:
         stream = _stream(file)
@@ -137,8 +141,18 @@ def read(path: Path) -> Volume:
             if header.paired:
                 with _of_pair(header_path, ".img").open("rb") as voxels_file:
                     stream.finish(more=True)
-                    return _volume(header_path, header, _stream(voxels_file), 0)
-            return _volume(path, header, stream, header.size)
+                    return _volume(header_path, header, _stream(voxels_file), 0, series)
+            return _volume(path, header, stream, header.size, series)
+        except Damaged as error:
+            raise unreadable(path, f"{path.name} {error}", KIND) from None
+
+
+def sides_of(path: Path) -> tuple[int, ...]:
+    """The sides that a file's header tells of; FileError where it makes no sense."""
+    with path.open("rb") as file:
+        stream = _stream(file)
+        try:
+            return parse(path, stream.read(4), stream).sides
         except Damaged as error:
             raise unreadable(path, f"{path.name} {error}", KIND) from None
 
@@ -193,7 +207,7 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
         slope=0.0 if analyze else slope,
         inter=inter,
         units=0 if analyze else field("xyzt_units")[0] & 7,
-        timed=not analyze and field("xyzt_units")[0] & 0x38 != 0,
+        time_units=0 if analyze else field("xyzt_units")[0] & 0x38,
         qform_code=0 if analyze else codes[0],
         sform_code=0 if analyze else codes[1],
         quatern=np.array(field("quatern"), float),
@@ -202,14 +216,15 @@ def parse(path: Path, start: bytes | bytearray, rest: Stream) -> Header:
     )
 
 
-def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume:
+def _volume(path: Path, header: Header, stream: Stream, position: int, series: bool) -> Volume:
     """The voxels behind a header, where they lie, and what there is to say; the stream stands at ``position``."""
     check_sides(path, header.sides)
     if header.datatype in COMPLEX:
         raise several_components(path, COMPLEX[header.datatype], 2)
     if header.datatype in SEVERAL:
         raise several_components(path, *SEVERAL[header.datatype])
-    spatial = _of_space(path, header)
+    frames = header.sides[3] if series and len(header.sides) == 4 and min(header.sides) > 1 else 0
+    spatial = header.sides[:3] if frames else _of_space(path, header)
     warnings = []
     if header.sides[:3] != spatial:
         warnings.append(
@@ -223,18 +238,19 @@ def _volume(path: Path, header: Header, stream: Stream, position: int) -> Volume
     # In one file the four bytes behind the header tell of extensions, whatever vox_offset says.
     skip = max(header.vox_offset, position + 4) - position if position else header.vox_offset
     kind = np.dtype(header.order + TYPES[header.datatype])
-    count = math.prod(spatial)
+    count = math.prod(spatial) * max(1, frames)
     stream.check_room(skip + count * kind.itemsize)
     between, content = stream.read(skip), stream.read(count * kind.itemsize)
     if position:
         _check_extension(path, header, between + content[:8])
-    voxels = np.frombuffer(content, kind).reshape(spatial[::-1])
+    voxels = np.frombuffer(content, kind).reshape(*[frames] * bool(frames), *spatial[::-1])
     behind = stream.finish()
     if behind:
         warnings.append(f"it holds {behind}, which were ignored")
-    return Volume(
-        _scaled(path, voxels, header), to_mm, tuple(f"{path.name}: {w}" for w in warnings), _kept(path, header)
-    )
+    kept = _kept(path, header)
+    if frames:
+        kept |= {"frame_step": repr(float(header.pixdim[4])), "frame_units": repr(header.time_units)}
+    return Volume(_scaled(path, voxels, header), to_mm, tuple(f"{path.name}: {w}" for w in warnings), kept)
 
 
 def _check_extension(path: Path, header: Header, behind: bytes | bytearray) -> None:
@@ -262,7 +278,7 @@ def _of_space(path: Path, header: Header) -> tuple[int, ...]:
         sides = sides[:-1]
     others = tuple(side for side in sides if side > 1)
     is_array = len(sides) == 4 or (len(sides) == 5 and sides[:2] == (1, 1))
-    if len(sides) > 3 and is_array and len(others) == 3 and not header.timed:
+    if len(sides) > 3 and is_array and len(others) == 3 and not header.time_units:
         return others
     if math.prod(sides[4:]) > 1:
         raise several_components(path, "a vector", math.prod(sides[4:]))

@@ -24,18 +24,20 @@ CODES = {kind: code for code, kind in TYPES.items()}
 def write(path: Path, voxels: np.ndarray, to_mm: np.ndarray, scan: Mapping[str, str] | None = None) -> None:
     """Writes voxels (z, y, x) that lie at ``to_mm`` (4×4, LPS) into .nii or .nii.gz; OSError where that fails.
 
-    ``scan`` is what the header of the scan says, of which the result is: the result gets the same placements.
+    ``scan`` is what the header of the scan says, of which the result is: the result gets the same placements. Voxels
+    (t, z, y, x) are frames, between which is the scan's ``frame_step``.
     """
     voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
     kind = voxels.dtype.str[1:]
-    forms = (scan and _placements(scan, to_mm, voxels.shape[::-1])) or _both(to_mm)
+    forms = (scan and _placements(scan, to_mm, voxels.shape[:-4:-1])) or _both(to_mm)
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
-    struct.pack_into("<8h", header, 40, 3, *voxels.shape[::-1], 1, 1, 1, 1)
+    step, unit = (float((scan or {}).get(key, 0)) for key in ("frame_step", "frame_units"))
+    struct.pack_into("<8h", header, 40, voxels.ndim, *voxels.shape[::-1], *[1] * (7 - voxels.ndim))
     struct.pack_into("<2h", header, 70, CODES[kind], 8 * voxels.dtype.itemsize)
-    struct.pack_into("<8f", header, 76, *forms["pixdim"], 0, 0, 0, 0)
+    struct.pack_into("<8f", header, 76, *forms["pixdim"], step, 0, 0, 0)
     struct.pack_into("<3f", header, 108, 352, 1, 0)
-    struct.pack_into("<b", header, 123, int(forms["units"][0]))
+    struct.pack_into("<b", header, 123, int(forms["units"][0]) | int(unit))
     struct.pack_into("<2h", header, 252, *map(int, forms["codes"]))
     struct.pack_into("<18f", header, 256, *forms["qform"], *forms["srow"])
     struct.pack_into("<4s", header, 344, b"n+1")
@@ -140,7 +142,7 @@ def header_of(scan: Mapping[str, str], sides: tuple[int, ...]) -> Header:
         slope=0.0,
         inter=0.0,
         units=int(float(scan["xyzt_units"])) & 7,
-        timed=False,
+        time_units=0,
         qform_code=int(float(scan["qform_code"])),
         sform_code=int(float(scan["sform_code"])),
         quatern=np.array([float(scan[f"quatern_{axis}"]) for axis in "bcd"]),

@@ -42,7 +42,7 @@ LAYERS = (
         "io.scratch",
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
-    ("io.images", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
+    ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
     ("io.surfaces",),
     (
         "bundles.atlas",

@@ -2,6 +2,7 @@
 
 import gzip
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -156,3 +157,66 @@ def test_a_field_with_a_wrong_checksum_is_refused(files):
     (files / "field.nii.gz").write_bytes(packed)
     with pytest.raises(InputError, match="cannot be read"):
         read_any(files / "field.nii.gz")
+
+
+def test_what_register_warps_apply_warps_from_its_transform(place, tiny_model, clmorph, atlas, monkeypatch):
+    monkeypatch.chdir(place)
+    sitk.WriteImage(atlas.image, "atlas.nii.gz")
+    sitk.WriteImage(atlas.labels, "atlas-labels.nii.gz")
+    words = ["--model", tiny_model, "--moving-labels", "atlas-labels.nii.gz", "-o", "out"]
+    assert clmorph("register", "scan.nii.gz", "atlas.nii.gz", *words).code == 0
+    along = ["-t", "out/transform.h5", "--reference", "scan.nii.gz", "-o"]
+    assert clmorph("apply", "atlas.nii.gz", *along, "warped.nii.gz").code == 0
+    assert clmorph("apply", "atlas-labels.nii.gz", "--labels", *along, "labels-on-scan.nii.gz").code == 0
+    warped, again = (array(read_file(place / name)) for name in ("out/warped.nii.gz", "warped.nii.gz"))
+    assert np.abs(warped - again).max() <= 2.0**-12 * np.abs(warped).max() * 1.01 and warped.std() > 10
+    labels, again = (array(read_file(place / name)) for name in ("out/labels.nii.gz", "labels-on-scan.nii.gz"))
+    assert (labels == again).mean() > 0.9999 and len(np.unique(labels)) == 4
+
+
+def test_an_image_of_vtk_is_an_image(files, clmorph, image):
+    sitk.WriteImage(image, str(files / "image.vtk"))
+    ran = clmorph("apply", files / "image.vtk", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 0 and "holds no orientation" in ran.err
+
+
+def test_vectors_are_refused_in_one_line(files, clmorph):
+    ran = clmorph("apply", files / "field.nii.gz", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "expected one intensity per voxel" in ran.err
+    assert not (files / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--inverse"], ["--interpolation", "nearest"], ["--reference", "grid.mha"]])
+def test_each_frame_of_a_series_is_an_image_along_the_transform(words, files, clmorph, image, monkeypatch):
+    monkeypatch.chdir(files)
+    frames = [sitk.Cast(image * k + 3, sitk.sitkInt16) for k in (1, 2, 3, 5)]
+    series = nibabel.Nifti1Image(
+        np.stack([array(frame).T for frame in frames], axis=-1), nibabel.load("image.nii.gz").affine
+    )
+    series.header.set_zooms((*series.header.get_zooms()[:3], 0.75))
+    series.header.set_xyzt_units("mm", "sec")
+    nibabel.save(series, "series.nii.gz")
+    ran = clmorph("apply", "series.nii.gz", "-t", "field.h5", "-o", "moved.nii.gz", *words)
+    assert ran.code == 0 and not ran.err, ran.err
+    found = nibabel.load("moved.nii.gz")
+    assert found.shape[3] == 4 and found.header.get_zooms()[3] == 0.75
+    assert found.header.get_xyzt_units() == ("mm", "sec")
+    for n, frame in enumerate(frames):
+        frame.CopyInformation(image)
+        sitk.WriteImage(frame, f"frame{n}.nii.gz")
+        assert clmorph("apply", f"frame{n}.nii.gz", "-t", "field.h5", "-o", f"moved{n}.nii.gz", *words).code == 0
+        alone = nibabel.load(f"moved{n}.nii.gz")
+        assert np.abs(alone.affine - found.affine).max() < 1e-4
+        assert np.abs(alone.get_fdata() - found.get_fdata()[..., n]).max() < 0.02
+
+
+def test_a_series_that_is_cut_off_is_refused(files, clmorph, image):
+    series = sitk.JoinSeries([image] * 3)
+    sitk.WriteImage(series, str(files / "series.nii"))
+    content = (files / "series.nii").read_bytes()
+    (files / "series.nii").write_bytes(content[:-2000])
+    ran = clmorph("apply", files / "series.nii", "-t", files / "field.h5", "-o", files / "out.nii.gz")
+    assert ran.code == 2 and "cannot be read" in ran.err and ran.err.count("\n") == 1
+    (files / "series.nii").write_bytes(content)
+    ran = clmorph("apply", files / "series.nii", "-t", files / "field.h5", "-o", files / "out.nrrd")
+    assert ran.code == 2 and "has several frames; expected --output as .nii.gz" in ran.err
