@@ -57,7 +57,7 @@ def start(count, *words):
             env=environment(rank, count, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for rank in range(count)
     ]
@@ -167,7 +167,7 @@ def test_torchrun_starts_them_and_what_is_wrong_is_said_once(words, tmp_path):
     settings = tmp_path / "c.toml"
     settings.write_text(settings.read_text().replace("batch_size = 2", "batch_size = 3"))
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *map(str, words)]
-    ran = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    ran = subprocess.run(words, env=environment(), capture_output=True, encoding="utf-8", timeout=LIMIT_S, check=False)
     lines = [line for line in ran.stderr.splitlines() if line.startswith("clmorph: ")]
     assert ran.returncode != 0 and not (tmp_path / "run").exists()
     assert lines == [
