@@ -17,7 +17,7 @@ from torch import Tensor
 from .bundles.atlas import Atlas
 from .bundles.model import Model
 from .errors import InputError, did_you_mean
-from .geometry import Grid, resample, resample_labels, to_image
+from .geometry import Grid, placed, resample, resample_labels, to_image
 from .instance_optimization import InstanceOptimization
 from .io.scratch import scratch_array
 from .matching import AlignedScan, Match, PreparedAtlas, match, similarity
@@ -99,8 +99,7 @@ def fuse_matches(
         with watch.step("fusion"):
             progress("fusion", 0.9)
             fused, disagreement = fuse_votes(labels, weights, staple=method == "staple")
-    image = first.scan.image
-    return Fusion(_image(fused, image), _image(disagreement, image), tuple(atlases), first)
+    return Fusion(placed(fused, grid), placed(disagreement, grid), tuple(atlases), first)
 
 
 def most_similar_atlases(scan: AlignedScan, prepared: PreparedAtlas, count: int | None, watch: Stopwatch) -> list[int]:
@@ -200,9 +199,3 @@ def _weight(found: Match, grid: Grid) -> np.ndarray:
 
 def _array(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image)  # a copy: a view dies with the image
-
-
-def _image(array: np.ndarray, like: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(like)
-    return image

@@ -185,7 +185,7 @@ def whole_tensor(labels: sitk.Image) -> Tensor:
 
 def to_image(tensor: Tensor, grid: Grid) -> sitk.Image:
     """(1, 1, D, H, W) → image on that grid."""
-    return _placed(sitk.GetImageFromArray(tensor[0, 0].cpu().numpy()), grid)
+    return placed(tensor[0, 0].cpu().numpy(), grid)
 
 
 def resample(
@@ -241,7 +241,7 @@ def pasted(part: sitk.Image, grid: Grid, place: Sequence[slice], outside: float 
     values = sitk.GetArrayViewFromImage(part)
     whole = np.full(grid.shape, outside, values.dtype)
     whole[tuple(place)] = values
-    return _placed(sitk.GetImageFromArray(whole), grid)
+    return placed(whole, grid)
 
 
 def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -> sitk.Image:
@@ -266,16 +266,12 @@ def resample_labels(labels: sitk.Image, grid: Grid, transform: sitk.Transform) -
         )
         where = _voxels_at(Grid.of(labels), grid.part(slab), transform)
         values[slab] = cells.largest_weight(where).reshape(values[slab].shape)
-    return _placed(sitk.GetImageFromArray(values), grid)
+    return placed(values, grid)
 
 
 def _voxels_at(image: Grid, points: Grid, transform: sitk.Transform) -> np.ndarray:
     """(N, 3): the continuous voxel (z, y, x) of ``image`` at T(p) for the voxel centres p of ``points``."""
-    moved = sitk.GetArrayFromImage(
-        sitk.TransformToDisplacementField(
-            transform, sitk.sitkVectorFloat64, points.size, points.origin_mm, points.spacing_mm, points.direction
-        )
-    )
+    moved = sitk.GetArrayFromImage(displacement_field(transform, points))
     index = np.stack(np.meshgrid(*map(np.arange, points.shape), indexing="ij"), axis=-1)[..., ::-1]
     mm = moved + index @ points.to_mm().T + (np.array(points.origin_mm) - np.array(image.origin_mm))
     return (mm.reshape(-1, 3) @ np.linalg.inv(image.to_mm()).T)[:, ::-1]
@@ -335,8 +331,23 @@ def displacement_transform(
     if step_mm > 0:
         np.rint(np.divide(vectors, step_mm, out=vectors), out=vectors)
         vectors *= step_mm
-    field = _placed(sitk.GetImageFromArray(vectors, isVector=True), grid)
-    return sitk.DisplacementFieldTransform(field)
+    return sitk.DisplacementFieldTransform(placed(vectors, grid, vectors=True))
+
+
+def displacement_field(transform: sitk.Transform, grid: Grid) -> sitk.Image:
+    """T(p) − p at the voxel centres p of a grid: an image of displacements, LPS, mm, float64."""
+    return sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
+    )
+
+
+def field_voxels(field: sitk.Image) -> Tensor:
+    """u = M⁻¹ v of displacements v in mm, M = R · diag(spacing): (1, 3, D, H, W) float64, components (z, y, x).
+
+    What ``displacement_transform`` takes.
+    """
+    voxels = sitk.GetArrayViewFromImage(field).astype(np.float64) @ np.linalg.inv(Grid.of(field).to_mm()).T
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels[..., ::-1], -1, 0)))[None]
 
 
 def linear_parts(transform: sitk.Transform) -> tuple[np.ndarray, np.ndarray]:
@@ -362,7 +373,9 @@ def _text(grid: Grid) -> str:
     return f"size {grid.size}, spacing ({spacing}) mm, origin ({origin}) mm"
 
 
-def _placed(image: sitk.Image, grid: Grid) -> sitk.Image:
+def placed(array: np.ndarray, grid: Grid, *, vectors: bool = False) -> sitk.Image:
+    """An array (z, y, x), with ``vectors`` (z, y, x, 3), as an image on that grid."""
+    image = sitk.GetImageFromArray(array, isVector=vectors)
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
     image.SetDirection(grid.direction)

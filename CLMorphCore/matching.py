@@ -17,7 +17,7 @@ from .alignment import align, align_centres, closest_similarity
 from .bundles.atlas import Atlas
 from .bundles.model import Model
 from .errors import AlignmentError
-from .geometry import Grid, check_same_grid, crop_padding, linear_parts, resample
+from .geometry import Grid, check_same_grid, crop_padding, linear_parts, placed, resample
 from .instance_optimization import InstanceOptimization, optimize
 from .network_input import network_grid, normalised_on
 from .networks import Prediction, RegistrationNetwork
@@ -120,9 +120,7 @@ def _average(images: Sequence[sitk.Image]) -> sitk.Image:
         values = sitk.GetArrayFromImage(image).astype(np.float32)
         low = values.min()
         total += (values - low) / (np.percentile(values[values > low], 99) - low)
-    average = sitk.GetImageFromArray(total / len(images))
-    average.CopyInformation(images[0])
-    return average
+    return placed(total / len(images), Grid.of(images[0]))
 
 
 @dataclass(frozen=True)

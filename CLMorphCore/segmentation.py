@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -18,7 +17,7 @@ from .errors import InputError, did_you_mean
 from .extraction.recognise import check_upright
 from .extraction.step import BRAIN, TakenOut, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
-from .geometry import resample
+from .geometry import Grid, placed, resample
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
 from .io.images import FLOAT32_BITS, check_sources, write_image
@@ -216,7 +215,7 @@ def segment(
         structures = structures_of(fused.atlases)
         judgement = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
     volumes = volumes_ml(fused.labels)
-    expected = on_grid_of(image, fused.tissue.expected) if fused.tissue is not None else None
+    expected = placed(fused.tissue.expected, Grid.of(image)) if fused.tissue is not None else None
     return Segmentation(
         image=image,
         atlas=fused.atlases[0],
@@ -294,8 +293,8 @@ def _labelled(
         except Unfit as reason:
             note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
         else:
-            labels = sitk.Cast(on_grid_of(scan.image, found.labels), atlases[0].labels.GetPixelID())
-            disagreement = on_grid_of(scan.image, found.disagreement) if several else None
+            labels = sitk.Cast(placed(found.labels, Grid.of(scan.image)), atlases[0].labels.GetPixelID())
+            disagreement = placed(found.disagreement, Grid.of(scan.image)) if several else None
             return registration_of(matches[0], watch), _Labelled(labels, disagreement, atlases, matches[0], found)
     if several:
         fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
@@ -321,10 +320,3 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
         expected = of_one(matches[0], tissue)
     image = matches[0].scan.image
     return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device)
-
-
-def on_grid_of(image: sitk.Image, array: np.ndarray) -> sitk.Image:
-    """An array (z, y, x) as an image that lies where the other does."""
-    placed = sitk.GetImageFromArray(array)
-    placed.CopyInformation(image)
-    return placed

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
-from ..geometry import Grid, chain, linear_parts
+from ..geometry import Grid, chain, displacement_field, field_voxels, linear_parts
 from ..spatial import folding_fraction, jacobian_determinant
 from .maps import Step, Transforms, flat, map_points, on_grid, sampled
 
@@ -75,9 +75,7 @@ def _about_field(field: sitk.Image, where: str) -> list[str]:
 
 def jacobian_of(field: sitk.Image) -> torch.Tensor:
     """det(∂T/∂p) of a field of displacements (mm, LPS), (1, 1, D, H, W)."""
-    back = np.linalg.inv(Grid.of(field).to_mm())
-    voxels = (sitk.GetArrayFromImage(field).astype(np.float64) @ back.T)[..., ::-1]
-    return jacobian_determinant(torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0)))[None])
+    return jacobian_determinant(field_voxels(field))
 
 
 def _numbers(values: Sequence[float] | np.ndarray) -> str:
@@ -95,9 +93,7 @@ def field_grid(transforms: Transforms) -> Grid | None:
 def as_field(transforms: Transforms, grid: Grid) -> sitk.Image:
     """T(p) − p at the voxel centres p of a grid: one image of displacements, LPS, mm, float64."""
     transform, _, _ = on_grid(transforms, grid)
-    return sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
-    )
+    return displacement_field(transform, grid)
 
 
 def as_linear(transforms: Transforms) -> sitk.AffineTransform:

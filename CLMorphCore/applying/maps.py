@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import InputError
-from ..geometry import POINTS_AT_ONCE, Grid, chain, linear_parts
+from ..geometry import POINTS_AT_ONCE, Grid, chain, linear_parts, placed
 from ..spatial import sample
 
 TOLERANCE_MM = 1e-4  # to which T(T⁻¹(p)) is p
@@ -194,8 +194,5 @@ def on_grid(transforms: Transforms, grid: Grid) -> tuple[sitk.Transform, float, 
         moved, error = map_points(points, steps)
         vectors[low:high] = (moved - points).reshape(vectors[low:high].shape)
         bad, worst = bad + int(np.count_nonzero(error > 10 * TOLERANCE_MM)), max(worst, float(error.max()))
-    field = sitk.GetImageFromArray(vectors, isVector=True)
-    field.SetSpacing(grid.spacing_mm)
-    field.SetOrigin(grid.origin_mm)
-    field.SetDirection(grid.direction)
+    field = placed(vectors, grid, vectors=True)
     return sitk.DisplacementFieldTransform(field), bad / int(np.prod(grid.shape)), worst

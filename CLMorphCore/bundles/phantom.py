@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import Grid, chain, displacement_transform, resample
+from ..geometry import Grid, chain, displacement_transform, resample, to_image
 from ..spatial import integrate, taper
 from .atlas import Atlas
 
@@ -101,6 +101,4 @@ def _with_artefacts(image: sitk.Image, background: float, noise: float, rng: tor
     noisy = background + (intensity - background) * (0.8 + 0.4 * bias)
     noisy = noisy + level * torch.randn(intensity.shape, generator=rng)
     noisy = torch.where(intensity > background, noisy.clamp_min(background), intensity)
-    made = sitk.GetImageFromArray(noisy[0, 0].numpy())
-    made.CopyInformation(image)
-    return made
+    return to_image(noisy, Grid.of(image))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid, chain, resample, resample_labels, to_image, to_tensor
+from ..geometry import Grid, chain, placed, resample, resample_labels, to_image, to_tensor
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
 from ..io.outputs import check_distinct
@@ -114,9 +114,7 @@ def _registered_votes(
 
 
 def _with_background(image: sitk.Image, labels: sitk.Image) -> sitk.Image:
-    voted = sitk.GetImageFromArray(single_vote(image, labels))
-    voted.CopyInformation(labels)
-    return voted
+    return placed(single_vote(image, labels), Grid.of(labels))
 
 
 def build_each(
@@ -221,9 +219,7 @@ def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk
         votes = _votes(arrays, value, smoothing_voxels)
         best[votes > most] = value
         np.maximum(most, votes, out=most)
-    voted = sitk.GetImageFromArray(best)
-    voted.CopyInformation(labels[0])
-    return voted
+    return placed(best, Grid.of(labels[0]))
 
 
 def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) -> np.ndarray:
@@ -274,8 +270,8 @@ def _mean_linear(affines: Sequence[sitk.AffineTransform], centre: Sequence[float
 def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.DisplacementFieldTransform:
     """The inverse of p ↦ mean of D_i(p), on the grid that the fields share."""
     fields = [sitk.DisplacementFieldTransform(d).GetDisplacementField() for d in deformations]
-    mean = sitk.GetImageFromArray(np.mean([sitk.GetArrayViewFromImage(f) for f in fields], axis=0), isVector=True)
-    mean.CopyInformation(fields[0])
+    vectors = np.mean([sitk.GetArrayViewFromImage(f) for f in fields], axis=0)
+    mean = placed(vectors, Grid.of(fields[0]), vectors=True)
     return sitk.DisplacementFieldTransform(sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20))
 
 

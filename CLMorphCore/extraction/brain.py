@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid, resample, to_tensor
+from ..geometry import Grid, placed, resample, to_tensor
 from ..progress import Progress, silent
 from . import weights
 
@@ -69,18 +69,17 @@ def extract_brain(image: sitk.Image, device: torch.device | str = "cpu", progres
     whole = np.zeros(sitk.GetArrayViewFromImage(upright).shape, np.uint8)
     x, y, z = box
     whole[z, y, x] = mask
-    placed = sitk.GetImageFromArray(whole)
-    placed.CopyInformation(upright)
     volume = float(whole.sum(dtype=np.int64)) * float(np.prod(image.GetSpacing())) / 1000
-    return Brain(resample(placed, Grid.of(image), labels=True), volume, float(found[mask].mean()))
+    return Brain(
+        resample(placed(whole, Grid.of(upright)), Grid.of(image), labels=True), volume, float(found[mask].mean())
+    )
 
 
 def masked(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     """The scan where the mask is above 0, its smallest value elsewhere: padding, as of a stripped scan."""
     values, brain = sitk.GetArrayFromImage(image), sitk.GetArrayViewFromImage(mask) > 0
     values[~brain] = min(values.min(), 0)
-    stripped = sitk.GetImageFromArray(values)
-    stripped.CopyInformation(image)
+    stripped = placed(values, Grid.of(image))
     for key in image.GetMetaDataKeys():
         stripped.SetMetaData(key, image.GetMetaData(key))
     return stripped

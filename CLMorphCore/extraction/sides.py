@@ -17,7 +17,7 @@ from ..atomic import atomic_folder
 from ..bundles.atlas import Structure
 from ..bundles.model import Model, load_model
 from ..errors import InputError
-from ..geometry import Grid, chain, linear_parts
+from ..geometry import Grid, chain, linear_parts, placed
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
 from ..io.images import check_sources, warnings_of, write_image
@@ -28,7 +28,7 @@ from ..quality.judgement import PASS, REJECT, REVIEW
 from ..registration import Registration
 from ..reports.report import QualityEntry, Report, SimilarityEntry, StructureEntry, with_total
 from ..reports.segmentation import sides_page
-from ..segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, on_grid_of, prepare_atlases, segment
+from ..segmentation import REPORT, RESULTS, SIDES, UNCERTAINTY_BITS, Segmentation, prepare_atlases, segment
 from .recognise import MIN_SIDE_MM
 
 OPTIONAL = tuple(name for name in RESULTS if name not in ("labels.nii.gz", "report.html", REPORT))
@@ -222,7 +222,7 @@ def _put_back(found: Segmentation, crop: sitk.Image, upright: sitk.AffineTransfo
     registration, back = found.registration, upright.GetInverse()
     matrix, offset = linear_parts(chain(registration.affine, upright))
 
-    def placed(image: sitk.Image | None) -> sitk.Image | None:
+    def in_place(image: sitk.Image | None) -> sitk.Image | None:
         if image is None:
             return None
         there = sitk.Image(image)
@@ -236,14 +236,14 @@ def _put_back(found: Segmentation, crop: sitk.Image, upright: sitk.AffineTransfo
         affine=sitk.AffineTransform(matrix.ravel().tolist(), offset.tolist()),
         grid=Grid.of(crop),
     )
-    labels = placed(found.labels)
+    labels = in_place(found.labels)
     assert labels is not None
     return replace(
         found,
         image=crop,
         labels=labels,
-        labels_expected=placed(found.labels_expected),
-        uncertainty=placed(found.uncertainty),
+        labels_expected=in_place(found.labels_expected),
+        uncertainty=in_place(found.uncertainty),
         registration=own,
     )
 
@@ -289,7 +289,7 @@ def _pasted(image: sitk.Image, parts: Sequence[tuple[sitk.Image, int]], kind: ty
         depth, height, width = own.shape
         there = values[z : z + depth, y : y + height, x : x + width]
         there[own > 0] = own[own > 0] + number
-    return on_grid_of(image, values)
+    return placed(values, Grid.of(image))
 
 
 def _report(

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..geometry import Grid, foreground_box, to_tensor
+from ..geometry import Grid, foreground_box, placed, to_image, to_tensor
 from ..network_input import normalise
 from ..training.views import view
 
@@ -47,7 +47,7 @@ def as_scanned(scan: LabelledScan, random: np.random.Generator) -> LabelledScan:
         sitk.GetArrayFromImage(image) for image in (scan.image, _noisy(scan.image, random.uniform(0.0, GRAIN), random))
     )
     empty = voxels == voxels.min()  # what was masked stays so
-    image = _placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), scan.image)
+    image = placed(np.where(empty, voxels, np.maximum(noisy, voxels.min())), Grid.of(scan.image))
     return replace(scan, image=_rotated(image, matrix, stretch), labels=_rotated(scan.labels, matrix, stretch))
 
 
@@ -55,7 +55,7 @@ def of_other_contrast(scan: LabelledScan, random: np.random.Generator) -> Labell
     """Nothing is corrupted: the scan as another sequence or coil would show it, or with thick slices."""
     rng = torch.Generator().manual_seed(int(random.integers(2**31)))
     seen = view(normalise(to_tensor(scan.image)), rng, spacing_mm=Grid.of(scan.image).voxel_mm)
-    return replace(scan, image=_placed(seen[0, 0].numpy(), scan.image))
+    return replace(scan, image=to_image(seen, Grid.of(scan.image)))
 
 
 def wrong_header(scan: LabelledScan, random: np.random.Generator) -> LabelledScan:
@@ -109,7 +109,7 @@ def failed_affine(
 
 def wrong_organ(scan: LabelledScan, other: sitk.Image) -> LabelledScan:
     """Another scan in its place, without labels."""
-    return LabelledScan(other, _placed(np.zeros(other.GetSize()[::-1], np.uint8), other))
+    return LabelledScan(other, placed(np.zeros(other.GetSize()[::-1], np.uint8), Grid.of(other)))
 
 
 CORRUPTIONS: dict[str, Corruption] = {
@@ -123,7 +123,7 @@ def _noisy(image: sitk.Image, share: float, random: np.random.Generator) -> sitk
     """Gaussian noise whose standard deviation is that share of the range from the 1st to the 99th percentile."""
     values = sitk.GetArrayFromImage(image).astype(np.float32)
     low, high = np.percentile(values, (1, 99))
-    return _placed(values + random.normal(0.0, share * (high - low), values.shape).astype(np.float32), image)
+    return placed(values + random.normal(0.0, share * (high - low), values.shape).astype(np.float32), Grid.of(image))
 
 
 def _rotated(image: sitk.Image, rotation: np.ndarray, stretch: np.ndarray | float = 1.0) -> sitk.Image:
@@ -149,10 +149,4 @@ def _coordinate(image: sitk.Image, axis: int) -> np.ndarray:
 def _filled(image: sitk.Image, where: np.ndarray, value: float) -> sitk.Image:
     values = sitk.GetArrayFromImage(image)
     values[where] = value
-    return _placed(values, image)
-
-
-def _placed(values: np.ndarray, like: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(like)
-    return image
+    return placed(values, Grid.of(image))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
-from ..geometry import Grid, resample_labels
+from ..geometry import Grid, placed, resample_labels
 from ..matching import Match, PreparedAtlas
 from ..registration import transform_of
 from .expectation import of_one
@@ -24,6 +24,4 @@ def followed_labels(found: Match, prepared: PreparedAtlas, tissue: PreparedTissu
         followed = tissue_labels(image, of_one(found, tissue), tissue.groups, exponent=exponent, device=prepared.device)
     except Unfit:
         return warped_labels(found, prepared)
-    labels = sitk.GetImageFromArray(followed.labels)
-    labels.CopyInformation(image)
-    return labels
+    return placed(followed.labels, Grid.of(image))

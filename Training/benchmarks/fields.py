@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from CLMorphCore.errors import InputError
-from CLMorphCore.geometry import Grid, chain, displacement_transform, resample_labels, to_image
+from CLMorphCore.geometry import (
+    Grid,
+    chain,
+    displacement_field,
+    displacement_transform,
+    field_voxels,
+    resample_labels,
+    to_image,
+)
 from CLMorphCore.metrics import compare_labels, dice_per_label, folding_fraction, inverse_consistency, log_jacobian_std
 from CLMorphCore.spatial import jacobian_determinant
 
@@ -61,11 +69,7 @@ def _itk_field(path: Path) -> sitk.Transform:
 
 def displacement_voxels(transform: sitk.Transform, grid: Grid) -> Tensor:
     """u(x) = M⁻¹ (T(p) − p) at the voxels p of a grid, M = R · diag(spacing): (1, 3, D, H, W), components (z, y, x)."""
-    field = sitk.TransformToDisplacementField(
-        transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
-    )
-    voxels = sitk.GetArrayViewFromImage(field) @ np.linalg.inv(grid.to_mm()).T
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels[..., ::-1], -1, 0)))[None]
+    return field_voxels(displacement_field(transform, grid))
 
 
 def measure(
