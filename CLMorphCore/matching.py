@@ -295,7 +295,7 @@ def _similarity_of(prediction: Prediction, grid: Grid, labels: sitk.Image) -> si
 
     In the moving image's space. Across thick slices the deformation is too uncertain to be followed.
     """
-    inside = sitk.GetArrayViewFromImage(resample(labels, grid, labels=True)) > 0
+    inside = sitk.GetArrayFromImage(resample(labels, grid, labels=True)) > 0
     assert prediction.inverse is not None
     inverse = resize_field(prediction.inverse, grid.shape)[0].double().cpu().numpy()
     voxels = np.argwhere(inside)

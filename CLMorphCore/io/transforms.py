@@ -81,7 +81,7 @@ def _group(part: sitk.Transform) -> hdf5_writer.Tree:
     """A transform as ITK's files hold it, in single precision where that holds its numbers exactly."""
     name = "IdentityTransform" if part.GetTransformEnum() == sitk.sitkIdentity else part.GetName()
     if name == "DisplacementFieldTransform":  # whose parameters would come one by one
-        parameters = sitk.GetArrayViewFromImage(sitk.DisplacementFieldTransform(part).GetDisplacementField()).ravel()
+        parameters = sitk.GetArrayFromImage(sitk.DisplacementFieldTransform(part).GetDisplacementField()).ravel()
     else:
         parameters = np.array(part.GetParameters(), np.float64)
     single = parameters.astype(np.float32)

@@ -204,3 +204,15 @@ def test_files_and_functions_stay_readable(path):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef) and node.name != "fit":  # the one flat loop
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_no_array_is_a_view_of_an_image_that_nobody_keeps():
+    """Of ``f(x)`` the memory is given back at once, and the array then shows what is written there next."""
+    root, found = CORE.parent, []
+    for path in (
+        one for room in ("CLMorphCore", "CLMorphSlicer", "Training", "Testing") for one in (root / room).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("GetArrayViewFromImage"):
+                found += [f"{path.name}:{node.lineno}"] if isinstance(node.args[0], ast.Call) else []
+    assert found == []

@@ -42,8 +42,8 @@ def test_smoothing_lets_neighbours_decide_where_votes_are_scattered():
     alone = np.ones((7, 7, 7), np.uint8)
     alone[3, 3, 3] = 2
     image = sitk.GetImageFromArray(alone)
-    assert (sitk.GetArrayViewFromImage(vote([image])) == alone).all()
-    assert (sitk.GetArrayViewFromImage(vote([image], smoothing_voxels=1.0)) == 1).all()
+    assert (sitk.GetArrayFromImage(vote([image])) == alone).all()
+    assert (sitk.GetArrayFromImage(vote([image], smoothing_voxels=1.0)) == 1).all()
 
 
 @pytest.mark.parametrize("value", [1035, 70_000, 2**32 - 1])

@@ -85,7 +85,7 @@ def test_jpeg_ls_is_read_as_it_was(image, tmp_path):
     values = np.stack([_ls_values(which) for which in (0, 1)])
     frames = [bytes.fromhex(text) for text in LS]
     packed(image[:, :, :2], frames, JPEGLSLossless, BitsStored=12, HighBit=11).save_as(tmp_path / "a.dcm")
-    assert np.array_equal(sitk.GetArrayViewFromImage(read_file(tmp_path / "a.dcm")), values)
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(tmp_path / "a.dcm")), values)
 
 
 def test_jpeg_that_loses_is_read_near_enough(image, tmp_path):

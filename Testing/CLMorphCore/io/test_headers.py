@@ -118,10 +118,10 @@ def test_text_may_have_commas_and_lie_in_another_file(tmp_path):
         text = mark.join(map(str, VOXELS.ravel()))
         head = path.read_bytes().partition(b"\n\n")[0].replace(b"encoding: gzip", b"encoding: text")
         path.write_bytes(head + b"\n\n" + text.encode())
-        assert np.array_equal(sitk.GetArrayViewFromImage(read_file(path)), VOXELS)
+        assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), VOXELS)
         (tmp_path / "v.txt").write_text(text)
         path.write_bytes(head + b"\ndata file: v.txt\n\n")
-        assert np.array_equal(sitk.GetArrayViewFromImage(read_file(path)), VOXELS)
+        assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), VOXELS)
     path.write_bytes(head + b"\ndata file: none.txt\n\n")
     with pytest.raises(FileError, match=r"none\.txt does not exist; expected the voxels of a\.nrrd"):
         read_file(path)
@@ -151,7 +151,7 @@ def test_files_of_slices_are_counted_up_or_down(pattern, order, tmp_path):
     path = nrrd(tmp_path, *lines)
     head = path.read_bytes().partition(b"\n\n")[0].replace(b"encoding: gzip", b"encoding: raw")
     path.write_bytes(head + b"\n\n")
-    assert np.array_equal(sitk.GetArrayViewFromImage(read_file(path)), VOXELS)
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), VOXELS)
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), sitk.GetArrayFromImage(read_file(path)))
 
 
@@ -196,7 +196,7 @@ def test_long_numbers_of_eight_bytes_are_not_read_as_two_of_four(tmp_path):
     path = meta(tmp_path, *META)
     head = path.read_bytes()[: -VOXELS.nbytes].replace(b"MET_SHORT", b"MET_LONG")
     path.write_bytes(head + VOXELS.astype("<i4").tobytes())
-    assert np.array_equal(sitk.GetArrayViewFromImage(read_file(path)), VOXELS)
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(path)), VOXELS)
     path.write_bytes(head + VOXELS.astype("<i8").tobytes())
     with pytest.raises(FileError, match="its MET_LONG have 4 bytes, and there are 8 for each of its voxels"):
         read_file(path)
