@@ -231,8 +231,9 @@ def _effort_options(parser: argparse.ArgumentParser) -> None:
         "--effort",
         choices=("fast", "balanced", "best"),
         default="balanced",
-        help="fast: the network alone; balanced: and labels that follow the scan's tissue, where that suits the model; "
-        "best: and 50 steps of refinement, with every atlas of the model (default: balanced)",
+        help="fast: the network alone; balanced: and labels that follow the scan's tissue, and refinement, "
+        "where the model's validation scans gained by them; best: and 50 steps of refinement, with every atlas of the "
+        "model (default: balanced)",
     )
     parser.add_argument(
         "--tissue",

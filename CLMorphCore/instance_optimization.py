@@ -39,7 +39,7 @@ Shape = tuple[int, ...]
 class InstanceOptimization:
     """Settings; lengths are in voxels of the field at each resolution, along its finest axis."""
 
-    steps: int = 50  # at each resolution, at most
+    steps: int = 50  # at each resolution, at most; 0: none
     similarity: Literal["lncc", "mind"] = "lncc"  # mind: for images of different contrast
     window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: by noise
     step_voxels: float = 1.0  # largest displacement of a step

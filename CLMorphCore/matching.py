@@ -284,7 +284,7 @@ def match(
                 prediction = scan.network.match(scan.features, moving.features_by(scan.network))
         answer = prediction.displacement
         found = Match(scan, moving, prepared.grid, answer, answer, prediction.inverse)
-    if optimization is None:
+    if optimization is None or optimization.steps == 0:
         return found
     with watch.step("refinement"):
         return _optimized(found, optimization, model, progress)

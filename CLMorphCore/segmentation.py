@@ -191,9 +191,10 @@ def segment(
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
     ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
     maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
-    from the network's answer on the pair itself. Without a model it goes on from the affine alignment, by default as
-    ``InstanceOptimization()`` says. ``tissue`` is whether the labels follow the scan's own tissue:
-    ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
+    from the network's answer on the pair itself, by default where the model's validation scans gained by it; with 0
+    steps it never does. Without a model it goes on from the affine alignment, by default as ``InstanceOptimization()``
+    says. ``tissue`` is whether the labels follow the scan's own tissue: ``on``, ``off``, or ``auto``, as was found best
+    for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
     ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all
     else is padding. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises
     InputError if the model has no atlas and none is given, for what ``fuse`` cannot do, and where a whole head should
@@ -271,7 +272,7 @@ def _labelled(
     progress: Progress,
 ) -> tuple[Registration, _Labelled]:
     """The registration with the only atlas, or the most similar one, and the labels."""
-    several = len(prepared.atlases) > 1
+    several, optimization = len(prepared.atlases) > 1, optimization or model.refinement.unasked
     chosen = most_similar_atlases(scan, prepared, most_similar, watch) if several else [0]
     atlases = tuple(prepared.atlases[n] for n in chosen)
     matches: Iterable[Match]

@@ -20,6 +20,7 @@ from ..tissue.settings import OFF, TissueSettings, read_settings
 from . import checkpoint
 from .atlas import Atlas, read_atlas
 from .config import Config, DataConfig, from_dict
+from .refinement import UNKNOWN, Refinement, read_refinement
 
 BUNDLED = Path(__file__).parents[1] / "models"
 OTHER_CONTRASTS = "other_contrasts.safetensors"  # weights of the same network, trained on random views of the scans
@@ -30,7 +31,8 @@ AFFINE = "affine"  # the model that ``affine_model`` is, by its name
 class Model:
     """What a user picks: a network with its configuration, its card and its atlases.
 
-    ``folder`` is None for a system without weights. ``tissue`` says whether its labels follow the scan's tissue.
+    ``folder`` is None for a system without weights. ``tissue`` says whether its labels follow the scan's tissue,
+    ``refinement`` whether its answers are refined unasked.
     ``other_contrasts`` takes the network's place for scans that are not of the atlas' contrast; None: it serves all.
     """
 
@@ -43,6 +45,7 @@ class Model:
     device: str = "cpu"
     tissue: TissueSettings = OFF
     other_contrasts: RegistrationNetwork | None = None
+    refinement: Refinement = UNKNOWN
 
     @property
     def any_contrast(self) -> bool:
@@ -143,6 +146,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> Model:
         device=str(device),
         tissue=read_settings(folder),
         other_contrasts=other.to(device).eval() if other is not None else None,
+        refinement=read_refinement(folder),
     )
 
 

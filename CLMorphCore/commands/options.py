@@ -71,7 +71,8 @@ def _own_atlas(options: Namespace) -> Atlas | None:
 def optimization(options: Namespace) -> InstanceOptimization | None:
     """The optimization that --refine, --similarity and --effort ask for, or None.
 
-    Without a model, where there is no network's answer to keep, --effort asks for it in any case.
+    None leaves it to the model, whether its validation scans gained by one; --effort fast has 0 steps. Without a model,
+    where there is no network's answer to keep, --effort asks for it in any case.
     """
     steps, effort = options.refine, vars(options).get("effort")  # register has no effort
     if steps is None and options.model is None and effort == "fast":
@@ -92,7 +93,7 @@ def optimization(options: Namespace) -> InstanceOptimization | None:
         raise InputError(
             f"--similarity {options.similarity} is what a refinement maximises", "give --refine STEPS too, or omit it"
         )
-    return None
+    return InstanceOptimization(0) if effort == "fast" else None
 
 
 def tissue(options: Namespace) -> str:

@@ -58,7 +58,12 @@ def observe(
     (atlas,) = prepared.atlases
     values = [s.value for s in atlas.structures]
     try:
-        found = match(align_scan(scan.image, prepared, model, affine=scan.affine), prepared, model)
+        found = match(
+            align_scan(scan.image, prepared, model, affine=scan.affine),
+            prepared,
+            model,
+            optimization=model.refinement.unasked,
+        )
         shown = evidence(found, atlas.labels, values, alternative_displacements(model, found))
     except InputError:  # said in words, so it cannot be missed
         return Observation(subject.name, kind, None, None, subject.split), None

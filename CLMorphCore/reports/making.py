@@ -103,7 +103,8 @@ def report_of(
             *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
             *((fused.note,) if fused.note else ()),
             *judgement.warnings,
-            *_warnings(structures, volumes, registration, _of_another_contrast(model, fused)),
+            *_refined(model, registration, _of_another_contrast(model, fused)),
+            *_warnings(structures, volumes, registration),
         ),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
@@ -136,12 +137,23 @@ def _doubts(scans: Sequence[sitk.Image], atlases: Sequence[Atlas]) -> dict[str, 
     return dict.fromkeys(warning for image in images for warning in warnings_of(image))
 
 
+def _refined(model: Model, registration: Registration, other_contrast: bool) -> Iterator[str]:
+    if not registration.optimization_steps:
+        return
+    if other_contrast:
+        yield REFINED_OTHER
+    gain = model.refinement.gain
+    if gain is not None and gain < 0:
+        yield (
+            f"refinement lowered this model's mean Dice on its validation scans by {-gain:.3f}, compare with the "
+            "labels of a run without it"
+        )
+
+
 def _warnings(
-    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration, other_contrast: bool
+    structures: Sequence[Structure], volumes: Mapping[int, float], registration: Registration
 ) -> Iterator[str]:
     yield from registration.warnings()
-    if other_contrast and registration.optimization_steps:
-        yield REFINED_OTHER
     missing = [s.name for s in structures if s.value not in volumes]
     if missing:
         yield (

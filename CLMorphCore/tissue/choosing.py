@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from ..bundles.model import Model
 from ..errors import InputError
 from ..geometry import Grid
+from ..instance_optimization import InstanceOptimization
 from ..io.manifest import Subject, read_subject
 from ..matching import Match, PreparedAtlas, align_scan, match, prepare
 from ..metrics import dice_per_label
@@ -46,14 +47,18 @@ class _Case:
 
 
 def choose_tissue(
-    model: Model, subjects: Sequence[Subject], *, tell: Callable[[Tried], None] = lambda tried: None
+    model: Model,
+    subjects: Sequence[Subject],
+    *,
+    optimization: InstanceOptimization | None = None,
+    tell: Callable[[Tried], None] = lambda tried: None,
 ) -> tuple[TissueSettings, list[Tried]]:
     """The settings that are best on labelled subjects, and all that was tried, without first; each is told of at once.
 
-    InputError where the atlas' labels cannot follow a scan.
+    The registrations are refined as ``optimization`` says. InputError where the atlas' labels cannot follow a scan.
     """
     prepared = prepare(model, model.atlases[:1])
-    cases = [_case(subject, model, prepared) for subject in subjects]
+    cases = [_case(subject, model, prepared, optimization) for subject in subjects]
     tried: list[Tried] = []
 
     def keep(settings: TissueSettings | None, dice: Sequence[float]) -> float:
@@ -70,11 +75,11 @@ def choose_tissue(
     return replace(best, on=max(each.dice for each in tried) - without >= MIN_GAIN), tried
 
 
-def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> _Case:
+def _case(subject: Subject, model: Model, prepared: PreparedAtlas, optimization: InstanceOptimization | None) -> _Case:
     image, truth = read_subject(subject)
     if truth is None:
         raise InputError(f"subject {subject.name} has no labels; expected labelled subjects")
-    return _Case(truth, match(align_scan(image, prepared, model), prepared, model))
+    return _Case(truth, match(align_scan(image, prepared, model), prepared, model, optimization=optimization))
 
 
 def _followed(cases: Sequence[_Case], prepared: PreparedAtlas, settings: TissueSettings) -> list[float]:

@@ -23,11 +23,14 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
-from ..bundles.model import BUNDLED, bundled_models, load_model
+from ..bundles.model import BUNDLED, Model, bundled_models, load_model
+from ..bundles.refinement import NAME as REFINEMENT
+from ..bundles.refinement import Refinement, write_refinement
 from ..bundles.template import average_image, build_atlas
 from ..errors import InputError
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
+from ..instance_optimization import InstanceOptimization
 from ..io.files import read_text
 from ..io.images import read_labels, write_image
 from ..io.layouts import Collection
@@ -39,9 +42,9 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import choose_tissue
+from ..tissue.choosing import Tried, choose_tissue
 from ..tissue.settings import NAME as TISSUE
-from ..tissue.settings import OFF, write_settings
+from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
 from .batches import load_dataset
 from .card import PICTURE, SPLITS_MEASURED, describe
@@ -57,13 +60,16 @@ LOG = logging.getLogger(__name__)
 REFERENCE, CARD, QUALITY, PAGE = "reference.nii.gz", "model/card.toml", "model/quality.toml", "report.html"
 ATLAS = "model/atlases/average"
 RESULTS = (
-    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, f"model/{TISSUE}", QUALITY, f"model/{PICTURE}", PAGE),
+    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, QUALITY, PAGE),
+    *(f"model/{name}" for name in (REFINEMENT, TISSUE, PICTURE)),
     *(f"{ATLAS}/{name}" for name in FILES),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )
 MAX_REFERENCE_SUBJECTS = 15  # of the affine average that scans are aligned with
 MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation
+MIN_REFINEMENT_GAIN = 0.005  # mean Dice, for which a segmentation may take twice as long
+TISSUE_TRIED = 11  # settings, of which ``choose_tissue`` tells
 CORRUPT_EVERY = 4  # scans of the quality's fit
 # Shares of the progress bar up to the end of each stage.
 ENDS = {"looking": 0.05, "reference": 0.1, "network": 0.65, "atlas": 0.78, "tissue": 0.83, "quality": 0.92}
@@ -192,6 +198,7 @@ def _keep_atlas(run: Run) -> None:
     own = load_model(run.start.weights.parent)
     if own.atlases and not (run.output / ATLAS / FILES[2]).exists():
         save_atlas(run.output / ATLAS, own.atlases[0])
+        write_refinement(run.model, own.refinement)
         write_settings(run.model, own.tissue)
 
 
@@ -207,23 +214,42 @@ def _for_all(structures: Sequence[Structure] | None, labelled: Sequence[Subject]
 
 
 def _fit_tissue(run: Run, progress: Progress) -> None:
-    """tissue.toml, chosen on validation scans, where there are enough."""
+    """refinement.toml and tissue.toml, chosen together on validation scans, where there are enough.
+
+    An atlas whose labels cannot follow the tissue is not refined either.
+    """
     scans = choose(run.subjects, "validation", labelled=True)
     if (run.model / TISSUE).exists() or not run.labelled or len(scans) < MIN_TISSUE_SCANS:
         return
-    count = 0
+    model, scans, count = replace(run.load(), refinement=Refinement()), _spread(scans, MAX_TISSUE_SCANS), 0
 
     def tell(_: object) -> None:
         nonlocal count
         count += 1
-        progress("tissue", min(1.0, count / 11))
+        progress("tissue" if count <= TISSUE_TRIED else "refinement", min(1.0, count / (2 * TISSUE_TRIED)))
 
     try:
-        settings, _ = choose_tissue(run.load(), _spread(scans, MAX_TISSUE_SCANS), tell=tell)
+        settings, tried = choose_tissue(model, scans, tell=tell)
+        refinement, refined_settings = _refined(model, scans, _best(tried), tell)
     except InputError as error:
         LOG.warning(f"labels will not follow a scan's tissue: {error.problem}")
-        settings = OFF
-    write_settings(run.model, settings)
+        write_settings(run.model, OFF)
+        return
+    write_refinement(run.model, refinement)
+    write_settings(run.model, refined_settings if refinement.on else settings)
+
+
+def _refined(
+    model: Model, scans: Sequence[Subject], without: float, tell: Callable[[Tried], None]
+) -> tuple[Refinement, TissueSettings]:
+    """What refinement does to the labels that reach a Dice of ``without``, and the tissue's settings with it."""
+    settings, tried = choose_tissue(model, scans, optimization=InstanceOptimization(Refinement().steps), tell=tell)
+    gain = _best(tried) - without
+    return Refinement(gain >= MIN_REFINEMENT_GAIN, gain=gain), settings
+
+
+def _best(tried: Sequence[Tried]) -> float:
+    return max(each.dice for each in tried)
 
 
 def _fit_quality(run: Run, progress: Progress) -> None:

@@ -57,7 +57,7 @@ LAYERS = (
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
     ("networks", "training.digests"),
-    ("bundles.config",),
+    ("bundles.config", "bundles.refinement"),
     ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),

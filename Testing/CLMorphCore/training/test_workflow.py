@@ -29,6 +29,7 @@ def test_everything_is_made_and_the_model_segments(made, folder):
     model = load_model(made / "model")
     assert [s.name for s in model.atlases[0].structures] == ["First part", "Second part", "Label 3"]
     assert model.about("training_data") == "3 images, 8 steps"
+    assert model.refinement.gain is not None and model.refinement.on == (model.refinement.gain >= 0.005)
     assert model.card["accuracy"]["test"]["subjects"] == 1 and model.card["accuracy"]["test"]["dice"] > 0.5
 
 
