@@ -43,8 +43,8 @@ def read_refinement(folder: Path) -> Refinement:
         return UNKNOWN
     tree = read_toml(path, "TOML with on, steps and gain", kind="what refinement does")
     on, steps, gain = tree.get("on"), tree.get("steps"), tree.get("gain")
-    whole = isinstance(steps, int) and steps is not True and 1 <= steps <= MAX_STEPS
-    if not isinstance(on, bool) or not whole or not isinstance(gain, float) or not abs(gain) <= 1:
+    steps = steps if isinstance(steps, int) and steps is not True and 1 <= steps <= MAX_STEPS else None
+    if not isinstance(on, bool) or steps is None or not isinstance(gain, float) or not abs(gain) <= 1:
         raise FileError(
             f"{path} gives {short(tree)}; expected on = true or false, steps from 1 to {MAX_STEPS} and gain from -1.0 "
             "to 1.0; delete it, and nothing is refined unasked"
