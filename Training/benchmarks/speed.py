@@ -44,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    device, divisor = choose_device(options.device), load_model(options.model).network.divisor[::-1]
+    device, model = choose_device(options.device), load_model(options.model)
+    if model.folder is None:
+        raise InputError(f"{options.model} has no weights to train; expected a model with weights")
+    divisor = model.network.divisor[::-1]
     if any(side % unit for side, unit in zip(options.size, divisor, strict=True)):
         raise InputError(
             f"--size {' '.join(map(str, options.size))}: expected multiples of "
