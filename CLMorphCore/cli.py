@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for minutes model "
+    "affine atlas atlas_labels brain_extraction device dicom_seg fusion initial label_names labels_for minutes model "
     "moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
@@ -261,6 +261,12 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         metavar="auto|on|off|MASK",
         help="take the brain out of a whole head first; auto: where the model needs that and the scan is not "
         "skull-stripped already; or a mask of the brain on the scan's grid (default: auto)",
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="also write segmentation.dcm, the labels as a DICOM Segmentation of the scan's own study with coded "
+        "structures; the scan has to be DICOM (pip install highdicom)",
     )
     _effort_options(parser)
     _atlas_options(parser)

@@ -30,6 +30,7 @@ PARAMETERS = {
     "brain_extraction",
     "config",
     "device",
+    "dicom_seg",
     "fusion",
     "initial",
     "label_names",

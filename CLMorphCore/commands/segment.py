@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
+from ..io.dicom_seg import check_place, read_source
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
@@ -29,6 +30,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     brain_extraction = given.brain_extraction(options)
+    if options.dicom_seg:  # before the work
+        check_place(read_source(options.image), options.output)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
@@ -47,11 +50,11 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         source=str(options.image),
         duration_s=watch.seconds,
     )
-    save(segmentation, options.output, reporter)
+    save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg)
     announce(segmentation, options.output, reporter)
 
 
-def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter) -> None:
+def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, *, dicom_seg: bool = False) -> None:
     """Writes a segmentation; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
         raise InputError(
@@ -59,7 +62,7 @@ def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter) -
             "in its place and orientation",
             "check its header, `model` and `affine`",
         )
-    segmentation.save(folder, part(reporter, 0.6, 0.98))
+    segmentation.save(folder, part(reporter, 0.6, 0.98), dicom_seg=dicom_seg)
 
 
 def announce(segmentation: Segmentation | Sides, output: Path, reporter: Reporter) -> None:
