@@ -86,7 +86,8 @@ class Segmentation:
     def save(self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False) -> None:
         """Writes every file of a segmentation into ``folder``, all or none; with ``dicom_seg`` one in DICOM, too.
 
-        InputError where that is asked for of a scan that is none. OutputError where that fails, or would replace what is read, or what is not as an earlier run has written it.
+        InputError where that is asked for of a scan that is none. OutputError where that fails, or would replace what
+        is read, or what is not as an earlier run has written it.
         """
         check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
         check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)

@@ -75,7 +75,8 @@ class Sides:
     def save(self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False) -> None:
         """Writes the labels, one report, and the transforms and the report of each side, all or none.
 
-        With ``dicom_seg`` the labels of both sides in DICOM, too; InputError of a scan that is none. OutputError where that fails, or would replace what is read or what no earlier run has written.
+        With ``dicom_seg`` the labels of both sides in DICOM, too; InputError of a scan that is none. OutputError where
+        that fails, or would replace what is read or what no earlier run has written.
         """
         check_sources(folder, RESULTS, [self.image])
         check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)

@@ -1,6 +1,6 @@
 """What a structure is called in DICOM: a code for it, its side, and whether it is an organ's part or a fluid.
 
-Codes are those of DICOM's own context groups (PS3.16, CID 7140, 7151, 7153 and 244), of SNOMED CT (SCT) and DICOM (DCM).
+Codes are those of DICOM's own context groups (PS3.16: CID 244, 7140, 7151 and 7153), of SNOMED CT and DICOM.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def coded(name: str, terminology: str = "") -> Coded:
 
 
 def label(name: str) -> str:
-    """A name as a segment's label can hold it: one line of at most 64 letters, without the backslash that parts them."""
+    """A name as a segment's label can hold it: at most 64 letters, without the backslash that parts values."""
     return _short(name) or "Segment"
 
 

@@ -27,6 +27,7 @@ from .images import SOURCE
 
 if TYPE_CHECKING:
     import pydicom
+    from highdicom.seg import SegmentDescription
 
 FILE = "segmentation.dcm"
 MAX_SHIFT = 0.25  # of a slice from its place in the labels, in steps of theirs
@@ -337,7 +338,7 @@ def _completed(scan: Source, step_mm: float) -> list[pydicom.Dataset]:
     return images
 
 
-def _described(number: int, structure: Structure, model: str) -> pydicom.Dataset:
+def _described(number: int, structure: Structure, model: str) -> SegmentDescription:
     """One segment: what it is, in words, in codes and in colour, and by what it was found."""
     import highdicom as hd
     from pydicom.sr.codedict import codes

@@ -60,7 +60,7 @@ def labels(image):
 
 
 def segments(path):
-    """Label → mask of the frames' places, by pydicom alone: bits, positions and segment numbers as the file has them."""
+    """Label → place → mask of its frames, by pydicom alone: bits, positions and numbers as the file has them."""
     file = pydicom.dcmread(path)
     bits = np.unpackbits(np.frombuffer(file.PixelData, np.uint8), bitorder="little")
     frames = bits[: file.NumberOfFrames * file.Rows * file.Columns].reshape(-1, file.Rows, file.Columns)
@@ -172,7 +172,11 @@ def test_labels_whose_slices_run_the_other_way_are_the_same_segmentation(image, 
 
 @pytest.mark.parametrize(
     ("name", "charset"),
-    [("Müller^Jürgen", "ISO_IR 100"), ("Łukasz^Żółć", "ISO_IR 192"), ("Yamada^Tarou=山田^太郎", ["", "ISO 2022 IR 87"])],
+    [
+        ("Müller^Jürgen", "ISO_IR 100"),
+        ("Łukasz^Żółć", "ISO_IR 192"),
+        ("Yamada^Tarou=山田^太郎", ["", "ISO 2022 IR 87"]),
+    ],
 )
 def test_a_name_in_any_letters_stays_itself(image, labels, tmp_path, name, charset):
     values = STUDY | {"PatientName": name, "SpecificCharacterSet": charset}
@@ -250,7 +254,9 @@ def test_every_known_code_is_in_pydicoms_dictionary_by_that_meaning():
     from pydicom.sr._concepts_dict import concepts
 
     for name, term in KNOWN.items():
-        meanings = {m for entry in concepts[term.scheme].values() for code, (m, _) in entry.items() if code == term.code}
+        meanings = {
+            m for entry in concepts[term.scheme].values() for code, (m, _) in entry.items() if code == term.code
+        }
         assert term.meaning in meanings, name
 
 
