@@ -29,6 +29,7 @@ PARAMETERS = {
     "atlases",
     "brain_extraction",
     "config",
+    "design",
     "device",
     "dicom_seg",
     "fusion",

@@ -83,12 +83,18 @@ LAYERS = (
     ("training.run", "training.run_page"),
     ("training.card",),
     ("training.workflow",),
+    ("morphometry.design",),
+    ("morphometry.statistics", "morphometry.volumes"),
+    ("morphometry.study",),
+    ("morphometry.page",),
+    ("morphometry.results",),
     ("commands.options",),
     (
         "commands.apply",
         "commands.build_atlas",
         "commands.evaluate",
         "commands.models",
+        "commands.morphometry",
         "commands.register",
         "commands.segment",
     ),
@@ -99,7 +105,18 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {
+    "applying",
+    "bundles",
+    "extraction",
+    "io",
+    "morphometry",
+    "networks.baselines",
+    "quality",
+    "reports",
+    "tissue",
+    "training",
+}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {
