@@ -98,7 +98,8 @@ def test_total_volumes_are_blurred_by_the_size_of_the_heads(clmorph, cohort, tmp
 
 
 def test_the_page_shows_maps_peaks_and_effects(clmorph, cohort, tmp_path):
-    assert run(clmorph, cohort, tmp_path / "out", "--relative", "--tfce", "--permutations", 59, design="group").code == 0
+    words = ("--relative", "--tfce", "--permutations", 59)
+    assert run(clmorph, cohort, tmp_path / "out", *words, design="group").code == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="ascii")
     for said in ("group: patient &gt; control", "Hedges", "threshold-free", "t on the atlas", "Relative volumes"):
         assert said in page
