@@ -269,6 +269,11 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         help="also write segmentation.dcm, the labels as a DICOM Segmentation of the scan's own study with coded "
         "structures; the scan has to be DICOM (pip install highdicom)",
     )
+    parser.add_argument(
+        "--dicom-sr",
+        action="store_true",
+        help="as --dicom-seg, and volumes.dcm, the volumes of its segments as a structured report (TID 1500)",
+    )
     _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)

@@ -30,7 +30,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     brain_extraction = given.brain_extraction(options)
-    if options.dicom_seg:  # before the work
+    if options.dicom_seg or options.dicom_sr:  # before the work
         check_place(read_source(options.image), options.output)
     watch = Stopwatch()
     with watch.step("reading"):
@@ -50,19 +50,19 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         source=str(options.image),
         duration_s=watch.seconds,
     )
-    save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg)
+    save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg, dicom_sr=options.dicom_sr)
     announce(segmentation, options.output, reporter)
 
 
-def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, *, dicom_seg: bool = False) -> None:
-    """Writes a segmentation; InputError if it has no label at all."""
+def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, **files: bool) -> None:
+    """Writes a segmentation, ``files`` as its ``save`` knows them; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
         raise InputError(
             "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
             "in its place and orientation",
             "check its header, `model` and `affine`",
         )
-    segmentation.save(folder, part(reporter, 0.6, 0.98), dicom_seg=dicom_seg)
+    segmentation.save(folder, part(reporter, 0.6, 0.98), **files)
 
 
 def announce(segmentation: Segmentation | Sides, output: Path, reporter: Reporter) -> None:

@@ -20,8 +20,8 @@ from ..errors import InputError
 from ..geometry import Grid, chain, linear_parts, placed
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
-from ..io.dicom_seg import FILE as DICOM_SEG
-from ..io.dicom_seg import scan_of, write_dicom_seg
+from ..io.dicom_seg import scan_of
+from ..io.dicom_sr import write_dicom
 from ..io.images import check_sources, warnings_of, write_image
 from ..io.outputs import check_results
 from ..metrics import volumes_ml
@@ -72,15 +72,17 @@ class Sides:
         """Where the locator looked alone."""
         return self.locator.brain_mask
 
-    def save(self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False) -> None:
+    def save(
+        self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False, dicom_sr: bool = False
+    ) -> None:
         """Writes the labels, one report, and the transforms and the report of each side, all or none.
 
-        With ``dicom_seg`` the labels of both sides in DICOM, too; InputError of a scan that is none. OutputError where
+        ``dicom_seg`` and ``dicom_sr`` are as of ``Segmentation.save``, of the labels of both sides. OutputError where
         that fails, or would replace what is read or what no earlier run has written.
         """
         check_sources(folder, RESULTS, [self.image])
         check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
-        scan, watch = scan_of(self.image, folder) if dicom_seg else None, Stopwatch()
+        scan, watch = scan_of(self.image, folder) if dicom_seg or dicom_sr else None, Stopwatch()
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             with watch.step("writing"):
                 progress("writing", 0.0)
@@ -93,8 +95,8 @@ class Sides:
                 for side, found in self.found.items():
                     found.registration.write(temporary, prefix=f"{side}_")
                 if scan is not None:
-                    to, model = temporary / DICOM_SEG, self.report.model.name
-                    write_dicom_seg(self.labels, self.structures, scan, to, model=model)
+                    model = self.report.model.name
+                    write_dicom(temporary, self.labels, self.structures, scan, model=model, report=dicom_sr)
             with watch.step("report"):
                 progress("report", 0.5)
                 for side, found in self.found.items():

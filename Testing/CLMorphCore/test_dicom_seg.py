@@ -1,9 +1,12 @@
 """``clmorph segment --dicom-seg``: one more file beside the labels, or one line before any work."""
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
+from highdicom.sr import srread
 from made_up_dicom import series
 
 
@@ -28,7 +31,7 @@ def dicom(phantom, tmp_path_factory):
 
 def test_the_labels_lie_beside_the_others_in_dicom(clmorph, dicom, tiny_model, tmp_path):
     out = tmp_path / "out"
-    ran = clmorph("segment", dicom, "--model", tiny_model, "-o", out, "--effort", "fast", "--dicom-seg")
+    ran = clmorph("segment", dicom, "--model", tiny_model, "-o", out, "--effort", "fast", "--dicom-sr")
     assert (ran.code, ran.err) == (0, "")
     labels = sitk.ReadImage(str(out / "labels.nii.gz"))
     array = sitk.GetArrayFromImage(labels)
@@ -41,8 +44,12 @@ def test_the_labels_lie_beside_the_others_in_dicom(clmorph, dicom, tiny_model, t
     assert len(found) == np.count_nonzero(array)
     values = volume.array[volume.array > 0].tolist()
     assert [int(array[z, y, x]) for x, y, z in found] == values  # segments 1, 2, 3 are labels 1, 2, 3
+    groups = srread(out / "volumes.dcm").content.get_volumetric_roi_measurement_groups()
+    told = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
+    structures = json.loads((out / "report.json").read_text(encoding="utf-8"))["structures"]
+    assert told == pytest.approx({s["name"]: s["volume_ml"] for s in structures}, rel=1e-3)
     ran = clmorph("segment", dicom, "--model", tiny_model, "-o", out, "--effort", "fast")
-    assert ran.code == 0 and not (out / "segmentation.dcm").exists()  # it would tell of an earlier run
+    assert ran.code == 0 and not {"segmentation.dcm", "volumes.dcm"} & {file.name for file in out.iterdir()}
 
 
 def test_of_a_scan_that_is_not_dicom_nothing_is_made(clmorph, scan, tiny_model, tmp_path):

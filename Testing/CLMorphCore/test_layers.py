@@ -54,6 +54,7 @@ LAYERS = (
         "reports.segmentation",
     ),
     ("io.dicom_seg", "io.layouts", "training.fingerprint", "training.log", "reports.training", "reports.atlas_picture"),
+    ("io.dicom_sr",),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),

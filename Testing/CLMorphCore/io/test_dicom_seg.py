@@ -5,13 +5,15 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
+from highdicom.sr import srread
 from made_up_dicom import AXES, ORDERS, ORIGIN, SPACING, enhanced, series
 
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.errors import InputError
 from CLMorphCore.io import dicom_seg
 from CLMorphCore.io.dicom_codes import KNOWN, PRIVATE, coded, label
-from CLMorphCore.io.dicom_seg import scan_of, write_dicom_seg
+from CLMorphCore.io.dicom_seg import read_source, scan_of, write_dicom_seg
+from CLMorphCore.io.dicom_sr import FILES, write_dicom
 from CLMorphCore.io.images import read_image
 
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -282,3 +284,54 @@ def test_an_unknown_structure_gets_a_code_of_its_own_that_is_always_the_same():
     assert left == coded("Left pulvinar\\x") and left.kind.code != right.kind.code
     assert left.kind.scheme == PRIVATE and len(left.kind.code) <= 16 and "\\" not in left.kind.meaning
     assert len(label("n" * 200)) == 64 and label("\\") == "/"
+
+
+# --- volumes as a structured report
+
+
+def told_volumes(report):
+    """Tracking identifier → (volume in ml, finding, laterality, segment), by pydicom alone."""
+    found = {}
+
+    def walk(items):
+        for item in items:
+            name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
+            inner = item.get("ContentSequence") or []
+            if name == "Measurement Group":
+                of = {one.ConceptNameCodeSequence[0].CodeMeaning: one for one in inner}
+                value = of["Volume"].MeasuredValueSequence[0]
+                assert value.MeasurementUnitsCodeSequence[0].CodeValue == "ml"
+                site = of["Finding Site"].get("ContentSequence") or []
+                sides = [one.ConceptCodeSequence[0].CodeMeaning for one in site]
+                segment = of["Referenced Segment"].ReferencedSOPSequence[0]
+                found[of["Tracking Identifier"].TextValue] = (
+                    float(value.NumericValue),
+                    of["Finding"].ConceptCodeSequence[0].CodeValue,
+                    sides,
+                    (segment.ReferencedSOPInstanceUID, int(segment.ReferencedSegmentNumber)),
+                )
+            walk(inner)
+
+    walk(report.ContentSequence)
+    return found
+
+
+def test_volumes_are_told_of_the_segments_in_their_codes(image, labels, tmp_path):
+    values = STUDY | {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 100"}
+    scan = read_source(series(image, tmp_path / "scan", **values))
+    write_dicom(tmp_path, labels, STRUCTURES, scan, report=True)
+    segmentation, report = (pydicom.dcmread(tmp_path / name) for name in FILES)
+    assert (
+        report.Modality == "SR" and str(report.PatientName) == "Müller^Jürgen" and report.StudyInstanceUID == "1.2.3.5"
+    )
+    array, voxel_ml = sitk.GetArrayFromImage(labels), float(np.prod(SPACING)) / 1000
+    told = told_volumes(report)
+    assert told.keys() == set(NAMES.values())
+    for number, (value, name) in enumerate(sorted(NAMES.items()), start=1):
+        volume, code, sides, segment = told[name]
+        assert volume == pytest.approx(np.count_nonzero(array == value) * voxel_ml, rel=1e-5)
+        assert segment == (segmentation.SOPInstanceUID, number)
+        assert (code == "5366008") == ("hippocampus" in name)
+        assert sides == ([name.split()[0]] if "hippocampus" in name else [])
+    read = srread(tmp_path / "volumes.dcm").content
+    assert len(read.get_volumetric_roi_measurement_groups()) == 4
