@@ -162,7 +162,7 @@ def add_morphometry(verbs: argparse._SubParsersAction, common: argparse.Argument
     parser.add_argument("--fwhm", type=smoothing, metavar="MM", help="smoothing (default: four voxels of the atlas)")
     parser.add_argument("--mask", type=path, help="where to test, on the atlas' grid (default: what the atlas shows)")
     parser.add_argument("--permutations", type=above_zero, default=5000, metavar="N", help="(default: 5000)")
-    parser.add_argument("--tfce", action="store_true", help="p by threshold-free cluster enhancement; a second each")
+    parser.add_argument("--tfce", action="store_true", help="p by threshold-free cluster enhancement (slow)")
     parser.add_argument("--model", type=text_of, help="name or folder (default: the model that the results name)")
     parser.add_argument("--atlas", type=path, metavar="IMAGE", help="the atlas, where it was one of your own")
     parser.add_argument("--atlas-labels", type=path, metavar="LABELS", help="its labels")

@@ -126,7 +126,7 @@ def _peaks(result: TermResult) -> str:
         for peak in result.peaks
     ]
     heads = ["Structure", "Place, LPS (mm)", "Region (ml)", "t", "p", effect_name(result.voxels.term), "95 % interval"]
-    caption = "Significant regions, each at its greatest |t|, where effects are seen larger than they are."
+    caption = "Significant regions, each at its greatest |t|, where effects look larger than they are."
     return f'<div class="scroll">{page.table(heads, rows, caption)}</div>'
 
 
@@ -173,7 +173,7 @@ def _plot(study: Study, test: Tested, order: list[int]) -> str:
     height, width = LINE_HEIGHT * len(order) + 26, LABEL_WIDTH + PLOT_WIDTH + 30
     axis = "".join(
         f'<path d="M{across(tick):.1f} 0V{height - 22}" stroke="var(--line)"/>'
-        f'<text x="{across(tick):.1f}" y="{height - 6}" text-anchor="middle" font-size="12">{tick:+.2g}</text>'
+        f'<text x="{across(tick):.1f}" y="{height - 6}" text-anchor="middle" font-size="12">{tick:.2g}</text>'
         for tick in (-reach, 0.0, reach)
     )
     name = f"{effect_name(test.term)} of volumes with 95 % intervals; filled: corrected p < {SIGNIFICANT:g}"

@@ -15,9 +15,12 @@ from importlib.util import find_spec
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Progress, silent
 from .design import Design, Term
 
 CONFIDENCE = 0.95
+PORTION, ENHANCED_PORTION = 100, 10  # permutations that are made at once, the latter with TFCE
+SEEDS = 100_000  # between those of two runs, at least: each portion has its own
 
 
 @dataclass(frozen=True)
@@ -55,36 +58,56 @@ def permutation_test(
     seed: int = 0,
     threads: int = 1,
     mask: np.ndarray | None = None,
+    progress: Progress = silent,
 ) -> Tested:
     """Tests a term on ``values`` (N, V); with ``mask`` (bool, V of them True) also by TFCE over its voxels.
 
     A value that is the same for all scans has t = 0 and p = 1.
     """
-    from nilearn.mass_univariate import permuted_ols
-
     moves = np.ptp(values, axis=0) > 0
-    others = design.others(term)
     t, p, enhanced = np.zeros(len(moves)), np.ones(len(moves)), np.ones(len(moves))
     kept = np.ones_like(moves) if mask is not None else moves  # TFCE needs every voxel of its mask
     if moves.any():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of joblib's and sklearn's about things that are as they should be
-            found = permuted_ols(
-                term.values[:, None],
-                np.ascontiguousarray(values[:, kept], dtype=np.float64),
-                others if others.shape[1] else None,
-                n_perm=permutations,
-                random_state=seed,
-                n_jobs=threads,
-                masker=_masker(mask) if mask is not None else None,
-                tfce=mask is not None,
-                output_type="dict",
-            )
-        t[kept], p[kept] = found["t"][0], 10.0 ** -found["logp_max_t"][0]
-        if mask is not None:
-            enhanced[kept] = 10.0 ** -found["logp_max_tfce"][0]
+        at_least = {key: np.zeros(int(kept.sum())) for key in ("logp_max_t", "logp_max_tfce")}
+        done = 0
+        for n, count in enumerate(_portions(permutations, PORTION if mask is None else ENHANCED_PORTION)):
+            progress("permutations", done / permutations)
+            found = _permuted(design, term, values[:, kept], count, (seed + 1) * SEEDS + n, threads, mask)
+            t[kept] = found["t"][0]
+            for key in at_least.keys() & found.keys():  # p of a portion is (1 + how many reach it) / (1 + its size)
+                at_least[key] += np.round(10.0 ** -found[key][0] * (1 + count) - 1)
+            done += count
+        p[kept], enhanced[kept] = ((1 + reached) / (1 + permutations) for reached in at_least.values())
     t, p, enhanced = np.where(moves, t, 0.0), np.where(moves, p, 1.0), np.where(moves, enhanced, 1.0)
     return Tested(term, t, p, *effect_size(design, term, values), enhanced if mask is not None else None)
+
+
+def _portions(permutations: int, most: int) -> list[int]:
+    """So many permutations in parts, between which a run tells how far it is and can be stopped."""
+    whole, rest = divmod(permutations, most)
+    return [most] * whole + [rest] * (rest > 0)
+
+
+def _permuted(
+    design: Design, term: Term, values: np.ndarray, count: int, seed: int, threads: int, mask: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What nilearn finds."""
+    from nilearn.mass_univariate import permuted_ols
+
+    others = design.others(term)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of joblib's and sklearn's about things that are as they should be
+        return permuted_ols(
+            term.values[:, None],
+            np.ascontiguousarray(values, dtype=np.float64),
+            others if others.shape[1] else None,
+            n_perm=count,
+            random_state=seed,
+            n_jobs=threads,
+            masker=_masker(mask) if mask is not None else None,
+            tfce=mask is not None,
+            output_type="dict",
+        )
 
 
 def effect_size(design: Design, term: Term, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

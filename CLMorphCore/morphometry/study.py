@@ -132,7 +132,6 @@ def analyse(
     results = []
     for n, term in enumerate(design.terms):
         at = part(progress, 0.4 + 0.6 * n / len(design.terms), 0.4 + 0.6 * (n + 1) / len(design.terms))
-        at("permutations", 0.0)
         test = partial(
             permutation_test,
             design,
@@ -141,8 +140,7 @@ def analyse(
             seed=settings.seed,
             threads=settings.threads,
         )
-        voxels = test(maps, mask=there if settings.tfce else None)
-        at("permutations", 0.9)
+        voxels = test(maps, mask=there if settings.tfce else None, progress=part(at, 0.0, 0.9))
         results.append(_result(voxels, test(volumes), tested, there, atlas))
     return Study(
         design=design,

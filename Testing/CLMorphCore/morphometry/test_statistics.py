@@ -29,6 +29,23 @@ def test_t_and_the_effect_are_those_of_two_groups():
     assert np.allclose(found.effect, (1 - 3 / 55) * t * np.sqrt(1 / 9 + 1 / 7))
 
 
+def test_portions_of_permutations_add_up():
+    """p = (1 + permutations that reach |t|) / (1 + all of them), whatever is made at once."""
+    random = np.random.default_rng(8)
+    one = design([0] * 10 + [1] * 10)
+    values = random.normal(size=(20, 40))
+    values[10:, 0] += 6
+    told = []
+    found = permutation_test(
+        one, one.terms[0], values, permutations=250, progress=lambda step, fraction: told.append(fraction)
+    )
+    counts = found.p * 251
+    assert np.allclose(counts, np.round(counts)) and found.p[0] == pytest.approx(1 / 251) and found.p.max() > 0.9
+    assert told == [0, 0.4, 0.8]
+    again = permutation_test(one, one.terms[0], values, permutations=2000)
+    assert np.abs(again.p - found.p).max() < 0.1
+
+
 def test_a_number_has_the_standardised_coefficient_with_students_interval():
     random = np.random.default_rng(5)
     age = random.uniform(20, 80, 30)

@@ -71,7 +71,7 @@ def test_the_growth_is_found_where_it_was_planted(clmorph, cohort, tmp_path):
     away = np.linalg.norm(
         nib.affines.apply_affine(p.affine, np.argwhere(p.get_fdata() < 0.05)) * [-1, -1, 1] - np.array(grown), axis=1
     )
-    assert len(away) and np.mean(away < 20) > 0.9  # growth in the middle, and what is pressed together around it
+    assert len(away) > 10 and np.mean(away < 10) > 0.8
 
 
 def test_structures_have_the_same_design_and_their_known_effects(clmorph, cohort, tmp_path):
