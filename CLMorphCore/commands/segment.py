@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
-from ..io.dicom_seg import check_place, read_source
+from ..io.dicom_seg import check_place, check_tags, read_source
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
@@ -31,7 +31,9 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     brain_extraction = given.brain_extraction(options)
     if options.dicom_seg or options.dicom_sr:  # before the work
-        check_place(read_source(options.image), options.output)
+        scan = read_source(options.image)
+        check_place(scan, options.output)
+        check_tags(scan)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)

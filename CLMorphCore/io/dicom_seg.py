@@ -112,8 +112,21 @@ def read_source(path: Path | str | None) -> Source:
             f"{path} holds several DICOM series; expected one, of which a segmentation can be",
             "give the folder of one series",
         )
+    if len({tags.SOPInstanceUID for _, tags in images}) < len(images):
+        raise FileError(
+            f"{path} has several files of one SOPInstanceUID (0008,0018), by which a segmentation tells them apart",
+            "give the original series, or omit `dicom_seg`",
+        )
     planes = [plane for file, tags in images for plane in _planes(file, tags)]
     return Source(str(path), tuple(file for file, _ in images), tuple(tags for _, tags in images), tuple(planes))
+
+
+def check_tags(scan: Source) -> None:
+    """FileError where no segmentation can be made of a scan, whatever its labels: found by one of a single voxel."""
+    first = scan.datasets[0]
+    voxels = np.zeros((len(scan.planes), int(first.Rows), int(first.Columns)), np.uint16)
+    voxels[0, 0, 0] = 1
+    _segmentation(voxels, default_structures([1]), scan, 1.0, "")
 
 
 def check_place(scan: Source, folder: Path) -> None:

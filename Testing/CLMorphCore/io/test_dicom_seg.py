@@ -6,13 +6,13 @@ import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
 from highdicom.sr import srread
-from made_up_dicom import AXES, ORDERS, ORIGIN, SPACING, enhanced, series
+from made_up_dicom import AXES, ORDERS, ORIENTATION, ORIGIN, SPACING, enhanced, series
 
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.errors import InputError
 from CLMorphCore.io import dicom_seg
 from CLMorphCore.io.dicom_codes import KNOWN, PRIVATE, coded, label
-from CLMorphCore.io.dicom_seg import read_source, scan_of, write_dicom_seg
+from CLMorphCore.io.dicom_seg import check_tags, read_source, scan_of, write_dicom_seg
 from CLMorphCore.io.dicom_sr import FILES, write_dicom
 from CLMorphCore.io.images import read_image
 
@@ -209,6 +209,47 @@ def test_a_scan_that_does_not_tell_whose_it_is_ends_in_one_line(image, labels, t
     with pytest.raises(InputError, match=f"lacks the {missing}"):
         write_dicom_seg(labels, STRUCTURES, scan, tmp_path / "seg.dcm")
     assert not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"PatientBirthDate": "unknown"}, "tags break the standard"),
+        ({"SOPInstanceUID": "1.2.3.9"}, "several files of one SOPInstanceUID"),
+        ({"SeriesInstanceUID": lambda n: f"1.2.{n % 2}"}, "several DICOM series"),
+        ({"StudyInstanceUID": lambda n: f"1.2.{n % 2}"}, "tags break the standard"),
+        ({"SOPClassUID": "1.2.3.4"}, "tags break the standard"),
+    ],
+)
+def test_tags_of_which_no_segmentation_can_be_made_are_found_before_any_work(image, tmp_path, values, said):
+    with pytest.raises(InputError, match=said) as raised:
+        check_tags(read_source(series(image, tmp_path / "scan", **STUDY | values)))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PatientSex": "U", "StudyDate": "2020.01.02", "SeriesNumber": None, "SliceThickness": 0},
+        {"ImageOrientationPatient": lambda n: [v + 1e-5 * n for v in ORIENTATION]},  # as scanners round it
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "LossyImageCompression": "01"},
+    ],
+)
+def test_tags_that_are_a_little_off_do_no_harm(image, labels, tmp_path, values):
+    write_dicom_seg(labels, STRUCTURES, series(image, tmp_path / "scan", **STUDY | values), tmp_path / "seg.dcm")
+    assert_holds(tmp_path / "seg.dcm", labels)
+
+
+def test_places_of_an_enhanced_file_may_stand_with_each_frame(image, labels, tmp_path):
+    scan = enhanced(image, ORDERS["any"], SOPClassUID=ENHANCED_MR, **STUDY)
+    (shared,) = scan.SharedFunctionalGroupsSequence
+    for groups in scan.PerFrameFunctionalGroupsSequence:
+        groups.PlaneOrientationSequence = shared.PlaneOrientationSequence
+        groups.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del scan.SharedFunctionalGroupsSequence
+    scan.save_as(tmp_path / "scan.dcm")
+    write_dicom_seg(labels, STRUCTURES, tmp_path / "scan.dcm", tmp_path / "seg.dcm")
+    assert_holds(tmp_path / "seg.dcm", labels)
 
 
 def test_tags_that_may_be_empty_may_be_missing(image, labels, tmp_path):
