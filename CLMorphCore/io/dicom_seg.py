@@ -5,6 +5,7 @@ The object is made by highdicom (extra ``dicom``), which is loaded only where on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pydicom
     from highdicom.seg import SegmentDescription
 
+logging.getLogger("highdicom").addHandler(logging.NullHandler())  # what matters of what it says is checked here
 FILE = "segmentation.dcm"
 MAX_SHIFT = 0.25  # of a slice from its place in the labels, in steps of theirs
 MAX_DRIFT = 1.5  # of a slice's first pixel from that of the labels' slice, in pixels: as much as the reader allows
@@ -315,7 +317,7 @@ def _segmentation(
             device_serial_number="0",  # a program has none, and the standard wants one
             content_label="SEGMENTATION",
             content_description=f"CLMorph {model}".replace("\\", "/").strip()[: dicom_codes.MAX_MEANING],
-            coding_schemes=schemes,
+            coding_schemes=schemes if any(_is_private(one) for one in described) else None,
             specific_character_set="ISO_IR 192",  # UTF-8, whatever the scan is written in
         )
     except MemoryError:
@@ -326,6 +328,10 @@ def _segmentation(
             "an image of a patient as a scanner writes it",
             "give the original series, or omit `dicom_seg`",
         ) from None
+
+
+def _is_private(segment: pydicom.Dataset) -> bool:
+    return segment.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == dicom_codes.PRIVATE
 
 
 def _completed(scan: Source, step_mm: float) -> list[pydicom.Dataset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from ..io.files import short
 from ..progress import Progress, part, silent
 from .design import Design, Table
 from .statistics import Tested, check_installed, permutation_test
-from .volumes import Scan, read_scan, volume_map, working_grid
+from .volumes import Scan, read_inverse, read_scan, volume_map, working_grid
 
 DEFAULT_PERMUTATIONS = 5000
 FWHM_VOXELS = 4.0  # of the atlas, where no width is said
@@ -125,10 +125,13 @@ def analyse(
     if not there.any():
         raise InputError(f"the mask ({mask_is}) has no voxel in the atlas; expected some", "give another one")
     maps = np.empty((len(scans), int(there.sum())), np.float32)
+    of_scans = []
     for n, scan in enumerate(scans):
         progress("volumes", 0.4 * n / len(scans))
-        maps[n] = volume_map(scan, grid, working, fwhm, relative=settings.relative)[there]
-    structures, volumes = _volumes(scans, atlas, relative=settings.relative)
+        inverse = read_inverse(scan)
+        maps[n] = volume_map(inverse, grid, working, fwhm, relative=settings.relative)[there]
+        of_scans.append(scan.volumes_ml(inverse.affine_ratio) if settings.relative else scan.volumes_ml())
+    structures, volumes = _volumes(scans, of_scans, atlas)
     results = []
     for n, term in enumerate(design.terms):
         at = part(progress, 0.4 + 0.6 * n / len(design.terms), 0.4 + 0.6 * (n + 1) / len(design.terms))
@@ -169,9 +172,10 @@ def _mask(atlas: Atlas, mask: sitk.Image | None) -> tuple[sitk.Image, str]:
     return labelled, f"the atlas' labels and {MASK_MARGIN_VOXELS} voxels around them"
 
 
-def _volumes(scans: Sequence[Scan], atlas: Atlas, *, relative: bool) -> tuple[tuple[Structure, ...], np.ndarray]:
+def _volumes(
+    scans: Sequence[Scan], of_scans: Sequence[Mapping[int, float]], atlas: Atlas
+) -> tuple[tuple[Structure, ...], np.ndarray]:
     """The structures that any scan has, and their volumes in ml, (N, S); 0 where a scan lacks one."""
-    of_scans = [scan.volumes_ml(relative=relative) for scan in scans]
     known = {s.value: s for s in atlas.structures}
     known |= {s.value: Structure(s.value, s.name, s.color) for scan in scans for s in scan.report.structures} | known
     values = [value for value in sorted(known) if any(value in volumes for volumes in of_scans)]

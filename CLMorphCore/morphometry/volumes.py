@@ -24,21 +24,26 @@ EXPECTED = f"a folder of clmorph segment with {RECORD} and {INVERSE}"
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder of results tells: the report, atlas → scan (LPS, mm), and the volume ratio of its affine part."""
+    """What a folder of results tells without its maps, of which many would need much memory."""
 
     folder: Path
     report: Report
-    inverse: sitk.Transform
-    affine_ratio: float
 
-    def volumes_ml(self, *, relative: bool) -> dict[int, float]:
-        """The structures' volumes; ``relative``: as if the scan were of the atlas' size."""
-        scale = 1 / self.affine_ratio if relative else 1.0
-        return {s.value: s.volume_ml * scale for s in self.report.structures}
+    def volumes_ml(self, affine_ratio: float = 1.0) -> dict[int, float]:
+        """The structures' volumes; with the ratio of an ``Inverse`` as if the scan were of the atlas' size."""
+        return {s.value: s.volume_ml / affine_ratio for s in self.report.structures}
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """Atlas → scan (LPS, mm), and how many times larger than the atlas the scan is by the affine part alone."""
+
+    transform: sitk.Transform
+    affine_ratio: float
 
 
 def read_scan(folder: Path) -> Scan:
-    """The results of a scan; FileError where a file is missing or damaged."""
+    """The report of a scan; FileError where a file of its results is missing or damaged."""
     if not folder.is_dir():
         raise FileError(f"{folder} is no folder; expected {EXPECTED}")
     if (folder / "left_transform.h5").exists():
@@ -49,10 +54,14 @@ def read_scan(folder: Path) -> Scan:
     for name in (RECORD, INVERSE):
         if not (folder / name).exists():
             raise FileError(f"{folder} lacks {name}; expected {EXPECTED}", "segment the scan again")
-    inverse = read_result(folder / INVERSE, RECORD)
-    linear = [part for part in _parts(inverse) if part.IsLinear()]
-    ratio = math.prod(abs(float(np.linalg.det(linear_parts(part)[0]))) for part in linear)
-    return Scan(folder, Report.read(folder / RECORD), inverse, ratio)
+    return Scan(folder, Report.read(folder / RECORD))
+
+
+def read_inverse(scan: Scan) -> Inverse:
+    """The map of a scan; FileError where it is damaged."""
+    transform = read_result(scan.folder / INVERSE, RECORD)
+    linear = [part for part in _parts(transform) if part.IsLinear()]
+    return Inverse(transform, math.prod(abs(float(np.linalg.det(linear_parts(part)[0]))) for part in linear))
 
 
 def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
@@ -60,12 +69,12 @@ def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
     return [whole.GetNthTransform(n) for n in range(whole.GetNumberOfTransforms())]
 
 
-def log_jacobian(inverse: sitk.Transform, grid: Grid) -> np.ndarray:
+def log_jacobian(transform: sitk.Transform, grid: Grid) -> np.ndarray:
     """ln |det ∂T⁻¹/∂p| on a grid of the atlas, T⁻¹ atlas → scan: (D, H, W), above 0 where the scan is larger.
 
     A scan that is the atlas magnified s times has 3 ln s everywhere. What folds counts as ``MIN_RATIO``.
     """
-    field = displacement_field(inverse, grid)
+    field = displacement_field(transform, grid)
     with torch.inference_mode():
         ratio = jacobian_determinant(field_voxels(field))[0, 0].numpy()
     if np.median(ratio) < 0:  # the affine mirrors
@@ -73,14 +82,14 @@ def log_jacobian(inverse: sitk.Transform, grid: Grid) -> np.ndarray:
     return np.log(np.maximum(ratio, MIN_RATIO))
 
 
-def volume_map(scan: Scan, grid: Grid, working: Grid, fwhm_mm: float, *, relative: bool) -> np.ndarray:
+def volume_map(inverse: Inverse, grid: Grid, working: Grid, fwhm_mm: float, *, relative: bool) -> np.ndarray:
     """The log-Jacobian of a scan, smoothed by a Gaussian, on a working grid: (D, H, W) float32.
 
     ``relative`` leaves out the affine part: what is larger than elsewhere in that scan.
     """
-    values = log_jacobian(scan.inverse, grid)
+    values = log_jacobian(inverse.transform, grid)
     if relative:
-        values = values - math.log(scan.affine_ratio)
+        values = values - math.log(inverse.affine_ratio)
     image = placed(values.astype(np.float32), grid)
     if fwhm_mm > 0:
         image = sitk.SmoothingRecursiveGaussian(image, [fwhm_mm / FWHM_OF_SIGMA] * 3)
