@@ -136,6 +136,40 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     group.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
 
 
+def add_morphometry(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb morphometry."""
+    parser = verbs.add_parser(
+        "morphometry",
+        parents=[common],
+        help="where scans of a group are larger or smaller",
+        description="Compares the volumes of segmented scans in the space of their atlas: voxel-wise t maps of "
+        "log-Jacobians, and structures, with p corrected by permutation (pip install nilearn).",
+    )
+    parser.add_argument(
+        "table", metavar="TABLE.csv", type=path, help="a row for each scan: result (folder of segment) and covariates"
+    )
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument(
+        "--design",
+        type=text_of,
+        required=True,
+        metavar="'GROUP + AGE'",
+        help="columns of the table: numbers, or two groups; each is tested with the others held fixed",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--total", dest="relative", action="store_false", help="volumes with the scan's size (default)")
+    size.add_argument("--relative", action="store_true", help="without the affine part: what differs beside the size")
+    parser.add_argument("--fwhm", type=smoothing, metavar="MM", help="smoothing (default: four voxels of the atlas)")
+    parser.add_argument("--mask", type=path, help="where to test, on the atlas' grid (default: what the atlas shows)")
+    parser.add_argument("--permutations", type=above_zero, default=5000, metavar="N", help="(default: 5000)")
+    parser.add_argument("--tfce", action="store_true", help="p by threshold-free cluster enhancement (slow)")
+    parser.add_argument("--model", type=text_of, help="name or folder (default: the model that the results name)")
+    parser.add_argument("--atlas", type=path, metavar="IMAGE", help="the atlas, where it was one of your own")
+    parser.add_argument("--atlas-labels", type=path, metavar="LABELS", help="its labels")
+    parser.add_argument("--label-names", type=path, metavar="CSV", help="value,name,color,terminology of its labels")
+    parser.set_defaults(relative=False)
+
+
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
     "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "

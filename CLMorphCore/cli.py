@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_plan, add_train, add_transform, smoothing
+from .arguments import add_apply, add_morphometry, add_plan, add_train, add_transform, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for minutes model "
-    "moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
+    "affine atlas atlas_labels brain_extraction design device dicom_seg fusion initial label_names labels_for minutes "
+    "model moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
@@ -147,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_plan,
         add_train,
         _evaluate,
+        add_morphometry,
         _build_atlas,
         _models,
         _demo,
@@ -262,6 +263,17 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         metavar="auto|on|off|MASK",
         help="take the brain out of a whole head first; auto: where the model needs that and the scan is not "
         "skull-stripped already; or a mask of the brain on the scan's grid (default: auto)",
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="also write segmentation.dcm, the labels as a DICOM Segmentation of the scan's own study with coded "
+        "structures; the scan has to be DICOM (pip install highdicom)",
+    )
+    parser.add_argument(
+        "--dicom-sr",
+        action="store_true",
+        help="as --dicom-seg, and volumes.dcm, the volumes of its segments as a structured report (TID 1500)",
     )
     _effort_options(parser)
     _atlas_options(parser)

@@ -20,6 +20,9 @@ from .fusion import Fusion, check_count, check_method, fuse_matches, local_weigh
 from .geometry import Grid, placed, resample
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
+from .io.dicom_seg import scan_of
+from .io.dicom_sr import FILES as DICOM_FILES
+from .io.dicom_sr import write_dicom
 from .io.images import FLOAT32_BITS, check_sources, write_image
 from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
@@ -47,6 +50,7 @@ RESULTS = (
     "jacobian.nii.gz",
     "uncertainty.nii.gz",
     "brain_mask.nii.gz",
+    *DICOM_FILES,
     "transform.h5",
     "affine.h5",
     "inverse.h5",
@@ -54,8 +58,8 @@ RESULTS = (
     REPORT,
     *OF_SIDES,
 )
-# Files that not every network gives, nor every scan.
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *OF_SIDES)
+# Files that not every network gives, nor every scan, or that are asked for.
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *DICOM_FILES, *OF_SIDES)
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,23 @@ class Segmentation:
     registration: Registration
     report: Report
 
-    def save(self, folder: Path, progress: Progress = silent) -> None:
+    def save(
+        self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False, dicom_sr: bool = False
+    ) -> None:
         """Writes every file of a segmentation into ``folder``, all or none.
 
-        OutputError where that fails, or would replace what is read, or what is not as an earlier run has written it.
+        With ``dicom_seg`` also a segmentation in DICOM, with ``dicom_sr`` that and its volumes: InputError of a scan
+        that is not DICOM. OutputError where that fails, or would replace what is read, or what is not as an earlier run
+        has written it.
         """
         check_sources(folder, RESULTS, [self.image, self.atlas.image, self.atlas.labels])
         check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
+        scan = scan_of(self.image, folder) if dicom_seg or dicom_sr else None
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             self._write(temporary, progress)
+            if scan is not None:
+                model = self.report.model.name
+                write_dicom(temporary, self.labels, self.structures, scan, model=model, report=dicom_sr)
             seal(temporary, folder, RESULTS, REPORT)
             progress("report", 1.0)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
+from ..io.dicom_seg import check_place, check_tags, read_source
 from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
@@ -29,6 +30,10 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     brain_extraction = given.brain_extraction(options)
+    if options.dicom_seg or options.dicom_sr:  # before the work
+        scan = read_source(options.image)
+        check_place(scan, options.output)
+        check_tags(scan)
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
@@ -47,19 +52,19 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         source=str(options.image),
         duration_s=watch.seconds,
     )
-    save(segmentation, options.output, reporter)
+    save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg, dicom_sr=options.dicom_sr)
     announce(segmentation, options.output, reporter)
 
 
-def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter) -> None:
-    """Writes a segmentation; InputError if it has no label at all."""
+def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, **files: bool) -> None:
+    """Writes a segmentation, ``files`` as its ``save`` knows them; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
         raise InputError(
             "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
             "in its place and orientation",
             "check its header, `model` and `affine`",
         )
-    segmentation.save(folder, part(reporter, 0.6, 0.98))
+    segmentation.save(folder, part(reporter, 0.6, 0.98), **files)
 
 
 def announce(segmentation: Segmentation | Sides, output: Path, reporter: Reporter) -> None:

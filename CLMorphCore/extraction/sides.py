@@ -20,6 +20,8 @@ from ..errors import InputError
 from ..geometry import Grid, chain, linear_parts, placed
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
+from ..io.dicom_seg import scan_of
+from ..io.dicom_sr import write_dicom
 from ..io.images import check_sources, warnings_of, write_image
 from ..io.outputs import check_results
 from ..metrics import volumes_ml
@@ -70,14 +72,17 @@ class Sides:
         """Where the locator looked alone."""
         return self.locator.brain_mask
 
-    def save(self, folder: Path, progress: Progress = silent) -> None:
+    def save(
+        self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False, dicom_sr: bool = False
+    ) -> None:
         """Writes the labels, one report, and the transforms and the report of each side, all or none.
 
-        OutputError where that fails, or would replace what is read or what no earlier run has written.
+        ``dicom_seg`` and ``dicom_sr`` are as of ``Segmentation.save``, of the labels of both sides. OutputError where
+        that fails, or would replace what is read or what no earlier run has written.
         """
         check_sources(folder, RESULTS, [self.image])
         check_results(folder, RESULTS, certificates=[REPORT], optional=OPTIONAL, record=REPORT)
-        watch = Stopwatch()
+        scan, watch = scan_of(self.image, folder) if dicom_seg or dicom_sr else None, Stopwatch()
         with atomic_folder(folder, optional=OPTIONAL, certificate=REPORT) as temporary:
             with watch.step("writing"):
                 progress("writing", 0.0)
@@ -89,6 +94,9 @@ class Sides:
                     write_image(self.uncertainty, path, scan=self.image, bits=UNCERTAINTY_BITS)
                 for side, found in self.found.items():
                     found.registration.write(temporary, prefix=f"{side}_")
+                if scan is not None:
+                    model = self.report.model.name
+                    write_dicom(temporary, self.labels, self.structures, scan, model=model, report=dicom_sr)
             with watch.step("report"):
                 progress("report", 0.5)
                 for side, found in self.found.items():

@@ -58,6 +58,15 @@ def check_unchanged(folder: Path, names: Collection[str], record: str) -> None:
         ) from None
 
 
+def is_unchanged(path: Path, record: str) -> bool:
+    """Whether a file has the checksum that the ``record`` beside it has of it; False where that has none."""
+    try:
+        known = _sums(_read(path.with_name(record))).get(path.name)
+        return known is not None and path.is_file() and _sum(path) == known
+    except OSError:
+        return False
+
+
 def _why_changed(folder: Path, name: str, there: Collection[str], record: str) -> str:
     """How it is known that a result was changed, or nothing."""
     path = folder / name

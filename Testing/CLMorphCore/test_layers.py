@@ -15,6 +15,7 @@ LAYERS = (
         "atomic",
         "console",
         "devices",
+        "io.dicom_codes",
         "geometry",
         "spatial",
         "io.compression",
@@ -52,7 +53,8 @@ LAYERS = (
         "reports.evaluation",
         "reports.segmentation",
     ),
-    ("io.layouts", "training.fingerprint", "training.log", "reports.training", "reports.atlas_picture"),
+    ("io.dicom_seg", "io.layouts", "training.fingerprint", "training.log", "reports.training", "reports.atlas_picture"),
+    ("io.dicom_sr",),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
@@ -82,12 +84,18 @@ LAYERS = (
     ("training.run", "training.run_page"),
     ("training.card",),
     ("training.workflow",),
+    ("morphometry.design",),
+    ("morphometry.statistics", "morphometry.volumes"),
+    ("morphometry.study",),
+    ("morphometry.page",),
+    ("morphometry.results",),
     ("commands.options",),
     (
         "commands.apply",
         "commands.build_atlas",
         "commands.evaluate",
         "commands.models",
+        "commands.morphometry",
         "commands.register",
         "commands.segment",
     ),
@@ -98,7 +106,18 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {
+    "applying",
+    "bundles",
+    "extraction",
+    "io",
+    "morphometry",
+    "networks.baselines",
+    "quality",
+    "reports",
+    "tissue",
+    "training",
+}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {

@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from highdicom.seg import segread
 from made_up import Ellipsoid, ellipsoid_atlas, fresh_model
+from made_up_dicom import series
 
 from CLMorphCore.bundles.atlas import Atlas, Structure
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.sides import locator_of, segment_sides, shows_the_whole
 from CLMorphCore.geometry import Grid, resample_labels
+from CLMorphCore.io.images import read_image
 from CLMorphCore.io.volume import add_warning
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.reports.report import Report
@@ -133,6 +136,23 @@ def test_the_inverse_leads_back(found):
         for point in Grid.of(one.image).points_mm(inside).tolist():
             there = one.registration.transform.TransformPoint(point)
             np.testing.assert_allclose(one.registration.inverse.TransformPoint(there), point, atol=0.2)
+
+
+def test_of_a_dicom_scan_both_sides_are_one_segmentation(found, tmp_path):
+    axes, (x, y, _) = np.reshape(found.image.GetDirection(), (3, 3)), found.image.GetSpacing()
+    scan = series(
+        sitk.Cast(sitk.Clamp(found.image, lowerBound=0), sitk.sitkUInt16),
+        tmp_path / "dicom",
+        ImageOrientationPatient=axes.T[:2].ravel().round(8).tolist(),
+        PixelSpacing=[y, x],
+        StudyInstanceUID="1.2.3.5",
+        FrameOfReferenceUID="1.2.3.6",
+    )
+    replace(found, image=read_image(scan)).save(tmp_path / "out", dicom_seg=True)
+    read = segread(tmp_path / "out" / "segmentation.dcm")
+    assert [s.SegmentLabel for s in read.SegmentSequence] == [s.name for s in found.structures]
+    counts = [int(np.count_nonzero(sitk.GetArrayFromImage(found.labels) == n)) for n in (1, 2, 3, 4)]
+    assert np.bincount(read.get_volume(combine_segments=True).array.ravel())[1:].tolist() == counts
 
 
 def test_one_folder_has_labels_one_report_and_the_transforms_of_each_side(found, tmp_path):
