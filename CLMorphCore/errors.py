@@ -8,6 +8,7 @@
     │   ├── AlignmentError  images that do not overlap, or an affine that does not fit them
     │   └── DeviceError     a device that is not there
     ├── OutOfMemory       too little memory, on the machine or on its GPU
+    ├── SomeFailed        scans of a cohort without a result; the others have theirs
     ├── Diverged          a training whose loss is no number any more
     ├── OthersEnded       a training of several processes, one of which is gone
     └── Cancelled         the user asked to stop
@@ -108,6 +109,10 @@ class DeviceError(InputError):
 
 class OutOfMemory(CLMorphError):
     """Too little memory, on the machine or on its GPU."""
+
+
+class SomeFailed(CLMorphError):
+    """Scans of a cohort have no result; the others have theirs."""
 
 
 class Diverged(CLMorphError):

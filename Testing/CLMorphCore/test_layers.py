@@ -52,7 +52,16 @@ LAYERS = (
         "reports.evaluation",
         "reports.segmentation",
     ),
-    ("io.layouts", "training.fingerprint", "training.log", "reports.training", "reports.atlas_picture"),
+    (
+        "io.layouts",
+        "reports.cohort",
+        "reports.thumbnails",
+        "training.fingerprint",
+        "training.log",
+        "reports.training",
+        "reports.atlas_picture",
+    ),
+    ("cohorts.bids", "cohorts.places"),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
@@ -78,7 +87,10 @@ LAYERS = (
     ("reports.making",),
     ("segmentation",),
     ("extraction.sides",),
-    ("evaluation", "training.splits"),
+    ("evaluation", "training.splits", "cohorts.scans"),
+    ("cohorts.results",),
+    ("cohorts.tables", "cohorts.work"),
+    ("cohorts.cluster", "cohorts.workers"),
     ("training.run", "training.run_page"),
     ("training.card",),
     ("training.workflow",),
@@ -86,6 +98,7 @@ LAYERS = (
     (
         "commands.apply",
         "commands.build_atlas",
+        "commands.cohort",
         "commands.evaluate",
         "commands.models",
         "commands.register",
@@ -98,7 +111,18 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {
+    "applying",
+    "bundles",
+    "cohorts",
+    "extraction",
+    "io",
+    "networks.baselines",
+    "quality",
+    "reports",
+    "tissue",
+    "training",
+}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {
