@@ -182,6 +182,7 @@ def segment(
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
+    inverse: bool = True,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -189,15 +190,14 @@ def segment(
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
-    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
-    maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
-    from the network's answer on the pair itself. Without a model it goes on from the affine alignment, by default as
-    ``InstanceOptimization()`` says. ``tissue`` is whether the labels follow the scan's own tissue:
-    ``on``, ``off``, or ``auto``, as was found best for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
-    ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all
-    else is padding. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises
-    InputError if the model has no atlas and none is given, for what ``fuse`` cannot do, and where a whole head should
-    be and no brain is found.
+    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
+    the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on from the
+    network's answer on the pair itself. Without a model it goes on from the affine alignment, by default as
+    ``InstanceOptimization()`` says. ``tissue`` is whether the labels follow the scan's own tissue: ``on``, ``off``, or
+    ``auto``, as was found best for the model; STAPLE's never do. ``brain_extraction`` is ``on``, ``off``, a mask on the
+    image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all else is padding. Without
+    ``inverse`` the registration has none. ``source`` and ``duration_s``, the seconds of steps before this one, are for
+    the report. Raises InputError without an atlas, for what ``fuse`` cannot do, and where a brain is missing.
     """
     if model is None:
         model, optimization = affine_model(), optimization or InstanceOptimization()
@@ -209,7 +209,8 @@ def segment(
     brain = _brain(image, brain_extraction, model, prepared if affine is None else None, watch, progress)
     scan = align_scan(brain.image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
-    registration, fused = _labelled(scan, prepared, model, fusion, most_similar, follow, optimization, watch, progress)
+    how = (fusion, most_similar, follow, optimization, inverse)
+    registration, fused = _labelled(scan, prepared, model, *how, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
         structures = structures_of(fused.atlases)
@@ -267,6 +268,7 @@ def _labelled(
     most_similar: int | None,
     follow: bool,
     optimization: InstanceOptimization | None,
+    inverse: bool,
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[Registration, _Labelled]:
@@ -295,13 +297,15 @@ def _labelled(
         else:
             labels = sitk.Cast(placed(found.labels, Grid.of(scan.image)), atlases[0].labels.GetPixelID())
             disagreement = placed(found.disagreement, Grid.of(scan.image)) if several else None
-            return registration_of(matches[0], watch), _Labelled(labels, disagreement, atlases, matches[0], found)
+            return registration_of(matches[0], watch, inverse=inverse), _Labelled(
+                labels, disagreement, atlases, matches[0], found
+            )
     if several:
         fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
         labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
-        return registration_of(fused.match, watch), labelled
+        return registration_of(fused.match, watch, inverse=inverse), labelled
     (own,) = matches
-    registration = registration_of(own, watch)
+    registration = registration_of(own, watch, inverse=inverse)
     progress("labels", 0.8)
     with watch.step("labels"):
         warped = registration.warp(atlases[0].labels, labels=True)

@@ -104,6 +104,7 @@ class Loaded:
             "optimization": settings.optimization,
             "tissue": settings.tissue,
             "brain_extraction": settings.brain_extraction,
+            "inverse": "transform" in settings.keep,
             "source": source,
             "duration_s": watch.seconds,
         }

@@ -9,8 +9,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -89,9 +89,25 @@ def _start(settings: Settings) -> _Worker:
     context = get_context("spawn")  # a fork of threads and of CUDA is not safe
     link, others = context.Pipe()
     process = context.Process(target=_serve, args=(others, settings), name="clmorph-worker", daemon=True)
-    process.start()
+    with _threads_of_libraries(settings.threads):
+        process.start()
     others.close()  # so that the end of the worker is the end of the link
     return _Worker(process, link)
+
+
+@contextmanager
+def _threads_of_libraries(count: int | None) -> Iterator[None]:
+    """In the block, what a process that is started inherits: NumPy's library reads it once, when it is loaded."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _give(worker: _Worker, scan: Scan, made: Made) -> None:

@@ -163,6 +163,7 @@ def segment_sides(
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
     prepared: Prepared | None = None,
+    inverse: bool = True,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -181,6 +182,7 @@ def segment_sides(
             atlases=prepared.whole_atlas if prepared else None,
             tissue="off",
             brain_extraction=brain_extraction,
+            inverse=False,
             progress=part(progress, 0.0, 0.6),
             source=source,
         )
@@ -198,6 +200,7 @@ def segment_sides(
             most_similar=most_similar,
             optimization=optimization,
             tissue=tissue,
+            inverse=inverse,
             progress=part(progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
             source=f"{source}, {side}",
         )
