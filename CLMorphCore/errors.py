@@ -4,6 +4,7 @@
     ├── InputError        a file, setting or argument that cannot be used as given
     │   ├── FileError       a file that cannot be read, or does not hold what it should
     │   ├── OutputError     a place that cannot be written to
+    │   │   └── InUse         … because another run is at it
     │   ├── SettingError    a setting of a configuration
     │   ├── AlignmentError  images that do not overlap, or an affine that does not fit them
     │   └── DeviceError     a device that is not there
@@ -93,6 +94,10 @@ class FileError(InputError):
 
 class OutputError(InputError):
     """A place that cannot be written to."""
+
+
+class InUse(OutputError):
+    """A place that another run holds."""
 
 
 class SettingError(InputError):

@@ -19,7 +19,10 @@ DESCRIPTION = "dataset_description.json"
 VERSION = "1.10.0"
 IGNORED = ".bidsignore"
 # What the specification has no names for.
-NOT_BIDS = "*_xfm.h5\n*_report.html\n*_failed.json\nvolumes.csv\ncohort.html\ncohort.json\n"
+NOT_BIDS = (
+    *("*_xfm.h5", "*_warped.nii.gz", "*_jacobian.nii.gz", "*_uncertainty.nii.gz", "*_report.html", "*_failed.json"),
+    *("volumes.csv", "cohort.html", "cohort.json"),
+)
 EXPECTED = "a BIDS data set with folders sub-…"
 
 
@@ -119,7 +122,7 @@ def describe_derivatives(output: Path, source: Path, suffix: str) -> None:
         "SourceDatasets": [{"URL": source.as_uri()}],
         "DatasetLinks": {"raw": source.as_uri()},
     }
-    for name, text in ((IGNORED, NOT_BIDS), (DESCRIPTION, json.dumps(tree, indent=1) + "\n")):
+    for name, text in ((IGNORED, "\n".join(NOT_BIDS) + "\n"), (DESCRIPTION, json.dumps(tree, indent=1) + "\n")):
         if not os.path.lexists(output / name):
             with atomic_write(output / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")

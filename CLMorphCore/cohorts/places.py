@@ -32,9 +32,9 @@ BIDS = {
     "transform": "from-{own}_to-atlas_mode-image_xfm.h5",
     "inverse": "from-atlas_to-{own}_mode-image_xfm.h5",
     "affine": "from-{own}_to-atlas_mode-image_desc-affine_xfm.h5",
-    "warped": "desc-atlas_{own}.nii.gz",
-    "jacobian": "desc-jacobian_{own}.nii.gz",
-    "uncertainty": "desc-uncertainty_probseg.nii.gz",
+    "warped": "desc-clmorph_warped.nii.gz",
+    "jacobian": "desc-clmorph_jacobian.nii.gz",
+    "uncertainty": "desc-clmorph_uncertainty.nii.gz",
     "brain_mask": "desc-brain_mask.nii.gz",
     "page": "desc-clmorph_report.html",
 }

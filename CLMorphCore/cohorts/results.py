@@ -7,8 +7,9 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..atomic import atomic_folder, atomic_write, check_not_overwritten, claimed
-from ..errors import CLMorphError, InputError
+from ..errors import CLMorphError, InputError, InUse
 from ..extraction.sides import Sides
 from ..geometry import chain
 from ..io.checksums import KEY, check_unchanged, seal
@@ -34,6 +35,7 @@ from .places import KEEPABLE, Place
 from .scans import Scan
 
 WRITING = "the run ended as it wrote the result; the same command makes it again"
+MAX_WAIT_S, WAIT_S = 60.0, 0.1  # for another process that writes the same
 OWN = "cohort"  # the key of what a report says about its place in a cohort
 
 
@@ -114,6 +116,22 @@ def clear_failure(place: Place) -> None:
         (place.folder / place.failed).unlink(missing_ok=True)
 
 
+@contextmanager
+def held(place: Path) -> Iterator[None]:
+    """Holds a place as ``claimed`` does, and waits where another process does: for as long as a writing may take."""
+    until = time.monotonic() + MAX_WAIT_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(claimed(place))
+                break
+            except InUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(WAIT_S)
+        yield
+
+
 def save(found: Segmentation | Sides, scan: Scan, made: Made) -> None:
     """Writes labels, report and what is to be kept, all or none, and removes an earlier failure.
 
@@ -122,7 +140,9 @@ def save(found: Segmentation | Sides, scan: Scan, made: Made) -> None:
     place = scan.place
     if place.entities:  # a folder of several scans, which whoever comes first may make
         place.folder.mkdir(parents=True, exist_ok=True)
-    with claimed(place.folder / f"{place.record}.run"):  # while it is written: another run may be at the same scan
+    with held(place.folder / f"{place.record}.run"):
+        if is_whole(scan, made):  # by another run that was at the same scan
+            return
         _make_free(place, scan, found.report.model.name)
         with atomic_folder(place.folder, optional=place.optional, certificate=place.record) as temporary:
             watch = Stopwatch()
@@ -165,7 +185,12 @@ def _own(found: Segmentation | Sides, scan: Scan, made: Made) -> dict[str, Any]:
 
 
 def _of_bids(place: Place) -> dict[str, Any]:
-    return {"Sources": [f"bids:raw:{place.source}"]} if place.source else {}
+    """What a sidecar of BIDS says beside the report."""
+    if not place.source:
+        return {}
+    source = f"bids:raw:{place.source}"
+    about = "Labels of anatomical structures, from an atlas that was registered to the image"
+    return {"Description": about, "Sources": [source], "SpatialReference": source, "Manual": False}
 
 
 def _amend(path: Path, entries: Mapping[str, Any]) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,20 @@ from urllib.parse import quote
 import numpy as np
 
 from .. import __version__
-from ..atomic import atomic_folder, claimed
-from ..errors import OutputError
+from ..atomic import atomic_folder
 from ..io.checksums import seal
 from ..io.outputs import check_results
 from ..io.tables import escaped
 from ..reports.cohort import DONE, FAILED, WAITING, Row, Summary, cohort_page
 from ..reports.report import Report
 from .places import Place
-from .results import OWN, read_failure, read_record
+from .results import OWN, held, read_failure, read_record
 from .scans import Scan
 
 TABLE, PAGE, RECORD = "volumes.csv", "cohort.html", "cohort.json"
 RESULTS = (TABLE, PAGE, RECORD)
 MAX_ROBUST_Z = 3.5  # of Iglewicz and Hoaglin (1993): beyond, a value is an outlier
 MIN_SCANS = 8  # with a structure, below which nothing is an outlier
-MAX_WAIT_S = 60.0  # for another shard that is writing the table
 
 
 def row_of(scan: Scan, output: Path, settings: str) -> Row:
@@ -107,15 +103,8 @@ def robust_z(volumes: np.ndarray) -> np.ndarray:
 
 def write_summary(scans: Sequence[Scan], output: Path, settings: str, about: Mapping[str, Any]) -> list[Row]:
     """Writes table, page and their record, all or none, and returns the rows; another that writes them is awaited."""
-    until = time.monotonic() + MAX_WAIT_S
-    while True:
-        try:
-            with claimed(output / f"{RECORD}.run"):
-                return _write_summary(scans, output, settings, about)
-        except OutputError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
+    with held(output / f"{RECORD}.run"):
+        return _write_summary(scans, output, settings, about)
 
 
 def _write_summary(scans: Sequence[Scan], output: Path, settings: str, about: Mapping[str, Any]) -> list[Row]:
@@ -149,14 +138,6 @@ def _write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 def check_summary(output: Path) -> None:
-    """OutputError where table or page are not as an earlier run has left them; one that is at it just now may be."""
-    until = time.monotonic() + 2.0
-    while True:
-        try:
-            check_results(output, RESULTS, certificates=[RECORD], record=RECORD)
-            return
-        except OutputError:
-            if time.monotonic() > until:
-                raise
-            with suppress(OSError):
-                time.sleep(0.2)
+    """OutputError where table or page are not as an earlier run has left them."""
+    with held(output / f"{RECORD}.run"):
+        check_results(output, RESULTS, certificates=[RECORD], record=RECORD)

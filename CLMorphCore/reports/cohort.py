@@ -176,7 +176,7 @@ def _card(row: Row) -> str:
     )
     main = row.links.get("page") or row.links.get("labels", "")
     name = f'<a href="{escape(main)}">{escape(row.name)}</a>' if main else escape(row.name)
-    quality = f"<span>Dice {page.number(row.quality)}</span>" if row.quality is not None else ""
+    quality = f"<span>expected Dice {page.number(row.quality)}</span>" if row.quality is not None else ""
     lines = [f'<p class="name">{name}{quality}</p>']
     if row.outliers:
         more = f" and {len(row.outliers) - MAX_NAMED} more" if len(row.outliers) > MAX_NAMED else ""
