@@ -17,7 +17,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..atomic import atomic_folder, atomic_write, check_not_overwritten, claimed
-from ..errors import CLMorphError, InputError, InUse
+from ..errors import CLMorphError, InputError, InUse, OutputError
 from ..extraction.sides import Sides
 from ..geometry import chain
 from ..io.checksums import KEY, check_unchanged, seal
@@ -75,12 +75,15 @@ def is_whole(scan: Scan, made: Made) -> bool:
 
 def check_free(place: Place) -> None:
     """OutputError where a result would replace what no earlier run has written, or what was changed since."""
+    there = [name for name in place.results if os.path.lexists(place.folder / name)]
+    if there and "model" not in (read_record(place) or {}):
+        raise OutputError(
+            f"{place.folder / there[0]} is there already, and no {place.record} tells that an earlier run has written "
+            "it; expected a place without it",
+            "move it, or choose another output folder",
+        )
     check_results(
-        place.folder,
-        place.results,
-        certificates=[place.record, place.failed],
-        optional=place.optional,
-        record=place.record,
+        place.folder, place.results, certificates=[place.record], optional=place.optional, record=place.record
     )
 
 
