@@ -82,9 +82,10 @@ def _connected(address: str) -> Any:
             "pip install distributed, on every machine that takes part",
         ) from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said here, in one line
-    place = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+    file = address if Path(address).is_file() else None
     try:
-        return Client(**place, timeout=CONNECTING_S, name="clmorph", set_as_default=False)
+        given = None if file else address
+        return Client(given, scheduler_file=file, timeout=CONNECTING_S, name="clmorph", set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"--scheduler {address} cannot be reached ({type(error).__name__}: {short(error)}); expected {EXPECTED}",
