@@ -23,7 +23,7 @@ WORDS = {
 TITLES = {"reject": "Reject", "review": "Review", "pass": "Pass", "done": "Segmented"}
 MAX_NAMED = 3  # outlying structures beside a picture
 MAX_WARNING = 160  # characters of one
-LABEL_WIDTH, PLOT_WIDTH, LINE_HEIGHT = 250, 620, 20
+LABEL_WIDTH, PLOT_WIDTH, LINE_HEIGHT, AXIS_HEIGHT = 250, 620, 20, 24
 MAX_RATIO = 4.0  # of a volume to the median, at which the plot ends
 STYLE = """
 .scans{display:grid;grid-template-columns:repeat(auto-fill,minmax(318px,1fr));gap:12px;margin:12px 0}
@@ -114,7 +114,7 @@ def _notes(notes: Sequence[str]) -> str:
 def _counts(rows: Sequence[Row]) -> str:
     counts = {kind: sum(row.standing == kind for row in rows) for kind in ORDER}
     remarks = {
-        "failed": "no result; each with its reason below",
+        "failed": "no result; each with its reason below" if counts["failed"] else "every scan has a result",
         "reject": "do not use",
         "review": "look before use",
         "pass": "nothing unusual",
@@ -209,17 +209,21 @@ def _distributions(rows: Sequence[Row]) -> str:
     volumes = {name: values for name, values in volumes.items() if values.size}
     if not volumes:
         return ""
-    height = LINE_HEIGHT * len(volumes) + 30
+    bottom = AXIS_HEIGHT + LINE_HEIGHT * len(volumes)
+    height = bottom + AXIS_HEIGHT
     lines = []
     for place, (name, values) in enumerate(volumes.items()):
-        middle = LINE_HEIGHT * (place + 0.5)
+        middle = AXIS_HEIGHT + LINE_HEIGHT * (place + 0.5)
         lines.append(
             f'<text x="{LABEL_WIDTH - 12}" y="{middle + 4:.1f}" text-anchor="end" font-size="13">'
             f"{escape(_shortened(name, 34))}<title>{escape(name)}</title></text>{_box(values, middle)}"
         )
     axis = "".join(
-        f'<path d="M{_across(ratio):.1f} 0V{height - 24}" stroke="var(--line)"/><text x="{_across(ratio):.1f}" '
-        f'y="{height - 8}" text-anchor="middle" font-size="12">{text}</text>'
+        f'<path d="M{_across(ratio):.1f} {AXIS_HEIGHT}V{bottom}" stroke="var(--line)"/>'
+        + "".join(
+            f'<text x="{_across(ratio):.1f}" y="{y}" text-anchor="middle" font-size="12">{text}</text>'
+            for y in (AXIS_HEIGHT - 8, height - 8)
+        )
         for ratio, text in ((0.25, "¼"), (0.5, "½"), (1.0, "median"), (2.0, "2 ×"), (4.0, "4 ×"))
     )
     plot = (

@@ -12,7 +12,7 @@ from . import drawing
 from .segmentation import scene_of
 
 SIDE_PIXELS = 104  # of the longest side
-GREYS = 24  # so few that a PNG of them is small
+GREYS = 20  # so few that a PNG of them is small
 GAP_PIXELS = 2
 
 
@@ -28,7 +28,7 @@ def thumbnail(image: sitk.Image, labels: sitk.Image, colors: Mapping[int, str]) 
         few = np.round(np.clip(values, 0, 1) * (GREYS - 1)) / (GREYS - 1)
         pictures.append(drawing.outlined(few, (0.0, 1.0), drawing.sample(labels, where, nearest=True), named))
     rows = max(len(picture) for picture in pictures)
-    return drawing.png(np.concatenate([_padded(picture, rows) for picture in pictures], axis=1))
+    return drawing.indexed_png(np.concatenate([_padded(picture, rows) for picture in pictures], axis=1))
 
 
 def _padded(picture: np.ndarray, rows: int) -> np.ndarray:
