@@ -310,6 +310,7 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
 
 def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = add_cohort(verbs, common)
+    parser.set_defaults(words=tuple(FLAGS.items()))  # for the lines of failures that other processes write
     _effort_options(parser)
     _atlas_options(parser)
     _refine_options(parser)

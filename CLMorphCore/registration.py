@@ -141,16 +141,13 @@ def register(
 
 
 @torch.inference_mode()
-def registration_of(found: Match, watch: Stopwatch, *, inverse: bool = True) -> Registration:
-    """What was found on the network's grid as a map between images, in mm, with the times that ``watch`` took.
-
-    Without ``inverse``, which takes as long as all the rest of it, that is None.
-    """
+def registration_of(found: Match, watch: Stopwatch) -> Registration:
+    """What was found on the network's grid as a map between images, in mm, with the times that ``watch`` took."""
     with watch.step("network"):
         determinant, backward = jacobian_determinant(found.displacement), None
-        if inverse and found.inverse is not None:
-            exact = _exact_inverse(found.displacement, found.inverse)
-            backward = chain(found.scan.to_fixed, _in_mm(exact, found.grid.with_shape(exact.shape[2:])))
+        if found.inverse is not None:
+            inverse = _exact_inverse(found.displacement, found.inverse)
+            backward = chain(found.scan.to_fixed, _in_mm(inverse, found.grid.with_shape(inverse.shape[2:])))
         transform, similarity = transform_of(found), found.similarity()
     return Registration(
         transform=transform,

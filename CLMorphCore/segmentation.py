@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -297,19 +297,24 @@ def _labelled(
         else:
             labels = sitk.Cast(placed(found.labels, Grid.of(scan.image)), atlases[0].labels.GetPixelID())
             disagreement = placed(found.disagreement, Grid.of(scan.image)) if several else None
-            return registration_of(matches[0], watch, inverse=inverse), _Labelled(
+            return _registration(matches[0], watch, inverse), _Labelled(
                 labels, disagreement, atlases, matches[0], found
             )
     if several:
         fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
         labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
-        return registration_of(fused.match, watch, inverse=inverse), labelled
+        return _registration(fused.match, watch, inverse), labelled
     (own,) = matches
-    registration = registration_of(own, watch, inverse=inverse)
+    registration = _registration(own, watch, inverse)
     progress("labels", 0.8)
     with watch.step("labels"):
         warped = registration.warp(atlases[0].labels, labels=True)
     return registration, _Labelled(warped, None, atlases, own, None, note)
+
+
+def _registration(found: Match, watch: Stopwatch, inverse: bool) -> Registration:
+    """The map of a match; without its inverse, which takes as long as all else, where nobody wants that."""
+    return registration_of(found if inverse else replace(found, inverse=None), watch)
 
 
 def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: PreparedAtlas, method: str) -> TissueLabels:

@@ -29,7 +29,7 @@ from .results import Made, clear_failure, is_whole, save, save_failure
 from .scans import Scan
 
 # Of the settings, to the labels; of model and atlases it is the files' content that counts.
-NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir")
+NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir", "words")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
 
     ``model`` is a name or an absolute folder, None for the affine alignment; ``atlas`` are image, labels and perhaps
     the table of names of an atlas of one's own, ``atlas_dir`` a folder of several. ``threads`` is of each worker, None
-    as it is there.
+    as it is there. ``words`` are what failures call the library's parameters.
     """
 
     model: str | None
@@ -52,12 +52,17 @@ class Settings:
     tissue: str = "auto"
     brain_extraction: str = "auto"
     keep: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
     version: str = __version__
 
     @property
     def label(self) -> str:
         """What to call the model."""
         return "affine" if self.model is None else Path(self.model).name
+
+    def text(self, error: CLMorphError) -> str:
+        """A failure's line in the caller's words."""
+        return error.text(dict(self.words))
 
     def made(self) -> Made:
         """The digest of all that the labels depend on, of the model's and the atlases' files too, and what is kept."""
@@ -148,7 +153,7 @@ def is_finished(scan: Scan, settings: Settings, made: Made) -> bool:
     try:
         whole = is_whole(scan, made)
     except CLMorphError as error:
-        save_failure(scan.place, str(error), settings.label)
+        save_failure(scan.place, settings.text(error), settings.label)
         return True
     if whole:
         clear_failure(scan.place)
@@ -166,10 +171,10 @@ def work(scan: Scan, settings: Settings, made: Made) -> Outcome:
         try:
             failure = _try(scan, settings, made)
         except CLMorphError as error:
-            failure = str(error)
+            failure = settings.text(error)
         except Exception as error:  # of whatever library: the other scans are as good as they were
             if is_out_of_memory(error):
-                failure = str(out_of_memory(error, settings.device))
+                failure = settings.text(out_of_memory(error, settings.device))
             else:
                 failure = f"a defect of CLMorph, {type(error).__name__}: {short(error)}; please report it"
     if failure:

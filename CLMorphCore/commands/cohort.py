@@ -117,6 +117,7 @@ def _settings(options: Namespace) -> tuple[Settings, Model]:
         tissue=given.tissue(options),
         brain_extraction=options.brain_extraction,
         keep=tuple(dict.fromkeys(options.keep)),
+        words=options.words,
     )
     if own is not None or not model.atlases:
         prepare_atlases(model, own, most_similar)  # which refuses what does not fit
