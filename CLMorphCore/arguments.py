@@ -65,6 +65,14 @@ def pair_of_paths(text: str) -> tuple[Path, Path]:
     return Path(image), Path(labels)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """I/N, the I-th of N shares."""
+    number, slash, count = text.partition("/")
+    if not slash or (share := (above_zero(number), above_zero(count)))[0] > share[1]:
+        raise argparse.ArgumentTypeError(f"{text} given, expected I/N with I from 1 to N, for instance 3/20")
+    return share
+
+
 def _scans_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
@@ -266,3 +274,45 @@ def add_transform(verbs: argparse._SubParsersAction, common: argparse.ArgumentPa
         metavar="GRID",
         help="image on whose grid fields are sampled (default: that of the chain's first field)",
     )
+
+
+def add_cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The verb cohort, without the options that it shares with segment."""
+    parser = verbs.add_parser(
+        "cohort",
+        parents=[common],
+        help="labels for many scans, with one table and one page",
+        description="Segments every scan of a folder, list, manifest or BIDS data set; the same call goes on where one "
+        "was stopped and tries again what failed. Ends with 3 where scans failed. As a BIDS App: BIDS OUT participant.",
+    )
+    parser.add_argument("data", metavar="INPUT", type=path, help="folder of scans, BIDS data set, CSV manifest or list")
+    parser.add_argument(
+        "bids_output", metavar="OUT", nargs="?", type=path, help="folder for the results, as of BIDS Apps"
+    )
+    parser.add_argument("level", metavar="participant", nargs="?", choices=("participant",), help="as of BIDS Apps")
+    parser.add_argument("-o", "--output", type=path, metavar="OUT", help="folder for the results")
+    parser.add_argument(
+        "--model", type=text_of, help="name or folder of a model (default: none, --atlas by optimisation)"
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        choices=("transform", "images", "page"),
+        help="beside labels and report.json of each scan: transform, inverse and affine; warped atlas, Jacobian, "
+        "uncertainty and brain mask; or the page (may be given several times)",
+    )
+    parser.add_argument(
+        "--brain-extraction", default="auto", metavar="auto|on|off", help="as of segment (default: auto)"
+    )
+    bids = parser.add_argument_group("of a BIDS data set")
+    bids.add_argument("--participant-label", nargs="+", default=[], metavar="LABEL", help="these participants alone")
+    bids.add_argument("--session-label", nargs="+", default=[], metavar="LABEL", help="these sessions alone")
+    bids.add_argument("--suffix", type=text_of, default="T1w", help="of the images (default: T1w)")
+    group = parser.add_argument_group("who does it")
+    group.add_argument(
+        "--workers", type=above_zero, default=1, metavar="N", help="processes; the threads are shared out"
+    )
+    group.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N shares of the scans, for job arrays")
+    group.add_argument("--scheduler", type=text_of, metavar="ADDRESS", help="of Dask, whose workers do it instead")
+    return parser

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError, OutputError
+from .errors import InputError, InUse, OutputError
 
 MAX_NAME_BYTES = 150  # of the name in a temporary one: file systems take 255
 UNFINISHED_S = 60.0  # after which a claim without content is one of a run that was killed as it made it
@@ -207,8 +207,8 @@ def _check_free(claim: Path, output: Path) -> None:
         raise cannot_write(output, error) from None
 
 
-def _in_use(output: Path, claim: Path, who: str) -> OutputError:
-    return OutputError(
+def _in_use(output: Path, claim: Path, who: str) -> InUse:
+    return InUse(
         f"{output} is being written to by {who}; expected a folder of one run at a time",
         f"wait for it, or choose another folder; if no run is left, delete {claim}",
     )

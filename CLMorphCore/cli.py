@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_morphometry, add_plan, add_train, add_transform, smoothing
+from .arguments import add_apply, add_cohort, add_morphometry, add_plan, add_train, add_transform, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
-from .errors import Cancelled, CLMorphError, InputError
+from .errors import Cancelled, CLMorphError, InputError, SomeFailed
 
 if TYPE_CHECKING:
     from .progress import Reporter
 
-EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
+EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED, EXIT_SOME_FAILED = 2, 1, 130, 3
 _NAMESAKES = (
     "affine atlas atlas_labels brain_extraction design device dicom_seg fusion initial label_names labels_for minutes "
     "model moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
@@ -42,7 +42,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 2 (bad input, one line), 130 (cancelled), 1 (a bug, traceback)."""
+    """Runs one command; returns its exit code: 0, 2 (bad input), 3 (scans failed), 130 (cancelled), 1 (a bug)."""
     from .console import flush, open_standard_files
 
     open_standard_files()
@@ -101,7 +101,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         # Whoever shows it in a window has other words for the parameters than flags.
         _tell(reporter, "error", message=message, problem=error.problem, remedy=error.remedy)
         say(f"clmorph: {message}", sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_SOME_FAILED if isinstance(error, SomeFailed) else EXIT_BAD_INPUT
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does; or has ended, before the results
         return 0 if reporter.finished or getattr(options, "output", None) is None else EXIT_CANCELLED
     except Exception as error:
@@ -147,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_plan,
         add_train,
         _evaluate,
+        _cohort,
         add_morphometry,
         _build_atlas,
         _models,
@@ -315,6 +316,14 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
+    _effort_options(parser)
+    _atlas_options(parser)
+    _refine_options(parser)
+
+
+def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = add_cohort(verbs, common)
+    parser.set_defaults(words=tuple(FLAGS.items()))  # for the lines of failures that other processes write
     _effort_options(parser)
     _atlas_options(parser)
     _refine_options(parser)

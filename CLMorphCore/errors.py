@@ -4,10 +4,12 @@
     ├── InputError        a file, setting or argument that cannot be used as given
     │   ├── FileError       a file that cannot be read, or does not hold what it should
     │   ├── OutputError     a place that cannot be written to
+    │   │   └── InUse         … because another run is at it
     │   ├── SettingError    a setting of a configuration
     │   ├── AlignmentError  images that do not overlap, or an affine that does not fit them
     │   └── DeviceError     a device that is not there
     ├── OutOfMemory       too little memory, on the machine or on its GPU
+    ├── SomeFailed        scans of a cohort without a result; the others have theirs
     ├── Diverged          a training whose loss is no number any more
     ├── OthersEnded       a training of several processes, one of which is gone
     └── Cancelled         the user asked to stop
@@ -96,6 +98,10 @@ class OutputError(InputError):
     """A place that cannot be written to."""
 
 
+class InUse(OutputError):
+    """A place that another run holds."""
+
+
 class SettingError(InputError):
     """A setting of a configuration that does not fit."""
 
@@ -110,6 +116,10 @@ class DeviceError(InputError):
 
 class OutOfMemory(CLMorphError):
     """Too little memory, on the machine or on its GPU."""
+
+
+class SomeFailed(CLMorphError):
+    """Scans of a cohort have no result; the others have theirs."""
 
 
 class Diverged(CLMorphError):

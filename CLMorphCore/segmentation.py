@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -194,6 +194,7 @@ def segment(
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
+    inverse: bool = True,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -201,16 +202,15 @@ def segment(
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
-    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``
-    maps the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on
-    from the network's answer on the pair itself, by default where the model's validation scans gained by it; with 0
-    steps it never does. Without a model it goes on from the affine alignment, by default as ``InstanceOptimization()``
-    says. ``tissue`` is whether the labels follow the scan's own tissue: ``on``, ``off``, or ``auto``, as was found best
-    for the model; STAPLE's never do. ``brain_extraction`` is ``on``,
-    ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows more, all
-    else is padding. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises
-    InputError if the model has no atlas and none is given, for what ``fuse`` cannot do, and where a whole head should
-    be and no brain is found.
+    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
+    the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on from the
+    network's answer on the pair itself, by default where the model's validation scans gained by it; with 0 steps it
+    never does. Without a model it goes on from the affine alignment, by default as ``InstanceOptimization()`` says.
+    ``tissue`` is whether the labels follow the scan's own tissue: ``on``, ``off``, or ``auto``, as was found best for
+    the model; STAPLE's never do. ``brain_extraction`` is ``on``, ``off``, a mask on the image's grid, or ``auto``: where
+    the model needs a brain alone and the scan shows more, all else is padding. Without ``inverse`` the registration has
+    none. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises InputError
+    without an atlas, for what ``fuse`` cannot do, and where a brain is missing.
     """
     if model is None:
         model, optimization = affine_model(), optimization or InstanceOptimization()
@@ -222,7 +222,8 @@ def segment(
     brain = _brain(image, brain_extraction, model, prepared if affine is None else None, watch, progress)
     scan = align_scan(brain.image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
-    registration, fused = _labelled(scan, prepared, model, fusion, most_similar, follow, optimization, watch, progress)
+    how = (fusion, most_similar, follow, optimization, inverse)
+    registration, fused = _labelled(scan, prepared, model, *how, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
         structures = structures_of(fused.atlases)
@@ -280,6 +281,7 @@ def _labelled(
     most_similar: int | None,
     follow: bool,
     optimization: InstanceOptimization | None,
+    inverse: bool,
     watch: Stopwatch,
     progress: Progress,
 ) -> tuple[Registration, _Labelled]:
@@ -308,17 +310,24 @@ def _labelled(
         else:
             labels = sitk.Cast(placed(found.labels, Grid.of(scan.image)), atlases[0].labels.GetPixelID())
             disagreement = placed(found.disagreement, Grid.of(scan.image)) if several else None
-            return registration_of(matches[0], watch), _Labelled(labels, disagreement, atlases, matches[0], found)
+            return _registration(matches[0], watch, inverse), _Labelled(
+                labels, disagreement, atlases, matches[0], found
+            )
     if several:
         fused = fuse_matches(matches, atlases, method, watch, part(progress, 0.0, 0.9))
         labelled = _Labelled(fused.labels, fused.disagreement, fused.atlases, fused.match, None, note)
-        return registration_of(fused.match, watch), labelled
+        return _registration(fused.match, watch, inverse), labelled
     (own,) = matches
-    registration = registration_of(own, watch)
+    registration = _registration(own, watch, inverse)
     progress("labels", 0.8)
     with watch.step("labels"):
         warped = registration.warp(atlases[0].labels, labels=True)
     return registration, _Labelled(warped, None, atlases, own, None, note)
+
+
+def _registration(found: Match, watch: Stopwatch, inverse: bool) -> Registration:
+    """The map of a match; without its inverse, which takes as long as all else, where nobody wants that."""
+    return registration_of(found if inverse else replace(found, inverse=None), watch)
 
 
 def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: PreparedAtlas, method: str) -> TissueLabels:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..console import say
 from ..devices import is_out_of_memory, out_of_memory, use_threads
 from ..progress import Reporter
-from . import apply, build_atlas, demo, evaluate, models, morphometry, plan, register, segment, train, transform
+from . import apply, build_atlas, cohort, demo, evaluate, models, morphometry, plan, register, segment, train, transform
 
 LOG = logging.getLogger("CLMorphCore")
 VERBS = {
@@ -22,6 +22,7 @@ VERBS = {
     "plan": plan.run,
     "train": train.run,
     "evaluate": evaluate.run,
+    "cohort": cohort.run,
     "morphometry": morphometry.run,
     "build-atlas": build_atlas.run,
     "models": models.run,

@@ -24,6 +24,7 @@ from ..io.dicom_seg import scan_of
 from ..io.dicom_sr import write_dicom
 from ..io.images import check_sources, warnings_of, write_image
 from ..io.outputs import check_results
+from ..matching import PreparedAtlas
 from ..metrics import volumes_ml
 from ..progress import Progress, Stopwatch, part, silent
 from ..quality.judgement import PASS, REJECT, REVIEW
@@ -101,12 +102,30 @@ class Sides:
                 progress("report", 0.5)
                 for side, found in self.found.items():
                     (temporary / f"{side}_report.html").write_text(found.page(), encoding="utf-8")
-                pages = {side: f"{side}_report.html" for side in self.found}
-                page = sides_page(self.image, self.labels, self.brain_mask, self.report, pages)
+                page = self.page({side: f"{side}_report.html" for side in self.found})
                 (temporary / "report.html").write_text(page, encoding="utf-8")
             self.report.with_durations(watch.seconds).save(temporary / REPORT)
             seal(temporary, folder, RESULTS, REPORT)
             progress("report", 1.0)
+
+    def page(self, pages: Mapping[str, str]) -> str:
+        """The report as HTML, with links to the sides' own ``pages``."""
+        return sides_page(self.image, self.labels, self.brain_mask, self.report, pages)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What segmenting both sides needs, made once for many scans: the locator's model and atlas, and one's own."""
+
+    whole: Model
+    whole_atlas: PreparedAtlas
+    atlases: PreparedAtlas
+
+
+def prepare_sides(model: Model, most_similar: int | None = None) -> Prepared:
+    """What ``segment_sides`` would make anew for each scan; InputError for a model without a locator."""
+    whole = load_model(_locator(model).model, model.device)
+    return Prepared(whole, prepare_atlases(whole), prepare_atlases(model, most_similar=most_similar))
 
 
 def locator_of(model: Model) -> Locator | None:
@@ -129,6 +148,13 @@ def locator_of(model: Model) -> Locator | None:
         ) from None
 
 
+def _locator(model: Model) -> Locator:
+    locator = locator_of(model)
+    if locator is None:
+        raise InputError(f"model {model.name} has no locator in its card; expected a model of both sides")
+    return locator
+
+
 def shows_the_whole(image: sitk.Image) -> bool:
     """Whether a scan is too large for a crop around one organ of the head: a whole brain, or a head."""
     extent = np.ptp(Grid.of(image).corners_mm() @ np.reshape(image.GetDirection(), (3, 3)), axis=0)
@@ -144,29 +170,32 @@ def segment_sides(
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
+    prepared: Prepared | None = None,
+    inverse: bool = True,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
 ) -> Sides:
     """Segments both sides of the model's organ in a scan of the whole brain, or head.
 
-    Parameters are as of ``segment``; the brain's extraction is that of the locator. Raises InputError for a model
-    without a locator, and where the locator finds no side's place.
+    Parameters are as of ``segment``; the brain's extraction is that of the locator; ``prepared`` is for many scans, by
+    ``prepare_sides``. Raises InputError for a model without a locator, and where that finds no side's place.
     """
-    locator = locator_of(model)
-    if locator is None:
-        raise InputError(f"model {model.name} has no locator in its card; expected a model of both sides")
+    locator = _locator(model)
     watch = Stopwatch(dict(duration_s or {}))
     with watch.step("locating"):
         whole = segment(
             image,
-            load_model(locator.model, model.device),
+            prepared.whole if prepared else load_model(locator.model, model.device),
+            atlases=prepared.whole_atlas if prepared else None,
             tissue="off",
             brain_extraction=brain_extraction,
+            inverse=False,
             progress=part(progress, 0.0, 0.6),
             source=source,
         )
-    prepared = prepare_atlases(model, most_similar=most_similar)  # once, for both
+    # Once, for both.
+    atlases = prepared.atlases if prepared else prepare_atlases(model, most_similar=most_similar)
     found = {}
     for n, (side, structure) in enumerate(zip(SIDES, locator.structures, strict=True)):
         upright = _upright(whole.registration, mirror=side == locator.mirrored)
@@ -174,11 +203,12 @@ def segment_sides(
         seen = segment(
             _carried(crop, upright),
             model,
-            atlases=prepared,
+            atlases=atlases,
             fusion=fusion,
             most_similar=most_similar,
             optimization=optimization,
             tissue=tissue,
+            inverse=inverse,
             progress=part(progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
             source=f"{source}, {side}",
         )

@@ -99,7 +99,7 @@ def _file(path: Path) -> Collection:
     of_others = [image for image in images if image in labels_of.values()]
     found = [(image, labels_of[image]) for image in images if image not in of_others]
     notes = (f"{_some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
-    return Collection(_with_splits(_named(found, path.parent), path.parent), notes, _table_in(path.parent))
+    return Collection(_with_splits(named(found, path.parent), path.parent), notes, _table_in(path.parent))
 
 
 def _beside(image: Path, alone: bool) -> Path | None:
@@ -223,7 +223,7 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         notes.append(f"{_some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
     found += [(path, None) for path in _series(folder, in_folder)]
     found, more = _one_kind(sorted(found), in_folder)
-    return list(_named(found, folder)), [*notes, *more]
+    return list(named(found, folder)), [*notes, *more]
 
 
 def _pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Path], list[Path]]:
@@ -264,7 +264,7 @@ def _one_kind(
     return [pair for pair in found if pair[0].name not in others], [f"{note} of files to choose others"]
 
 
-def _named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subject, ...]:
+def named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subject, ...]:
     """Subjects called by their files or, where files are called alike, by their folders too; groups are folders."""
     per_folder = Counter(image.parent for image, _ in found)
     stems = Counter(stem(image) for image, _ in found)

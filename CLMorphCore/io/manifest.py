@@ -40,11 +40,11 @@ class Subject:
     group: str = ""
 
 
-def read_manifest(path: str | Path, *, splits: bool = True) -> list[Subject]:
+def read_manifest(path: str | Path, *, splits: bool = True, files: bool = True) -> list[Subject]:
     """Subjects of a CSV file (columns subject, image, labels, split, group), or of a folder (all for training).
 
     Paths are relative to the manifest. Every fault of every row is listed in one InputError. Without ``splits`` the
-    split may be missing, of all rows or of one; it is then empty.
+    split may be missing, of all rows or of one; it is then empty. Without ``files`` they may be missing.
     """
     path = Path(path)
     check_file(path, EXPECTED, folder=True)
@@ -59,7 +59,7 @@ def read_manifest(path: str | Path, *, splits: bool = True) -> list[Subject]:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
     faults = (
-        [*more_cells(rows), *_faults(subjects, path.parent, splits=splits)]
+        [*more_cells(rows), *_faults(subjects, path.parent, splits=splits, files=files)]
         if subjects
         else ["it has no rows; expected one for each subject"]
     )
@@ -120,7 +120,7 @@ def _subject(row: dict[str, str], folder: Path) -> Subject:
     return Subject(name, folder / image, folder / labels if labels else None, split, (row.get("group") or "").strip())
 
 
-def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool) -> Iterable[str]:
+def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool, files: bool) -> Iterable[str]:
     seen = set()
     for row, s in enumerate(subjects, start=1):
         name = short(s.name, MAX_SHOWN)
@@ -136,7 +136,7 @@ def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool) -> Itera
         if s.image == folder:
             yield f"subject {name} has no image"
         for kind, file in (("image", s.image), ("labels", s.labels)):
-            if file is not None and (fault := _fault(file)):
+            if files and file is not None and (fault := _fault(file)):
                 yield f"{kind} of subject {name} {fault}"
 
 

@@ -227,6 +227,23 @@ def png(picture: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
+def indexed_png(picture: np.ndarray) -> bytes:
+    """A PNG file of (rows, columns, 3) uint8 of few colours, a third of the size; as ``png`` where they are many."""
+    colors, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colors) > 256:
+        return png(picture)
+    rows, columns = picture.shape[:2]
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)
+    lines = np.pad(places.reshape(rows, columns).astype(np.uint8), ((0, 0), (1, 0)))  # filter 0: no differences
+    parts = (
+        (b"IHDR", header),
+        (b"PLTE", colors.tobytes()),
+        (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
+
+
 def svg_image(data: bytes, where: Frame, name: str = "") -> str:
     """A PNG that fills the rectangle; with a name it can be drawn again by `svg_again`."""
     identity = f' id="{escape(name)}"' if name else ""

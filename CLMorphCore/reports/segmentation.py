@@ -58,7 +58,7 @@ class Pictured:
 def segmentation_page(pictured: Pictured, report: Report) -> str:
     """HTML page: result, volumes, before and after, deformation, details of the run."""
     image, labels = pictured.image, pictured.labels
-    scene = _scene(image, labels)
+    scene = scene_of(image, labels)
     colors = {entry.value: drawing.rgb(entry.color) for entry in report.structures}
     body = [
         summary.header(report),
@@ -89,14 +89,15 @@ def sides_page(
         summary.key_figures(report),
         f"<p>The places were found by the model {escape(report.locator)}. Before and after, deformation and "
         f"uncertainty of each side: {links}.</p>",
-        _result(_scene(image, labels), image, labels, brain_mask, colors),
+        _result(scene_of(image, labels), image, labels, brain_mask, colors),
         summary.structures(report.structures),
         summary.details(report),
     ]
     return page.page(f"Segmentation of {summary.short_name(report.image)}", "\n".join(body))
 
 
-def _scene(image: sitk.Image, labels: sitk.Image) -> Scene:
+def scene_of(image: sitk.Image, labels: sitk.Image) -> Scene:
+    """What a page shows of an image: all of it, and the part around its labels."""
     bounds = drawing.bounds_mm(image)
     points = drawing.labelled_points_mm(labels)
     place, box = tuple(bounds.mean(axis=0).tolist()), bounds
