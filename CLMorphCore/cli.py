@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for minutes model "
+    "affine atlas atlas_labels brain_extraction device frames fusion initial label_names labels_for minutes model "
     "moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
@@ -242,6 +242,17 @@ def _effort_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _frames_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames",
+        type=_text,
+        metavar="all|ed,es|N,…",
+        help="of an image of several frames in time those that get labels: all, a heart's end-diastole and "
+        "end-systole (ed, es), or numbers from 1; a number that comes first is the frame that the others follow, "
+        "otherwise it is end-diastole, and the first one of what is no heart",
+    )
+
+
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser(
         "segment",
@@ -250,6 +261,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         description="Labels for a scan, on its own grid, with transform and report.",
     )
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
+    _frames_option(parser)
     parser.add_argument(
         "--model", type=_text, help="name or folder of a model (default: none, --atlas by optimisation)"
     )

@@ -30,6 +30,7 @@ PARAMETERS = {
     "brain_extraction",
     "config",
     "device",
+    "frames",
     "fusion",
     "initial",
     "label_names",

@@ -21,7 +21,10 @@ LAYERS = (
         "io.files",
         "io.itk_child",
         "io.names",
+        "io.nrrd_time",
         "io.tables",
+        "io.dicom_phases",
+        "series.choice",
     ),
     ("networks.contract", "progress", "io.checksums", "io.hdf5_writer", "io.itk"),
     ("metrics", "network_input", "similarity", "io.volume", "io.dicom_common", "io.outputs", "reports.report"),
@@ -43,7 +46,7 @@ LAYERS = (
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
-    ("io.surfaces",),
+    ("io.surfaces", "io.series"),
     (
         "bundles.atlas",
         "io.manifest",
@@ -51,8 +54,16 @@ LAYERS = (
         "networks.pyramid",
         "reports.evaluation",
         "reports.segmentation",
+        "reports.series",
     ),
-    ("io.layouts", "training.fingerprint", "training.log", "reports.training", "reports.atlas_picture"),
+    (
+        "series.volumes",
+        "io.layouts",
+        "training.fingerprint",
+        "training.log",
+        "reports.training",
+        "reports.atlas_picture",
+    ),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),
@@ -63,7 +74,7 @@ LAYERS = (
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
     ("tissue.priors", "training.validation"),
     ("tissue.expectation",),
-    ("fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
+    ("series.following", "fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
     (
         "quality.judgement",
         "extraction.recognise",
@@ -77,12 +88,13 @@ LAYERS = (
     ("training.planning",),
     ("reports.making",),
     ("segmentation",),
-    ("extraction.sides",),
+    ("extraction.sides", "series.segmentation"),
     ("evaluation", "training.splits"),
     ("training.run", "training.run_page"),
     ("training.card",),
     ("training.workflow",),
     ("commands.options",),
+    ("commands.series",),
     (
         "commands.apply",
         "commands.build_atlas",
@@ -98,7 +110,18 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {
+    "applying",
+    "bundles",
+    "extraction",
+    "io",
+    "networks.baselines",
+    "quality",
+    "reports",
+    "series",
+    "tissue",
+    "training",
+}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {

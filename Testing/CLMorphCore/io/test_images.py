@@ -180,9 +180,7 @@ def test_an_image_without_contrast_is_refused(image):
 
 def test_a_written_image_is_complete(image, tmp_path):
     write_image(image, tmp_path / "a.nii.gz")
-    assert np.array_equal(
-        sitk.GetArrayFromImage(read_file(tmp_path / "a.nii.gz")), sitk.GetArrayViewFromImage(image)
-    )
+    assert np.array_equal(sitk.GetArrayFromImage(read_file(tmp_path / "a.nii.gz")), sitk.GetArrayViewFromImage(image))
     with pytest.raises(InputError, match=r"cannot write .*; choose a place"):
         write_image(image, tmp_path / "none" / "a.nii.gz")
 
