@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .registration import Registration, register
     from .reports.report import Report
     from .segmentation import Segmentation, prepare_atlases, segment
+    from .series.registration import SeriesRegistration, register_series
     from .series.segmentation import SeriesSegmentation, segment_series
     from .training.loop import train
 
@@ -66,6 +67,7 @@ _MODULES = {
     "registration": ("Registration", "register"),
     "reports.report": ("Report",),
     "segmentation": ("Segmentation", "prepare_atlases", "segment"),
+    "series.registration": ("SeriesRegistration", "register_series"),
     "series.segmentation": ("SeriesSegmentation", "segment_series"),
     "training.loop": ("train",),
 }
@@ -85,6 +87,7 @@ __all__ = [
     "Registration",
     "Report",
     "Segmentation",
+    "SeriesRegistration",
     "SeriesSegmentation",
     "Step",
     "Structure",
@@ -107,6 +110,7 @@ __all__ = [
     "read_manifest",
     "read_series",
     "register",
+    "register_series",
     "save_atlas",
     "segment",
     "segment_series",

@@ -288,6 +288,13 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         description="The transform that warps MOVING onto FIXED, with its inverse.",
     )
     parser.add_argument("fixed", metavar="FIXED", type=_path, help="image whose grid is the output grid")
+    parser.add_argument(
+        "--frames",
+        type=_text,
+        metavar="all|N,…",
+        help="of a FIXED of several frames in time those that MOVING is warped onto: all, or numbers from 1; MOVING is "
+        "registered to the number that comes first, or the first frame, and follows its motion to the others",
+    )
     parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
     parser.add_argument(
         "--model",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +18,7 @@ from ..io.tables import escaped
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
 from .pictures import row, section
-from .report import Report, StructureEntry
+from .report import RegistrationReport, Report, StructureEntry
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 300, 56, 40, 12, 12
 MAX_CURVES = 8  # of the largest structures
@@ -81,8 +82,13 @@ class SeriesReport:
 
     def save(self, path: Path) -> None:
         """Writes report.json: the frame's report, as of one scan, with ``series``."""
-        tree = asdict(self.frame) | {"series": asdict(self.series)}
-        path.write_text(json.dumps(tree, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_report(path, self.frame, asdict(self.series))
+
+
+def write_report(path: Path, of_frame: Report | RegistrationReport, series: Mapping[str, Any]) -> None:
+    """report.json of one frame, as of one scan, with ``series``."""
+    tree = asdict(of_frame) | {"series": series}
+    path.write_text(json.dumps(tree, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def volumes_csv(report: SeriesReport) -> str:

@@ -60,3 +60,12 @@ def check_numbers(choice: FrameChoice, count: int) -> None:
     """InputError for the number of a frame that the series has not."""
     if choice.numbers and max(choice.numbers) >= count:
         raise InputError(f"`frames` names frame {max(choice.numbers) + 1} of a series of {count}; expected 1 … {count}")
+
+
+def no_phases(choice: FrameChoice) -> None:
+    """InputError for ed and es where labels have no names, and nothing tells which is the heart's left ventricle."""
+    if choice.phases:
+        raise InputError(
+            "`frames` asks for ed or es, which are found by the volume of a heart's left ventricle in clmorph segment",
+            "give all, or numbers of frames",
+        )

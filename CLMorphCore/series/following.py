@@ -22,7 +22,7 @@ from ..matching import PreparedAtlas, align_scan, match, prepare_image
 from ..progress import Progress, Stopwatch
 from ..registration import Registration, registration_of
 
-FOLLOWING = InstanceOptimization(steps=10)  # at each resolution: a neighbour's map is near
+FOLLOWING = InstanceOptimization(steps=30)  # at each resolution: a neighbour's map is near
 MIN_NEIGHBOURS = 5  # frames, below which they are too far apart for that: the network's own answer is nearer
 
 
