@@ -211,13 +211,11 @@ def _pictures(report: SeriesReport, pictures: Sequence[tuple[int, sitk.Image, si
 
 
 def _title(report: SeriesReport, number: int) -> str:
-    said = [name for one in report.series.heart[:1] for name, at in _phases(one) if at == number]
-    said += ["segmented"] if number == report.series.segmented else []
-    return f"Frame {number}{f', {chr(44).join(said)}' if said else ''}".replace(",s", ", s")
-
-
-def _phases(one: HeartEntry) -> tuple[tuple[str, int], ...]:
-    return ("end-diastole", one.end_diastole), ("end-systole", one.end_systole)
+    told = [f"Frame {number}"]
+    for one in report.series.heart[:1]:
+        phases = (("end-diastole", one.end_diastole), ("end-systole", one.end_systole))
+        told += [name for name, frame in phases if frame == number]
+    return ", ".join([*told, *["segmented"] * (number == report.series.segmented)])
 
 
 def _labelled(image: sitk.Image, labels: sitk.Image, where: Frame, limits: tuple[float, float], colors: Colors) -> str:

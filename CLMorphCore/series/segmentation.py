@@ -30,6 +30,7 @@ from .following import FOLLOWING, Closing, follow
 from .volumes import HeartFunction, check_heart, end_diastole_of, function_of, ventricles
 
 VOLUMES = "volumes.csv"
+MAX_CLOSING_MM = 2.0  # of the two ways round a cycle; made-up hearts have 0.3 to 0.8
 RESULTS = (*OF_ONE, VOLUMES)
 MADE = ("labels.nii.gz", "report.html", REPORT, VOLUMES)
 OPTIONAL = tuple(name for name in (*OF_ONE, *OF_ONE_OPTIONAL) if name not in MADE)  # of an earlier run on one scan
@@ -247,9 +248,21 @@ def _report(
             for one in heart
         ),
     )
+    report = found.segmentation.report
     report = replace(
-        found.segmentation.report.with_durations(watch.seconds),
+        report.with_durations(watch.seconds),
+        warnings=(*report.warnings, *_warnings(found)),
         image=series.source,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
     return SeriesReport(report, entry)
+
+
+def _warnings(found: _Found) -> list[str]:
+    """What is doubtful about how the frames followed."""
+    if found.closing is None or found.closing.mean_mm <= MAX_CLOSING_MM:
+        return []
+    return [
+        f"the two ways round the beat end {found.closing.mean_mm:.1f} mm apart in frame {found.closing.frame + 1}: the "
+        "series may not be one whole beat, or frames are unlike each other; look at the labels there"
+    ]
