@@ -36,6 +36,7 @@ from .tissue.labels import TissueLabels, Unfit, tissue_labels
 TISSUE = ("auto", "on", "off")
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
 REPORT = "report.json"
+VOLUMES = "volumes_over_time.csv"  # of a series, where one was segmented into the folder before
 SIDES = ("left", "right")
 # Of each side, where both are found in a whole brain and segmented by themselves.
 OF_SIDES = tuple(
@@ -47,6 +48,7 @@ RESULTS = (
     "jacobian.nii.gz",
     "uncertainty.nii.gz",
     "brain_mask.nii.gz",
+    VOLUMES,
     "transform.h5",
     "affine.h5",
     "inverse.h5",
@@ -55,7 +57,7 @@ RESULTS = (
     *OF_SIDES,
 )
 # Files that not every network gives, nor every scan.
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *OF_SIDES)
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", VOLUMES, *OF_SIDES)
 
 
 @dataclass(frozen=True)

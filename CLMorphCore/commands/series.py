@@ -113,6 +113,8 @@ def announce(found: SeriesSegmentation, output: Path, reporter: Reporter) -> Non
             f"{one.esv_ml:.1f} ml in frame {one.end_systole + 1}"
         )
     verdict = found.report.frame.quality.verdict
-    given.done(reporter, output, f"{text}; volumes.csv and report.html{f'; verdict: {verdict}' if verdict else ''}")
+    given.done(
+        reporter, output, f"{text}; volumes_over_time.csv and report.html{f'; verdict: {verdict}' if verdict else ''}"
+    )
     for warning in found.report.frame.warnings:
         LOG.warning(warning)

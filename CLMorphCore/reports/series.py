@@ -22,7 +22,7 @@ from .report import RegistrationReport, Report, StructureEntry
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 300, 56, 40, 12, 12
 MAX_CURVES = 8  # of the largest structures
-MAX_ROWS = 60  # of the page's table; volumes.csv has all
+MAX_ROWS = 60  # of the page's table; volumes_over_time.csv has all
 MARGIN_MM = 12.0
 
 
@@ -242,5 +242,5 @@ def _table(report: SeriesReport) -> str:
         for frame in report.series.frames[:MAX_ROWS]
     ]
     heads = ["Frame", "Time (s)", *(f"{entry.name} (ml)" for entry in structures), "Similarity", "Folding"]
-    text = "Similarity is the local correlation of the segmented frame, warped, with this one. All of it: volumes.csv."
+    text = "Similarity: local correlation of the segmented frame, warped, with this one. All frames: volumes_over_time.csv."
     return section("Volumes by frame", text, [f'<div class="scroll">{page.table(heads, rows)}</div>'])

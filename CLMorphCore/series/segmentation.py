@@ -22,18 +22,14 @@ from ..metrics import volumes_ml
 from ..progress import Progress, Stopwatch, part, silent
 from ..registration import Registration
 from ..reports.series import Entry, FrameEntry, HeartEntry, SeriesReport, series_page, volumes_csv
-from ..segmentation import OPTIONAL as OF_ONE_OPTIONAL
-from ..segmentation import REPORT, Segmentation, segment
-from ..segmentation import RESULTS as OF_ONE
+from ..segmentation import REPORT, RESULTS, VOLUMES, Segmentation, segment
 from .choice import FrameChoice, check_numbers, frame_choice
 from .following import FOLLOWING, Closing, follow
 from .volumes import HeartFunction, check_heart, end_diastole_of, function_of, ventricles
 
-VOLUMES = "volumes.csv"
 MAX_CLOSING_MM = 2.0  # of the two ways round a cycle; made-up hearts have 0.3 to 0.8
-RESULTS = (*OF_ONE, VOLUMES)
 MADE = ("labels.nii.gz", "report.html", REPORT, VOLUMES)
-OPTIONAL = tuple(name for name in (*OF_ONE, *OF_ONE_OPTIONAL) if name not in MADE)  # of an earlier run on one scan
+OPTIONAL = tuple(name for name in RESULTS if name not in MADE)  # of an earlier run on one scan
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class SeriesSegmentation:
     report: SeriesReport
 
     def save(self, folder: Path, progress: Progress = silent) -> None:
-        """Writes labels.nii.gz (4D), volumes.csv, report.json and report.html into ``folder``, all or none.
+        """Writes labels.nii.gz (4D), volumes_over_time.csv, report.json and report.html into ``folder``, all or none.
 
         OutputError where that fails, or would replace what is read, or what is not as an earlier run has written it.
         """

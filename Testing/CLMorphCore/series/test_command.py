@@ -15,8 +15,8 @@ from made_up_heart import COUNT, ES, FIRST, STEP_S
 from CLMorphCore.io.series import read_series
 from CLMorphCore.reports.report import Report
 
-RESULTS = {"labels.nii.gz", "volumes.csv", "report.json", "report.html"}
-QUICK = ("--affine", "none", "--tissue", "off", "--refine", "12")
+RESULTS = {"labels.nii.gz", "volumes_over_time.csv", "report.json", "report.html"}
+QUICK = ("--affine", "none", "--tissue", "off", "--refine", "8")
 FAST = ("--effort", "fast", "--affine", "none")
 
 
@@ -45,7 +45,7 @@ def test_a_4d_label_file_lies_on_the_series_and_keeps_its_time(ran, cine_file):
 def test_volumes_are_those_of_the_label_file(ran):
     labels = nibabel.load(ran[1] / "labels.nii.gz")
     voxel_ml = float(np.prod(labels.header.get_zooms()[:3])) / 1000
-    with (ran[1] / "volumes.csv").open(encoding="utf-8", newline="") as file:
+    with (ran[1] / "volumes_over_time.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["frame", "time_s", "Right ventricle (ml)", "Left ventricle (ml)"]
     for n, one in enumerate(rows):
@@ -117,15 +117,17 @@ def test_a_cancelled_series_leaves_nothing(cine_file, heart_folder, clmorph, tmp
     assert done.code == 130 and not (tmp_path / "out").exists()
 
 
-def test_the_results_of_one_scan_give_way_to_those_of_a_series_but_nothing_that_was_corrected(
+def test_results_of_one_scan_and_of_a_series_give_way_to_each_other_but_none_that_was_corrected(
     cine_file, heart_folder, clmorph, tmp_path
 ):
     words = ("segment", cine_file, "--model", heart_folder, "-o", tmp_path / "out", *FAST, "--frames")
     assert clmorph(*words, "1").code == 0
+    alone = {path.name for path in (tmp_path / "out").iterdir()}
+    for frames, results in (("1,2", RESULTS), ("1", alone), ("1,2", RESULTS)):
+        done = clmorph(*words, frames)
+        assert done.code == 0, done.err
+        assert {path.name for path in (tmp_path / "out").iterdir()} == results
+    (tmp_path / "out" / "volumes_over_time.csv").write_text("mine", encoding="utf-8")
     done = clmorph(*words, "1,2")
-    assert done.code == 0, done.err
-    assert {path.name for path in (tmp_path / "out").iterdir()} == RESULTS
-    (tmp_path / "out" / "volumes.csv").write_text("mine", encoding="utf-8")
-    done = clmorph(*words, "1,2")
-    assert done.code == 2 and "volumes.csv was changed" in done.err
-    assert (tmp_path / "out" / "volumes.csv").read_text(encoding="utf-8") == "mine"
+    assert done.code == 2 and "volumes_over_time.csv was changed" in done.err
+    assert (tmp_path / "out" / "volumes_over_time.csv").read_text(encoding="utf-8") == "mine"

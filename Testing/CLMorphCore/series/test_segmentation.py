@@ -50,11 +50,11 @@ def test_labels_are_those_of_the_one_segmentation_along_the_kept_transforms(foun
 
 
 def test_labels_of_a_heart_that_stands_still_do_not_jump(cine, heart):
-    still = [noisy(cine.series.frames[FIRST], seed) for seed in range(10, 13)]
-    found = segment_series(still, heart, frames="1,2,3", affine=sitk.AffineTransform(3), tissue="off")
-    volumes = [found.volumes_ml[n][3] for n in range(3)]
+    still = [noisy(cine.series.frames[FIRST], seed) for seed in (10, 11)]
+    found = segment_series(still, heart, frames="1,2", affine=sitk.AffineTransform(3), tissue="off")
+    volumes = [found.volumes_ml[n][3] for n in range(2)]
     assert np.ptp(volumes) < 0.02 * volumes[0]
-    assert dice_per_label(found.labels[0], found.labels[2])[3] > 0.97
+    assert dice_per_label(found.labels[0], found.labels[1])[3] > 0.97
 
 
 def test_only_the_frames_that_are_asked_for_follow_the_first_of_them(cine, heart, monkeypatch):
