@@ -246,7 +246,7 @@ def _frames_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         type=_text,
-        metavar="all|ed,es|N,…",
+        metavar="all|ed,es|N,M",
         help="of an image of several frames in time those that get labels: all, a heart's end-diastole and "
         "end-systole (ed, es), or numbers from 1; a number that comes first is the frame that the others follow, "
         "otherwise it is end-diastole, and the first one of what is no heart",
@@ -291,7 +291,7 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     parser.add_argument(
         "--frames",
         type=_text,
-        metavar="all|N,…",
+        metavar="all|N,M",
         help="of a FIXED of several frames in time those that MOVING is warped onto: all, or numbers from 1; MOVING is "
         "registered to the number that comes first, or the first frame, and follows its motion to the others",
     )
