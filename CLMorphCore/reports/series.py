@@ -242,5 +242,5 @@ def _table(report: SeriesReport) -> str:
         for frame in report.series.frames[:MAX_ROWS]
     ]
     heads = ["Frame", "Time (s)", *(f"{entry.name} (ml)" for entry in structures), "Similarity", "Folding"]
-    text = "Similarity is the local correlation of the segmented frame, warped, with this one; all: volumes_over_time.csv."
+    text = "Similarity is the local correlation of the segmented frame, warped, with this one."
     return section("Volumes by frame", text, [f'<div class="scroll">{page.table(heads, rows)}</div>'])
