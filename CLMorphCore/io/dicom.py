@@ -147,6 +147,8 @@ def read_folder(folder: Path, *, series: bool = False) -> Volume:
             f"{len(lost)} files in {folder} are cut off before their slice begins ({lost[0]}); expected whole slices; "
             "copy the series again"
         )
+    if series and len(found) > 1 and _slices(list(found.values())):
+        found = {"": [source for sources in found.values() for source in sources]}
     if len(found) != 1:
         below = _below(folder) if not found else None
         raise FileError(
@@ -154,6 +156,16 @@ def read_folder(folder: Path, *, series: bool = False) -> Volume:
             "expected exactly one; give the folder of one series or a file"
         )
     return _stacked(f"the DICOM series in {folder}", next(iter(found.values())), series)
+
+
+def _slices(series: Sequence[Sequence[Source]]) -> bool:
+    """Whether each series has all of its frames at one place of its own: scanners store a cine so, slice by slice."""
+    places = [{_rounded(frame) for source in sources for frame in source.frames} for sources in series]
+    return all(len(one) == 1 for one in places) and len(set.union(*places)) == len(places)
+
+
+def _rounded(frame: Frame) -> tuple[float, ...]:
+    return () if frame.position is None else tuple(frame.position.round(2).tolist())
 
 
 def _below(folder: Path) -> Path | None:

@@ -165,10 +165,11 @@ def _curves(report: SeriesReport) -> str:
     places = {frame.number: place for frame, place in zip(frames, across.tolist(), strict=True)}
     for one in report.series.heart[:1]:
         for number, name in ((one.end_diastole, "ED"), (one.end_systole, "ES")):
-            end = ' text-anchor="end" dx="-8"' if places[number] > WIDTH / 2 else ""
+            right = places[number] > WIDTH / 2
+            where = f'x="{places[number] + (-5 if right else 5):.1f}" text-anchor="{"end" if right else "start"}"'
             lines.append(
                 f'<path d="M{places[number]:.1f} {TOP}V{floor}" stroke="currentColor" stroke-dasharray="4 4"/>'
-                f'<text x="{places[number] + 4:.1f}" y="{TOP + 12}"{end}>{name}, frame {number}</text>'
+                f'<text {where} y="{floor - 8}">{name}, frame {number}</text>'
             )
     unit = "s" if timed else "frame"
     axes = (

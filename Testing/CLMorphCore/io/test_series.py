@@ -146,6 +146,20 @@ def test_phases_of_a_file_of_many_frames_are_told_apart(frames, tmp_path):
     assert series.times_s == pytest.approx((0, 0.0315, 0.063))
 
 
+def test_a_cine_whose_slices_are_series_of_their_own_is_one(frames, tmp_path):
+    values = {"SeriesInstanceUID": lambda p, n: f"1.2.3.{n}", "InstanceNumber": lambda p, n: p + 1}
+    folder = phases(frames, tmp_path / "cine", **values)
+    assert_frames(read_series(folder), frames)
+    with pytest.raises(FileError, match="holds 14 DICOM series"):
+        read_image(folder)
+
+
+def test_several_series_of_one_place_are_refused(frames, tmp_path):
+    values = {"SeriesInstanceUID": lambda p, n: f"1.2.3.{p}", "InstanceNumber": lambda p, n: n}
+    with pytest.raises(FileError, match="holds 3 DICOM series"):
+        read_series(phases(frames, tmp_path / "cine", **values))
+
+
 def test_a_series_that_lacks_a_phase_of_a_slice_is_refused(frames, tmp_path):
     folder = phases(frames, tmp_path / "cine", InstanceNumber=lambda p, n: n * PHASES + p)
     next(folder.glob("*-1.dcm")).unlink()
