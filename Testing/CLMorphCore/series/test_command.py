@@ -8,8 +8,10 @@ import sys
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from made_up import write_series
 from made_up_heart import COUNT, ES, FIRST, STEP_S
 
 from CLMorphCore.io.series import read_series
@@ -131,3 +133,26 @@ def test_results_of_one_scan_and_of_a_series_give_way_to_each_other_but_none_tha
     done = clmorph(*words, "1,2")
     assert done.code == 2 and "volumes_over_time.csv was changed" in done.err
     assert (tmp_path / "out" / "volumes_over_time.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_phases_of_a_dicom_series_get_labels_in_their_place(cine, heart_folder, clmorph, tmp_path):
+    """One phase alone, read by ITK's own DICOM reader, is where the labels have to lie."""
+    (tmp_path / "dicom").mkdir()
+    for p in range(2):
+        write_series(tmp_path / f"{p}", cine.series.frames[p])
+        for n, path in enumerate(sorted((tmp_path / f"{p}").iterdir())):
+            one = pydicom.dcmread(path)
+            one.TriggerTime = 35.0 * p
+            one.save_as(tmp_path / "dicom" / f"{(n * 5) % 28:02}-{p}.dcm")
+    words = ("segment", tmp_path / "dicom", "--model", heart_folder, "-o", tmp_path / "out", "--frames", "all", *FAST)
+    done = clmorph(*words)
+    assert done.code == 0, done.err
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "1"))
+    alone, labels = sitk.ReadImage(names), sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    assert labels.GetSize() == (*alone.GetSize(), 2) and labels.GetSpacing()[3] == pytest.approx(0.035)
+    corner = (35, 0, 27)
+    assert labels[:, :, :, 1].TransformIndexToPhysicalPoint(corner) == pytest.approx(
+        alone.TransformIndexToPhysicalPoint(corner), abs=1e-3
+    )
+    table = (tmp_path / "out" / "volumes_over_time.csv").read_text(encoding="utf-8")
+    assert table.splitlines()[2].startswith("2,0.035,")
