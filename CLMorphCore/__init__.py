@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from .instance_optimization import InstanceOptimization
     from .io.images import read_image, read_labels
     from .io.manifest import Subject, read_manifest
+    from .io.series import ImageSeries, read_series
     from .matching import PreparedAtlas, prepare, prepare_image
     from .registration import Registration, register
     from .reports.report import Report
     from .segmentation import Segmentation, prepare_atlases, segment
+    from .series.registration import SeriesRegistration, register_series
+    from .series.segmentation import SeriesSegmentation, segment_series
     from .training.loop import train
 
 __version__ = "0.1.0"
@@ -59,10 +62,13 @@ _MODULES = {
     "instance_optimization": ("InstanceOptimization",),
     "io.images": ("read_image", "read_labels"),
     "io.manifest": ("Subject", "read_manifest"),
+    "io.series": ("ImageSeries", "read_series"),
     "matching": ("PreparedAtlas", "prepare", "prepare_image"),
     "registration": ("Registration", "register"),
     "reports.report": ("Report",),
     "segmentation": ("Segmentation", "prepare_atlases", "segment"),
+    "series.registration": ("SeriesRegistration", "register_series"),
+    "series.segmentation": ("SeriesSegmentation", "segment_series"),
     "training.loop": ("train",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -73,6 +79,7 @@ __all__ = [
     "Cancelled",
     "Config",
     "Evaluation",
+    "ImageSeries",
     "InputError",
     "InstanceOptimization",
     "Model",
@@ -80,6 +87,8 @@ __all__ = [
     "Registration",
     "Report",
     "Segmentation",
+    "SeriesRegistration",
+    "SeriesSegmentation",
     "Step",
     "Structure",
     "Subject",
@@ -99,9 +108,12 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_manifest",
+    "read_series",
     "register",
+    "register_series",
     "save_atlas",
     "segment",
+    "segment_series",
     "train",
 ]
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED, EXIT_SOME_FAILED = 2, 1, 130, 3
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction design device dicom_seg fusion initial label_names labels_for minutes "
-    "model moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
+    "affine atlas atlas_labels brain_extraction design device dicom_seg frames fusion initial label_names labels_for "
+    "minutes model moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
@@ -245,6 +245,17 @@ def _effort_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _frames_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames",
+        type=_text,
+        metavar="all|ed,es|N,M",
+        help="of an image of several frames in time those that get labels: all, a heart's end-diastole and "
+        "end-systole (ed, es), or numbers from 1; a number that comes first is the frame that the others follow, "
+        "otherwise it is end-diastole, and the first one of what is no heart",
+    )
+
+
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser(
         "segment",
@@ -253,6 +264,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         description="Labels for a scan, on its own grid, with transform and report.",
     )
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
+    _frames_option(parser)
     parser.add_argument(
         "--model", type=_text, help="name or folder of a model (default: none, --atlas by optimisation)"
     )
@@ -290,6 +302,13 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         description="The transform that warps MOVING onto FIXED, with its inverse.",
     )
     parser.add_argument("fixed", metavar="FIXED", type=_path, help="image whose grid is the output grid")
+    parser.add_argument(
+        "--frames",
+        type=_text,
+        metavar="all|N,M",
+        help="of a FIXED of several frames in time those that MOVING is warped onto: all, or numbers from 1; MOVING is "
+        "registered to the number that comes first, or the first frame, and follows its motion to the others",
+    )
     parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
     parser.add_argument(
         "--model",

@@ -34,6 +34,7 @@ PARAMETERS = {
     "design",
     "device",
     "dicom_seg",
+    "frames",
     "fusion",
     "initial",
     "label_names",

@@ -264,17 +264,24 @@ def match(
     *,
     index: int = 0,
     optimization: InstanceOptimization | None = None,
+    start: Tensor | None = None,
     watch: Stopwatch | None = None,
     progress: Progress = silent,
 ) -> Match:
     """The network's answer for the scan and the prepared image number ``index``, optimized on this pair, or not.
+
+    ``start`` is a displacement on the network's grid that takes the place of its answer; there is no inverse then.
 
     An adjustable alignment is followed by EXTRA_PASSES further passes, each after the similarity transform, within the
     slices' planes, nearest to where the last pass put the moving image's labels.
     """
     watch, moving = watch or Stopwatch(), prepared.moving[index]
     with watch.step("network"):
-        prediction = scan.network.match(scan.features, moving.features_by(scan.network))
+        prediction = (
+            Prediction(start)
+            if start is not None
+            else scan.network.match(scan.features, moving.features_by(scan.network))
+        )
         if scan.adjustable and moving.labels is not None:
             for _ in range(EXTRA_PASSES if prediction.inverse is not None else 0):
                 nearer = _similarity_of(prediction, prepared.grid, moving.labels)

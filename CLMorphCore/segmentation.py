@@ -39,6 +39,7 @@ from .tissue.labels import TissueLabels, Unfit, tissue_labels
 TISSUE = ("auto", "on", "off")
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
 REPORT = "report.json"
+VOLUMES = "volumes_over_time.csv"  # of a series, where one was segmented into the folder before
 SIDES = ("left", "right")
 # Of each side, where both are found in a whole brain and segmented by themselves.
 OF_SIDES = tuple(
@@ -51,6 +52,7 @@ RESULTS = (
     "uncertainty.nii.gz",
     "brain_mask.nii.gz",
     *DICOM_FILES,
+    VOLUMES,
     "transform.h5",
     "affine.h5",
     "inverse.h5",
@@ -59,7 +61,7 @@ RESULTS = (
     *OF_SIDES,
 )
 # Files that not every network gives, nor every scan, or that are asked for.
-OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *DICOM_FILES, *OF_SIDES)
+OPTIONAL = ("inverse.h5", "uncertainty.nii.gz", "brain_mask.nii.gz", *DICOM_FILES, VOLUMES, *OF_SIDES)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from ..progress import Reporter, part
 from ..registration import JACOBIAN_BITS, WARPED_BITS, Registration, register
 from ..reports.report import RegistrationReport
 from . import options as given
+from . import register_series
+from .series import is_series, one_scan
 
 LOG = logging.getLogger(__name__)
 RESULTS = (
@@ -50,12 +52,16 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         )
     model = given.model(options)
     reporter("reading", 0.0)
-    fixed, moving = read_image(options.fixed), read_image(options.moving)
+    moving = read_image(options.moving)
     labels = read_labels(options.moving_labels) if options.moving_labels is not None else None
     if labels is not None:
         check_same_grid(moving, labels, names=(str(options.moving), f"labels {options.moving_labels}"))
         if _is_empty(labels):
             raise InputError(f"labels {options.moving_labels} are empty; expected at least one label above zero")
+    if is_series(options):
+        register_series.run(options, reporter, model, moving, labels)
+        return
+    fixed, source = one_scan(options.fixed, options.frames)
     registration = register(
         fixed,
         prepare_image(model, moving, labels),
@@ -70,7 +76,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     for warning in own:
         LOG.warning(warning)
     warnings += own
-    report = _report(options, model.name, registration, warnings)
+    report = _report(options, source, model.name, registration, warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
         registration.write(folder)
@@ -89,11 +95,13 @@ def _is_empty(labels: sitk.Image) -> bool:
     return not sitk.GetArrayViewFromImage(labels).any()
 
 
-def _report(options: Namespace, model: str, registration: Registration, warnings: Sequence[str]) -> RegistrationReport:
+def _report(
+    options: Namespace, source: str, model: str, registration: Registration, warnings: Sequence[str]
+) -> RegistrationReport:
     before, after = registration.similarity
     return RegistrationReport(
         version=__version__,
-        fixed=str(options.fixed),
+        fixed=source,
         moving=str(options.moving),
         model=model,
         refinement_steps=registration.optimization_steps,

@@ -10,16 +10,19 @@ from pathlib import Path
 from ..errors import InputError
 from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
 from ..io.dicom_seg import check_place, check_tags, read_source
-from ..io.images import read_image
 from ..progress import Reporter, Stopwatch, part
 from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
 from . import options as given
+from . import series
 
 LOG = logging.getLogger(__name__)
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes labels, transforms, images and the report into the output folder."""
+    if series.is_series(options):
+        series.run(options, reporter)
+        return
     with given.writing(
         options, RESULTS, options.image, given.brain_mask(options), certificate=REPORT, optional=OPTIONAL
     ):
@@ -37,7 +40,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     watch = Stopwatch()
     with watch.step("reading"):
         reporter("reading", 0.0)
-        image = read_image(options.image)
+        image, source = series.scan(options)
     located = atlases is None and affine is None and locator_of(model) is not None and shows_the_whole(image)
     segmented = segment_sides if located else partial(segment, atlases=atlases, affine=affine)
     segmentation = segmented(
@@ -49,7 +52,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         tissue=given.tissue(options),
         brain_extraction=brain_extraction,
         progress=part(reporter, 0.05, 0.6),
-        source=str(options.image),
+        source=source,
         duration_s=watch.seconds,
     )
     save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg, dicom_sr=options.dicom_sr)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ import numpy as np
 from ..atomic import check_utf8
 from ..errors import FileError
 from .dicom_common import MAY_DIFFER, ONE_FOR_ALL, check_common, said, several
+from .dicom_phases import MOMENTS, moments_of, phases_of
 from .dicom_pixels import dataset, short, stored
 from .files import LFS, check_file
 from .volume import Volume, check_geometry, not_supported, several_components, size_warnings, unreadable
@@ -72,13 +73,14 @@ TAGS = [
     "ComplexImageComponent",
     "SegmentationType",
     *MAY_DIFFER,
+    *MOMENTS,
 ]
 MAX_FOLDERS = 1000  # that are looked into for a series, where a folder has none
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a file: where it lies, and stored · slope + intercept are its values. None: the tag is missing."""
+    """One frame of a file: where it lies, stored · slope + intercept are its values, when. None: the tag is missing."""
 
     number: int
     position: np.ndarray | None
@@ -86,6 +88,7 @@ class Frame:
     spacing: np.ndarray | None
     slope: float
     intercept: float
+    moments: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,14 @@ def is_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM" or start[:4] in WITHOUT_PREAMBLE
 
 
-def read(path: Path) -> Volume:
-    """The volume of one file, of one frame or many; FileError where it is none."""
+def read(path: Path, *, series: bool = False) -> Volume:
+    """The volume of one file, of one frame or many, or the phases of it; FileError where it is none."""
     source = _source(path)
     if source is None:
         raise FileError(
             f"{path} holds no image{_other_kind(path)}; expected a DICOM image; give it, or the folder of its series"
         )
-    return _stacked(str(path), [source])
+    return _stacked(str(path), [source], series)
 
 
 def _other_kind(path: Path) -> str:
@@ -123,9 +126,9 @@ def _other_kind(path: Path) -> str:
         return ""
 
 
-def read_folder(folder: Path) -> Volume:
-    """The volume of the one series in a folder; FileError where there is none, or several."""
-    series: dict[str, list[Source]] = {}
+def read_folder(folder: Path, *, series: bool = False) -> Volume:
+    """The volume, or the phases, of the one series in a folder; FileError where there is none, or several."""
+    found: dict[str, list[Source]] = {}
     short: list[Path] = []  # cut off, or pointers to files that are elsewhere
     for file in sorted(folder.iterdir()):
         check_utf8(file)
@@ -135,22 +138,34 @@ def read_folder(folder: Path) -> Volume:
         with file.open("rb") as opened:
             start = opened.read(132)
         if is_dicom(start) and (source := _source(file)) is not None:
-            series.setdefault(source.series, []).append(source)
+            found.setdefault(source.series, []).append(source)
         elif not is_dicom(start) and (len(start) < 132 or start.startswith(LFS)) and not file.name.startswith("."):
             short.append(file)
-    endings = {source.path.suffix for sources in series.values() for source in sources}
+    endings = {source.path.suffix for sources in found.values() for source in sources}
     if lost := [file.name for file in short if file.suffix in endings]:
         raise FileError(
             f"{len(lost)} files in {folder} are cut off before their slice begins ({lost[0]}); expected whole slices; "
             "copy the series again"
         )
-    if len(series) != 1:
-        below = _below(folder) if not series else None
+    if series and len(found) > 1 and _slices(list(found.values())):
+        found = {"": [source for sources in found.values() for source in sources]}
+    if len(found) != 1:
+        below = _below(folder) if not found else None
         raise FileError(
-            f"{folder} holds {len(series)} DICOM series{f', {below} below it does' if below else ''}; "
+            f"{folder} holds {len(found)} DICOM series{f', {below} below it does' if below else ''}; "
             "expected exactly one; give the folder of one series or a file"
         )
-    return _stacked(f"the DICOM series in {folder}", next(iter(series.values())))
+    return _stacked(f"the DICOM series in {folder}", next(iter(found.values())), series)
+
+
+def _slices(series: Sequence[Sequence[Source]]) -> bool:
+    """Whether each series has all of its frames at one place of its own: scanners store a cine so, slice by slice."""
+    places = [{_rounded(frame) for source in sources for frame in source.frames} for sources in series]
+    return all(len(one) == 1 for one in places) and len(set.union(*places)) == len(places)
+
+
+def _rounded(frame: Frame) -> tuple[float, ...]:
+    return () if frame.position is None else tuple(frame.position.round(2).tolist())
 
 
 def _below(folder: Path) -> Path | None:
@@ -214,6 +229,7 @@ def _frames(path: Path, tags: pydicom.Dataset) -> Iterator[Frame]:
             orientation,
             _numbers(_of(groups, "PixelMeasuresSequence", "PixelSpacing", tags), 2),
             *_scale(path, groups, tags),
+            moments_of(groups, tags),
         )
 
 
@@ -263,8 +279,11 @@ def _numbers(value: Any, count: int) -> np.ndarray | None:
     return found if np.isfinite(found).all() else None
 
 
-def _stacked(name: str, sources: Sequence[Source]) -> Volume:
-    """All frames of all files as one volume, in the order of their places; FileError unless they are an even stack."""
+def _stacked(name: str, sources: Sequence[Source], series: bool = False) -> Volume:
+    """All frames of all files as one volume, in the order of their places; FileError unless they are an even stack.
+
+    With ``series`` they may be several such stacks in time, voxels (t, z, y, x).
+    """
     check_common(name, [source.common for source in sources])
     frames = [(source, frame) for source in sources for frame in source.frames]
     positions, orientations, spacings = (
@@ -281,10 +300,12 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
         )
     axes = _axes(name, orientations)
     along = positions @ axes[:, 2]
-    if len(frames) > 1:
-        _check_stack(name, positions, axes[:, 2])
-    order = np.argsort(along)
-    step = float(along[order[-1]] - along[order[0]]) / max(1, len(frames) - 1) or 1.0
+    phase, header = phases_of(name, [frame.moments for _, frame in frames], along) if series else (0 * along, {})
+    order, count = np.lexsort((along, phase)), int(phase.max()) + 1
+    slices = len(frames) // count
+    for one in order.reshape(count, slices) if slices > 1 else ():
+        _check_stack(name, positions[one], axes[:, 2])
+    step = float(along[order[slices - 1]] - along[order[0]]) / max(1, slices - 1) or 1.0
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes * [spacings[0, 1], spacings[0, 0], step]
     to_mm[:3, 3] = positions[order[0]]
@@ -292,10 +313,12 @@ def _stacked(name: str, sources: Sequence[Source]) -> Volume:
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
     voxels, warned = _values(sources, shape, place)
-    warned += size_warnings(voxels.shape[::-1], to_mm) + several([source.common for source in sources], len(frames))
+    voxels = voxels.reshape(count, slices, *shape) if count > 1 else voxels
+    warned += size_warnings(voxels.shape[:-4:-1], to_mm)
+    warned += several([source.common for source in sources], len(frames)) if count == 1 else []
     if "MONOCHROME1" in sources[0].common["PhotometricInterpretation"]:
         warned.append("large values are shown dark (MONOCHROME1); they were taken as they are stored")
-    return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned))
+    return Volume(voxels, to_mm, tuple(f"{name}: {w}" for w in warned), header)
 
 
 def _told(name: str, values: Sequence[np.ndarray | None], which: str, tag: str) -> np.ndarray:

@@ -91,14 +91,7 @@ def read_file(path: Path) -> sitk.Image:
 
     What is doubtful about it is logged, and ``warnings_of`` the image tells it, for reports.
     """
-    check_utf8(path)
-    check_file(path, EXPECTED, folder=True)
-    try:
-        volume = dicom.read_folder(path) if path.is_dir() else _volume(path)
-    except OSError as error:
-        raise cannot_read(path, error, EXPECTED) from None
-    check_place(path, volume.to_mm)
-    volume = straightened(volume, path.name)
+    volume = straightened(volume_of(path), path.name)
     volume = replace(volume, warnings=tuple(map(printable, volume.warnings)))  # they quote names and headers
     for warning in volume.warnings:
         LOG.warning(warning)
@@ -107,7 +100,22 @@ def read_file(path: Path) -> sitk.Image:
     return image
 
 
-def _volume(path: Path) -> Volume:
+def volume_of(path: Path, *, series: bool = False) -> Volume:
+    """The volume of a file, or of a folder that holds one DICOM series; FileError if it is not there in full.
+
+    With ``series`` there may be several volumes in time, voxels (t, z, y, x), in NIfTI, NRRD, MetaImage and DICOM.
+    """
+    check_utf8(path)
+    check_file(path, EXPECTED, folder=True)
+    try:
+        volume = dicom.read_folder(path, series=series) if path.is_dir() else _volume(path, series)
+    except OSError as error:
+        raise cannot_read(path, error, EXPECTED) from None
+    check_place(path, volume.to_mm)
+    return volume
+
+
+def _volume(path: Path, series: bool) -> Volume:
     """What a file holds, read by whom its first bytes are for."""
     with path.open("rb") as file:
         start = file.read(4096)
@@ -124,10 +132,10 @@ def _volume(path: Path) -> Volume:
     if name.endswith(mgh.ENDINGS):
         return mgh.read(path)
     if name.endswith((".img", ".img.gz")) or nifti.is_nifti(unpacked):
-        return nifti.read(path)
+        return nifti.read(path, series=series)
     for kind, is_one in ((metaimage, metaimage.is_metaimage), (nrrd, nrrd.is_nrrd), (dicom, dicom.is_dicom)):
         if is_one(start):
-            return kind.read(path)
+            return kind.read(path, series=series)
         if is_one(unpacked):
             raise FileError(f"{path} is packed with gzip as a whole, which only NIfTI and MGH may be; unpack it")
     if name.endswith((".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")):

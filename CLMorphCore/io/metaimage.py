@@ -65,13 +65,16 @@ def is_metaimage(start: bytes) -> bool:
     return START.match(start) is not None
 
 
-def read(path: Path) -> Volume:
-    """The volume of a header with its voxels; FileError where it cannot be read."""
+def read(path: Path, *, series: bool = False) -> Volume:
+    """The volume of a header with its voxels; FileError where it cannot be read.
+
+    With ``series`` a fourth axis may be time, voxels (t, z, y, x).
+    """
     with path.open("rb") as file:
         keys = _header(path, file)
         if keys.get("ObjectType", "Image").lower() != "image":
             raise unreadable(path, f"it holds a {keys['ObjectType'][:40]}, no image", KIND)
-        sides, to_mm, warnings = _grid(path, keys)
+        sides, to_mm, warnings = _grid(path, keys, series)
         kind = _type(path, keys, sides)
         try:
             content, behind = _content(path, keys, file, math.prod(sides) * kind.itemsize)
@@ -105,8 +108,8 @@ def _header(path: Path, file: BinaryIO) -> dict[str, str]:
     return keys
 
 
-def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray, list[str]]:
-    """Sides (x, y, z), the placement, and what is doubtful about it."""
+def _grid(path: Path, keys: dict[str, str], series: bool) -> tuple[tuple[int, ...], np.ndarray, list[str]]:
+    """Sides (x, y, z), of a series (x, y, z, t), the placement, and what is doubtful about it."""
     if "NDims" not in keys or "DimSize" not in keys:
         raise unreadable(path, "its header lacks NDims or DimSize", KIND)
     count = whole_numbers(path, "NDims", keys["NDims"], 1)[0]
@@ -121,7 +124,8 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
     if "TransformMatrix" in keys:
         axes = np.reshape(numbers(path, "TransformMatrix", keys["TransformMatrix"], count**2), (count, count)).T
     origin = np.array(numbers(path, "Offset", keys["Offset"], count) if "Offset" in keys else [0.0] * count)
-    keep, rows = spatial_axes(path, sides, axes)
+    frames = sides[3:] if series and count == 4 and min(sides) > 1 else []
+    keep, rows = spatial_axes(path, [*sides[:3], 1] if frames else sides, axes)
     to_mm = np.eye(4)
     to_mm[:3, :3] = axes[np.ix_(rows, keep)] * spacing[keep]
     to_mm[:3, 3] = origin[rows]
@@ -141,7 +145,7 @@ def _grid(path: Path, keys: dict[str, str]) -> tuple[tuple[int, ...], np.ndarray
     if "Offset" not in keys:
         warnings.append(NO_ORIGIN)
     warnings += unit_warnings(keys.get("DistanceUnits", "").split())
-    return tuple(sides[n] for n in keep), to_mm, warnings
+    return (*(sides[n] for n in keep), *frames), to_mm, warnings
 
 
 def _spacing(path: Path, keys: dict[str, str], count: int) -> list[float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .compression import Damaged, Stream
 from .files import cannot_read, check_file
+from .nrrd_time import time_axis, times_of
 from .volume import (
     FRONT,
     MAX_SHIFT_VOXELS,
@@ -69,14 +70,19 @@ def is_nrrd(start: bytes) -> bool:
     return re.match(rb"NRRD000\d", start) is not None
 
 
-def read(path: Path) -> Volume:
-    """The volume of a header with its voxels; FileError where it cannot be read."""
+def read(path: Path, *, series: bool = False) -> Volume:
+    """The volume of a header with its voxels; FileError where it cannot be read.
+
+    With ``series`` an axis that is none of space may be time, voxels (t, z, y, x), and ``header`` has its values.
+    """
     with path.open("rb") as file:
         fields = _header(path, file)
         sides = whole_numbers(path, "sizes", _needed(path, fields, "sizes"), _dimension(path, fields))
         check_sides(path, sides)
         kind = _type(path, fields)
-        keep, to_mm, warnings = _grid(path, fields, sides)
+        time = time_axis(fields, sides, _directions(path, fields, len(sides))) if series else None
+        times, fields = ({}, fields) if time is None else times_of(fields, time)
+        keep, to_mm, warnings = _grid(path, fields, [1 if n == time else side for n, side in enumerate(sides)])
         encoding = _needed(path, fields, "encoding").lower()
         if encoding not in ENCODINGS and encoding not in TEXT and encoding != "hex":
             raise not_supported(path, f"its encoding is {encoding[:40]!r}, which is none that is read", ENCODED)
@@ -89,9 +95,11 @@ def read(path: Path) -> Volume:
         except Damaged as error:
             raise unreadable(path, f"{path.name} {error}", KIND) from None
     warnings += [f"it holds {behind}, which were ignored"] if behind else []
-    return Volume(
-        voxels.reshape([sides[n] for n in reversed(keep)]), to_mm, tuple(f"{path.name}: {w}" for w in warnings)
-    )
+    shape, told = [sides[n] for n in reversed(keep)], tuple(f"{path.name}: {w}" for w in warnings)
+    if time is None:
+        return Volume(voxels.reshape(shape), to_mm, told)
+    frames = np.moveaxis(voxels.reshape(sides[::-1]), len(sides) - 1 - time, 0).reshape(-1, *shape)
+    return Volume(frames, to_mm, told, times)
 
 
 def _header(path: Path, file: BinaryIO) -> dict[str, str]:
@@ -105,6 +113,8 @@ def _header(path: Path, file: BinaryIO) -> dict[str, str]:
         if not text:
             break
         if text.startswith("#") or ":=" in text:
+            name, _, value = text.partition(":=")
+            fields |= {f"{name}:=": value.strip()} if name.startswith("axis ") else {}
             continue
         name, colon, value = text.partition(":")
         if not colon or not re.fullmatch(r"[A-Za-z ]+", name):

@@ -1,0 +1,1 @@
+"""Several volumes in time: one is segmented, the others follow by registration to it."""
