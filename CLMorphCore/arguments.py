@@ -136,6 +136,41 @@ def add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
     group.add_argument("--tensorboard", action="store_true", help="write TensorBoard's scalars too")
 
 
+def add_guidance(parser: argparse.ArgumentParser, fixed: str, moving: str) -> None:
+    """What is known of a pair of images before it is registered."""
+    group = parser.add_argument_group("what you know")
+    group.add_argument(
+        "--mask",
+        type=path,
+        metavar="MASK",
+        help=f"label image on {fixed}'s grid, above 0 where it counts, as -x of ANTs: what is 0, a lesion, a resection "
+        "or what lies outside of the field of view, is kept out of alignment, network, refinement and tissue model"
+        + ("; a brain mask for a whole head is --brain-extraction's" if moving != "MOVING" else ""),
+    )
+    if moving == "MOVING":
+        group.add_argument("--moving-mask", type=path, metavar="MASK", help="the same of MOVING, on its grid")
+    group.add_argument(
+        "--landmarks",
+        type=path,
+        nargs=2,
+        metavar=("FIXED", "MOVING"),
+        help=f"the same points in {fixed} and in {moving} (.csv, .fcsv, .mrk.json; CSV in LPS unless its columns are "
+        "r,a,s), matched by name, or by order: they start the affine alignment and pull a refinement; their distances "
+        "in mm are reported",
+    )
+    bends = (
+        "the alignment goes on from its affine part, what it bends besides becomes part of the result once"
+        if moving == "MOVING"
+        else "linear; the alignment goes on from it"
+    )
+    group.add_argument(
+        "--initial",
+        type=path,
+        metavar="TRANSFORM",
+        help=f"transform from {fixed}'s points to those of {moving} to begin with: {bends} (--affine is not improved)",
+    )
+
+
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
     "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "

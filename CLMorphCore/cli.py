@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_plan, add_train, add_transform, smoothing
+from .arguments import add_apply, add_guidance, add_plan, add_train, add_transform, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED = 2, 1, 130
 _NAMESAKES = (
-    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for minutes model "
-    "moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
+    "affine atlas atlas_labels brain_extraction device fusion initial label_names labels_for landmarks mask minutes "
+    "model moving_labels moving_mask output plan resume rounds similarity split tensorboard threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
@@ -175,7 +175,7 @@ def _affine_option(parser: argparse.ArgumentParser) -> None:
         "--affine",
         type=_text,
         metavar="none|FILE",
-        help="instead of the built-in affine alignment: none, or an "
+        help="instead of the built-in affine alignment, and exactly so: none, or an "
         "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
     )
 
@@ -265,6 +265,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)
+    add_guidance(parser, "IMAGE", "the atlas")
     _refine_options(parser)
 
 
@@ -288,6 +289,7 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "--moving-labels", type=_path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
     )
     _affine_option(parser)
+    add_guidance(parser, "FIXED", "MOVING")
     _refine_options(parser)
 
 

@@ -136,6 +136,7 @@ def segment_sides(
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
+    mask: sitk.Image | None = None,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -155,6 +156,7 @@ def segment_sides(
             load_model(locator.model, model.device),
             tissue="off",
             brain_extraction=brain_extraction,
+            mask=mask,
             progress=part(progress, 0.0, 0.6),
             source=source,
         )
@@ -171,6 +173,7 @@ def segment_sides(
             most_similar=most_similar,
             optimization=optimization,
             tissue=tissue,
+            mask=None if mask is None else _carried(resample(mask, Grid.of(crop), labels=True), upright),
             progress=part(progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
             source=f"{source}, {side}",
         )

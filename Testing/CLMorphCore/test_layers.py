@@ -25,7 +25,8 @@ LAYERS = (
     ),
     ("networks.contract", "progress", "io.checksums", "io.hdf5_writer", "io.itk"),
     ("metrics", "network_input", "similarity", "io.volume", "io.dicom_common", "io.outputs", "reports.report"),
-    ("extraction.weights", "reports.summary"),
+    ("extraction.weights", "reports.summary", "guidance.masks"),
+    ("aligning.polish", "guidance.landmarks"),
     ("alignment",),
     ("extraction.brain",),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
@@ -43,7 +44,7 @@ LAYERS = (
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
-    ("io.surfaces",),
+    ("io.surfaces", "guidance.initial"),
     (
         "bundles.atlas",
         "io.manifest",
@@ -59,6 +60,7 @@ LAYERS = (
     ("networks", "training.digests"),
     ("bundles.config",),
     ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
+    ("aligning.prepared",),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
     ("tissue.priors", "training.validation"),
@@ -98,7 +100,19 @@ LAYERS = (
     ("__main__",),
 )
 # Their __init__ holds a docstring.
-ROOMS = {"applying", "bundles", "extraction", "io", "networks.baselines", "quality", "reports", "tissue", "training"}
+ROOMS = {
+    "aligning",
+    "applying",
+    "bundles",
+    "extraction",
+    "guidance",
+    "io",
+    "networks.baselines",
+    "quality",
+    "reports",
+    "tissue",
+    "training",
+}
 LAYER = {module: n for n, layer in enumerate(LAYERS) for module in layer}
 # What a module may import of other packages, where that is less than everything of KNOWN.
 THIRD_PARTY = {
