@@ -17,7 +17,7 @@ from ..atomic import atomic_folder
 from ..bundles.atlas import Structure
 from ..bundles.model import Model, load_model
 from ..errors import InputError
-from ..geometry import Grid, chain, linear_parts, placed
+from ..geometry import Grid, chain, linear_parts, placed, resample
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
 from ..io.images import check_sources, warnings_of, write_image
