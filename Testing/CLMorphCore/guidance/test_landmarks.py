@@ -30,7 +30,7 @@ def turn(seed):
 
 
 def points(count, seed=0):
-    return np.random.default_rng(seed).uniform(-40, 40, (count, 3)) + [10, -60, 25]
+    return np.random.default_rng(seed).uniform(-40, 40, (count, 3)) + np.array([10, -60, 25])
 
 
 def carried(transform, where):
@@ -73,7 +73,7 @@ def test_a_landmark_that_is_set_wrong_does_not_bend_the_map(count):
 def test_the_pull_is_the_error_and_its_slope():
     shape, mm = (12, 14, 16), (2.0, 1.5, 1.0)
     where = np.array([[5.0, 6.0, 7.0], [4.0, 8.0, 9.0]])
-    pull = Pull(where, where + [[1, 0, 2], [0, -1, 1]], np.ones(2), shape, mm)
+    pull = Pull(where, where + np.array([[1, 0, 2], [0, -1, 1]]), np.ones(2), shape, mm)
     still = torch.zeros(1, 3, *shape, dtype=torch.float64)
     cost, force = pull(still)
     assert cost == pytest.approx(((2.0**2 + 2.0**2) + (1.5**2 + 1.0**2)) / 2 / (0.1 * 24) ** 2)
@@ -94,7 +94,7 @@ def test_where_images_show_nothing_landmarks_lead():
     generator = torch.Generator().manual_seed(0)
     fixed = 1e-3 * torch.randn(1, 1, 33, 33, 33, generator=generator)
     where = np.array([[10.0, 12, 14], [20, 20, 20], [14, 22, 10]])
-    aims = where + [[2, -1, 1], [-1, 2, 0], [0, 1, -2]]
+    aims = where + np.array([[2, -1, 1], [-1, 2, 0], [0, 1, -2]])
     pull = Pull(where, aims, np.ones(3), (33, 33, 33), (1.0, 1.0, 1.0))
     start = torch.zeros(1, 3, 17, 17, 17)
     before, _ = pull(start)
@@ -119,7 +119,8 @@ def test_names_of_points_in_every_kind_of_file(tmp_path):
     csv.write_text("label,x,y,z\nac,1,2,3\npc,4,5,6\n")
     fcsv.write_text(
         "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n"
-        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc\n1,1,2,3,0,0,0,1,1,1,0,ac,\n2,4,5,6,0,0,0,1,1,1,0,pc,\n"
+        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc\n"
+        "1,1,2,3,0,0,0,1,1,1,0,ac,\n2,4,5,6,0,0,0,1,1,1,0,pc,\n"
     )
     controls = [{"label": name, "position": place} for name, place in (("ac", [1, 2, 3]), ("pc", [4, 5, 6]))]
     markups.write_text(
