@@ -171,6 +171,20 @@ def add_guidance(parser: argparse.ArgumentParser, fixed: str, moving: str) -> No
     )
 
 
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated: a model on subjects, or registrations."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--data", type=path, metavar="MANIFEST.csv", help="subjects that are segmented")
+    group.add_argument(
+        "--pairs",
+        type=path,
+        metavar="PAIRS.csv",
+        help="registrations of any tool, one a row: fixed, moving, transform (fixed to moving points; ITK's and ANTs' "
+        "files, displacement fields), and what there is of pair (a name), fixed_labels, moving_labels, "
+        "fixed_landmarks, moving_landmarks, inverse, mask (of the fixed image: where Jacobian and labels count)",
+    )
+
+
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
     "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "

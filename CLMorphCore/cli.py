@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_guidance, add_plan, add_train, add_transform, smoothing
+from .arguments import add_apply, add_guidance, add_pairs, add_plan, add_train, add_transform, smoothing
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -38,6 +38,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
     "most_similar": "--atlases",
     "optimization": "--refine",
     "overrides": "--set",
+    "pairs": "--pairs",
 }
 
 
@@ -298,10 +299,11 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "evaluate",
         parents=[common],
         help="accuracy on labelled subjects",
-        description="Segments the labelled subjects of a split and measures the agreement.",
+        description="Segments the labelled subjects of a split and measures the agreement; or, with --pairs, measures "
+        "registrations that are there already.",
     )
     parser.add_argument("--model", type=_text, help="name or folder of a model (default: as in segment)")
-    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
+    add_pairs(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _effort_options(parser)

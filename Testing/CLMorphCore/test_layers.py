@@ -44,7 +44,8 @@ LAYERS = (
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
-    ("io.surfaces", "guidance.initial"),
+    ("io.surfaces", "io.pairs", "guidance.initial", "reports.pairs"),
+    ("evaluating.pairs",),
     (
         "bundles.atlas",
         "io.manifest",
@@ -104,6 +105,7 @@ ROOMS = {
     "aligning",
     "applying",
     "bundles",
+    "evaluating",
     "extraction",
     "guidance",
     "io",
