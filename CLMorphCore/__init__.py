@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     from .bundles.model import Model, load_model
     from .bundles.template import build_atlas, build_each
     from .errors import Cancelled, CLMorphError, InputError
+    from .evaluating.pairs import PairsEvaluation, evaluate_pairs
     from .evaluation import Evaluation, evaluate
+    from .guidance.landmarks import Landmarks
     from .instance_optimization import InstanceOptimization
     from .io.images import read_image, read_labels
     from .io.manifest import Subject, read_manifest
+    from .io.pairs import PairFiles, read_pairs
+    from .io.points import read_landmarks
     from .matching import PreparedAtlas, prepare, prepare_image
     from .registration import Registration, register
     from .reports.report import Report
@@ -55,10 +59,14 @@ _MODULES = {
     "bundles.model": ("Model", "load_model"),
     "bundles.template": ("build_atlas", "build_each"),
     "errors": ("CLMorphError", "Cancelled", "InputError"),
+    "evaluating.pairs": ("PairsEvaluation", "evaluate_pairs"),
     "evaluation": ("Evaluation", "evaluate"),
+    "guidance.landmarks": ("Landmarks",),
     "instance_optimization": ("InstanceOptimization",),
     "io.images": ("read_image", "read_labels"),
     "io.manifest": ("Subject", "read_manifest"),
+    "io.pairs": ("PairFiles", "read_pairs"),
+    "io.points": ("read_landmarks",),
     "matching": ("PreparedAtlas", "prepare", "prepare_image"),
     "registration": ("Registration", "register"),
     "reports.report": ("Report",),
@@ -75,7 +83,10 @@ __all__ = [
     "Evaluation",
     "InputError",
     "InstanceOptimization",
+    "Landmarks",
     "Model",
+    "PairFiles",
+    "PairsEvaluation",
     "PreparedAtlas",
     "Registration",
     "Report",
@@ -88,6 +99,7 @@ __all__ = [
     "build_atlas",
     "build_each",
     "evaluate",
+    "evaluate_pairs",
     "load_config",
     "load_model",
     "map_points",
@@ -98,7 +110,9 @@ __all__ = [
     "read_atlases",
     "read_image",
     "read_labels",
+    "read_landmarks",
     "read_manifest",
+    "read_pairs",
     "register",
     "save_atlas",
     "segment",

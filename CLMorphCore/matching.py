@@ -239,9 +239,9 @@ def match(
     watch, own = watch or Stopwatch(), prepared.moving[index]
     with watch.step("network"):
         prediction, scan, moving = _answered(scan, own)
-        if scan.adjustable and moving.labels is not None:
+        if scan.adjustable and (labels := own.labels) is not None:
             for _ in range(EXTRA_PASSES if prediction.inverse is not None else 0):
-                nearer = _similarity_of(prediction, prepared.grid, moving.labels)
+                nearer = _similarity_of(prediction, prepared.grid, labels)
                 to_fixed = _linear(sitk.CompositeTransform([scan.to_fixed, nearer]))
                 scan = replace(scan, to_fixed=to_fixed, affine=to_fixed.GetInverse())
                 scan = _on_grid(scan, prepared.grid, model)

@@ -22,14 +22,14 @@ from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError, did_you_mean
 from ..extraction.step import EXTRACTION
-from ..guidance.landmarks import Landmarks, paired
+from ..guidance.landmarks import Landmarks
 from ..instance_optimization import InstanceOptimization
 from ..io.dicom import is_dicom
 from ..io.displacement_fields import read_any
 from ..io.images import read_labels
 from ..io.manifest import Subject
 from ..io.outputs import check_results
-from ..io.points import read_points
+from ..io.points import read_landmarks
 from ..io.transforms import read_affine
 from ..progress import Reporter
 
@@ -125,8 +125,7 @@ def landmarks(options: Namespace) -> Landmarks | None:
     """The pairs of points that --landmarks names, or None; a warning for those without a partner."""
     if options.landmarks is None:
         return None
-    fixed, moving = (read_points(file) for file in options.landmarks)
-    found = paired(fixed.lps_mm, moving.lps_mm, fixed.names, moving.names)
+    found = read_landmarks(*options.landmarks)
     if found.alone:
         LOG.warning(f"landmarks without a partner do not count: {', '.join(found.alone)}")
     return found

@@ -16,14 +16,13 @@ from ..applying.description import jacobian_of
 from ..atomic import atomic_folder
 from ..errors import InputError
 from ..geometry import Grid, check_same_grid, displacement_field, resample_labels, to_image
-from ..guidance.landmarks import Landmarks, paired
 from ..guidance.masks import checked_mask
 from ..io.checksums import seal
 from ..io.displacement_fields import read_any
 from ..io.images import read_image, read_labels
 from ..io.outputs import check_results
 from ..io.pairs import PairFiles
-from ..io.points import read_points
+from ..io.points import read_landmarks
 from ..io.tables import escaped
 from ..metrics import compare_labels, dice_per_label, folding_fraction, inverse_consistency, log_jacobian_std
 from ..progress import Progress, silent
@@ -143,12 +142,6 @@ def _rounded(take: Callable[[np.ndarray], Any], values: Sequence[float | None] |
     """A figure over the values that are known, None where there are none."""
     known = values if isinstance(values, np.ndarray) else np.array([v for v in values if v is not None], float)
     return _number(take(known)) if known.size else None
-
-
-def read_landmarks(fixed: Path, moving: Path) -> Landmarks:
-    """The pairs of two files of points."""
-    first, second = read_points(fixed), read_points(moving)
-    return paired(first.lps_mm, second.lps_mm, first.names, second.names)
 
 
 def _landmark_rows(files: PairFiles, transform: sitk.Transform) -> list[LandmarkRow]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import FileError, InputError
+from ..guidance.landmarks import Landmarks, paired
 from .files import parse_json, read_text, short
 from .tables import doubled, other_separator
 
@@ -58,6 +59,12 @@ def read_points(path: Path, space: Space | None = None) -> Points:
     name = path.name.lower()
     read = _json if name.endswith(".json") else _fcsv if name.endswith(".fcsv") else _csv
     return read(path, text, space)
+
+
+def read_landmarks(fixed: Path, moving: Path) -> Landmarks:
+    """The landmarks of two files, of a fixed and a moving image, as ``paired``; CSV is in LPS unless it says RAS."""
+    first, second = read_points(fixed), read_points(moving)
+    return paired(first.lps_mm, second.lps_mm, first.names, second.names)
 
 
 def space_of(path: Path, said: Space | None, given: Space | None) -> Space:
