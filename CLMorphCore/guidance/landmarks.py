@@ -95,7 +95,7 @@ class Pull:
             return 0.0, torch.zeros_like(displacement)
         points = self.points * ratio
         at = displacement.new_tensor(points).T[None, :, :, None, None]
-        moved = sample(displacement, at, padding="border")[0, :, :, 0, 0].T.double().cpu().numpy()
+        moved = sample(displacement, at, padding="border")[0, :, :, 0, 0].T.cpu().double().numpy()
         off = (self.targets * ratio - points - moved) * voxel
         weights = self.weights[:, None] / (self.weights.sum() * (COSTLY * longest) ** 2)
         force = 2 * weights * off * voxel

@@ -102,14 +102,14 @@ def filled(own: Tensor, other: Tensor, counts: Tensor | None, other_counts: Tens
         return own
     low, high = other[both].min(), other[both].max()
     place = ((other - low) / (high - low).clamp_min(1e-6)).clamp(0, 1) * (BINS - 1)
-    index = place[both].round().long()
+    index = place[both].round().long().cpu()  # sums in one order, whatever the device
     number = torch.bincount(index, minlength=BINS).double()
-    total = torch.bincount(index, own[both].double(), minlength=BINS)
-    wide = torch.exp(-0.5 * (torch.arange(-6, 7, device=own.device).double() / 2) ** 2)[None, None]
+    total = torch.bincount(index, own[both].cpu().double(), minlength=BINS)
+    wide = torch.exp(-0.5 * (torch.arange(-6, 7).double() / 2) ** 2)[None, None]
     around = [F.conv1d(row[None, None], wide, padding=6)[0, 0] for row in (number, total)]
     enough = number >= MIN_IN_BIN
     mean = torch.where(enough, total, around[1]) / torch.where(enough, number, around[0]).clamp_min(1e-6)
-    mean = mean.to(own.dtype)
+    mean = mean.to(own)
     lower = place.floor().long().clamp(max=BINS - 2)
     share = place - lower
     return torch.where(counts > 0, own, mean[lower] * (1 - share) + mean[lower + 1] * share)
