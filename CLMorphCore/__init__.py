@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     from .bundles.model import Model, load_model
     from .bundles.template import build_atlas, build_each
     from .errors import Cancelled, CLMorphError, InputError
+    from .evaluating.pairs import PairsEvaluation, evaluate_pairs
     from .evaluation import Evaluation, evaluate
+    from .guidance.landmarks import Landmarks
     from .instance_optimization import InstanceOptimization
     from .io.images import read_image, read_labels
     from .io.manifest import Subject, read_manifest
+    from .io.pairs import PairFiles, read_pairs
+    from .io.points import read_landmarks
     from .io.series import ImageSeries, read_series
     from .matching import PreparedAtlas, prepare, prepare_image
     from .registration import Registration, register
@@ -58,10 +62,14 @@ _MODULES = {
     "bundles.model": ("Model", "load_model"),
     "bundles.template": ("build_atlas", "build_each"),
     "errors": ("CLMorphError", "Cancelled", "InputError"),
+    "evaluating.pairs": ("PairsEvaluation", "evaluate_pairs"),
     "evaluation": ("Evaluation", "evaluate"),
+    "guidance.landmarks": ("Landmarks",),
     "instance_optimization": ("InstanceOptimization",),
     "io.images": ("read_image", "read_labels"),
     "io.manifest": ("Subject", "read_manifest"),
+    "io.pairs": ("PairFiles", "read_pairs"),
+    "io.points": ("read_landmarks",),
     "io.series": ("ImageSeries", "read_series"),
     "matching": ("PreparedAtlas", "prepare", "prepare_image"),
     "registration": ("Registration", "register"),
@@ -82,7 +90,10 @@ __all__ = [
     "ImageSeries",
     "InputError",
     "InstanceOptimization",
+    "Landmarks",
     "Model",
+    "PairFiles",
+    "PairsEvaluation",
     "PreparedAtlas",
     "Registration",
     "Report",
@@ -97,6 +108,7 @@ __all__ = [
     "build_atlas",
     "build_each",
     "evaluate",
+    "evaluate_pairs",
     "load_config",
     "load_model",
     "map_points",
@@ -107,7 +119,9 @@ __all__ = [
     "read_atlases",
     "read_image",
     "read_labels",
+    "read_landmarks",
     "read_manifest",
+    "read_pairs",
     "read_series",
     "register",
     "register_series",

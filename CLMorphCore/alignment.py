@@ -10,15 +10,13 @@ from itertools import permutations, product
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from torch import Tensor
 
+from .aligning.polish import NO_MASKS, Masks, polished
 from .errors import InputError
-from .geometry import Grid, crop_padding, foreground_box, grid_over, linear_parts, reach, resample, to_tensor
+from .geometry import Grid, crop_padding, foreground_box, grid_over, linear_parts, reach, resample
+from .guidance.masks import WHOLE
 from .io.itk import reason
 from .progress import deferred
-from .similarity import LocalCorrelation, forces
-from .spatial import identity_grid, sample
 
 WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and found the same twelve parameters
 # Of the working images' voxels: slices farther apart than so many leave local correlation nothing but what lies between
@@ -28,17 +26,7 @@ WORKING_VOXELS = 56  # of the longest side while aligning: more took longer and 
 MAX_SLICE_VOXELS = 2.0
 MAX_POLISH_VOXELS = 1.5
 MIN_INFORMATION = 0.95
-# Voxels of the working images. Windows of 3 were better than of 5 and 7, and coarse images as good as fine ones, on
-# pairs of mice, hippocampi and brains.
-POLISH_WINDOW = 3
-MIN_SIDE = 3 * POLISH_WINDOW  # of both images; with fewer there is nothing to be more exact about
-MAX_ITERATIONS = 20
-MIN_GAIN = 1e-5  # of the similarity, as a share of it, for another iteration
-LONGER, SHORTER, LONGEST, SHORTEST = 1.5, 0.25, 8.0, 0.05  # of the step, after a success and after none
-RIDGE = 1e-3  # of the mean curvature
 TURN_VOXELS = 80  # of the longest side of what turns are tried on: 3 mm of a head
-
-Linear = tuple[np.ndarray, np.ndarray]  # M (3, 3) and t (3,) of p ↦ Mp + t, LPS, mm
 
 
 @dataclass(frozen=True)
@@ -62,34 +50,61 @@ class Turn:
     gain: float
 
 
-def align(fixed: sitk.Image, moving: sitk.Image, *, step: Callable[[], None] = lambda: None) -> sitk.AffineTransform:
+def align(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    *,
+    masks: Masks = NO_MASKS,
+    start: sitk.Transform | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> sitk.AffineTransform:
     """A: the affine map fixed → moving (LPS, mm) of largest Mattes mutual information, polished by local correlation.
 
     Starts from the images' centres and from their centres of mass, goes on with the better one, first rigid, then
-    with all twelve parameters. ``step`` is called at every iteration and may raise to stop (cancel). InputError where
-    no start leads anywhere.
+    with all twelve parameters, or at once with these from ``start``, a linear map. ``masks`` say where each image, on
+    its grid, counts. ``step`` is called at every iteration and may raise to stop (cancel). InputError where no start
+    leads anywhere.
     """
     slices_mm = max(*fixed.GetSpacing(), *moving.GetSpacing())
     fixed, moving = _working(fixed), _working(moving)
-    rigid = _rigid(fixed, moving, step)
+    masks = _working_mask(masks[0], fixed), _working_mask(masks[1], moving)
     affine = sitk.AffineTransform(3)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
-    best = sitk.AffineTransform(_optimise(fixed, moving, affine, AFFINE, step)[0])
+    if start is None:
+        rigid = _rigid(fixed, moving, masks, step)
+        affine.SetCenter(rigid.GetCenter())
+        affine.SetMatrix(rigid.GetMatrix())
+        affine.SetTranslation(rigid.GetTranslation())
+    else:
+        centre = Grid.of(fixed).corners_mm().mean(axis=0)
+        matrix, offset = linear_parts(start)
+        affine.SetCenter(centre.tolist())
+        affine.SetMatrix(matrix.ravel().tolist())
+        affine.SetTranslation((offset + matrix @ centre - centre).tolist())
+    best = sitk.AffineTransform(_optimise(fixed, moving, affine, AFFINE, step, masks)[0])
     found = sitk.AffineTransform(best.GetMatrix(), best.GetTranslation(), best.GetCenter())
     if slices_mm > MAX_SLICE_VOXELS * max(*fixed.GetSpacing(), *moving.GetSpacing()):
         return found
-    finer = _polished(fixed, moving, found, step=step)
-    return finer if _agree(fixed, moving, found, finer) else found
+    finer = polished(fixed, moving, found, masks=masks, step=step)
+    return finer if _agree(fixed, moving, found, finer, masks) else found
 
 
-def _agree(fixed: sitk.Image, moving: sitk.Image, found: sitk.AffineTransform, finer: sitk.AffineTransform) -> bool:
+def _working_mask(mask: sitk.Image | None, working: sitk.Image) -> sitk.Image | None:
+    """A mask on the grid of a working image: 1 where that is interpolated from counted voxels alone."""
+    return None if mask is None else resample(mask, Grid.of(working)) > WHOLE
+
+
+def _agree(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    found: sitk.AffineTransform,
+    finer: sitk.AffineTransform,
+    masks: Masks = NO_MASKS,
+) -> bool:
     """Whether the second is the first made more exact: no corner lies far off, nor is information lost."""
     spacing = min(*fixed.GetSpacing(), *moving.GetSpacing())
     corners = Grid.of(fixed).corners_mm().tolist()
     moved = max(math.dist(found.TransformPoint(p), finer.TransformPoint(p)) for p in corners)
-    before, after = (_information(fixed, moving, each) for each in (found, finer))
+    before, after = (_information(fixed, moving, each, masks) for each in (found, finer))
     return moved < MAX_POLISH_VOXELS * spacing and after > MIN_INFORMATION * before
 
 
@@ -135,11 +150,9 @@ def _rotated(start: sitk.Euler3DTransform, rotation: np.ndarray) -> sitk.Euler3D
     return rotated
 
 
-def _information(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+def _information(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, masks: Masks = NO_MASKS) -> float:
     """Mattes mutual information of fixed and the moving image seen through the transform; 0 where they do not meet."""
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfWorkUnits(1)
-    method.SetMetricAsMattesMutualInformation(32)
+    method = _method(masks)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetInitialTransform(transform)
     try:
@@ -207,14 +220,14 @@ def _around(image: sitk.Image, lower: np.ndarray, upper: np.ndarray, margin_mm: 
     return image[x, y, z]
 
 
-def _rigid(fixed: sitk.Image, moving: sitk.Image, step: Callable[[], None]) -> sitk.Euler3DTransform:
+def _rigid(fixed: sitk.Image, moving: sitk.Image, masks: Masks, step: Callable[[], None]) -> sitk.Euler3DTransform:
     """The better one of the rigid maps found from two starts, or that of the one start that leads anywhere."""
     found, failed = [], []
     for mode in (sitk.CenteredTransformInitializerFilter.GEOMETRY, sitk.CenteredTransformInitializerFilter.MOMENTS):
         try:
             with _itk_errors():
                 start = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), mode)
-            found.append(_optimise(fixed, moving, sitk.Euler3DTransform(start), RIGID, step))
+            found.append(_optimise(fixed, moving, sitk.Euler3DTransform(start), RIGID, step, masks))
         except InputError as error:
             failed.append(error)
     if not found:
@@ -234,13 +247,28 @@ def _itk_errors() -> Iterator[None]:
         ) from None
 
 
-def _optimise(
-    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, stage: _Stage, step: Callable[[], None]
-) -> tuple[sitk.Transform, float]:
-    """The transform found from ``start``, and its metric (lower is better)."""
+def _method(masks: Masks) -> sitk.ImageRegistrationMethod:
+    """Mattes mutual information where both images count."""
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfWorkUnits(1)  # several sum in an order of chance, and every run ends a little elsewhere
     method.SetMetricAsMattesMutualInformation(32)
+    if masks[0] is not None:
+        method.SetMetricFixedMask(masks[0])
+    if masks[1] is not None:
+        method.SetMetricMovingMask(masks[1])
+    return method
+
+
+def _optimise(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    start: sitk.Transform,
+    stage: _Stage,
+    step: Callable[[], None],
+    masks: Masks = NO_MASKS,
+) -> tuple[sitk.Transform, float]:
+    """The transform found from ``start``, and its metric (lower is better)."""
+    method = _method(masks)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, seed=1)  # jittered samples: without a seed every run differs
     method.SetInterpolator(sitk.sitkLinear)
@@ -268,105 +296,3 @@ def _guarded(step: Callable[[], None], method: sitk.ImageRegistrationMethod, sto
     except BaseException as error:
         stopped.append(error)
         method.StopRegistration()
-
-
-def _polished(
-    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, *, step: Callable[[], None] = lambda: None
-) -> sitk.AffineTransform:
-    """argmax over A of the mean local squared correlation of fixed(p) and moving(A(p)), where both images are.
-
-    ``start`` is near it: fixed → moving, LPS, mm; the images lie on isotropic grids with axes L, P, S. ``step`` is
-    called at every iteration and may raise. Images of less than MIN_SIDE voxels along an axis end in ``start``.
-    """
-    best = linear_parts(start)
-    if min(*fixed.GetSize(), *moving.GetSize()) >= MIN_SIDE:
-        best = _climbed(_Objective(fixed, moving), best, step)
-    matrix, shift = best
-    return sitk.AffineTransform(matrix.ravel().tolist(), shift.tolist())
-
-
-def _climbed(objective: _Objective, best: Linear, step: Callable[[], None]) -> Linear:
-    highest, gradient, curvature = objective(best)
-    length = 1.0
-    for _ in range(MAX_ITERATIONS):
-        step()
-        ridge = RIDGE * np.trace(curvature) / len(curvature)
-        if not ridge > 0:  # nothing to see, or no numbers
-            break
-        ascent = np.linalg.solve(curvature + ridge * np.eye(len(curvature)), gradient)
-        there = objective.moved(best, length * ascent)
-        value, *slopes = objective(there)
-        if value > highest:
-            gained, highest, best = value - highest, value, there
-            gradient, curvature = slopes
-            length = min(LONGER * length, LONGEST)
-            if gained < MIN_GAIN * highest:
-                break
-        else:
-            length *= SHORTER
-            if length < SHORTEST:
-                break
-    return best
-
-
-class _Objective:
-    """Mean local squared correlation as a function of A, over d(x) = D (x − c) / r + e, r half the longest side.
-
-    Derivatives are by D and e in voxels (z, y, x), a row of D and e after the other: 12 numbers. Sums over voxels are
-    NumPy's, in double precision: the same however many threads compute the summands.
-    """
-
-    def __init__(self, fixed: sitk.Image, moving: sitk.Image) -> None:
-        self.fixed_grid, self.moving_grid = Grid.of(fixed), Grid.of(moving)
-        self.moving = _of_unit_variance(moving)
-        self.correlation = LocalCorrelation(_of_unit_variance(fixed), POLISH_WINDOW)
-        shape = self.fixed_grid.shape
-        self.voxels = identity_grid(shape, like=self.moving)
-        self.centre, self.reach = (np.array(shape) - 1) / 2, max(shape) / 2
-        about = self.voxels[0].flatten(1).double().numpy() - self.centre[:, None]
-        self.basis = np.concatenate([about / self.reach, np.ones((1, about.shape[1]))])
-
-    def __call__(self, affine: Linear) -> tuple[float, np.ndarray, np.ndarray]:
-        """The value, its gradient (12,) and the negated curvature (12, 12)."""
-        where = self._in_moving(affine)
-        warped = sample(self.moving, where, padding="border")
-        last = where.new_tensor([n - 0.5 for n in self.moving_grid.shape]).view(1, 3, 1, 1, 1)
-        both = ((where >= -0.5) & (where <= last)).all(dim=1, keepdim=True).float()
-        value, slope, curvature = self.correlation.weighted(warped, both)
-        count = max(float(both.numpy().sum(dtype=np.float64)), 1.0)
-        force, edges = (_flat(forces(each, warped)) for each in (slope, torch.ones_like(slope)))
-        by_parameters = (edges[:, None] * self.basis).reshape(12, -1)
-        return (
-            float((value * both).numpy().sum(dtype=np.float64)) / count,
-            np.stack([(row * self.basis).sum(axis=1) for row in force]).ravel() / count,
-            2 * np.einsum("in,jn->ij", by_parameters * _flat(curvature)[0], by_parameters) / count,
-        )
-
-    def moved(self, affine: Linear, change: np.ndarray) -> Linear:
-        """A ∘ (id + d) for the twelve numbers of d."""
-        matrix, shift = affine
-        rows = change.reshape(3, 4)
-        to_mm = self.fixed_grid.to_mm()[:, ::-1]  # from voxels (z, y, x)
-        centre = to_mm @ self.centre + np.array(self.fixed_grid.origin_mm)
-        linear = np.eye(3) + to_mm @ (rows[:, :3] / self.reach) @ np.linalg.inv(to_mm)
-        return matrix @ linear, matrix @ (centre - linear @ centre + to_mm @ rows[:, 3]) + shift
-
-    def _in_moving(self, affine: Linear) -> Tensor:
-        """(1, 3, D, H, W): where A maps the voxels of the fixed grid, in voxels (z, y, x) of the moving one."""
-        matrix, shift = affine
-        to_mm, to_voxels = self.fixed_grid.to_mm()[:, ::-1], np.linalg.inv(self.moving_grid.to_mm())[::-1]
-        linear = to_voxels @ matrix @ to_mm
-        offset = to_voxels @ (matrix @ np.array(self.fixed_grid.origin_mm) + shift - self.moving_grid.origin_mm)
-        z, y, x = self.voxels.unbind(1)
-        rows = [a * z + b * y + c * x + d for (a, b, c), d in zip(linear.tolist(), offset.tolist(), strict=True)]
-        return torch.stack(rows, dim=1)
-
-
-def _of_unit_variance(image: sitk.Image) -> Tensor:
-    values = to_tensor(image)
-    return values / max(float(values[values > 0].double().numpy().std()), 1e-12)
-
-
-def _flat(field: Tensor) -> np.ndarray:
-    """(1, C, D, H, W) → (C, N), in double precision."""
-    return field[0].flatten(1).double().numpy()

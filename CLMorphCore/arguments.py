@@ -178,6 +178,55 @@ def add_morphometry(verbs: argparse._SubParsersAction, common: argparse.Argument
     parser.set_defaults(relative=False)
 
 
+def add_guidance(parser: argparse.ArgumentParser, fixed: str, moving: str) -> None:
+    """What is known of a pair of images before it is registered."""
+    group = parser.add_argument_group("what you know")
+    group.add_argument(
+        "--mask",
+        type=path,
+        metavar="MASK",
+        help=f"label image on {fixed}'s grid, above 0 where it counts, as -x of ANTs: what is 0, a lesion, a resection "
+        "or what lies outside of the field of view, is kept out of alignment, network, refinement and tissue model"
+        + ("; a brain mask for a whole head is --brain-extraction's" if moving != "MOVING" else ""),
+    )
+    if moving == "MOVING":
+        group.add_argument("--moving-mask", type=path, metavar="MASK", help="the same of MOVING, on its grid")
+    group.add_argument(
+        "--landmarks",
+        type=path,
+        nargs=2,
+        metavar=("FIXED", "MOVING"),
+        help=f"the same points in {fixed} and in {moving} (.csv, .fcsv, .mrk.json; CSV in LPS unless its columns are "
+        "r,a,s), matched by name, or by order: they start the affine alignment and pull a refinement; their distances "
+        "in mm are reported",
+    )
+    bends = (
+        "the alignment goes on from its affine part, what it bends besides becomes part of the result once"
+        if moving == "MOVING"
+        else "linear; the alignment goes on from it"
+    )
+    group.add_argument(
+        "--initial",
+        type=path,
+        metavar="TRANSFORM",
+        help=f"transform from {fixed}'s points to those of {moving} to begin with: {bends} (--affine is not improved)",
+    )
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated: a model on subjects, or registrations."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--data", type=path, metavar="MANIFEST.csv", help="subjects that are segmented")
+    group.add_argument(
+        "--pairs",
+        type=path,
+        metavar="PAIRS.csv",
+        help="registrations of any tool, one a row: fixed, moving, transform (fixed to moving points; ITK's and ANTs' "
+        "files, displacement fields), and what there is of pair (a name), fixed_labels, moving_labels, "
+        "fixed_landmarks, moving_landmarks, inverse, mask (of the fixed image: where Jacobian and labels count)",
+    )
+
+
 ORDER = (
     "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
     "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "
@@ -316,3 +365,25 @@ def add_cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
     group.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N shares of the scans, for job arrays")
     group.add_argument("--scheduler", type=text_of, metavar="ADDRESS", help="of Dask, whose workers do it instead")
     return parser
+
+
+def add_frames(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames",
+        type=text_of,
+        metavar="all|ed,es|N,M",
+        help="of an image of several frames in time those that get labels: all, a heart's end-diastole and "
+        "end-systole (ed, es), or numbers from 1; a number that comes first is the frame that the others follow, "
+        "otherwise it is end-diastole, and the first one of what is no heart",
+    )
+
+
+def add_models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "models",
+        parents=[common],
+        help="what ships, or what one model is",
+        description="Lists the bundled models, and systems without weights; or tells of one model what it is for, "
+        "of which scans it was made and how good it is on others.",
+    )
+    parser.add_argument("name", nargs="?", type=text_of, metavar="MODEL", help="a model's name or its folder")

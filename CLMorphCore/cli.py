@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .arguments import above_zero as _above_zero
-from .arguments import add_apply, add_cohort, add_morphometry, add_plan, add_train, add_transform, smoothing
+from .arguments import (
+    add_apply,
+    add_cohort,
+    add_frames,
+    add_guidance,
+    add_models,
+    add_morphometry,
+    add_pairs,
+    add_plan,
+    add_train,
+    add_transform,
+    smoothing,
+)
 from .arguments import path as _path
 from .arguments import text_of as _text
 from .arguments import threads as _threads
@@ -27,7 +39,8 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT, EXIT_BUG, EXIT_CANCELLED, EXIT_SOME_FAILED = 2, 1, 130, 3
 _NAMESAKES = (
     "affine atlas atlas_labels brain_extraction design device dicom_seg frames fusion initial label_names labels_for "
-    "minutes model moving_labels output plan resume rounds similarity split tensorboard threads tissue typical"
+    "landmarks mask minutes model moving_labels moving_mask output plan resume rounds similarity split tensorboard "
+    "threads tissue typical"
 )
 # How this command line calls what the library's errors call by its parameters.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
@@ -38,6 +51,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMESAKES.split()} | {
     "most_similar": "--atlases",
     "optimization": "--refine",
     "overrides": "--set",
+    "pairs": "--pairs",
 }
 
 
@@ -150,7 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
         _cohort,
         add_morphometry,
         _build_atlas,
-        _models,
+        add_models,
         _demo,
     ):
         add(verbs, common)
@@ -177,7 +191,7 @@ def _affine_option(parser: argparse.ArgumentParser) -> None:
         "--affine",
         type=_text,
         metavar="none|FILE",
-        help="instead of the built-in affine alignment: none, or an "
+        help="instead of the built-in affine alignment, and exactly so: none, or an "
         "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
     )
 
@@ -245,17 +259,6 @@ def _effort_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _frames_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--frames",
-        type=_text,
-        metavar="all|ed,es|N,M",
-        help="of an image of several frames in time those that get labels: all, a heart's end-diastole and "
-        "end-systole (ed, es), or numbers from 1; a number that comes first is the frame that the others follow, "
-        "otherwise it is end-diastole, and the first one of what is no heart",
-    )
-
-
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser(
         "segment",
@@ -264,7 +267,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         description="Labels for a scan, on its own grid, with transform and report.",
     )
     parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
-    _frames_option(parser)
+    add_frames(parser)
     parser.add_argument(
         "--model", type=_text, help="name or folder of a model (default: none, --atlas by optimisation)"
     )
@@ -291,6 +294,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     _effort_options(parser)
     _atlas_options(parser)
     _affine_option(parser)
+    add_guidance(parser, "IMAGE", "the atlas")
     _refine_options(parser)
 
 
@@ -321,6 +325,7 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "--moving-labels", type=_path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
     )
     _affine_option(parser)
+    add_guidance(parser, "FIXED", "MOVING")
     _refine_options(parser)
 
 
@@ -329,10 +334,11 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         "evaluate",
         parents=[common],
         help="accuracy on labelled subjects",
-        description="Segments the labelled subjects of a split and measures the agreement.",
+        description="Segments the labelled subjects of a split and measures the agreement; or, with --pairs, measures "
+        "registrations that are there already.",
     )
     parser.add_argument("--model", type=_text, help="name or folder of a model (default: as in segment)")
-    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
+    add_pairs(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
     _effort_options(parser)
@@ -370,17 +376,6 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion",
     )
     parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of the labels")
-
-
-def _models(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "models",
-        parents=[common],
-        help="what ships, or what one model is",
-        description="Lists the bundled models, and systems without weights; or tells of one model what it is for, "
-        "of which scans it was made and how good it is on others.",
-    )
-    parser.add_argument("name", nargs="?", type=_text, metavar="MODEL", help="a model's name or its folder")
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:

@@ -189,6 +189,8 @@ def _staple(votes: np.ndarray, undecided: np.ndarray) -> np.ndarray:
 def local_weight(found: Match) -> Tensor:
     """(local correlation of the scan and the warped atlas)^GAIN, (1, 1, D, H, W) on the network's grid, above 0."""
     local = local_correlation_map(found.scan.tensor, warp(found.moving.tensor, found.on_grid), WINDOW_VOXELS)
+    if (counts := found.scan.counts) is not None:  # where the scan does not count, all atlases do the same
+        local = torch.where(counts > 0, local, MIN_SIMILARITY)
     return local.clamp(MIN_SIMILARITY, 1.0) ** GAIN
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .guidance.landmarks import Pull
+from .guidance.masks import WHOLE
 from .progress import Progress, part, silent
 from .similarity import LocalCorrelation, Mind, forces, mind
 from .spatial import compose, gaussian, halve, resize_field, resize_image, warp
@@ -67,6 +69,8 @@ def optimize(
     settings: InstanceOptimization,
     *,
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    weights: Tensor | None = None,
+    pull: Pull | None = None,
     progress: Progress = silent,
 ) -> Optimized:
     """argmax_u S(fixed, moving ∘ (id + u)) by gradient ascent from ``start``, coarse to fine.
@@ -74,14 +78,23 @@ def optimize(
     fixed and moving (1, 1, D, H, W), normalised, with voxels of ``spacing_mm`` (z, y, x); ``start`` (1, 3, d, h, w) in
     voxels of a grid that spans the same corners. So does the result's grid, which has every second voxel of the images
     along axes with an odd number of them, or each with ``every_voxel``. The result is never less similar than ``start``
-    on that grid: where nothing better was found, it is ``start``. ``progress`` may raise.
+    on that grid: where nothing better was found, it is ``start``. ``weights`` (1, 1, D, H, W), of 0 and 1, are where
+    both images count; ``pull`` is what landmarks take away from the similarity. ``progress`` may raise.
     """
     levels = levels_of(tuple(fixed.shape[2:]), spacing_mm, settings.every_voxel)
     settings = by_noise(settings, max(noise_of(image, spacing_mm) for image in (fixed, moving)))
     still = torch.zeros_like(start)
     base, change = (start, still) if settings.smoothed != "map" else (still, start)
     ascents = [
-        _Ascent(resize_image(fixed, level.image), resize_image(moving, level.image), base, level, settings)
+        _Ascent(
+            resize_image(fixed, level.image),
+            resize_image(moving, level.image),
+            base,
+            level,
+            settings,
+            None if weights is None else (resize_image(weights, level.image) > WHOLE).float(),
+            pull,
+        )
         for level in levels
     ]
     taken, done, total = 0, 0, sum(level.voxels for level in levels)
@@ -183,16 +196,24 @@ class _Ascent:
     """Gradient ascent at one resolution, over the change φ of the map ``start``."""
 
     def __init__(
-        self, fixed: Tensor, moving: Tensor, start: Tensor, level: Level, settings: InstanceOptimization
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        start: Tensor,
+        level: Level,
+        settings: InstanceOptimization,
+        weights: Tensor | None = None,
+        pull: Pull | None = None,
     ) -> None:
+        self.pull = pull
         self.level, self.settings, self.start = level, settings, resize_field(start, level.field)
         self.still = not self.start.any()
         if settings.similarity == "mind":
-            self.similarity, self.moving = Mind(mind(fixed)), mind(moving)
+            self.similarity, self.moving = Mind(mind(fixed), weights), mind(moving)
         else:
             lengths = level.voxels_along(settings.window_voxels or WINDOWS[0])
             window = tuple(max(1, 2 * round((length - 1) / 2) + 1) for length in lengths)
-            self.similarity, self.moving = LocalCorrelation(fixed, window), moving
+            self.similarity, self.moving = LocalCorrelation(fixed, window, weights), moving
 
     def run(self, field: Tensor, progress: Progress) -> tuple[Tensor, int]:
         """The best change found from ``field`` on, and the number of steps taken."""
@@ -224,6 +245,9 @@ class _Ascent:
         value, gradient = self.similarity(warped)
         slopes = halve(forces(gradient, warped), self.level.field)
         slopes = gaussian(slopes, self.level.voxels_along(self.settings.smooth_step_voxels or 0.0))
+        if self.pull is not None:
+            cost, force = self.pull(self.changed(field))
+            value, slopes = value - cost, slopes + force
         # Steepest in mm, not in voxels: where voxels are long, the same step is fewer of them.
         unit = slopes.new_tensor(self.level.voxels_along(1.0)).view(1, 3, 1, 1, 1)
         return value.item(), slopes * unit**2

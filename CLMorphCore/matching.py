@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,20 +13,23 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from .aligning.polish import NO_MASKS, Masks
+from .aligning.prepared import MovingImage, PreparedAtlas, normalised
+from .aligning.prepared import prepare as prepare
+from .aligning.prepared import prepare_image as prepare_image
 from .alignment import align, align_centres, closest_similarity
-from .bundles.atlas import Atlas
 from .bundles.model import Model
 from .errors import AlignmentError
-from .geometry import Grid, check_same_grid, crop_padding, linear_parts, placed, resample
+from .geometry import Grid, crop_padding, linear_parts, resample
+from .guidance.landmarks import Guidance, Landmarks
+from .guidance.masks import WHOLE, checked_mask, counted_on, filled_pair, replaced
 from .instance_optimization import InstanceOptimization, optimize
-from .network_input import network_grid, normalised_on
 from .networks import Prediction, RegistrationNetwork
 from .progress import Progress, Stopwatch, silent
 from .similarity import local_correlation_map, signed_correlation_map
 from .spatial import invert, remove_folds, resize_field, warp
-from .tissue.prepared import PreparedTissue, prepare_tissue
-from .tissue.settings import OFF, TissueSettings
 
+FILLS = 1  # of what does not count, after the first
 EXTRA_PASSES = 2  # after the first, for stacks of slices
 MAX_FINE_VOXELS = 10_000_000  # of an instance optimization: 1 mm over a whole head
 # Mean correlation in windows of so many voxels: T1 brains with a T1 atlas .38 to .56, FLAIR .11, T2 −.11 to −.15
@@ -34,103 +37,15 @@ CONTRAST_WINDOW, MIN_SAME_CONTRAST = 5, 0.25
 
 
 @dataclass(frozen=True)
-class MovingImage:
-    """One moving image as the network needs it.
-
-    image     as it is stored, and ``labels`` on its grid, or None
-    visible   the image without padding
-    tensor    (1, 1, D, H, W) on the network's grid, normalised
-    """
-
-    image: sitk.Image
-    labels: sitk.Image | None
-    visible: sitk.Image
-    tensor: Tensor
-    _features: dict[RegistrationNetwork, Any] = field(default_factory=dict, repr=False)
-
-    def features_by(self, network: RegistrationNetwork) -> Any:
-        """A network's features of the tensor, computed when they are first asked for."""
-        if network not in self._features:
-            self._features[network] = network.features_of(self.tensor)
-        return self._features[network]
-
-
-@dataclass(frozen=True)
-class PreparedAtlas:
-    """One atlas, or several in one space, as the network needs them: made once, used for every scan.
-
-    grid       the network's
-    reference  what a scan is aligned with: the atlas' image, or the average of several
-    moving     the images, with
-    atlases    the atlases that they are of, in the same order; empty where an image alone was prepared
-    settings   of the tissue model, and ``device``, where it computes
-    """
-
-    grid: Grid
-    reference: sitk.Image
-    moving: tuple[MovingImage, ...]
-    atlases: tuple[Atlas, ...] = ()
-    settings: TissueSettings = OFF
-    device: str = "cpu"
-
-    @cached_property
-    def tissue(self) -> PreparedTissue:
-        """Where the atlases expect which label; found when it is first asked for."""
-        return prepare_tissue(self.atlases, self.settings, self.device)
-
-
-def prepare(model: Model, atlases: Sequence[Atlas]) -> PreparedAtlas:
-    """The atlases as ``register`` and ``segment`` need them.
-
-    Raises InputError unless they lie on one grid, as ``build_each`` makes them: one grid means one space, in which the
-    affine alignment of a scan with one of them is that with all.
-    """
-    first = atlases[0]
-    for other in atlases[1:]:
-        check_same_grid(first.image, other.image, names=(f"atlas {first.name}", f"voxels of atlas {other.name}"))
-    reference = first.image if len(atlases) == 1 else _average([atlas.image for atlas in atlases])
-    grid = _grid_over(reference, model)
-    moving = tuple(_moving_image(atlas.image, atlas.labels, grid, model) for atlas in atlases)
-    return PreparedAtlas(grid, reference, moving, tuple(atlases), model.tissue, model.device)
-
-
-def prepare_image(model: Model, image: sitk.Image, labels: sitk.Image | None = None) -> PreparedAtlas:
-    """A moving image that is no atlas as ``register`` needs it, with labels on its grid or without."""
-    grid = _grid_over(image, model)
-    return PreparedAtlas(grid, image, (_moving_image(image, labels, grid, model),))
-
-
-def _grid_over(reference: sitk.Image, model: Model) -> Grid:
-    data = model.config.data
-    return network_grid(reference, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=model.network.divisor)
-
-
-@torch.inference_mode()
-def _moving_image(image: sitk.Image, labels: sitk.Image | None, grid: Grid, model: Model) -> MovingImage:
-    visible = crop_padding(image)
-    moving = MovingImage(image, labels, visible, normalised_on(visible, grid).to(model.device))
-    moving.features_by(model.network)
-    return moving
-
-
-def _average(images: Sequence[sitk.Image]) -> sitk.Image:
-    """The mean of images on one grid, each scaled so that 0…1 is its minimum … 99th percentile."""
-    total = np.zeros(Grid.of(images[0]).shape, np.float32)
-    for image in images:
-        values = sitk.GetArrayFromImage(image).astype(np.float32)
-        low = values.min()
-        total += (values - low) / (np.percentile(values[values > low], 99) - low)
-    return placed(total / len(images), Grid.of(images[0]))
-
-
-@dataclass(frozen=True)
 class AlignedScan:
     """The fixed image, brought to the moving ones by an affine, on the network's grid.
 
-    image       as it is stored, and ``visible``, the same without padding
+    image       as it is stored, or replaced where it does not count; ``visible`` is the same without padding
     affine      fixed → moving, LPS, mm, and ``to_fixed``, its inverse
     adjustable  whether the affine, of centres and axes alone, may be adjusted to what the network finds
     tensor      (1, 1, D, H, W) normalised, and ``features`` by the ``network`` that knows its contrast
+    mask        1 where the image counts, on its grid, or None for everywhere; ``counts`` is it on the network's grid
+    landmarks   that pull an optimization, or None
     """
 
     image: sitk.Image
@@ -141,6 +56,9 @@ class AlignedScan:
     tensor: Tensor
     network: RegistrationNetwork
     features: Any
+    mask: sitk.Image | None = None
+    counts: Tensor | None = None
+    landmarks: Landmarks | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +99,10 @@ class Match:
 
 def similarity(scan: AlignedScan, moving: Tensor) -> float:
     """Mean local normalised cross-correlation of a scan and an image on its grid, over the scan's foreground."""
-    return local_correlation_map(scan.tensor, moving)[scan.tensor > scan.tensor.min()].mean().item()
+    shown = scan.tensor > scan.tensor.min()
+    if scan.counts is not None:
+        shown &= scan.counts > 0
+    return local_correlation_map(scan.tensor, moving)[shown].mean().item()
 
 
 @torch.inference_mode()
@@ -191,35 +112,50 @@ def align_scan(
     model: Model,
     *,
     affine: sitk.Transform | None = None,
+    guidance: Guidance = Guidance(),  # noqa: B008, of a frozen class
     watch: Stopwatch | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> AlignedScan:
     """The scan on the network's grid, after ``affine``, fixed → moving, or the model's own alignment.
 
-    Raises AlignmentError where the moving image, brought there by it, lies beside the scan.
+    Raises AlignmentError where the moving image, brought there by it, lies beside the scan, and InputError for a mask
+    that does not fit.
     """
-    watch = watch or Stopwatch()
+    watch, mask, start = watch or Stopwatch(), guidance.mask, guidance.start
+    if mask is not None:
+        mask = checked_mask(mask, image)
+        image = replaced(image, mask)
     with watch.step("affine"):
         step()
         # Estimated from moving to fixed: the samples then lie on the atlas, however the scan is stored.
         if affine is None:
-            to_fixed = first_alignment(prepared.reference, image, model, step=step)
+            masks = prepared.moving[0].mask, mask
+            back = None if start is None else start.GetInverse()
+            to_fixed = first_alignment(prepared.reference, image, model, masks=masks, start=back, step=step)
         else:
             to_fixed = affine.GetInverse()
         _check_overlap(image, prepared.reference, to_fixed)
     with watch.step("network"):
         visible = crop_padding(image)
-        adjustable = affine is None and model.config.data.alignment == "centres"
+        adjustable = affine is None and start is None and model.config.data.alignment == "centres"
         forward = affine if affine is not None else to_fixed.GetInverse()
-        tensor = normalised_on(visible, prepared.grid, to_fixed).to(model.device)
-        network = _network_for(tensor, prepared.moving[0].tensor, model)
-        features = network.features_of(tensor)
-    return AlignedScan(image, visible, forward, to_fixed, adjustable, tensor, network, features)
+        counts = None if mask is None else counted_on(mask, prepared.grid, to_fixed).to(model.device)
+        tensor = normalised(visible, prepared.grid, to_fixed, counts, model)
+        network = _network_for(tensor, prepared.moving[0].tensor, model, (counts, prepared.moving[0].counts))
+        features = network.features_of(tensor) if counts is None else None  # else of what is filled, in ``match``
+    landmarks = guidance.landmarks
+    return AlignedScan(
+        image, visible, forward, to_fixed, adjustable, tensor, network, features, mask, counts, landmarks
+    )
 
 
-def _network_for(fixed: Tensor, moving: Tensor, model: Model) -> RegistrationNetwork:
+def _network_for(
+    fixed: Tensor, moving: Tensor, model: Model, counts: Sequence[Tensor | None] = ()
+) -> RegistrationNetwork:
     """The model's network that knows the contrast between two images, affinely aligned and normalised."""
     other, shown = model.other_contrasts, (fixed > fixed.min()) & (moving > moving.min())
+    for each in counts:
+        shown = shown if each is None else shown & (each > 0)
     if other is None or not shown.any():
         return model.network
     alike = signed_correlation_map(fixed, moving, CONTRAST_WINDOW)[shown].mean()
@@ -227,12 +163,21 @@ def _network_for(fixed: Tensor, moving: Tensor, model: Model) -> RegistrationNet
 
 
 def first_alignment(
-    fixed: sitk.Image, moving: sitk.Image, model: Model | None = None, *, step: Callable[[], None] = lambda: None
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    model: Model | None = None,
+    *,
+    masks: Masks = NO_MASKS,
+    start: sitk.Transform | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> sitk.AffineTransform:
-    """A: fixed → moving, LPS, mm, as the model saw its pairs in training: affinely aligned, or by their centres."""
+    """A: fixed → moving, LPS, mm, as the model saw its pairs in training: affinely aligned, or by their centres.
+
+    From ``start`` on, a linear map, which takes the place of an alignment of centres.
+    """
     if model is not None and model.config.data.alignment == "centres":
-        return align_centres(fixed, moving)
-    return align(fixed, moving, step=step)
+        return align_centres(fixed, moving) if start is None else _linear(start)
+    return align(fixed, moving, masks=masks, start=start, step=step)
 
 
 def _check_overlap(image: sitk.Image, reference: sitk.Image, to_fixed: sitk.Transform) -> None:
@@ -252,8 +197,27 @@ def _check_overlap(image: sitk.Image, reference: sitk.Image, to_fixed: sitk.Tran
 
 def _on_grid(scan: AlignedScan, grid: Grid, model: Model) -> AlignedScan:
     """The scan with its tensor and features renewed, after its affine has changed."""
-    tensor = normalised_on(scan.visible, grid, scan.to_fixed).to(model.device)
-    return replace(scan, tensor=tensor, features=scan.network.features_of(tensor))
+    counts = None if scan.mask is None else counted_on(scan.mask, grid, scan.to_fixed).to(model.device)
+    tensor = normalised(scan.visible, grid, scan.to_fixed, counts, model)
+    return replace(scan, tensor=tensor, counts=counts, features=scan.network.features_of(tensor))
+
+
+def _answered(scan: AlignedScan, moving: MovingImage) -> tuple[Prediction, AlignedScan, MovingImage]:
+    """The network's answer, and both images as it saw them: what does not count is filled by the other image.
+
+    The filling follows the answer FILLS times, so that it asks for no displacement of its own.
+    """
+    network, answer, whole = scan.network, None, (scan, moving)
+    if scan.counts is None and moving.counts is None:
+        return network.match(scan.features, moving.features_by(network)), scan, moving
+    for _ in range(1 + FILLS):
+        maps = (answer.displacement, answer.inverse) if answer else (None, None)
+        fixed, other = filled_pair(whole[0].tensor, whole[1].tensor, scan.counts, moving.counts, *maps)
+        scan = replace(scan, tensor=fixed, features=network.features_of(fixed))
+        moving = replace(moving, tensor=other, _features={} if moving.counts is not None else moving._features)
+        answer = network.match(scan.features, moving.features_by(network))
+    assert answer is not None
+    return answer, scan, moving
 
 
 @torch.inference_mode()
@@ -275,20 +239,16 @@ def match(
     An adjustable alignment is followed by EXTRA_PASSES further passes, each after the similarity transform, within the
     slices' planes, nearest to where the last pass put the moving image's labels.
     """
-    watch, moving = watch or Stopwatch(), prepared.moving[index]
+    watch, own = watch or Stopwatch(), prepared.moving[index]
     with watch.step("network"):
-        prediction = (
-            Prediction(start)
-            if start is not None
-            else scan.network.match(scan.features, moving.features_by(scan.network))
-        )
-        if scan.adjustable and moving.labels is not None:
+        prediction, scan, moving = _answered(scan, own) if start is None else (Prediction(start), scan, own)
+        if scan.adjustable and (labels := own.labels) is not None:
             for _ in range(EXTRA_PASSES if prediction.inverse is not None else 0):
-                nearer = _similarity_of(prediction, prepared.grid, moving.labels)
+                nearer = _similarity_of(prediction, prepared.grid, labels)
                 to_fixed = _linear(sitk.CompositeTransform([scan.to_fixed, nearer]))
                 scan = replace(scan, to_fixed=to_fixed, affine=to_fixed.GetInverse())
                 scan = _on_grid(scan, prepared.grid, model)
-                prediction = scan.network.match(scan.features, moving.features_by(scan.network))
+                prediction, scan, moving = _answered(scan, own)
         answer = prediction.displacement
         found = Match(scan, moving, prepared.grid, answer, answer, prediction.inverse)
     if optimization is None or optimization.steps == 0:
@@ -345,13 +305,15 @@ def _optimized(found: Match, settings: InstanceOptimization, model: Model, progr
     where there is one, comes on that finer grid, the displacement on its own or the network's, whichever is finer.
     """
     grid = found.grid.with_shape(fine_shape(found.grid, found.moving.image))
-    device = found.answer.device
+    fixed, moving, weights = _finely(found, grid, model)
     result = optimize(
-        normalised_on(found.scan.visible, grid, found.scan.to_fixed).to(device),
-        normalised_on(found.moving.visible, grid).to(device),
+        fixed,
+        moving,
         found.answer,
         for_model(settings, model),
         spacing_mm=grid.voxel_mm,
+        weights=weights,
+        pull=None if found.scan.landmarks is None else found.scan.landmarks.on_grid(grid, found.scan.affine),
         progress=progress,
     )
     shape, inverse = found.grid.shape, None
@@ -360,6 +322,24 @@ def _optimized(found: Match, settings: InstanceOptimization, model: Model, progr
     if found.inverse is not None:  # a first guess, for Newton's steps on the finer grid
         inverse = resize_field(invert(resize_field(displacement, shape)), grid.shape)
     return replace(found, displacement=displacement, inverse=inverse, steps=result.steps)
+
+
+def _finely(found: Match, grid: Grid, model: Model) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scan and moving image on a grid, filled where they do not count, and 1 where both count, or None."""
+    scan, moving, shape = found.scan, found.moving, grid.shape
+    counts = None if scan.mask is None else counted_on(scan.mask, grid, scan.to_fixed).to(model.device)
+    others = None if moving.mask is None else counted_on(moving.mask, grid).to(model.device)
+    fixed = normalised(scan.visible, grid, scan.to_fixed, counts, model)
+    image = normalised(moving.visible, grid, None, others, model)
+    if counts is None and others is None:
+        return fixed, image, None
+    forward = resize_field(found.answer, shape)
+    backward = None if found.inverse is None else resize_field(found.inverse, shape)
+    fixed, image = filled_pair(fixed, image, counts, others, forward, backward)
+    weights = torch.ones_like(fixed) if counts is None else counts
+    if others is not None:
+        weights = weights * (warp(others, forward, padding="border") > WHOLE).float()
+    return fixed, image, weights
 
 
 def fine_shape(grid: Grid, moving: sitk.Image) -> tuple[int, int, int]:

@@ -53,18 +53,23 @@ def network_input(image: sitk.Image, grid: Grid, transform: sitk.Transform | Non
     return normalised_on(crop_padding(image), grid, transform)
 
 
-def normalised_on(visible: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> Tensor:
-    """The same of an image whose padding is cropped already."""
-    return normalise(to_tensor(resample(visible, grid, transform)))
+def normalised_on(
+    visible: sitk.Image, grid: Grid, transform: sitk.Transform | None = None, counts: Tensor | None = None
+) -> Tensor:
+    """The same of an image whose padding is cropped already; ``counts`` as in ``normalise``."""
+    return normalise(to_tensor(resample(visible, grid, transform)), counts)
 
 
-def normalise(tensor: Tensor) -> Tensor:
+def normalise(tensor: Tensor, counts: Tensor | None = None) -> Tensor:
     """(x − mean) / sd over the foreground (voxels above the minimum), clipped at its 0.1 and 99.9 percentiles.
 
     (…, D, H, W) → the same shape. Computed on the network's grid, so that padding or cropping of the input file
     changes nothing. Zero mean and unit variance are the paper's; the clip keeps single bright voxels from deciding.
+    With ``counts`` only voxels where it is above 0 say what mean, deviation and percentiles are.
     """
     inside = tensor > tensor.min()
+    if counts is not None:
+        inside &= counts > 0
     if not inside.any():
         raise InputError(
             "the image does not overlap the atlas' region; expected an affine that maps its points to the "

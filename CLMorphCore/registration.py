@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .atomic import atomic_folder
 from .bundles.model import Model, affine_model
+from .errors import InputError
 from .geometry import (
     Grid,
     chain,
@@ -26,6 +27,9 @@ from .geometry import (
     to_image,
     without_zeros,
 )
+from .guidance.initial import check_one_start, inverse_of, jacobian_through, landmarks_before, seen_through, split
+from .guidance.landmarks import Guidance, Landmarks
+from .guidance.masks import checked_mask
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
 from .io.outputs import check_results
@@ -70,7 +74,9 @@ class Registration:
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
         image = without_zeros(image)
-        place = reach(self.grid, Grid.of(image), self.affine, 0.0 if affine_only else self._most_moved_mm)
+        most = 0.0 if affine_only else self._most_moved_mm
+        whole = slice(0, self.grid.shape[0]), slice(0, self.grid.shape[1]), slice(0, self.grid.shape[2])
+        place = whole if math.isinf(most) else reach(self.grid, Grid.of(image), self.affine, most)
         transform, part = self.affine if affine_only else self.transform, self.grid.part(place)
         if labels:
             return pasted(resample_labels(image, part, transform), self.grid, place)
@@ -84,7 +90,9 @@ class Registration:
 
     @cached_property
     def _most_moved_mm(self) -> float:
-        """The greatest length of the deformation's displacements."""
+        """The greatest length of the deformation's displacements; ∞ after an initial transform that bends too."""
+        if self.transform.GetNumberOfTransforms() > 2:
+            return math.inf
         field = sitk.DisplacementFieldTransform(self.transform.GetNthTransform(0)).GetDisplacementField()
         return float(np.sqrt(np.square(sitk.GetArrayViewFromImage(field)).sum(axis=-1).max()))
 
@@ -117,6 +125,11 @@ def register(
     *,
     affine: sitk.Transform | None = None,
     optimization: InstanceOptimization | None = None,
+    mask: sitk.Image | None = None,
+    moving_mask: sitk.Image | None = None,
+    moving_labels: sitk.Image | None = None,
+    landmarks: Landmarks | None = None,
+    initial: sitk.Transform | None = None,
     progress: Progress = silent,
 ) -> Registration:
     """The map that warps ``moving`` onto ``fixed``: the network's answer, optimized on this pair, or not.
@@ -124,20 +137,69 @@ def register(
     ``moving`` is an image, or what ``prepare`` or ``prepare_image`` made of it once for many scans; of several prepared
     atlases the first. ``affine`` maps fixed to moving (LPS, mm) and takes the place of the built-in alignment. The
     network works in the moving image's space, on a grid of the spacing it was trained with. Without a model the affine
-    alignment is what is optimized, by default as ``InstanceOptimization()`` says. Raises AlignmentError for
-    images that do not overlap, and whatever ``progress`` raises.
+    alignment is what is optimized, by default as ``InstanceOptimization()`` says.
+
+    ``mask`` and ``moving_mask``, of an image that is not prepared, are above zero where the images count, each on its
+    image's grid: what they leave out has no influence. ``landmarks`` start the affine alignment, where none is given,
+    and pull an optimization. ``initial``, a transform of any kind from fixed to moving, is where the alignment begins,
+    which goes on from its affine part; what it bends besides is in the result as it is. ``moving_labels`` help to align
+    stacks of slices, by a model that wants it. Raises AlignmentError for images that do not overlap, InputError for
+    masks that do not fit, and whatever ``progress`` raises.
     """
     if model is None:
         model, optimization = affine_model(), optimization or InstanceOptimization()
     watch = Stopwatch()
     with watch.step("network"):
-        prepared = moving if isinstance(moving, PreparedAtlas) else prepare_image(model, moving)
-    scan = align_scan(fixed, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
+        check_one_start(affine, initial)
+        start, residual = (None, None) if initial is None else split(initial, Grid.of(fixed))
+        prepared = _prepared(model, moving, moving_labels, moving_mask, residual)
+    known = Guidance(mask, landmarks if residual is None else landmarks_before(landmarks, residual), start)
+    scan = align_scan(
+        fixed, prepared, model, affine=affine, guidance=known, watch=watch, step=lambda: progress("affine", 0.0)
+    )
     progress("network", 0.05 if optimization else 0.5)
     found = match(scan, prepared, model, optimization=optimization, watch=watch, progress=part(progress, 0.1, 0.95))
     registration = registration_of(found, watch)
+    if residual is not None:
+        registration = _after(residual, registration, Grid.of(prepared.reference))
     progress("network", 1.0)
     return registration
+
+
+def _prepared(
+    model: Model,
+    moving: sitk.Image | PreparedAtlas,
+    labels: sitk.Image | None,
+    mask: sitk.Image | None,
+    residual: sitk.Transform | None,
+) -> PreparedAtlas:
+    """The moving image as it is seen through R, prepared; InputError where it is so already, and something is asked."""
+    if isinstance(moving, PreparedAtlas):
+        if mask is not None or residual is not None or labels is not None:
+            raise InputError(
+                "`moving_mask`, `moving_labels` or an `initial` that bends is given with what is prepared already; "
+                "expected the moving image itself"
+            )
+        return moving
+    if mask is not None:
+        mask = checked_mask(mask, moving, "`moving_mask`")
+    if residual is not None:
+        moving = seen_through(moving, residual)
+        labels, mask = (one and seen_through(one, residual, labels=True) for one in (labels, mask))
+    return prepare_image(model, moving, labels, mask)
+
+
+def _after(residual: sitk.CompositeTransform, found: Registration, moving: Grid) -> Registration:
+    """R ∘ T of a registration T with the moving image as it is seen through R."""
+    jacobian = jacobian_through(residual, found.jacobian, found.transform.GetNthTransform(0))
+    determinants = sitk.GetArrayViewFromImage(jacobian)
+    return replace(
+        found,
+        transform=chain(residual, found.transform),
+        inverse=None if found.inverse is None else chain(found.inverse, inverse_of(residual, moving)),
+        jacobian=jacobian,
+        folding_fraction=float((determinants <= 0).mean()),
+    )
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -18,6 +19,9 @@ from .extraction.recognise import check_upright
 from .extraction.step import BRAIN, TakenOut, taken_out
 from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
 from .geometry import Grid, placed, resample
+from .guidance.initial import known_of
+from .guidance.landmarks import Guidance, Landmarks
+from .guidance.masks import replaced
 from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
 from .io.dicom_seg import scan_of
@@ -196,6 +200,9 @@ def segment(
     optimization: InstanceOptimization | None = None,
     tissue: str = "auto",
     brain_extraction: str | sitk.Image = "auto",
+    mask: sitk.Image | None = None,
+    landmarks: Landmarks | None = None,
+    initial: sitk.Transform | None = None,
     inverse: bool = True,
     progress: Progress = silent,
     source: str = "unnamed image",
@@ -204,15 +211,14 @@ def segment(
     """Segments ``image`` with the model's first atlas, or with one's own; the labels of several atlases are fused.
 
     ``atlases`` that are several lie in one space; ``prepare_atlases`` makes of them once what many scans need.
-    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine`` maps
-    the image to the atlas (LPS, mm) and takes the place of the built-in alignment; ``optimization`` goes on from the
-    network's answer on the pair itself, by default where the model's validation scans gained by it; with 0 steps it
-    never does. Without a model it goes on from the affine alignment, by default as ``InstanceOptimization()`` says.
-    ``tissue`` is whether the labels follow the scan's own tissue: ``on``, ``off``, or ``auto``, as was found best for
-    the model; STAPLE's never do. ``brain_extraction`` is ``on``, ``off``, a mask on the image's grid, or ``auto``: where
-    the model needs a brain alone and the scan shows more, all else is padding. Without ``inverse`` the registration has
-    none. ``source`` and ``duration_s``, the seconds of steps before this one, are for the report. Raises InputError
-    without an atlas, for what ``fuse`` cannot do, and where a brain is missing.
+    ``most_similar`` takes so many of them, or of the model's; ``fusion`` is one of ``fusion.METHODS``. ``affine``,
+    ``optimization``, ``mask``, ``landmarks`` and a linear ``initial`` are as in ``register``, with the atlas as the
+    moving image; what the mask leaves out is labelled by the atlas alone. By default the model's answer is optimized
+    where its validation scans gained by that; with 0 steps it never is. ``tissue`` is whether labels follow the scan's
+    own tissue: ``on``, ``off``, or ``auto``, as was best for the model; STAPLE's never do. ``brain_extraction`` is
+    ``on``, ``off``, a mask on the image's grid, or ``auto``: where the model needs a brain alone and the scan shows
+    more, all else is padding. Without ``inverse`` the registration has none. ``source`` and ``duration_s``, the seconds
+    of steps before, are for the report. Raises InputError without an atlas, a brain, or for what ``fuse`` cannot do.
     """
     if model is None:
         model, optimization = affine_model(), optimization or InstanceOptimization()
@@ -221,50 +227,52 @@ def segment(
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
     prepared = _prepared(model, atlases, most_similar)
     watch = Stopwatch(dict(duration_s or {}))
-    brain = _brain(image, brain_extraction, model, prepared if affine is None else None, watch, progress)
-    scan = align_scan(brain.image, prepared, model, affine=affine, watch=watch, step=lambda: progress("affine", 0.0))
+    known = known_of(image, affine, mask, landmarks, initial)
+    brain, scan = _aligned(image, brain_extraction, model, prepared, affine, known, watch, progress)
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
-    how = (fusion, most_similar, follow, optimization, inverse)
+    how = fusion, most_similar, follow, optimization, inverse
     registration, fused = _labelled(scan, prepared, model, *how, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
-        structures = structures_of(fused.atlases)
-        judgement = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
-    volumes = volumes_ml(fused.labels)
+        structures, volumes = structures_of(fused.atlases), volumes_ml(fused.labels)
+        judged = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
     expected = placed(fused.tissue.expected, Grid.of(image)) if fused.tissue is not None else None
+    found = registration, fused, expected, structures, volumes, judged
     return Segmentation(
         image=image,
         atlas=fused.atlases[0],
         structures=structures,
         labels=fused.labels,
         labels_expected=expected,
-        uncertainty=judgement.uncertainty,
+        uncertainty=judged.uncertainty,
         brain_mask=brain.mask,
         volumes_ml=volumes,
         registration=registration,
-        report=report_of(
-            model, registration, fused, expected, structures, volumes, judgement, fusion, source, watch, image, brain
-        ),
+        report=report_of(model, *found, fusion, source, watch, image, brain, landmarks),
     )
 
 
-def _brain(
+def _aligned(
     image: sitk.Image,
     extraction: str | sitk.Image,
     model: Model,
-    prepared: PreparedAtlas | None,
+    prepared: PreparedAtlas,
+    affine: sitk.Transform | None,
+    known: Guidance,
     watch: Stopwatch,
     progress: Progress,
-) -> TakenOut:
-    """The brain alone, where the model needs it, upright as the atlas is: InputError where it is not."""
+) -> tuple[TakenOut, AlignedScan]:
+    """The brain alone, where the model needs it, upright as the atlas is, and aligned: InputError where it is not."""
     needed = model.about("needs") == BRAIN
     brain = taken_out(image, extraction, needed, model.device, watch, progress)
     progress("affine", 0.0)
     off = isinstance(extraction, str) and extraction == "off"
-    if needed and prepared is not None and not off:
+    if needed and affine is None and known.start is None and not off:
         with watch.step("affine"):
-            check_upright(brain.image, prepared.atlases[0].image, step=lambda: progress("affine", 0.0))
-    return brain
+            counted = brain.image if known.mask is None else replaced(brain.image, known.mask)
+            check_upright(counted, prepared.atlases[0].image, step=lambda: progress("affine", 0.0))
+    step = partial(progress, "affine", 0.0)
+    return brain, align_scan(brain.image, prepared, model, affine=affine, guidance=known, watch=watch, step=step)
 
 
 @dataclass(frozen=True)
@@ -343,4 +351,5 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
     else:
         expected = of_one(matches[0], tissue)
     image = matches[0].scan.image
-    return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device)
+    mask = matches[0].scan.mask
+    return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device, mask=mask)

@@ -20,16 +20,20 @@ class LocalCorrelation:
     """S(w) = mean of cov²(f, w) / (var f · var w) in windows (D, H, W), with its gradient with respect to w.
 
     As ``local_correlation_map``. What depends on the fixed image alone is computed once. The mean over windows is
-    self-adjoint except at the faces, where fields vanish.
+    self-adjoint except at the faces, where fields vanish. With ``weights`` (1, 1, D, H, W) it is the weighted mean.
     """
 
-    def __init__(self, fixed: Tensor, window_voxels: int | tuple[int, ...]) -> None:
-        self.fixed, self.window = fixed, window_voxels
+    def __init__(self, fixed: Tensor, window_voxels: int | tuple[int, ...], weights: Tensor | None = None) -> None:
+        self.fixed, self.window, self.weights = fixed, window_voxels, weights
         self.mean = self._mean(fixed)
         self.variance = (self._mean(fixed * fixed) - self.mean**2).clamp_min(0)
 
     def __call__(self, warped: Tensor) -> tuple[Tensor, Tensor]:
         """(S, ∂S/∂w): a scalar, and (B, 1, D, H, W) for images of that shape."""
+        if self.weights is not None:
+            value, slope, _ = self.weighted(warped, self.weights)
+            total = self.weights.sum().clamp_min(TINY)
+            return (value * self.weights).sum() / total, slope / total
         value, by_covariance, by_variance, mean, _ = self._terms(warped)
         return value.mean(), self._slope(warped, by_covariance, by_variance, mean) / value.numel()
 
@@ -65,14 +69,17 @@ class LocalCorrelation:
 
 
 class Mind:
-    """S(w) = −½ mean (f − w)² of MIND features, with its gradient with respect to w."""
+    """S(w) = −½ mean (f − w)² of MIND features, with its gradient with respect to w; a weighted mean with weights."""
 
-    def __init__(self, fixed: Tensor) -> None:
-        self.fixed = fixed
+    def __init__(self, fixed: Tensor, weights: Tensor | None = None) -> None:
+        self.fixed, self.weights = fixed, weights
 
     def __call__(self, warped: Tensor) -> tuple[Tensor, Tensor]:
         """(S, ∂S/∂w): a scalar, and (B, C, D, H, W) for features of that shape."""
         difference = self.fixed - warped
+        if self.weights is not None:
+            forced, total = difference * self.weights, self.weights.sum().clamp_min(TINY) * difference.shape[1]
+            return -0.5 * (forced * difference).sum() / total, forced / total
         return -0.5 * difference.square().mean(), difference / difference.numel()
 
 

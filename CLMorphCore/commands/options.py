@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import sys
@@ -21,13 +22,18 @@ from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError, did_you_mean
 from ..extraction.step import EXTRACTION
+from ..guidance.landmarks import Landmarks
 from ..instance_optimization import InstanceOptimization
 from ..io.dicom import is_dicom
+from ..io.displacement_fields import read_any
 from ..io.images import read_labels
 from ..io.manifest import Subject
 from ..io.outputs import check_results
+from ..io.points import read_landmarks
 from ..io.transforms import read_affine
 from ..progress import Reporter
+
+LOG = logging.getLogger(__name__)
 
 
 def model(options: Namespace) -> Model:
@@ -114,6 +120,31 @@ def affine(options: Namespace) -> sitk.Transform | None:
     if options.affine is None:
         return None
     return sitk.AffineTransform(3) if options.affine == "none" else read_affine(options.affine)
+
+
+def landmarks(options: Namespace) -> Landmarks | None:
+    """The pairs of points that --landmarks names, or None; a warning for those without a partner."""
+    if options.landmarks is None:
+        return None
+    found = read_landmarks(*options.landmarks)
+    if found.alone:
+        LOG.warning(f"landmarks without a partner do not count: {', '.join(found.alone)}")
+    return found
+
+
+def initial(options: Namespace) -> sitk.Transform | None:
+    """The transform that --initial names, or None."""
+    return None if options.initial is None else read_any(options.initial)
+
+
+def guiding_files(options: Namespace) -> list[Path | None]:
+    """The files that the options of guidance name."""
+    return [options.mask, vars(options).get("moving_mask"), options.initial, *(options.landmarks or ())]
+
+
+def mask(file: Path | None) -> sitk.Image | None:
+    """The label image of a mask, or None."""
+    return None if file is None else read_labels(file)
 
 
 def brain_extraction(options: Namespace) -> str | sitk.Image:

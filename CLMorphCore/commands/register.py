@@ -14,10 +14,10 @@ from ..errors import InputError
 from ..geometry import check_same_grid
 from ..io.checksums import seal
 from ..io.images import read_image, read_labels, warnings_of, write_image
-from ..matching import prepare_image
 from ..progress import Reporter, part
 from ..registration import JACOBIAN_BITS, WARPED_BITS, Registration, register
-from ..reports.report import RegistrationReport
+from ..reports.making import landmarks_entry
+from ..reports.report import LandmarksEntry, RegistrationReport
 from . import options as given
 from . import register_series
 from .series import is_series, one_scan
@@ -38,7 +38,7 @@ OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, 
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes the transforms, the warped image, warped labels where there are some, and the Jacobian map."""
-    inputs = (options.fixed, options.moving, options.moving_labels)
+    inputs = (options.fixed, options.moving, options.moving_labels, *given.guiding_files(options))
     with given.writing(options, RESULTS, *inputs, certificate="report.json", optional=OPTIONAL):
         _run(options, reporter)
 
@@ -51,6 +51,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
             "to register by optimisation alone, for instance --refine 50"
         )
     model = given.model(options)
+    landmarks, initial = given.landmarks(options), given.initial(options)
+    masks = given.mask(options.mask), given.mask(options.moving_mask)
     reporter("reading", 0.0)
     moving = read_image(options.moving)
     labels = read_labels(options.moving_labels) if options.moving_labels is not None else None
@@ -64,10 +66,15 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     fixed, source = one_scan(options.fixed, options.frames)
     registration = register(
         fixed,
-        prepare_image(model, moving, labels),
+        moving,
         model,
         affine=affine,
         optimization=optimization,
+        mask=masks[0],
+        moving_mask=masks[1],
+        moving_labels=labels,
+        landmarks=landmarks,
+        initial=initial,
         progress=part(reporter, 0.05, 0.8),
     )
     warped = registration.warp(labels, labels=True) if labels is not None else None
@@ -76,7 +83,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     for warning in own:
         LOG.warning(warning)
     warnings += own
-    report = _report(options, source, model.name, registration, warnings)
+    report = _report(options, source, model.name, registration, landmarks_entry(landmarks, registration), warnings)
     with atomic_folder(options.output, optional=OPTIONAL, certificate="report.json") as folder:
         reporter("writing", 0.8)
         registration.write(folder)
@@ -96,7 +103,12 @@ def _is_empty(labels: sitk.Image) -> bool:
 
 
 def _report(
-    options: Namespace, source: str, model: str, registration: Registration, warnings: Sequence[str]
+    options: Namespace,
+    source: str,
+    model: str,
+    registration: Registration,
+    landmarks: LandmarksEntry | None,
+    warnings: Sequence[str],
 ) -> RegistrationReport:
     before, after = registration.similarity
     return RegistrationReport(
@@ -109,4 +121,5 @@ def _report(
         similarity={"affine": before, "warped": after},
         duration_s=registration.duration_s,
         warnings=tuple(warnings),
+        landmarks=landmarks,
     )

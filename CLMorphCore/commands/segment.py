@@ -23,9 +23,8 @@ def run(options: Namespace, reporter: Reporter) -> None:
     if series.is_series(options):
         series.run(options, reporter)
         return
-    with given.writing(
-        options, RESULTS, options.image, given.brain_mask(options), certificate=REPORT, optional=OPTIONAL
-    ):
+    inputs = options.image, given.brain_mask(options), *given.guiding_files(options)
+    with given.writing(options, RESULTS, *inputs, certificate=REPORT, optional=OPTIONAL):
         _run(options, reporter)
 
 
@@ -33,6 +32,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     model = given.model(options)
     atlases, affine, optimization = given.own_atlases(options), given.affine(options), given.optimization(options)
     brain_extraction = given.brain_extraction(options)
+    landmarks, initial, mask = given.landmarks(options), given.initial(options), given.mask(options.mask)
     if options.dicom_seg or options.dicom_sr:  # before the work
         scan = read_source(options.image)
         check_place(scan, options.output)
@@ -41,8 +41,13 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     with watch.step("reading"):
         reporter("reading", 0.0)
         image, source = series.scan(options)
-    located = atlases is None and affine is None and locator_of(model) is not None and shows_the_whole(image)
-    segmented = segment_sides if located else partial(segment, atlases=atlases, affine=affine)
+    started = any(start is not None for start in (affine, landmarks, initial))
+    located = atlases is None and not started and locator_of(model) is not None and shows_the_whole(image)
+    segmented = (
+        segment_sides
+        if located
+        else partial(segment, atlases=atlases, affine=affine, landmarks=landmarks, initial=initial)
+    )
     segmentation = segmented(
         image,
         model,
@@ -51,6 +56,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         optimization=optimization,
         tissue=given.tissue(options),
         brain_extraction=brain_extraction,
+        mask=mask,
         progress=part(reporter, 0.05, 0.6),
         source=source,
         duration_s=watch.seconds,

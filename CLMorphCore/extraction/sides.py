@@ -17,7 +17,7 @@ from ..atomic import atomic_folder
 from ..bundles.atlas import Structure
 from ..bundles.model import Model, load_model
 from ..errors import InputError
-from ..geometry import Grid, chain, linear_parts, placed
+from ..geometry import Grid, chain, linear_parts, placed, resample
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
 from ..io.dicom_seg import scan_of
@@ -172,6 +172,7 @@ def segment_sides(
     brain_extraction: str | sitk.Image = "auto",
     prepared: Prepared | None = None,
     inverse: bool = True,
+    mask: sitk.Image | None = None,
     progress: Progress = silent,
     source: str = "unnamed image",
     duration_s: Mapping[str, float] | None = None,
@@ -191,6 +192,7 @@ def segment_sides(
             tissue="off",
             brain_extraction=brain_extraction,
             inverse=False,
+            mask=mask,
             progress=part(progress, 0.0, 0.6),
             source=source,
         )
@@ -209,6 +211,7 @@ def segment_sides(
             optimization=optimization,
             tissue=tissue,
             inverse=inverse,
+            mask=None if mask is None else _carried(resample(mask, Grid.of(crop), labels=True), upright),
             progress=part(progress, 0.6 + 0.2 * n, 0.8 + 0.2 * n),
             source=f"{source}, {side}",
         )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import FileError, InputError
+from ..guidance.landmarks import Landmarks, paired
 from .files import parse_json, read_text, short
 from .tables import doubled, other_separator
 
@@ -32,16 +33,21 @@ COLUMNS: tuple[tuple[tuple[str, str, str], Space | None], ...] = (
 )
 FCSV_SPACES: dict[str, Space] = {"0": "RAS", "RAS": "RAS", "1": "LPS", "LPS": "LPS"}
 POINT_KINDS = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")
+NAMED = ("label", "name", "id")  # columns that name a point, the first one first
 DIGITS = 10
 Cells = list[list[str]]
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points (N, 3), LPS, mm, and ``text``: the same file with others in their place."""
+    """Points (N, 3), LPS, mm, and ``text``: the same file with others in their place.
+
+    ``names`` are theirs, empty where they have none.
+    """
 
     lps_mm: np.ndarray
     text: Callable[[np.ndarray], str]
+    names: tuple[str, ...] = ()
 
 
 def read_points(path: Path, space: Space | None = None) -> Points:
@@ -53,6 +59,12 @@ def read_points(path: Path, space: Space | None = None) -> Points:
     name = path.name.lower()
     read = _json if name.endswith(".json") else _fcsv if name.endswith(".fcsv") else _csv
     return read(path, text, space)
+
+
+def read_landmarks(fixed: Path, moving: Path) -> Landmarks:
+    """The landmarks of two files, of a fixed and a moving image, as ``paired``; CSV is in LPS unless it says RAS."""
+    first, second = read_points(fixed), read_points(moving)
+    return paired(first.lps_mm, second.lps_mm, first.names, second.names)
 
 
 def space_of(path: Path, said: Space | None, given: Space | None) -> Space:
@@ -95,6 +107,14 @@ def _placed(path: Path, rows: Cells, columns: Sequence[int], first_row: int) -> 
     return np.array(found)
 
 
+def _named(rows: Cells, columns: Sequence[str]) -> tuple[str, ...]:
+    """What each row holds in the first of the columns NAMED that there is; nothing where there is none."""
+    column = next((columns.index(name) for name in NAMED if name in columns), None)
+    if column is None:
+        return ()
+    return tuple(row[column].strip() if column < len(row) else "" for row in rows if any(cell.strip() for cell in row))
+
+
 def _replaced(rows: Cells, columns: Sequence[int], points: np.ndarray) -> str:
     """The rows as CSV, with other numbers in three columns."""
     out, rest = io.StringIO(), iter(points.tolist())
@@ -120,6 +140,7 @@ def _csv(path: Path, text: str, given: Space | None) -> Points:
     return Points(
         _placed(path, body, columns, start + 1) * signs,
         lambda points: head.getvalue() + _replaced(body, columns, points * signs),
+        _named(body, [cell.strip().lower() for cell in first]) if header else (),
     )
 
 
@@ -159,6 +180,7 @@ def _fcsv(path: Path, text: str, given: Space | None) -> Points:
     return Points(
         _placed(path, rows, columns, count + 1) * signs,
         lambda points: head_text + _replaced(rows, columns, points * signs),
+        _named(rows, names),
     )
 
 
@@ -208,7 +230,8 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
             markup.pop("measurements", None)  # lengths and angles between the points as they were
         return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
 
-    return Points(np.array(found) * np.array(signs), rewritten)
+    names = tuple(str(place.get("label", "")).strip() for place in places)
+    return Points(np.array(found) * np.array(signs), rewritten, names)
 
 
 def _check_units(path: Path, units: Any) -> None:

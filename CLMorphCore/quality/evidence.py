@@ -194,4 +194,6 @@ def _coverage(found: Match) -> Tensor:
     full = to_image(torch.ones(1, 1, *visible.shape), visible)
     within = to_tensor(resample(full, found.grid, found.scan.affine.GetInverse(), outside=0.0))
     spread = (box_mean(fixed**2, 3) - box_mean(fixed, 3) ** 2).clamp_min(0).sqrt()
+    if found.scan.counts is not None:
+        within = within * found.scan.counts.cpu()
     return within.to(fixed.device) * (spread > FLAT * fixed.std())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
@@ -13,6 +14,7 @@ from ..bundles.atlas import Atlas, Structure
 from ..bundles.model import Model
 from ..devices import threads_used
 from ..extraction.step import TakenOut
+from ..guidance.landmarks import Landmarks
 from ..io.images import warnings_of
 from ..matching import Match
 from ..metrics import volumes_ml
@@ -24,6 +26,7 @@ from ..tissue.shares import PADDING
 from .report import (
     AtlasEntry,
     FusionEntry,
+    LandmarksEntry,
     ModelEntry,
     Report,
     SimilarityEntry,
@@ -39,6 +42,20 @@ REFINED_OTHER = (
     "compare with those of a run without it"
 )
 MAX_FOLDING = 1e-3  # above it a warning
+
+
+def landmarks_entry(landmarks: Landmarks | None, registration: Registration) -> LandmarksEntry | None:
+    """How far apart landmarks lie before a registration, after its affine, and after its deformation."""
+    if landmarks is None:
+        return None
+    steps = {
+        "before": landmarks.errors_mm(lambda point: point),
+        "affine": landmarks.errors_mm(registration.affine.TransformPoint),
+        "warped": landmarks.errors_mm(registration.transform.TransformPoint),
+    }
+    before, affine, warped = (tuple(round(float(e), 4) for e in errors) for errors in steps.values())
+    mean, most = ({name: round(float(take(e)), 4) for name, e in steps.items()} for take in (np.mean, np.max))
+    return LandmarksEntry(landmarks.names, before, affine, warped, mean, most, landmarks.matched_by, landmarks.alone)
 
 
 class Labelling(Protocol):
@@ -67,6 +84,7 @@ def report_of(
     watch: Stopwatch,
     scan: sitk.Image,
     brain: TakenOut,
+    landmarks: Landmarks | None = None,
 ) -> Report:
     """What ``segment`` did and found, from what its steps left; ``scan`` is the image, ``method`` of the fusion."""
     before, after = registration.similarity
@@ -109,6 +127,7 @@ def report_of(
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
         brain=brain.entry,
+        landmarks=landmarks_entry(landmarks, registration),
         network=OTHER_CONTRASTS if _of_another_contrast(model, fused) else "",
     )
 

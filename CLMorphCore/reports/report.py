@@ -119,6 +119,23 @@ class SimilarityEntry:
 
 
 @dataclass(frozen=True)
+class LandmarksEntry:
+    """The distance in mm of each pair of landmarks: as the images lie, after the affine, after the deformation.
+
+    ``matched_by`` is name or order, ``alone`` the names without a partner, which do not count.
+    """
+
+    names: tuple[str, ...]
+    before_mm: tuple[float, ...]
+    affine_mm: tuple[float, ...]
+    warped_mm: tuple[float, ...]
+    mean_mm: dict[str, float]
+    max_mm: dict[str, float]
+    matched_by: str = "order"
+    alone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """What ``segment`` did and found.
 
@@ -146,6 +163,7 @@ class Report:
     brain: BrainEntry | None = None
     locator: str = ""
     network: str = ""
+    landmarks: LandmarksEntry | None = None
     labels_from: str = "atlas"
     schema: int = SCHEMA
 
@@ -189,6 +207,9 @@ class Report:
             entries["tissue"] = TissueEntry(tissue["used"], tissue["note"], classes)
         if brain := tree.get("brain"):
             entries["brain"] = _entry(BrainEntry, brain)
+        if landmarks := tree.get("landmarks"):
+            listed = {key: tuple(value) for key, value in landmarks.items() if isinstance(value, list)}
+            entries["landmarks"] = _entry(LandmarksEntry, {**landmarks, **listed})
         if fusion := tree.get("fusion"):
             entries["fusion"] = FusionEntry(fusion["method"], tuple(fusion["atlases"]))
         return _entry(cls, {"schema": 1, **tree, **entries})
@@ -214,6 +235,7 @@ class RegistrationReport:
     similarity: dict[str, float]
     duration_s: dict[str, float]
     warnings: tuple[str, ...] = ()
+    landmarks: LandmarksEntry | None = None
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:

@@ -71,6 +71,8 @@ def segmentation_page(pictured: Pictured, report: Report) -> str:
         summary.details(report),
     ]
     # A short table belongs beside the result; a long one would push the other pictures out of sight.
+    if report.landmarks is not None:
+        body.insert(-1, summary.landmarks(report.landmarks))
     if report.tissue.used:
         body.insert(-1, summary.tissues(report))
     body.insert(4 if len(colors) <= 2 * summary.ROWS_PER_TABLE else -1, summary.structures(report.structures))

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import PurePath
 
 from . import page
-from .report import BrainEntry, Report, StructureEntry
+from .report import BrainEntry, LandmarksEntry, Report, StructureEntry
 
 ROWS_PER_TABLE = 14
 NAMES_IN_A_CELL = 4
@@ -131,6 +131,21 @@ def _named(structures: Sequence[str]) -> str:
         return "Surroundings of the structures"
     more = f" and {len(structures) - NAMES_IN_A_CELL} more" if len(structures) > NAMES_IN_A_CELL else ""
     return ", ".join(structures[:NAMES_IN_A_CELL]) + more
+
+
+def landmarks(entry: LandmarksEntry) -> str:
+    """How far the landmarks were apart, and are."""
+    columns = (entry.before_mm, entry.affine_mm, entry.warped_mm)
+    rows = [
+        page.row([escape(name), *(page.number(mm, 2) for mm in errors)])
+        for name, *errors in zip(entry.names, *columns, strict=True)
+    ]
+    for title, figures in (("Mean", entry.mean_mm), ("Largest", entry.max_mm)):
+        rows.append(page.row([title, *(page.number(figures[step], 2) for step in ("before", "affine", "warped"))]))
+    alone = f" Without a partner: {', '.join(entry.alone)}." if entry.alone else ""
+    text = f"Distance of the two landmarks of each pair, matched by {entry.matched_by}.{alone}"
+    heads = ["Landmark", "Before (mm)", "After the affine (mm)", "After warping (mm)"]
+    return f'<section><h2>Landmarks</h2><p class="soft">{escape(text)}</p>{page.table(heads, rows)}</section>'
 
 
 def details(report: Report) -> str:

@@ -51,21 +51,32 @@ class TissueLabels:
 
 @torch.inference_mode()
 def tissue_labels(
-    image: sitk.Image, expected: Expectation, tissues: Sequence[Sequence[int]], *, exponent: float, device: str
+    image: sitk.Image,
+    expected: Expectation,
+    tissues: Sequence[Sequence[int]],
+    *,
+    exponent: float,
+    device: str,
+    mask: sitk.Image | None = None,
 ) -> TissueLabels:
     """The labels of a scan by what an atlas expects and what the scan shows.
 
     ``tissues`` are groups of labels with one Gaussian each; labels below zero are the background's. ``exponent`` T
-    weighs the intensities. Raises Unfit for a scan whose intensities tell no tissues apart.
+    weighs the intensities. Where ``mask``, on the scan's grid, is 0 they count for nothing: labels there are what the
+    atlas expects alone. Raises Unfit for a scan whose intensities tell no tissues apart.
     """
     grid, group = Grid.of(image), {label: n for n, labels in enumerate(tissues) for label in labels}
     place = _where_structures_are(expected, grid)
     values = torch.from_numpy(sitk.GetArrayFromImage(image)[place].astype(np.float32)).to(device)
+    counts = torch.ones_like(values, dtype=torch.bool) if mask is None else _mask_at(mask, place).to(device)
     # Sorting all is worth it only where a few of them do not show enough.
     if all(len(torch.unique(some)) < MIN_VALUES for some in (values.flatten()[::SPARSE], values)):
         raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
-    spread = float(values.std())
-    mixture = _fitted(values, expected, grid.part(place), group, len(tissues))
+    counted = values if mask is None else values[counts]
+    if not counted.numel():
+        raise Unfit("nothing of its structures counts by the mask")
+    spread = float(counted.std())
+    mixture = _fitted(values, counts, expected, grid.part(place), group, len(tissues))
     kind = label_type(max(group))
     labels, alone = np.zeros(grid.shape, kind), np.zeros(grid.shape, kind)
     disagreement = np.zeros(grid.shape, np.float32)
@@ -77,6 +88,7 @@ def tissue_labels(
         shown = mixture.corrected(values[rows], z[rows], y, x)
         priors = list(expected(grid.part(slab), 1))
         best, first, share = _likeliest(shown, priors, group, mixture, exponent, OUTLIER / spread)
+        best = torch.where(counts[rows], best, first)
         labels[slab], alone[slab] = best.cpu().numpy(), first.cpu().numpy()
         disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
     labels = without_crumbs(labels, alone)
@@ -130,7 +142,13 @@ def _total(priors: Iterable[Prior], shape: Sequence[int]) -> Tensor | None:
     return total
 
 
-def _fitted(values: Tensor, expected: Expectation, grid: Grid, group: dict[int, int], count: int) -> Mixture:
+def _mask_at(mask: sitk.Image, place: Box) -> Tensor:
+    return torch.from_numpy(sitk.GetArrayFromImage(mask)[place] > 0)
+
+
+def _fitted(
+    values: Tensor, counts: Tensor, expected: Expectation, grid: Grid, group: dict[int, int], count: int
+) -> Mixture:
     step = max(1, round((values.numel() / SAMPLES) ** (1 / 3)))
     thin = values[::step, ::step, ::step]
     prior, structures = thin.new_zeros(count, *thin.shape), torch.zeros_like(thin)
@@ -138,7 +156,7 @@ def _fitted(values: Tensor, expected: Expectation, grid: Grid, group: dict[int, 
         prior[group[one.label]][one.place] += one.probability
         if one.label > 0:
             structures[one.place] += one.probability
-    inside = structures > MIN_PRIOR
+    inside = (structures > MIN_PRIOR) & counts[::step, ::step, ::step]
     if int(inside.sum()) < MIN_VOXELS:
         raise Unfit("its structures are too small there")
     places = torch.stack([axis.expand(thin.shape)[inside] for axis in _unit_axes(thin)])

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from CLMorphCore.alignment import _agree, _polished, _working, align, align_centres, closest_similarity
+from CLMorphCore.aligning.polish import polished
+from CLMorphCore.alignment import _agree, _working, align, align_centres, closest_similarity
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.geometry import Grid, resample
 from CLMorphCore.io.transforms import read_affine
@@ -261,7 +262,7 @@ def test_a_map_that_is_nearly_right_is_polished_whatever_the_contrast_and_the_fi
     truth = known_map(atlas, degrees=5.0)
     fixed, moving = _working(contrasts(scan_under(atlas, truth, grow=4))[name]), _working(atlas.image)
     start = near(truth)
-    before, after = (mean_error_mm(each, truth, atlas) for each in (start, _polished(fixed, moving, start)))
+    before, after = (mean_error_mm(each, truth, atlas) for each in (start, polished(fixed, moving, start)))
     assert before > 1.2 and after < (0.4 if name == "cut off" else 0.25) * before
 
 
@@ -278,7 +279,7 @@ def test_what_is_far_from_the_map_that_was_found_or_loses_information_is_no_poli
 
 def test_slices_that_lie_far_apart_are_not_polished(atlas, monkeypatch):
     called = []
-    monkeypatch.setattr("CLMorphCore.alignment._polished", lambda *given, **_: called.append(1) or given[2])
+    monkeypatch.setattr("CLMorphCore.alignment.polished", lambda *given, **_: called.append(1) or given[2])
     g = Grid.of(atlas.image)
     stack = resample(
         atlas.image, Grid((g.size[0], g.size[1], g.size[2] // 5), (*g.spacing_mm[:2], 5 * g.spacing_mm[2]), g.origin_mm)

@@ -29,7 +29,8 @@ LAYERS = (
     ),
     ("networks.contract", "progress", "io.checksums", "io.hdf5_writer", "io.itk"),
     ("metrics", "network_input", "similarity", "io.volume", "io.dicom_common", "io.outputs", "reports.report"),
-    ("extraction.weights", "reports.summary"),
+    ("extraction.weights", "reports.summary", "guidance.masks"),
+    ("aligning.polish", "guidance.landmarks"),
     ("alignment",),
     ("extraction.brain",),
     ("tissue.shares", "tissue.settings", "tissue.classes", "tissue.mixture"),
@@ -47,7 +48,8 @@ LAYERS = (
     ),
     ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
-    ("io.surfaces", "io.series"),
+    ("io.surfaces", "io.series", "io.pairs", "guidance.initial", "reports.pairs"),
+    ("evaluating.pairs",),
     (
         "bundles.atlas",
         "io.manifest",
@@ -75,6 +77,7 @@ LAYERS = (
     ("networks", "training.digests"),
     ("bundles.config", "bundles.refinement"),
     ("bundles.model", "training.augmentation", "training.views", "tissue.prepared"),
+    ("aligning.prepared",),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
     ("tissue.priors", "training.validation"),
@@ -127,10 +130,13 @@ LAYERS = (
 )
 # Their __init__ holds a docstring.
 ROOMS = {
+    "aligning",
     "applying",
     "bundles",
     "cohorts",
+    "evaluating",
     "extraction",
+    "guidance",
     "io",
     "morphometry",
     "networks.baselines",

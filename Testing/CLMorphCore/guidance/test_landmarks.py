@@ -1,0 +1,160 @@
+"""Landmarks against analytic answers: the maps that they say, what they pull, and the errors that are reported."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from CLMorphCore.errors import InputError
+from CLMorphCore.geometry import Grid, linear_parts
+from CLMorphCore.guidance.landmarks import Landmarks, Pull, fitted, kind_of, paired
+from CLMorphCore.instance_optimization import InstanceOptimization, optimize
+from CLMorphCore.io.points import read_points
+from CLMorphCore.reports.report import Report
+
+
+def landmarks(fixed, moving):
+    return Landmarks(tuple(map(str, range(len(fixed)))), np.asarray(fixed, float), np.asarray(moving, float))
+
+
+def turn(seed):
+    motion = sitk.Euler3DTransform()
+    random = np.random.default_rng(seed)
+    motion.SetRotation(*random.uniform(-0.6, 0.6, 3).tolist())
+    motion.SetTranslation(random.uniform(-30, 30, 3).tolist())
+    return motion
+
+
+def points(count, seed=0):
+    return np.random.default_rng(seed).uniform(-40, 40, (count, 3)) + np.array([10, -60, 25])
+
+
+def carried(transform, where):
+    return np.array([transform.TransformPoint(p) for p in where.tolist()])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12))
+def test_the_map_is_exact_where_the_landmarks_are(seed, count):
+    where = points(count, seed)
+    motion = turn(seed) if count >= 3 else sitk.TranslationTransform(3, (4.0, -5.0, 6.0))
+    found, weights = fitted(landmarks(where, carried(motion, where)))
+    assert np.abs(linear_parts(found)[0] - linear_parts(motion)[0]).max() < 1e-6
+    assert np.abs(carried(found, points(5, 1)) - carried(motion, points(5, 1))).max() < 1e-6
+    assert weights == pytest.approx(np.ones(count))
+
+
+def test_an_affine_map_is_found_from_eight_on_and_not_from_a_plane():
+    matrix = np.array([[1.1, 0.1, 0], [-0.05, 0.9, 0.2], [0.1, 0, 1.3]])
+    where = points(9)
+    found, _ = fitted(landmarks(where, where @ matrix.T + [1, 2, 3]))
+    assert kind_of(landmarks(where, where)) == "affine"
+    assert np.abs(linear_parts(found)[0] - matrix).max() < 1e-9
+    flat = where * [1, 1, 0]
+    assert kind_of(landmarks(flat, flat)) == "rigid"
+    assert kind_of(landmarks(flat * [1, 0, 0], flat)) == "shift"
+
+
+@pytest.mark.parametrize("count", [6, 10])
+def test_a_landmark_that_is_set_wrong_does_not_bend_the_map(count):
+    where, motion = points(count), turn(3)
+    moving = carried(motion, where)
+    moving[2] += [35, -20, 10]
+    found, weights = fitted(landmarks(where, moving))
+    others = np.arange(count) != 2
+    assert np.abs(carried(found, where)[others] - moving[others]).max() < 1e-3
+    assert weights[2] == 0 and weights[others].min() > 0.9
+
+
+def test_the_pull_is_the_error_and_its_slope():
+    shape, mm = (12, 14, 16), (2.0, 1.5, 1.0)
+    where = np.array([[5.0, 6.0, 7.0], [4.0, 8.0, 9.0]])
+    pull = Pull(where, where + np.array([[1, 0, 2], [0, -1, 1]]), np.ones(2), shape, mm)
+    still = torch.zeros(1, 3, *shape, dtype=torch.float64)
+    cost, force = pull(still)
+    assert cost == pytest.approx(((2.0**2 + 2.0**2) + (1.5**2 + 1.0**2)) / 2 / (0.1 * 24) ** 2)
+    assert pull(still + 1e-3 * force / force.abs().max())[0] < cost
+    moved = still.clone()
+    moved[0, :, 5, 6, 7], moved[0, :, 4, 8, 9] = torch.tensor([1.0, 0, 2]), torch.tensor([0, -1.0, 1])
+    assert pull(moved)[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_pull_is_the_same_on_coarser_fields():
+    where = np.array([[6.0, 6.0, 8.0]])
+    pull = Pull(where, where + 2, np.ones(1), (13, 13, 17), (1.0, 1.0, 1.0))
+    costs = [pull(torch.zeros(1, 3, *shape))[0] for shape in ((13, 13, 17), (7, 7, 9))]
+    assert costs[0] == pytest.approx(costs[1])
+
+
+def test_where_images_show_nothing_landmarks_lead():
+    generator = torch.Generator().manual_seed(0)
+    fixed = 1e-3 * torch.randn(1, 1, 33, 33, 33, generator=generator)
+    where = np.array([[10.0, 12, 14], [20, 20, 20], [14, 22, 10]])
+    aims = where + np.array([[2, -1, 1], [-1, 2, 0], [0, 1, -2]])
+    pull = Pull(where, aims, np.ones(3), (33, 33, 33), (1.0, 1.0, 1.0))
+    start = torch.zeros(1, 3, 17, 17, 17)
+    before, _ = pull(start)
+    found = optimize(fixed, fixed, start, InstanceOptimization(60), pull=pull)
+    after, _ = pull(found.displacement)
+    assert (after / before) ** 0.5 < 0.35  # of the distance
+
+
+def test_pairs_by_name_or_by_order():
+    first, second = points(3), points(3, 1)
+    by_name = paired(first, second, ("a", "b", "c"), ("c", "a", "x"))
+    assert by_name.matched_by == "name" and by_name.names == ("a", "c") and by_name.alone == ("b", "x")
+    assert np.array_equal(by_name.moving_mm, second[[1, 0]])
+    assert paired(first, second, ("a", "b", "c")).matched_by == "order"
+    assert paired(first, second, ("a", "a", "c"), ("c", "a", "x")).matched_by == "order"
+    with pytest.raises(InputError, match="3 in the fixed image and 2 in the moving"):
+        paired(first, second[:2])
+
+
+def test_names_of_points_in_every_kind_of_file(tmp_path):
+    csv, fcsv, markups = (tmp_path / name for name in ("p.csv", "p.fcsv", "p.mrk.json"))
+    csv.write_text("label,x,y,z\nac,1,2,3\npc,4,5,6\n")
+    fcsv.write_text(
+        "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n"
+        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc\n"
+        "1,1,2,3,0,0,0,1,1,1,0,ac,\n2,4,5,6,0,0,0,1,1,1,0,pc,\n"
+    )
+    controls = [{"label": name, "position": place} for name, place in (("ac", [1, 2, 3]), ("pc", [4, 5, 6]))]
+    markups.write_text(
+        json.dumps({"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": controls}]})
+    )
+    for path in (csv, fcsv, markups):
+        found = read_points(path)
+        assert found.names == ("ac", "pc") and np.array_equal(found.lps_mm, [[1, 2, 3], [4, 5, 6]])
+    csv.write_text("1,2,3\n")
+    assert read_points(csv).names == ()
+
+
+def test_the_commands_take_landmarks_and_report_their_errors(clmorph, scan, tiny_model, atlas, tmp_path):
+    """The atlas turned by so much that no alignment begins near enough is found by four landmarks."""
+    motion = sitk.Euler3DTransform(Grid.of(atlas.image).corners_mm().mean(axis=0).tolist(), 0.0, 0.0, 1.9)
+    fixed = sitk.Resample(atlas.image, atlas.image, motion)
+    sitk.WriteImage(fixed, tmp_path / "fixed.nii.gz")
+    middle = Grid.of(atlas.image).corners_mm().mean(axis=0)
+    where = middle + np.array([[8, 0, 0], [0, 9, 0], [0, 0, 7], [5, 5, -5]])
+    for name, places in (("fixed", where), ("moving", carried(motion, where))):
+        rows = [f"{n},{x},{y},{z}" for n, (x, y, z) in enumerate(places)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["label,x,y,z", *rows]))
+    options = "--landmarks", tmp_path / "fixed.csv", tmp_path / "moving.csv", "--model", tiny_model, "-o"
+    ran = clmorph("segment", tmp_path / "fixed.nii.gz", *options, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    entry = Report.read(tmp_path / "out" / "report.json").landmarks
+    before = np.linalg.norm(carried(motion, where) - where, axis=1)
+    assert entry.before_mm == pytest.approx(before, abs=1e-3) and entry.matched_by == "name"
+    assert entry.mean_mm["affine"] < 0.5 and entry.mean_mm["warped"] < 1.0
+    assert "<h2>Landmarks</h2>" in (tmp_path / "out" / "report.html").read_text()
+    image = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
+    ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "pair")
+    tree = json.loads((tmp_path / "pair" / "report.json").read_text())
+    assert ran.code == 0 and tree["landmarks"]["max_mm"]["before"] == pytest.approx(before.max(), abs=1e-3)
+    (tmp_path / "moving.csv").write_text("x,y,z\n1,2,3\n")
+    ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "bad")
+    assert ran.code == 2 and "--landmarks" in ran.err and ran.err.count("\n") == 1
