@@ -225,8 +225,7 @@ def segment(
     check_method(fusion)
     if tissue not in TISSUE:
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
-    prepared = _prepared(model, atlases, most_similar)
-    watch = Stopwatch(dict(duration_s or {}))
+    prepared, watch = _prepared(model, atlases, most_similar), Stopwatch(dict(duration_s or {}))
     known = known_of(image, affine, mask, landmarks, initial)
     brain, scan = _aligned(image, brain_extraction, model, prepared, affine, known, watch, progress)
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
