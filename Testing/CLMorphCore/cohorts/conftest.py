@@ -10,7 +10,8 @@ import SimpleITK as sitk
 from made_up import ellipsoid_atlas, fresh_model
 
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.cohorts.work import Settings
+from CLMorphCore.cohorts.scans import find_cohort
+from CLMorphCore.cohorts.work import Settings, work
 
 NAMES = ("a", "b", "c", "d")
 
@@ -42,6 +43,15 @@ def scans(made_scans, tmp_path) -> Path:
 def settings(small_model) -> Settings:
     """Of a cohort with the small model, on one thread."""
     return Settings(str(small_model), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def expected(made_scans, small_model, tmp_path_factory) -> dict[str, str]:
+    """The labels' digests of an undisturbed run."""
+    settings, out = Settings(str(small_model), device="cpu", threads=1), tmp_path_factory.mktemp("expected")
+    for scan in find_cohort(made_scans, out).scans:
+        assert work(scan, settings, settings.made()).failure == ""
+    return digests(out)
 
 
 def digests(folder: Path, ending: str = "labels.nii.gz") -> dict[str, str]:

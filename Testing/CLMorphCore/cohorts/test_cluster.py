@@ -7,17 +7,13 @@ import pytest
 
 from CLMorphCore.cohorts.cluster import work_on
 from CLMorphCore.cohorts.scans import find_cohort
-from CLMorphCore.cohorts.work import work
 
 from .conftest import NAMES, check_whole, digests
 
 distributed = pytest.importorskip("distributed")
 
 
-def test_one_of_two_workers_is_killed_and_the_labels_are_the_same(made_scans, settings, tmp_path):
-    alone = find_cohort(made_scans, tmp_path / "alone").scans
-    for scan in alone:
-        assert work(scan, settings, settings.made()).failure == ""
+def test_one_of_two_workers_is_killed_and_the_labels_are_the_same(made_scans, settings, tmp_path, expected):
     out, outcomes, killed = tmp_path / "out", [], []
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
 
@@ -32,5 +28,5 @@ def test_one_of_two_workers_is_killed_and_the_labels_are_the_same(made_scans, se
             outcomes.append(outcome)
     assert killed
     assert sorted(o.name for o in outcomes) == list(NAMES) and not any(o.failure for o in outcomes)
-    assert digests(out) == digests(tmp_path / "alone")
+    assert digests(out) == expected
     check_whole(out)
