@@ -207,3 +207,22 @@ def test_a_doubtful_mask_is_in_the_report_of_both_sides_and_of_one(head, model):
     one = segment(head[0], load_model(locator_of(model).model), tissue="off", brain_extraction=mask)
     for report in (both.report, one.report):
         assert "the brain's mask: its two forms disagree" in report.warnings
+
+
+def test_what_a_mask_leaves_out_has_no_influence_on_either_side(head, model):
+    image = turned(head[0])
+    counts = np.ones(image.GetSize()[::-1], np.uint8)
+    places = np.argwhere(sitk.GetArrayFromImage(image) > 0)
+    z, y, x = places.mean(axis=0).astype(int)
+    hole = slice(z - 3, z + 4), slice(y - 3, y + 4), slice(x - 3, x + 4)
+    counts[hole] = 0
+    mask = sitk.GetImageFromArray(counts)
+    mask.CopyInformation(image)
+    array = sitk.GetArrayFromImage(image)
+    array[hole] = 3 * array.max()
+    spoiled = sitk.GetImageFromArray(array)
+    spoiled.CopyInformation(image)
+    labels = [
+        sitk.GetArrayFromImage(segment_sides(each, model, tissue="off", mask=mask).labels) for each in (image, spoiled)
+    ]
+    assert labels[0].any() and np.array_equal(*labels)
