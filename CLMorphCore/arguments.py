@@ -228,9 +228,9 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
 
 
 ORDER = (
-    "Of several transforms the last one is applied to points first, as in ANTs: T1 T2 is T1(T2(p)). An image is "
-    "pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's space "
-    "to INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the "
+    "Of several transforms the first one is applied to points first, as in ANTs (Warp Affine): T1 T2 is T2(T1(p)). An "
+    "image is pulled: each voxel centre p of the output grid gets what INPUT has at T(p), so T leads from the output's "
+    "space to INPUT's. Points and surfaces are pushed: each point p becomes T(p), so T leads from INPUT's space to the "
     "output's. With transform.h5 of segment or register, moving images come onto the fixed one, and points of the "
     "fixed image onto the moving one; --inverse does the opposite of either."
 )
@@ -304,7 +304,7 @@ def add_transform(verbs: argparse._SubParsersAction, common: argparse.ArgumentPa
         parents=[common],
         help="what a transform is; compose, invert, convert",
         description="Prints what transforms are: kinds, matrix, grid, largest displacement, folding. With -o the whole "
-        "chain is written. Of several the last one is applied to points first: T1 T2 is T1(T2(p)), as in ANTs.",
+        "chain is written. Of several the first one is applied to points first: T1 T2 is T2(T1(p)), as in ANTs.",
     )
     parser.add_argument(
         "transforms", action=_InOrder, type=transform_file, nargs="+", metavar="T", help="files; [FILE,1] is an inverse"

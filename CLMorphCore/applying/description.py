@@ -17,8 +17,8 @@ MAX_CHECKED = 20_000  # points between voxels at which an inverse is measured
 
 
 def describe(transforms: Transforms) -> list[str]:
-    """A few lines for each transform of a chain, in the order in which they are written (the last is applied first)."""
-    steps, lines = flat(transforms), []
+    """A few lines for each transform of a chain, in the order in which points go through them."""
+    steps, lines = flat(transforms)[::-1], []
     for n, step in enumerate(steps, start=1):
         number = f"{n}. " if len(steps) > 1 else ""
         lines.append(f"{number}{'inverse of a ' if step.inverse else ''}{step.transform.GetName()}")

@@ -24,9 +24,10 @@ def apply(
 ) -> sitk.Image:
     """image(T(p)) at the voxel centres p of ``reference`` (by default the image's own grid), T = T₁ ∘ T₂ ∘ …
 
-    ``transforms`` is one, or several of which the last is applied to points first; ``Step(transform, inverse=True)``
-    is an inverse. LPS, mm. linear and cubic (B-spline) give float32, nearest and labels (the label of the largest
-    trilinear weight) the image's own type. Zero outside of the image. InputError for what is no scalar 3D image.
+    ``transforms`` is one, or several of which the last is applied to points first, as in ITK's composite transforms;
+    ``Step(transform, inverse=True)`` is an inverse. LPS, mm. linear and cubic (B-spline) give float32, nearest and
+    labels (the label of the largest trilinear weight) the image's own type. Zero outside of the image. InputError for
+    what is no scalar 3D image.
     """
     if interpolation not in get_args(Interpolation):
         raise InputError(f"unknown interpolation {interpolation}{did_you_mean(interpolation, get_args(Interpolation))}")

@@ -96,10 +96,13 @@ def check_output(output: Path, endings: tuple[str, ...]) -> None:
 
 
 def chain_of(options: Namespace) -> list[Step]:
-    """The transforms of the command line, in their order, or the inverse of all of them."""
+    """The transforms of the command line, or the inverse of all of them, composed as in ITK.
+
+    ANTs' users name the one that is applied to points first, ITK's add it last.
+    """
     if not options.transforms:
         raise InputError("no transform is given; expected --transform FILE or --inverse-of FILE")
-    steps = flat([Step(read_any(file), inverse) for file, inverse in options.transforms])
+    steps = flat([Step(read_any(file), inverse) for file, inverse in reversed(options.transforms)])
     return inverse_of(steps) if options.inverse else steps
 
 

@@ -92,7 +92,7 @@ def test_the_command_does_what_the_library_does(ending, files, clmorph, image, g
     words = ["-t", files / f"field.{ending}", "--inverse-of", files / "back.mat", "-t", files / "spline.tfm"]
     ran = clmorph("apply", files / "image.nii.gz", *words, "-o", out, "--reference", files / "grid.mha")
     assert ran.code == 0, ran.err
-    expected = apply(image, [smooth_field(grid), TURN, spline(grid)], OTHER)
+    expected = apply(image, [spline(grid), TURN, smooth_field(grid)], OTHER)
     assert np.abs(array(read_file(out)) - array(expected)).max() < 0.01
     assert {p.name for p in out.parent.iterdir()} == {"moved.nii.gz"}
 
@@ -106,7 +106,7 @@ def test_the_whole_chain_inverted_and_antss_brackets(files, clmorph, image, grid
     ):
         ran = clmorph("apply", files / "image.nii.gz", *words, "-o", files / f"{n}.nrrd")
         assert ran.code == 0, ran.err
-    expected = apply(image, [Step(spline(grid), inverse=True), Step(smooth_field(grid), inverse=True)])
+    expected = apply(image, [Step(smooth_field(grid), inverse=True), Step(spline(grid), inverse=True)])
     for n in range(2):
         assert np.abs(array(sitk.ReadImage(str(files / f"{n}.nrrd"))) - array(expected)).max() < 0.01
 

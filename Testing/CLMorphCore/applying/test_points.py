@@ -191,3 +191,18 @@ def test_wrong_use_of_the_command_is_one_line(words, message, tmp_path, clmorph,
     ran = clmorph("apply", *words.split())
     assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1, ran.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_of_several_transforms_points_go_through_the_first_one_first_as_in_ants(tmp_path, clmorph):
+    """ANTsPy 0.6.3 takes (1, 2, 3) along a shift by 10 and a doubling, in this order, to (22, 4, 6)."""
+    shift, double = sitk.TranslationTransform(3, (10.0, 0.0, 0.0)), sitk.ScaleTransform(3, (2.0, 2.0, 2.0))
+    for name, transform in (("shift", shift), ("double", double)):
+        sitk.WriteTransform(transform, str(tmp_path / f"{name}.tfm"))
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    words = "-t", tmp_path / "shift.tfm", tmp_path / "double.tfm"
+    for more, expected in (((), [22, 4, 6]), (("--inverse",), [-9.5, 1, 1.5])):
+        assert clmorph("apply", tmp_path / "p.csv", *words, *more, "-o", tmp_path / f"o{len(more)}.csv").code == 0
+        found = (tmp_path / f"o{len(more)}.csv").read_text().splitlines()[1].split(",")
+        assert [float(cell) for cell in found] == pytest.approx(expected)
+    said = clmorph("transform", tmp_path / "shift.tfm", tmp_path / "double.tfm").out
+    assert said.index("t 10") < said.index("volume × 8")
