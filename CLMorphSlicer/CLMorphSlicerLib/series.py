@@ -12,10 +12,11 @@ import slicer
 
 from . import job
 from .figures import fill_series
+from .following import Following
 from .frames import Frames
 from .job import EngineCancelled, EngineError, Progress, State
 from .nodes import SEGMENT
-from .options import Options
+from .options import Options, follows
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
@@ -68,6 +69,11 @@ class SequenceFrames:
 
     def keep(self, number: int, results: Results, undo: Undo) -> Results:
         return self.frames.keep(number, results, undo)
+
+
+def work_on(frames: Frames, options: Options) -> Following | SequenceFrames:
+    """What is to be done with the frames of a sequence: one run for all, or one after the other."""
+    return Following(frames, options) if follows(options) else SequenceFrames(frames, options)
 
 
 class Series:
