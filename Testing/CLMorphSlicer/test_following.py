@@ -20,6 +20,7 @@ from CLMorphSlicerLib.options import Options
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, is_result, results_of
 from CLMorphSlicerLib.sequence_file import Frame, export_sequence
 from CLMorphSlicerLib.series import SequenceFrames, work_on
+from places import segment_points
 from test_series import column
 
 FOLLOW, EACH = 1, 2  # of the panel's choices
@@ -300,6 +301,22 @@ def test_result_is_found_again_in_a_saved_scene(beating, window, headless, tmp_p
         )
 
 
+def test_labels_lie_where_a_frame_under_a_transform_is_seen(beating, window):
+    _, browser, proxy = beating
+    turn, shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turn"), vtk.vtkTransform()
+    shift.Translate(30.0, 0.0, 0.0)
+    centres = []
+    for above in (None, turn.GetID()):  # the phantom stays where it is in the world, whatever grid sees it
+        turn.SetMatrixTransformToParent(shift.GetMatrix())
+        proxy.SetAndObserveTransformNodeID(above)
+        run = follow(window)
+        finish(window)
+        show_frame(browser, 0)
+        centres.append(segment_points(run.results.segmentation, "Ventricle").mean(axis=0))
+    assert np.linalg.norm(np.subtract(*centres)) < 1.0
+    assert run.task.written[0].grid.matrix[0, 3] - ijk_to_ras(phantom.patient("coarse"))[0, 3] == pytest.approx(30.0)
+
+
 def test_sequence_of_one_frame_has_one_row_and_no_curve(patient, window):
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Still")
     sequence.SetIndexName("frame")
@@ -309,6 +326,20 @@ def test_sequence_of_one_frame_has_one_row_and_no_curve(patient, window):
     results = window.logic.segment(sequence, model="phantom", frames="follow")
     assert column(results.table, "frame") == ["7"] and not slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     assert results.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+
+
+def test_real_engine_that_is_cancelled_among_the_frames_leaves_nothing(real_model, beating, window):
+    window.ui.scopeSelector.currentIndex = 1
+    window.ui.framesSelector.currentIndex = FOLLOW
+    nodes = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    window.ui.runButton.click()
+    run = window.logic.run
+    wait_until(lambda: run.job.progress.step.startswith("frame ") or not run.active, "a frame that follows")
+    assert run.active and window.ui.statusLabel.text.startswith("Frame "), run.error
+    window.ui.cancelButton.click()
+    finish(window)
+    assert run.state.value == "cancelled" and run.job._process.poll() is not None and leftovers() == []
+    assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == nodes
 
 
 def test_real_engine_segments_one_frame_and_the_others_follow(real_model, models_folder, beating, window):
