@@ -99,7 +99,7 @@ class Series:
         return self.collection.items[len(self.done)]
 
     @property
-    def task(self) -> Segmentation | Registration:
+    def task(self) -> Segmentation | Registration | Following:
         return self.run.task
 
     @property
