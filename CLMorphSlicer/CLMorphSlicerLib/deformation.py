@@ -144,7 +144,7 @@ class DeformationPanel:
         if is_of_both_sides(result):
             self._largest = _("each side was warped by itself: there is no one deformation to draw")
         elif result is not None and not has_deformation(result):
-            self._largest = _("the labels follow those of one frame: there is no deformation of an atlas to draw")
+            self._largest = _("labels follow one frame: no deformation to draw")
         elif result is not None:
             told = _("at most {largest:.1f} mm; point at a slice to see it there")
             try:

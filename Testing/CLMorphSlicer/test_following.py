@@ -168,7 +168,7 @@ def test_panel_shows_the_table_as_the_result_and_no_deformation(beating, window)
     assert window.ui.figuresTable.mrmlTableNode() is table and table.GetName() == "Heart volumes over time"
     assert window.ui.segmentsTable.segmentationNode() is run.results.segmentation
     assert not window.ui.showDeformationCheckBox.enabled
-    assert "follow those of one frame" in window.ui.displacementLabel.text
+    assert "labels follow one frame" in window.ui.displacementLabel.text
     window.ui.scopeSelector.currentIndex = 0
     begin(window, "works")
     finish(window)
@@ -316,6 +316,18 @@ def test_labels_lie_where_a_frame_under_a_transform_is_seen(beating, window):
         centres.append(segment_points(run.results.segmentation, "Ventricle").mean(axis=0))
     assert np.linalg.norm(np.subtract(*centres)) < 1.0
     assert run.task.written[0].grid.matrix[0, 3] - ijk_to_ras(phantom.patient("coarse"))[0, 3] == pytest.approx(30.0)
+
+
+def test_frame_without_any_label_holds_no_segment_of_the_frame_before(beating, module):
+    from CLMorphSlicerLib import nodes
+
+    image = phantom.patient("coarse")
+    labels = np.ones(image.GetSize()[::-1], np.uint8)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    for array, count in ((labels, 1), (labels * 0, 0), (labels, 1)):
+        nodes.fill_segmentation(node, beating[2], array, ijk_to_ras(image), phantom.STRUCTURES)
+        nodes.show_surfaces(node)
+        assert node.GetSegmentation().GetNumberOfSegments() == count
 
 
 def test_sequence_of_one_frame_has_one_row_and_no_curve(patient, window):
