@@ -30,7 +30,7 @@ from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnectio
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, Results, watch_scene_loading
 from CLMorphSlicerLib.run import Run
 from CLMorphSlicerLib.runner import Runner, Work, may_extract
-from CLMorphSlicerLib.series import SequenceFrames, Series, Volumes
+from CLMorphSlicerLib.series import Series, Volumes, work_on
 from CLMorphSlicerLib.tasks import Registration, Segmentation
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -109,7 +109,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.progress, self.deformation = ProgressPanel(self.ui), DeformationPanel(self.ui)
         self.choices = ChoicesPanel(self.ui)
         self.ui.modelFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
-        self.ui.resultSelector.addAttribute("vtkMRMLTransformNode", RESULT_ATTRIBUTE)
+        self.ui.resultSelector.addAttribute("vtkMRMLStorableNode", RESULT_ATTRIBUTE)
         self.ui.segmentsTable.jumpToSelectedSegmentEnabled = True
         for button, slot in ((self.ui.runButton, self.onRun), (self.ui.cancelButton, self.onCancel),
                              (self.ui.undoButton, self.onUndo), (self.ui.sampleButton, self.onSample),
@@ -321,7 +321,8 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
     def segment(self, volumeNode, model: str | Path = "", **options) -> Results | list[Results]:
         """Segment a volume and return its results.Results when it is done; the window stays alive meanwhile.
 
-        A list of volumes gives a list of results; a sequence node gives the results whose nodes its browser plays.
+        A list of volumes gives a list of results; a sequence node gives the results whose nodes its browser plays, with
+        frames="follow" those of one frame that the others follow, with "each" those of each by itself.
         model: a shipped model's name (the first one if empty) or a folder; further options as in
         CLMorphSlicerLib.options.Options. Raises ValueError for input that cannot be used, job.EngineError when the
         engine fails, job.EngineCancelled when the scene is closed meanwhile.
@@ -329,7 +330,7 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
         shipped = models.shipped_models()
         chosen = Options(model=model or (shipped[0].name if shipped else ""), **options)
         if isinstance(volumeNode, slicer.vtkMRMLSequenceNode):
-            return self.runner.wait(SequenceFrames(Frames.of_sequence(volumeNode), chosen)).results
+            return self.runner.wait(work_on(Frames.of_sequence(volumeNode), chosen)).results
         if isinstance(volumeNode, (list, tuple)):
             return self.runner.wait(Volumes(list(volumeNode), chosen)).done
         return self.runner.wait(Segmentation(volumeNode, chosen)).results

@@ -77,12 +77,13 @@ def follow(
     prepared, done, ends = prepare_image(model, frames[key]), 0, dict[int, Tensor]()
     orders = ways(numbers, key, len(frames), cyclic)
     in_full = len({key, *numbers}) == len(frames) >= MIN_NEIGHBOURS
+    optimizes = optimization is not None and optimization.steps > 0  # a neighbour's map alone would stay what it is
     for order in orders:
         start = torch.zeros((1, 3, *prepared.grid.shape), device=model.device)
         for n in order:
             progress(f"frame {n + 1}", done / sum(map(len, orders)))
             scan = align_scan(frames[n], prepared, model, affine=sitk.AffineTransform(3), watch=watch)
-            near = start if in_full and optimization is not None else None
+            near = start if in_full and optimizes else None
             found = match(scan, prepared, model, optimization=optimization, start=near, watch=watch)
             start, done = found.on_grid, done + 1
             if n in ends:  # where the other way has ended

@@ -8,11 +8,13 @@ import slicer
 
 from . import models, plan, presets, times
 from .errors import NodeError
-from .options import asks_for_tissue, model_card
+from .frames import Frames
+from .options import asks_for_tissue, follows, model_card
 from .parameters import (
     FOLDER,
     Alignment,
     Effort,
+    FrameChoice,
     Scope,
     Task,
     Tissue,
@@ -98,7 +100,15 @@ class ChoicesPanel:
         options, card = options_of(parameters), self.card()
         tissue = card is not None and asks_for_tissue(options)
         sides = card is not None and any(plan.finds_both_sides(card, options, each) for each in self._extents())
-        return times.Cost("segment", str(options.model), options.device, options.refine, options.atlases, tissue, sides)
+        frames = self._frame_count() if parameters.scope is Scope.FRAMES and follows(options) else 0
+        return times.Cost(
+            "segment", str(options.model), options.device, options.refine, options.atlases, tissue, sides, frames
+        )
+
+    def _frame_count(self) -> int:
+        """How many frames the sequence of the chosen image has; 0 where it is of none."""
+        volume = self.parameters.inputVolume
+        return Frames.of_volume(volume).sequence.GetNumberOfDataNodes() if browser_of(volume) is not None else 0
 
     def card(self) -> models.ModelCard | None:
         """The card of the model that the current tab has chosen; None for none."""
@@ -146,12 +156,15 @@ class ChoicesPanel:
         self._set_visible(segments and not several, "inputVolume")
         self._set_visible(segments and several, "several")
         self._set_visible(segments and parameters.scope is Scope.ONE, "outputSegmentation", "outputTransform")
-        frames = list(Scope).index(Scope.FRAMES)
+        self._set_visible(segments and parameters.scope is Scope.FRAMES, "frames")
         text = Scope.FRAMES.label()
         if browser is not None:
-            sequence = browser.GetSequenceNode(parameters.inputVolume)
-            text = _("All {count} frames of its sequence").format(count=sequence.GetNumberOfDataNodes())
-        self.ui.scopeSelector.setItemText(frames, text)
+            text = _("All {count} frames of its sequence").format(count=self._frame_count())
+        self.ui.scopeSelector.setItemText(list(Scope).index(Scope.FRAMES), text)
+        card = self.card() if segments else None
+        suits = FrameChoice.FOLLOW if card is not None and card.beats else FrameChoice.EACH
+        text = _("As suits the model: {choice}").format(choice=suits.label().lower())
+        self.ui.framesSelector.setItemText(list(FrameChoice).index(FrameChoice.AUTOMATIC), text)
         if several:
             self._check_several(several_volumes(parameters))
 

@@ -10,7 +10,7 @@ import vtk
 from . import display
 from .errors import NodeError
 from .frames import is_found
-from .results import browser_of, is_of_both_sides, is_result, results_of
+from .results import browser_of, has_deformation, is_of_both_sides, is_result, results_of
 from .words import _
 
 NOTHING = "–"
@@ -40,7 +40,7 @@ class DeformationPanel:
 
     @property
     def _result(self):
-        """The transform node that was shown last, if the scene still has it."""
+        """The anchor of the result that was shown last, if the scene still has it."""
         node = slicer.mrmlScene.GetNodeByID(self._result_id) if self._result_id else None
         return node if is_result(node) else None
 
@@ -60,7 +60,7 @@ class DeformationPanel:
     def show(self, parameters) -> None:
         """Draw what the parameters say, where it is not drawn already."""
         result = parameters.result
-        deformed = result is not None and not is_of_both_sides(result)
+        deformed = has_deformation(result)
         self._enable(deformed)
         self._style = style_of(parameters) if deformed and parameters.showDeformation else None
         blend = parameters.blend if deformed and parameters.showAtlas else None
@@ -107,7 +107,7 @@ class DeformationPanel:
     def _tell_displacement(self, crosshair, _event) -> None:
         point = [0.0, 0.0, 0.0]
         text, result = self._largest, self._result
-        if result is not None and not is_of_both_sides(result) and crosshair.GetCursorPositionRAS(point):
+        if has_deformation(result) and crosshair.GetCursorPositionRAS(point):
             try:
                 right, anterior, superior = vector = display.displacement_mm(result, tuple(point))
                 length = vtk.vtkMath.Norm(list(vector))
@@ -135,7 +135,7 @@ class DeformationPanel:
             widget.setVisible(segmentation is not None)
         self.ui.figuresTable.setVisible(results is not None and results.table is not None)
         self.ui.resultsSection.collapsed = result is None
-        self.ui.deformationSection.collapsed = result is None or is_of_both_sides(result)
+        self.ui.deformationSection.collapsed = not has_deformation(result)
         self._follow_frames(browser_of(result))
         self._tell_largest()
 
@@ -143,6 +143,8 @@ class DeformationPanel:
         self._largest, result = NOTHING, self._result
         if is_of_both_sides(result):
             self._largest = _("each side was warped by itself: there is no one deformation to draw")
+        elif result is not None and not has_deformation(result):
+            self._largest = _("labels follow one frame: no deformation to draw")
         elif result is not None:
             told = _("at most {largest:.1f} mm; point at a slice to see it there")
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import slicer
 import vtk
 
@@ -60,17 +62,19 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
     return found + ([(_("duration"), round(total, 1), "s")] if seconds else [])
 
 
-def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: list[tuple[str, dict]]) -> None:
+def volume_titles(structures: Sequence[dict]) -> dict[str, dict]:
+    """Column of a series' table -> the structure whose volumes stand there."""
+    called = _told_apart([structure["name"] for structure in structures])
+    return {_("{structure} (ml)").format(structure=name): each for name, each in zip(called, structures, strict=True)}
+
+
+def fill_series(node: slicer.vtkMRMLTableNode, title: str, reports: Sequence[tuple[str | float, dict]]) -> None:
     """Write one row for each (label, report): the label under `title`, volumes of the structures, and figures."""
     names: dict[str, None] = {}
     rows = []
     for label, report in reports:
-        structures = report.get("structures", ())
-        called = _told_apart([structure["name"] for structure in structures])
-        values = {
-            _("{structure} (ml)").format(structure=name): round(structure["volume_ml"], 3)
-            for name, structure in zip(called, structures, strict=True)
-        }
+        titles = volume_titles(report.get("structures", ()))
+        values: dict[str, float] = {name: round(structure["volume_ml"], 3) for name, structure in titles.items()}
         values |= {f"{name} ({unit})" if unit else name: value for name, value, unit in _figures(report)}
         names |= dict.fromkeys(values)
         rows.append((label, values))

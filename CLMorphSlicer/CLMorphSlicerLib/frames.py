@@ -4,6 +4,7 @@ No frame becomes a node of the scene: it is written from inside its sequence, an
 their own. The nodes that one sees are the proxies of the sequence browser.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -118,6 +119,26 @@ class Frames:
                 slicer.mrmlScene.RemoveNode(node)
         self.browser.Modified()
         return shown
+
+    def keep_labels(
+        self, values: Iterable[str], draw: Callable[[slicer.vtkMRMLSegmentationNode, int], None], undo: Undo
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """The node that plays a sequence of segmentations: draw(node, n) lets it hold the one of the n-th index value.
+
+        The sequence comes before the node, so that it goes before it too: the browser would make another one for it.
+        """
+        sequence = self._sequence("segmentation", undo)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", sequence.GetName())
+        undo.added.append(node)
+        for number, value in enumerate(values):
+            draw(node, number)
+            sequence.SetDataNodeAtValue(node, value)
+        with slicer.util.NodeModify(self.browser):
+            self._play("segmentation", node)
+        for number in range(sequence.GetNumberOfDataNodes()):
+            undo.note_frame(sequence.GetNthDataNode(number), node)
+        self.browser.Modified()
+        return node
 
     @staticmethod
     def _nodes(results: Results) -> list:

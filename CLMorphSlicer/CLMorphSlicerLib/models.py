@@ -4,6 +4,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from .words import _
 
 PICTURE = "picture.png"
+LEFT_VENTRICLE = "SCT^87878005^"  # of the heart; the engine finds end-diastole and end-systole by its volume
 TEXTS = ("title", "purpose", "modality", "anatomy", "licence", "credit", "made")
 
 
@@ -23,7 +25,8 @@ class ModelCard:
     scans: how many it was made of, and voxel_mm and size_mm of theirs (x, y, z); made: the day; picture: of its atlas.
     What a card does not tell is empty or None.
     follows_tissue: whether its labels were found better where they follow the image's tissue; needs_brain: whether it
-    knows brains without skull alone; locator: the model that finds its organ on both sides of a whole head, or empty.
+    knows brains without skull alone; locator: the model that finds its organ on both sides of a whole head, or empty;
+    beats: whether its labels name a heart's left ventricle.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ModelCard:
     follows_tissue: bool = False
     needs_brain: bool = False
     locator: str = ""
+    beats: bool = False
 
     @property
     def looks_for_brains(self) -> bool:
@@ -121,6 +125,7 @@ def read_card(folder: Path) -> ModelCard:
         follows_tissue=_follows(folder),
         needs_brain=model.get("needs") == "brain",
         locator=str(_table(whole, "locator").get("model", "")),
+        beats=_beats(folder),
         picture=picture if picture.is_file() else None,
     )
 
@@ -166,6 +171,14 @@ def _follows(folder: Path) -> bool:
             return tomllib.load(file).get("on") is True
     except (OSError, ValueError):
         return False
+
+
+def _beats(folder: Path) -> bool:
+    """What the labels of the model's atlases say; the engine refuses a table that is damaged, in its own words."""
+    for path in sorted(folder.glob("atlases/*/labels.csv")):
+        with suppress(OSError):
+            return LEFT_VENTRICLE in path.read_text("utf-8", "replace")
+    return False
 
 
 def models_folder() -> Path:

@@ -171,7 +171,7 @@ class _Work:
         undo = self.loading.undo
         with slicer.util.RenderBlocker():
             undo.kept = [Kept.of(node) for node in self.into.values()]
-            with _all_or_nothing(undo.kept):
+            with all_or_nothing(undo.kept):
                 results = self._results()
                 link(results, self.task)
                 given = (self.volume, self.atlas, *self.into.values())
@@ -283,10 +283,7 @@ class _Work:
             return None
         structures = with_standard_looks(self.structures) if self.loading.standard_names else self.structures
         node = self._segments("segmentation", self.output.labels, structures)
-        few = node.GetSegmentation().GetNumberOfSegments() <= MAX_SURFACES
-        node.GetDisplayNode().SetVisibility3D(few)
-        if few:
-            node.CreateClosedSurfaceRepresentation()
+        show_surfaces(node)
         return node
 
     def _brain_mask(self) -> Any | None:
@@ -299,21 +296,40 @@ class _Work:
         return node
 
     def _segments(self, name: str, labels: np.ndarray, structures: list[dict]) -> Any:
-        labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        kind = np.int16 if labels.max() <= np.iinfo(np.int16).max else np.int32
-        slicer.util.updateVolumeFromArray(labelmap, labels.astype(kind))
-        labelmap.SetIJKToRASMatrix(vtk_matrix(self.output.matrix))
         node = self._node(name, "vtkMRMLSegmentationNode")
-        segmentation = node.GetSegmentation()
-        segmentation.RemoveAllSegments()
-        node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
-        slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
-        slicer.mrmlScene.RemoveNode(labelmap)
-        by_value = {structure["value"]: structure for structure in structures}
-        for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
-            name_segment(segment, by_value.get(segment.GetLabelValue()))
+        fill_segmentation(node, self.volume, labels, self.output.matrix, structures)
         return node
+
+
+def fill_segmentation(
+    node: slicer.vtkMRMLSegmentationNode,
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    labels: np.ndarray,
+    matrix: np.ndarray,
+    structures: list[dict],
+) -> None:
+    """Let a segmentation of a volume hold labels (k, j, i) alone, on the grid of an ijk-to-RAS matrix (4, 4), named."""
+    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    kind = np.int16 if labels.max() <= np.iinfo(np.int16).max else np.int32
+    slicer.util.updateVolumeFromArray(labelmap, labels.astype(kind))
+    labelmap.SetIJKToRASMatrix(vtk_matrix(matrix))
+    segmentation = node.GetSegmentation()
+    segmentation.RemoveAllSegments()
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
+    slicer.mrmlScene.RemoveNode(labelmap)
+    by_value = {structure["value"]: structure for structure in structures}
+    for segment in (segmentation.GetNthSegment(i) for i in range(segmentation.GetNumberOfSegments())):
+        name_segment(segment, by_value.get(segment.GetLabelValue()))
+
+
+def show_surfaces(node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Draw the structures in 3D, where they are few."""
+    few = node.GetSegmentation().GetNumberOfSegments() <= MAX_SURFACES
+    node.GetDisplayNode().SetVisibility3D(few)
+    if few:
+        node.CreateClosedSurfaceRepresentation()
 
 
 def _fill_volume(node: Any, array: np.ndarray, matrix: np.ndarray) -> Any:
@@ -324,7 +340,8 @@ def _fill_volume(node: Any, array: np.ndarray, matrix: np.ndarray) -> Any:
 
 
 @contextmanager
-def _all_or_nothing(kept: list[Kept]) -> Iterator[None]:
+def all_or_nothing(kept: list[Kept]) -> Iterator[None]:
+    """Where the block fails, the scene is as it was before, and so is what was kept."""
     scene = slicer.mrmlScene
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}

@@ -23,9 +23,10 @@ class Options:
     of refinement on this image at each resolution, 0 as the effort says; atlases: how many of the model's are fused,
     the most similar ones, 0 as the effort says; tissue: one of presets.TISSUE, whether labels follow the image's own
     tissue; brain_extraction: one of presets.EXTRACTION, whether the brain is taken out of a head first, by itself where
-    the model needs that and the image is not stripped; fusion: one of FUSIONS; threads: 0 for as many as there are;
-    standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing nodes to write
-    into.
+    the model needs that and the image is not stripped; frames: one of presets.FRAMES, whether the frames of a sequence
+    follow one of them, by themselves where the model knows a beating heart; fusion: one of FUSIONS; threads: 0 for as
+    many as there are; standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing
+    nodes to write into.
     """
 
     model: str | Path = ""
@@ -38,6 +39,7 @@ class Options:
     atlases: int = 0
     tissue: str = presets.AUTOMATIC
     brain_extraction: str = presets.AUTOMATIC
+    frames: str = presets.AUTOMATIC
     fusion: str = "similarity"
     threads: int = 0
     keep_files: bool = False
@@ -104,6 +106,7 @@ def why_not(volume, options: Options, proxy=None) -> str:
         _why_unknown(_("effort"), options.effort, presets.EFFORTS)
         or _why_unknown(_("tissue"), options.tissue, presets.TISSUE)
         or _why_unknown(_("brain extraction"), options.brain_extraction, presets.EXTRACTION)
+        or _why_unknown(_("frames"), options.frames, presets.FRAMES)
         or _why_not_refine(options.refine)
         or _why_not_fuse(options)
         or options.outputs.why_not(used)
@@ -151,6 +154,16 @@ def asks_for_tissue(options: Options) -> bool:
     if options.tissue != presets.AUTOMATIC:
         return options.tissue == presets.ON
     return options.effort != presets.FAST and model_card(options.model).follows_tissue
+
+
+def follows(options: Options) -> bool:
+    """Whether one frame of a sequence is segmented and the others follow it: as said, or as suits the model."""
+    if options.frames != presets.AUTOMATIC:
+        return options.frames == presets.FOLLOW
+    try:
+        return model_card(options.model).beats
+    except ValueError:  # told where the run is refused for it
+        return False
 
 
 def _why_not_refine(steps: int) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,18 +29,46 @@ class PatientGrid:
     def read(self, path: Path) -> np.ndarray:
         """The voxels (k, j, i) of an image on this grid. Raises NodeError where it is missing or lies on another."""
         image = _read(sitk.ReadImage, path)
-        ends = np.diag([*np.subtract(self.size, 1), 1])  # of the three axes, and the first voxel
-        ends[3] = 1
-        if image.GetSize() != self.size or np.abs((ijk_to_ras(image) - self.matrix) @ ends).max() > SAME_GRID_MM:
+        self._check(image, path)
+        return sitk.GetArrayFromImage(image)
+
+    def read_frames(self, path: Path, count: int) -> np.ndarray:
+        """The voxels (frame, k, j, i) of so many images on this grid, in one file. Raises NodeError as `read`."""
+        image = _read(sitk.ReadImage, path)
+        several = image.GetDimension() == 4
+        found = image.GetSize()[3] if several else 1
+        if found != count:
+            refused = _("{file} has {found} frames, expected {count}: run it again")
+            raise NodeError(refused.format(file=path.name, found=found, count=count))
+        self._check(image[:, :, :, 0] if several else image, path)
+        return sitk.GetArrayFromImage(image).reshape(count, *self.size[::-1])
+
+    def _check(self, image: sitk.Image, path: Path) -> None:
+        if image.GetDimension() != 3 or not on_one_grid(self, PatientGrid(image.GetSize(), ijk_to_ras(image))):
             refused = _(
                 "{file} lies on another grid than the volume: size {found} and {wanted}; "
                 "was the volume changed during the run? Run it again"
             )
             raise NodeError(refused.format(file=path.name, found=image.GetSize(), wanted=self.size))
-        return sitk.GetArrayFromImage(image)
 
     def read_if_there(self, path: Path) -> np.ndarray | None:
         return self.read(path) if path.exists() else None
+
+
+class HasGrid(Protocol):
+    """What has a size (i, j, k) and a matrix (4, 4) from there to RAS, mm."""
+
+    @property
+    def size(self) -> tuple[int, int, int]: ...
+    @property
+    def matrix(self) -> np.ndarray: ...
+
+
+def on_one_grid(one: HasGrid, other: HasGrid) -> bool:
+    """Whether voxels of the same indices lie on the same points."""
+    ends = np.diag([*np.subtract(one.size, 1), 1])  # of the three axes, and the first voxel
+    ends[3] = 1
+    return one.size == other.size and bool(np.abs((one.matrix - other.matrix) @ ends).max() <= SAME_GRID_MM)
 
 
 class Deformation:

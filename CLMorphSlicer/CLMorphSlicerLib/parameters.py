@@ -8,11 +8,12 @@ import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from . import presets
+from .following import Following
 from .frames import Frames
 from .options import Options, RegisterOptions, atlas_count, model_card
 from .outputs import Outputs
 from .results import browser_of
-from .series import SequenceFrames, Volumes
+from .series import SequenceFrames, Volumes, work_on
 from .tasks import Registration, Segmentation
 from .words import _
 
@@ -68,6 +69,18 @@ class BrainExtraction(enum.Enum):
 
     def label(self) -> str:
         return {"auto": _("Automatic"), "on": _("Always"), "off": _("Never")}[self.value]
+
+
+class FrameChoice(enum.Enum):
+    """What is done with the frames of a sequence; the value is the word of Options."""
+
+    AUTOMATIC = presets.AUTOMATIC
+    FOLLOW = presets.FOLLOW
+    EACH = presets.EACH
+
+    def label(self) -> str:
+        return {"auto": _("Automatic"), "follow": _("One is segmented, the others follow"),
+                "each": _("Each by itself")}[self.value]  # fmt: skip
 
 
 class Similarity(enum.Enum):
@@ -133,13 +146,15 @@ class CLMorphSlicerParameterNode:
 
     model, registerModel: a shipped model's name, or FOLDER for the one in modelFolder; registerModel may be empty, for
     none. effort: the choice of speed that was made last; it holds where `refine`, `atlases` and `tissue` fit it
-    (`effort_of`). result: the transform node of a run. The volumes of Scope.SEVERAL are references of the node
+    (`effort_of`). result: the transform of a run, or the table of frames that follow one: a class that both are of, for
+    scenes name what is one of several classes in another way. The volumes of Scope.SEVERAL are references of the node
     (`several_volumes`).
     """
 
     task: Task
     inputVolume: slicer.vtkMRMLScalarVolumeNode
     scope: Scope
+    frames: FrameChoice
     model: str
     modelFolder: str
     outputSegmentation: slicer.vtkMRMLSegmentationNode
@@ -168,7 +183,7 @@ class CLMorphSlicerParameterNode:
     standardNames: bool = False
     threads: Annotated[int, WithinRange(0, 256)] = 0
     keepFiles: bool = False
-    result: slicer.vtkMRMLTransformNode
+    result: slicer.vtkMRMLStorableNode
     showDeformation: bool = False
     mode: Mode
     inSlices: bool = True
@@ -242,6 +257,7 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
         fusion=parameters.fusion.value,
         tissue=parameters.tissue.value,
         brain_extraction=parameters.brainExtraction.value if looks_for_brains(parameters) else presets.AUTOMATIC,
+        frames=parameters.frames.value,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
         standard_names=parameters.standardNames,
@@ -269,13 +285,15 @@ def _affine_of(parameters: CLMorphSlicerParameterNode) -> str | slicer.vtkMRMLTr
     return choices[parameters.alignment]
 
 
-def work_of(parameters: CLMorphSlicerParameterNode) -> Segmentation | Registration | Volumes | SequenceFrames:
+def work_of(
+    parameters: CLMorphSlicerParameterNode,
+) -> Segmentation | Registration | Following | Volumes | SequenceFrames:
     """What is to be done as the window's parameters say: one task, or the collection of a series."""
     if parameters.task is Task.REGISTER:
         return Registration(parameters.fixedVolume, parameters.movingVolume, register_options_of(parameters))
     options = options_of(parameters)
     if parameters.scope is Scope.FRAMES:
-        return SequenceFrames(Frames.of_volume(parameters.inputVolume), options)
+        return work_on(Frames.of_volume(parameters.inputVolume), options)
     if parameters.scope is Scope.SEVERAL:
         return Volumes(several_volumes(parameters), options)
     return Segmentation(parameters.inputVolume, options)

@@ -6,6 +6,8 @@ FAST, BALANCED, BEST = EFFORTS = ("fast", "balanced", "best")  # the engine's wo
 OWN = "own"  # what is set under Advanced fits none of them
 AUTOMATIC, ON, OFF = TISSUE = ("auto", "on", "off")  # whether labels follow the scan's tissue; the engine's words
 EXTRACTION = (AUTOMATIC, ON, OFF)  # whether the brain is taken out of a head first; the engine's words
+FOLLOW, EACH = "follow", "each"  # of a sequence one frame is segmented and the others follow it, or each by itself
+FRAMES = (AUTOMATIC, FOLLOW, EACH)  # as suits the model, or the one or the other
 BEST_STEPS = 50
 
 

@@ -9,7 +9,8 @@ import slicer.util
 import vtk
 
 RESULT_ATTRIBUTE = "CLMorph.Result"
-BOTH_SIDES = "sides"  # its value at the left side's transform
+BOTH_SIDES = "sides"  # its value at the left side's transform,
+FOLLOWED = "frames"  # and at the table of frames whose labels follow one of them
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Results:
     without labels. Of a sequence they are the nodes that its browser plays; `warped` and `affine_warped` are then the
     atlas under the transforms, and None where frames were warped from different atlases. Where an organ was found on
     both sides of a whole, each side has a transform of its own, `left` and `right`; there is no `transform` then, nor
-    an atlas, nor what is seen of a deformation.
+    an atlas, nor what is seen of a deformation. Where the frames of a sequence follow one of them there are the
+    `segmentation` that plays, and the `table` of volumes over time.
     """
 
     transform: slicer.vtkMRMLTransformNode | None
@@ -39,9 +41,9 @@ class Results:
     right: slicer.vtkMRMLTransformNode | None = None
 
     @property
-    def anchor(self) -> slicer.vtkMRMLTransformNode | None:
-        """The transform that knows the other nodes, and by which the window chooses them."""
-        return self.transform or self.left
+    def anchor(self) -> slicer.vtkMRMLStorableNode | None:
+        """The node that knows the other ones, and by which the window chooses them: a transform if there is one."""
+        return self.transform or self.left or self.table
 
 
 def interpolate_linearly(transform_node: slicer.vtkMRMLTransformNode) -> None:
@@ -75,12 +77,14 @@ def _role(name: str) -> str:
 
 
 def link(results: Results, task: str) -> None:
-    """Let the transform of a run know its other nodes and what made it, also in a saved scene."""
+    """Let the anchor of a run know its other nodes and what made it, also in a saved scene."""
     anchor, volume = results.anchor, results.volume
     assert anchor is not None and volume is not None
-    anchor.SetAttribute(RESULT_ATTRIBUTE, task if results.transform is not None else BOTH_SIDES)
-    anchor.SetNodeReferenceID(anchor.GetFixedNodeReferenceRole(), volume.GetID())
-    anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas.GetID() if results.atlas else None)
+    made_by = task if results.transform is not None else BOTH_SIDES if results.left is not None else FOLLOWED
+    anchor.SetAttribute(RESULT_ATTRIBUTE, made_by)
+    if made_by != FOLLOWED:
+        anchor.SetNodeReferenceID(anchor.GetFixedNodeReferenceRole(), volume.GetID())
+        anchor.SetNodeReferenceID(anchor.GetMovingNodeReferenceRole(), results.atlas.GetID() if results.atlas else None)
     for field in fields(Results):
         node = getattr(results, field.name)
         if node is anchor:
@@ -89,20 +93,30 @@ def link(results: Results, task: str) -> None:
 
 
 def is_result(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether the node is the transform of a run."""
+    """Whether the node is the anchor of a run's results: its transform, or the table of frames that follow one."""
     return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) is not None
 
 
-def results_of(transform_node: slicer.vtkMRMLTransformNode) -> Results:
-    """The nodes of the run that made this transform, also after the scene was saved and loaded."""
-    nodes = {field.name: transform_node.GetNodeReference(_role(field.name)) for field in fields(Results)}
-    own = "left" if is_of_both_sides(transform_node) else "transform"
-    return Results(**{**nodes, own: transform_node})
+def results_of(anchor: slicer.vtkMRMLStorableNode) -> Results:
+    """The nodes of the run that made this transform or table, also after the scene was saved and loaded."""
+    nodes = {field.name: anchor.GetNodeReference(_role(field.name)) for field in fields(Results)}
+    own = {BOTH_SIDES: "left", FOLLOWED: "table"}.get(anchor.GetAttribute(RESULT_ATTRIBUTE), "transform")
+    return Results(**{**nodes, own: anchor})
 
 
 def is_of_both_sides(node: slicer.vtkMRMLNode | None) -> bool:
     """Whether the node stands for a run that found an organ on both sides, and has no one deformation to show."""
     return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) == BOTH_SIDES
+
+
+def is_of_followed_frames(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether the node stands for a run in which the frames of a sequence follow one of them."""
+    return node is not None and node.GetAttribute(RESULT_ATTRIBUTE) == FOLLOWED
+
+
+def has_deformation(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether the node stands for a run with one deformation, which can be shown."""
+    return node is not None and not is_of_both_sides(node) and not is_of_followed_frames(node)
 
 
 def browser_of(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLSequenceBrowserNode | None:

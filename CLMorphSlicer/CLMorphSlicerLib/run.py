@@ -14,6 +14,7 @@ import slicer
 import vtk
 
 from . import job, models
+from .following import Following
 from .job import EngineCancelled, EngineError, Progress, State
 from .outputs import Undo
 from .results import Results
@@ -29,7 +30,7 @@ class Run:
     start(command, folder) -> process starts the engine. Raises ValueError when the input cannot be used.
     """
 
-    def __init__(self, task: Segmentation | Registration, *, start=job.start_process) -> None:
+    def __init__(self, task: Segmentation | Registration | Following, *, start=job.start_process) -> None:
         self.task, self.undo = task, Undo()
         self.results: Results | None = None
         self.report: dict = {}
@@ -82,7 +83,7 @@ class Run:
         found = [_("Both sides were found in the whole.")] if both_sides(self.report) else []
         followed = [_("The labels follow the scan's tissue.")] if follows_tissue(self.report) else []
         judged = [said] if (said := told_verdict(self.report)) else []
-        return " ".join((self.task.done(self.results), *taken, *found, *judged, *followed, *self.warnings))
+        return " ".join((self.task.done(self.results, self.report), *taken, *found, *judged, *followed, *self.warnings))
 
     def poll(self) -> State:
         """Look after the engine; when it has finished, put its results into the scene."""

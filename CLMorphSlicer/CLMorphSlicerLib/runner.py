@@ -9,6 +9,7 @@ import qt
 import slicer
 
 from . import dependencies
+from .following import Following
 from .outputs import Undo
 from .panel import wait_cursor
 from .run import Run
@@ -18,7 +19,7 @@ from .words import _
 
 POLL_MS = 100
 WAIT_S = 0.02
-Work = Segmentation | Registration | Volumes | SequenceFrames
+Work = Segmentation | Registration | Following | Volumes | SequenceFrames
 
 
 class Runner:
@@ -109,7 +110,7 @@ def may_extract(work: Work) -> bool:
     return any(not task.why_not() and task.may_extract for task in _tasks(work))
 
 
-def _tasks(work: Work) -> list[Segmentation | Registration]:
+def _tasks(work: Work) -> list[Segmentation | Registration | Following]:
     return [item.task for item in work.items] if isinstance(work, (Volumes, SequenceFrames)) else [work]
 
 

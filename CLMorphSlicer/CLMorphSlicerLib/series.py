@@ -12,10 +12,11 @@ import slicer
 
 from . import job
 from .figures import fill_series
+from .following import Following
 from .frames import Frames
 from .job import EngineCancelled, EngineError, Progress, State
 from .nodes import SEGMENT
-from .options import Options
+from .options import Options, follows
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
@@ -70,6 +71,11 @@ class SequenceFrames:
         return self.frames.keep(number, results, undo)
 
 
+def work_on(frames: Frames, options: Options) -> Following | SequenceFrames:
+    """What is to be done with the frames of a sequence: one run for all, or one after the other."""
+    return Following(frames, options) if follows(options) else SequenceFrames(frames, options)
+
+
 class Series:
     """Runs one after the other. Call `poll` as for a Run.
 
@@ -93,7 +99,7 @@ class Series:
         return self.collection.items[len(self.done)]
 
     @property
-    def task(self) -> Segmentation | Registration:
+    def task(self) -> Segmentation | Registration | Following:
         return self.run.task
 
     @property

@@ -93,17 +93,9 @@ class Segmentation:
 
     def write(self, folder: Path) -> list[str]:
         """Write the nodes into `folder`; returns the engine's arguments. Raises ValueError for a node of no use."""
-        options, card = self.options, model_card(self.options.model)
         exporting.export_volume(self.volume, folder / IMAGE, self.proxy)
         self.grid[:] = [nodes.Grid.of(self.volume, self.proxy)]
-        arguments = ["segment", IMAGE, "--model", str(card.folder), "-o", OUTPUT]
-        if options.atlas is not None:
-            exporting.export_volume(options.atlas, folder / ATLAS)
-            exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
-            arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
-        arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
-        arguments += presets.extraction(options.brain_extraction)
-        return arguments + _common(options, folder)
+        return segment_arguments(IMAGE, self.options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
@@ -114,7 +106,7 @@ class Segmentation:
         atlas = atlas_file(folder, model_card(self.options.model), read_report(folder))
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
 
-    def done(self, results: Results) -> str:
+    def done(self, results: Results, _report: dict) -> str:
         node = results.segmentation
         count = node.GetSegmentation().GetNumberOfSegments() if node is not None else 0
         done = _("Done: {count} structures in {name}.").format(count=count, name=self.node.GetName())
@@ -171,13 +163,28 @@ class Registration:
             folder / OUTPUT, self.fixed, self.moving, folder / MOVING, names, loading=loading
         )
 
-    def done(self, results: Results) -> str:
+    def done(self, results: Results, _report: dict) -> str:
         done = _("Done: {moving} lies on {fixed}.").format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
         carried = results.segmentation.GetSegmentation().GetNumberOfSegments() if results.segmentation else 0
         if self.options.labels is None or carried:
             return done
         lost = _("None of the labels of {labels} lies inside it.")
         return f"{done} {lost.format(labels=self.options.labels.GetName())}"
+
+
+def segment_arguments(image: str, options: Options, folder: Path, *more: str) -> list[str]:
+    """What the engine is told to segment a file in `folder`, where the atlas of the scene is written too, if any.
+
+    Raises ValueError for a node of no use.
+    """
+    arguments = ["segment", image, "--model", str(model_card(options.model).folder), "-o", OUTPUT, *more]
+    if options.atlas is not None:
+        exporting.export_volume(options.atlas, folder / ATLAS)
+        exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
+        arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
+    arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
+    arguments += presets.extraction(options.brain_extraction)
+    return arguments + _common(options, folder)
 
 
 def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ class Cost:
     """What decides how long a run takes, beside the image.
 
     atlases: 0 for the first one alone; tissue: whether the labels are to follow the image's tissue; both_sides: whether
-    the organ is looked for on both sides of a whole.
+    the organ is looked for on both sides of a whole; frames: how many follow one, 0 for none.
     """
 
     task: str
@@ -31,12 +31,14 @@ class Cost:
     atlases: int
     tissue: bool = False
     both_sides: bool = False
+    frames: int = 0
 
     @property
     def key(self) -> str:
         """What runs that can be compared are kept under."""
         model = self.model.replace("/", "_").replace("\\", "_")  # QSettings would make groups of them
-        return f"{PREFIX}runs/{self.task}|{model}|{self.device}" + ("|sides" if self.both_sides else "")
+        ending = ("|sides" if self.both_sides else "") + (f"|{self.frames} frames" if self.frames else "")
+        return f"{PREFIX}runs/{self.task}|{model}|{self.device}{ending}"
 
     @property
     def choices(self) -> tuple[int, int, bool]:

@@ -26,6 +26,7 @@ def labels() -> dict[str, str]:
         "device=auto": _("Compute on: Automatic"),
         "device=cpu": _("Compute on: CPU"),
         "fixed": _("Fixed image"),
+        "frames": _("Frames"),
         "fusion": _("Fusion"),
         "image": _("Image to segment"),
         "label_names": _("Atlas labels"),
@@ -58,7 +59,8 @@ def step_name(step: str) -> str:
         "report": _("report"),
         "writing": _("writing"),
     }
-    return known.get(step, step)
+    frame = re.fullmatch(r"frame (\d+)", step)  # of a series, whose others follow one
+    return _("frame {number}").format(number=frame.group(1)) if frame else known.get(step, step)
 
 
 def in_window_words(text: str) -> str:

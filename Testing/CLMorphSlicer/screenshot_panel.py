@@ -1,8 +1,9 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
 fresh.png: as it is found, with a sample loaded. panel.png: after Segment. advanced.png: what Speed › Best stands for.
-register.png: after Register. series.png: after Segment on all frames of a sequence. both_sides.png: the hippocampus
-model on the synthetic patient of the brain model. The panel is the real one, and the
+register.png: after Register. series.png: after Segment on all frames of a sequence. following.png: the same with the
+heart model, whose synthetic patient is made to beat. both_sides.png: the hippocampus model on the synthetic patient of
+the brain model. The panel is the real one, and the
 real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
 """
 
@@ -70,6 +71,14 @@ def draw(headless) -> None:
     run()
     ui.atlasCheckBox.checked = True
     save(widget, "series")
+    ui.atlasCheckBox.checked = False
+    ui.scopeSelector.currentIndex = 0
+    choose(ui.modelSelector, "heart")
+    ui.sampleButton.click()
+    ui.inputVolumeSelector.setCurrentNode(beating_heart(widget._parameterNode.inputVolume))
+    ui.scopeSelector.currentIndex = 1
+    run()
+    save(widget, "following")
     ui.scopeSelector.currentIndex = 0
     choose(ui.modelSelector, "brain")
     ui.sampleButton.click()
@@ -91,18 +100,47 @@ def beating(volume):
     import slicer
     import vtk
 
-    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Follow-up")
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    voxels, to_ras = slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVTKMatrix(matrix)
+    frames = [(n, voxels, to_ras @ np.diag([1.0 + n / 240.0, 1.0, 1.0, 1.0])) for n in (0, 6, 12)]
+    return played("Follow-up", "months", frames)
+
+
+def beating_heart(volume):
+    """The node that plays a sequence of six frames, in which the middle of the volume contracts and widens again."""
+    import numpy as np
+    import slicer
+    import vtk
+    from scipy.ndimage import map_coordinates
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    voxels, to_ras = slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVTKMatrix(matrix)
+    places = np.moveaxis(np.indices(voxels.shape, float), 0, -1)
+    spacing = np.array(volume.GetSpacing()[::-1])
+    away = places - (np.array(voxels.shape) - 1) / 2
+    near = np.exp(-((away * spacing) ** 2).sum(axis=-1) / (2 * 30.0**2))[..., None]
+    frames = []
+    for n, contracted in enumerate((0.0, 0.1, 0.2, 0.25, 0.2, 0.1)):
+        there = np.moveaxis(places + contracted * near * away, -1, 0)
+        frames.append((150 * n, map_coordinates(voxels, there, order=1, mode="nearest"), to_ras))
+    return played("Cine", "ms", frames)
+
+
+def played(name: str, unit: str, frames):
+    """The node that plays a new sequence of (time, voxels, ijk-to-RAS matrix)."""
+    import slicer
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
     sequence.SetIndexName("time")
-    sequence.SetIndexUnit("months")
-    for months in (0, 6, 12):
-        frame = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume), name="Frame")
-        volume_matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(volume_matrix)
-        matrix = slicer.util.arrayFromVTKMatrix(volume_matrix) @ np.diag([1.0 + months / 240.0, 1.0, 1.0, 1.0])
-        frame.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
-        sequence.SetDataNodeAtValue(frame, str(months))
+    sequence.SetIndexUnit(unit)
+    for time_value, voxels, to_ras in frames:
+        frame = slicer.util.addVolumeFromArray(voxels, name="Frame")
+        frame.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(to_ras))
+        sequence.SetDataNodeAtValue(frame, str(time_value))
         slicer.mrmlScene.RemoveNode(frame)
-    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Follow-up browser")
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{name} browser")
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     slicer.modules.sequences.logic().UpdateAllProxyNodes()
     return browser.GetProxyNode(sequence)

@@ -78,9 +78,13 @@ def sentences(tree: ast.Module) -> list[str]:
 
 
 def allowed(text: str) -> bool:
-    """Names of widgets in one string, Slicer's name of a list, what only a programmer can cause, and type codes."""
+    """Names of widgets in one string, Slicer's name of a list, what only a programmer can cause, and type codes.
+
+    Fields of a NRRD file's header too.
+    """
     return bool(
-        re.search(r"CheckBox|Slider|Segmentation category and type|unknown mode|: give a number above 0|SCT\^", text)
+        re.search(r"^space directions: |^space origin: |^kinds: domain|^axis 3 index ", text)
+        or re.search(r"CheckBox|Slider|Segmentation category and type|unknown mode|: give a number above 0|SCT\^", text)
         or text in ("CLMorph Jacobian", "not looked at yet", "CLMorph developers")
     )
 

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from made_up_heart import COUNT, ES, FIRST, left_ml, noisy
 
-from CLMorphCore import segment_series
+from CLMorphCore import load_model, segment_series
 from CLMorphCore.errors import Cancelled, InputError
+from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.metrics import dice_per_label
+from CLMorphCore.progress import Stopwatch, silent
 from CLMorphCore.registration import Registration
+from CLMorphCore.series.following import Followed, follow
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +114,18 @@ def test_progress_ascends_to_the_end(found, cine, heart):
         progress=lambda step, fraction: told.append(fraction),
     )
     assert told == sorted(told) and told[-1] <= 1 and len(told) >= COUNT
+
+
+def test_no_steps_leave_every_frame_at_the_networks_own_answer(cine, heart_folder):
+    frames, model = cine.series.frames, load_model(heart_folder)
+    torch.manual_seed(0)
+    for weights in model.network.parameters():  # fresh ones answer that nothing moves
+        torch.nn.init.normal_(weights, std=0.1)
+    point = frames[0].TransformContinuousIndexToPhysicalPoint((20.0, 14.0, 13.0))
+    moved = []
+    for optimization in (None, InstanceOptimization(0)):  # as of --effort fast
+        options = {"labels": None, "cyclic": True, "optimization": optimization, "progress": silent}
+        found = follow(frames, FIRST, range(COUNT), model, watch=Stopwatch(), **options)
+        maps = {one.frame: one.registration.transform for one in found if isinstance(one, Followed)}
+        moved.append([maps[frame].TransformPoint(point) for frame in sorted(maps)])
+    assert moved[0] == moved[1] and len(set(moved[0])) == COUNT - 1 and point not in moved[0]
