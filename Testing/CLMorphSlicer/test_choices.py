@@ -104,7 +104,9 @@ def test_efforts_are_the_engines(module):
             given = build_parser().parse_args([*words, *presets.arguments(effort, tissue, 0, 0, "staple")])
             assert given.effort == effort
             assert engine.tissue(given) == ("off" if (effort, tissue) == ("fast", "auto") else tissue)
-            assert (engine.optimization(given) is not None) is (effort == presets.BEST)
+            asked = engine.optimization(given)  # None: as the model's validation scans gained by it
+            assert (asked.steps if asked else 0) == (engine.BEST_STEPS if effort == presets.BEST else 0)
+            assert (asked is None) is (effort == presets.BALANCED)
     assert {each.value for each in Effort} == set(presets.EFFORTS)
     assert [each.value for each in Tissue] == list(presets.TISSUE)
 
