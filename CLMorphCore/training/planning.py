@@ -16,6 +16,7 @@ import numpy as np
 from ..bundles.config import Config, from_dict
 from ..errors import InputError
 from ..networks import build
+from ..networks.halvings import Halvings
 from . import starting
 from .alignments import Alignment
 from .fingerprint import Fingerprint, Scan
@@ -184,11 +185,11 @@ def _grid(scans: Sequence[Scan], factor: float) -> _Grid:
     flat = max(0, round(math.log2(spacing[0] / in_plane))) if spacing[0] > STACK * in_plane else 0
     needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6) + 2 * margin
     levels = LEVELS
-    while levels > MIN_LEVELS and (_sides(needed, levels, flat) // _divisor(levels, flat)).min() < MIN_COARSEST:
+    while levels > MIN_LEVELS and (_sides(needed, levels, flat) // Halvings(levels, flat).divisor).min() < MIN_COARSEST:
         levels -= 1
     shape = _sides(needed, levels, flat)
     flat = min(flat, levels - 1)
-    return _Grid(_three(spacing), _three(margin), _three(shape), _divisor(levels, flat), levels, flat)
+    return _Grid(_three(spacing), _three(margin), _three(shape), Halvings(levels, flat).divisor, levels, flat)
 
 
 def _grid_of(start: Start, scans: Sequence[Scan]) -> _Grid:
@@ -207,14 +208,8 @@ def _grid_of(start: Start, scans: Sequence[Scan]) -> _Grid:
 
 def _sides(needed: np.ndarray, levels: int, flat_levels: int) -> np.ndarray:
     """The sides of the smallest grid with as many voxels as are needed, or more, that a network of the levels takes."""
-    divisor = np.array(_divisor(levels, flat_levels))
+    divisor = np.array(Halvings(levels, flat_levels).divisor)
     return (np.ceil(needed / divisor) * divisor).astype(int)
-
-
-def _divisor(levels: int, flat_levels: int) -> tuple[int, int, int]:
-    network = {"name": "clmorph-pyramid", "channels": [8] * levels, "flat_levels": flat_levels}
-    config = from_dict({"network": network, "loss": {"contrast": 0}}).network
-    return build(config.name, config.settings).divisor
 
 
 def _choose_grid(scans: Sequence[Scan], cost: StepCost, seconds: float) -> tuple[_Grid, list[Choice]]:

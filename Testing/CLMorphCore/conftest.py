@@ -46,10 +46,21 @@ class Ran:
 @pytest.fixture(scope="session")
 def atlas() -> Atlas:
     """Three ellipsoids in a textured body on a slightly oblique grid."""
+    return oblique_atlas((27, 30, 24), 2.0)
+
+
+@pytest.fixture(scope="session")
+def fine_atlas() -> Atlas:
+    """The same in smaller voxels, for what needs many of them or looks at parts of a millimetre."""
+    return oblique_atlas((36, 40, 32), 1.5)
+
+
+def oblique_atlas(size: tuple[int, int, int], spacing_mm: float) -> Atlas:
     turn = sitk.Euler3DTransform()
     turn.SetRotation(*np.deg2rad([4.0, -4.0, 8.0]).tolist())
     return ellipsoid_atlas(
-        (36, 40, 32),
+        size,
+        spacing_mm,
         direction=turn.GetMatrix(),
         origin=(-30.0, 12.0, 40.0),
         ellipsoids=ELLIPSOIDS,

@@ -258,7 +258,8 @@ def contrasts(image):
 
 
 @pytest.mark.parametrize("name", ["the same", "bias", "inverted", "cut off"])
-def test_a_map_that_is_nearly_right_is_polished_whatever_the_contrast_and_the_field_of_view(name, atlas):
+def test_a_map_that_is_nearly_right_is_polished_whatever_the_contrast_and_the_field_of_view(name, fine_atlas):
+    atlas = fine_atlas
     truth = known_map(atlas, degrees=5.0)
     fixed, moving = _working(contrasts(scan_under(atlas, truth, grow=4))[name]), _working(atlas.image)
     start = near(truth)

@@ -14,6 +14,7 @@ import torch
 
 from CLMorphCore import __version__, commands, registration, segmentation
 from CLMorphCore.bundles import model as models
+from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.quality.judgement import judge
 from CLMorphCore.registration import registration_of
@@ -88,7 +89,7 @@ def test_a_report_holds_what_the_interface_says(clmorph, scan, tiny_model, tmp_p
     labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     voxels = sitk.GetArrayViewFromImage(labels)
     for structure in report["structures"]:
-        assert structure["volume_ml"] == pytest.approx((voxels == structure["value"]).sum() * 1.5**3 / 1000, abs=1e-3)
+        assert structure["volume_ml"] == pytest.approx((voxels == structure["value"]).sum() * 2.0**3 / 1000, abs=1e-3)
     assert set(report["similarity"]) == {"measure", "affine", "warped"} and 0 <= report["folding_fraction"] <= 1
     assert report["quality"]["note"] == "no quality score: model tiny has no quality.toml"
     assert all(0 <= s["uncertainty"] <= 1 and s["quality"] is None for s in report["structures"])
@@ -338,8 +339,10 @@ def test_a_reader_that_stops_reading_is_no_error():
         assert "Traceback" not in process.stderr.read()
 
 
-def test_register_needs_no_model_where_it_optimises(clmorph, scan, tiny_model, tmp_path):
-    moving = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
+def test_register_needs_no_model_where_it_optimises(clmorph, fine_atlas, tmp_path):
+    scan, moving = tmp_path / "scan.nii.gz", tmp_path / "moving.nii.gz"
+    sitk.WriteImage(make_phantom(fine_atlas, seed=3, deformation_mm=1.5).image, str(scan))
+    sitk.WriteImage(fine_atlas.image, str(moving))
     ran = clmorph(
         "register", scan, moving, "--refine", 5, "--similarity", "mind", "-o", tmp_path / "out", "--progress", "json"
     )

@@ -99,7 +99,8 @@ def test_a_lesion_moves_nothing_where_it_does_not_count(atlas):
     assert min(agree[0].values()) >= 0.97 and min(agree[0].values()) > min(agree[1].values())
 
 
-def test_the_affine_alignment_does_not_see_what_does_not_count(atlas):
+def test_the_affine_alignment_does_not_see_what_does_not_count(fine_atlas):
+    atlas = fine_atlas
     motion = sitk.Euler3DTransform()
     motion.SetRotation(0.1, -0.05, 0.12)
     motion.SetTranslation((3.0, -4.0, 2.0))

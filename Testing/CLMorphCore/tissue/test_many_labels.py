@@ -30,20 +30,20 @@ def test_an_image_is_no_label_map(kind, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_map_of_thousands_is_read(atlas, tmp_path):
-    sitk.WriteImage(blocks(atlas.image, 3), str(tmp_path / "labels.nrrd"))
+def test_a_map_of_thousands_is_read(fine_atlas, tmp_path):
+    sitk.WriteImage(blocks(fine_atlas.image, 3), str(tmp_path / "labels.nrrd"))
     assert len(np.unique(sitk.GetArrayFromImage(read_labels(tmp_path / "labels.nrrd")))) > 1500
 
 
-def test_tissues_of_a_thousand_labels_are_told_apart_at_once(atlas):
-    groups = tissues_of(atlas.image, blocks(atlas.image, 4))  # 720 of them
+def test_tissues_of_a_thousand_labels_are_told_apart_at_once(fine_atlas):
+    groups = tissues_of(fine_atlas.image, blocks(fine_atlas.image, 4))  # 720 of them
     assert sorted(v for group in groups for v in group) == list(range(1, 721)) and len(groups) < 720
 
 
-def test_labels_beyond_the_bound_follow_the_atlas_alone_and_it_is_said(atlas, phantom, model):
-    labels = blocks(atlas.image, 3)
+def test_labels_beyond_the_bound_follow_the_atlas_alone_and_it_is_said(fine_atlas, phantom, model):
+    labels = blocks(fine_atlas.image, 3)
     values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
-    many = Atlas("many", atlas.image, labels, default_structures(values))
+    many = Atlas("many", fine_atlas.image, labels, default_structures(values))
     found = segment(phantom.image, model, atlases=[many], affine=sitk.AffineTransform(3), tissue="on")
     assert any(f"the atlas has {len(values)} labels, more than 1000" in w for w in found.report.warnings)
     assert len(found.volumes_ml) > 1000

@@ -1,5 +1,8 @@
 """A folder of made-up scans, a tiny plan and a run that nobody stopped, for the tests of whole trainings."""
 
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 import SimpleITK as sitk
 import torch
@@ -7,6 +10,7 @@ from made_up import Ellipsoid, ellipsoid_atlas
 
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.bundles.refinement import Refinement
 from CLMorphCore.io.layouts import find_scans
 from CLMorphCore.training.plan import read_plan
 from CLMorphCore.training.workflow import train_scans
@@ -18,7 +22,7 @@ channels = [4, 8, 8]
 width = 8
 embedding = 8
 [data]
-spacing_mm = [3.0, 3.0, 3.0]
+spacing_mm = [4.0, 4.0, 4.0]
 alignment = "centres"
 [loss]
 similarity = "lncc"
@@ -46,11 +50,19 @@ ELLIPSOIDS = {
 STRUCTURES = [Structure(value, str(value), "#000000") for value in ELLIPSOIDS]
 
 
-@pytest.fixture
-def no_other_organ():
-    """The quality's fit without scans of another organ, which are large and take most of its time."""
+@contextmanager
+def quick_stages():
+    """Quality fitted without scans of another organ, which are large, and refinement tried for a few steps only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("CLMorphCore.training.workflow.bundled_models", list)
+        patch.setattr("CLMorphCore.training.workflow.Refinement", partial(Refinement, steps=3))
+        yield
+
+
+@pytest.fixture
+def quick():
+    """A training's last stages in less time."""
+    with quick_stages():
         yield
 
 
@@ -80,7 +92,6 @@ def plan_file(tmp_path_factory):
 def made(folder, plan_file, tmp_path_factory):
     """A run that nobody stopped."""
     run = tmp_path_factory.mktemp("made") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("CLMorphCore.training.workflow.bundled_models", list)
+    with quick_stages():
         train_scans(find_scans(folder), run, minutes=1.0, device=CPU, plan=read_plan(plan_file))
     return run

@@ -16,7 +16,7 @@ from CLMorphCore.training.card import purpose
 from CLMorphCore.training.workflow import train_scans
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("no_other_organ")
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def again(made, folder, run, **how):

@@ -18,7 +18,7 @@ from CLMorphCore.errors import SettingError
 from CLMorphCore.training.processes import Team, joined
 
 ROOT, WORKER = Path(__file__).parents[3], Path(__file__).with_name("team_worker.py")
-TRAINING = {"steps": 10, "batch_size": 4, "learning_rate": 1e-3, "schedule": "step", "checkpoint_every": 5}
+TRAINING = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "schedule": "step", "checkpoint_every": 3}
 PYRAMID = {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8}
 CONTRASTED = {
     "network": PYRAMID,
@@ -92,7 +92,7 @@ def difference(first, second):
 def runs(tmp_path_factory):
     """Every training by one process and by two; and one that the other number of processes has begun."""
     folder = tmp_path_factory.mktemp("runs")
-    half = CONTRASTED | {"training": TRAINING | {"steps": 5}}
+    half = CONTRASTED | {"training": TRAINING | {"steps": 3}}
     for count in (1, 2):
         jobs = [(tree, folder / f"{name} {count}", False) for name, tree in TREES.items()]
         jobs.append((half, folder / f"ended by {3 - count}", False))

@@ -18,7 +18,7 @@ from CLMorphCore.training.starting import read_start
 from CLMorphCore.training.workflow import train_scans
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("no_other_organ")
+pytestmark = pytest.mark.usefixtures("quick")
 
 BRAIN = f"brain {load_model('brain').about('version')}"
 
@@ -56,7 +56,7 @@ def test_a_start_that_training_spoils_stays_the_model_and_the_page_says_so(made,
     measured = [record["validation_dice"] for record in log(tmp_path / "run") if "validation_dice" in record]
     assert len(measured) == 3 and max(measured[1:]) < measured[0]
     assert "The start was not improved" in (tmp_path / "run" / "report.html").read_text()
-    assert "kept its network, its spacing of 3 × 3 × 3 mm and its losses; made anew: the average atlas" in str(told[-1])
+    assert "kept its network, its spacing of 4 × 4 × 4 mm and its losses; made anew: the average atlas" in str(told[-1])
     model = load_model(tmp_path / "run" / "model")
     assert (
         model.about("start") == str(told[-1]).partition(":")[0] and model.about("training_data") == "2 images, 8 steps"

@@ -18,7 +18,7 @@ from CLMorphCore.training.plan import read_plan
 from CLMorphCore.training.workflow import RESULTS, train_scans
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("no_other_organ")
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_everything_is_made_and_the_model_segments(made, folder):

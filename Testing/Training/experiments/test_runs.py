@@ -27,7 +27,7 @@ from Training.experiments.store import BY_PRODUCT, SEGMENTATION, load
 def data(tmp_path_factory) -> Path:
     """Seven made-up hippocampi in the Decathlon's layout."""
     folder = tmp_path_factory.mktemp("data") / "Task04_Hippocampus"
-    atlas = ellipsoid_atlas((26, 24, 22), 2.0)
+    atlas = ellipsoid_atlas((26, 24, 22), 1.5)
     splits = ["train"] * 4 + ["validation"] + ["test"] * 2
     for n, _ in enumerate(splits):
         phantom = make_phantom(atlas, seed=n)

@@ -22,7 +22,7 @@ from Training.quality.measure import correlation, figures
 
 @pytest.fixture(scope="module")
 def atlas():
-    return ellipsoid_atlas()
+    return ellipsoid_atlas((24, 27, 21), 2.0)
 
 
 @pytest.fixture(scope="module")
