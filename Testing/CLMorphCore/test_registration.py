@@ -227,7 +227,8 @@ def test_where_every_voxel_moves_what_lies_between_the_networks_voxels_is_kept(m
     assert inverse_consistency(found.transform, found.inverse, phantom.image, 3.0).mean_mm < 0.15
 
 
-def test_what_was_refined_does_not_fold(atlas, phantom, monkeypatch):
+def test_what_was_refined_does_not_fold(fine_atlas, monkeypatch):
+    atlas, phantom = fine_atlas, make_phantom(fine_atlas, seed=3, deformation_mm=1.5)
     fluid = InstanceOptimization(30, step_voxels=3.0, smooth_step_voxels=0.3, smooth_map_voxels=0.0)
 
     def folding():
