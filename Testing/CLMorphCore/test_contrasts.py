@@ -53,8 +53,10 @@ def test_a_scan_of_another_contrast_is_matched_by_the_other_network_which_the_re
     alone = segment(other_contrast(phantom.image), load_model(shutil.copytree(folder, tmp_path / "alone")))
     assert np.array_equal(*(sitk.GetArrayViewFromImage(each.labels) for each in (found, alone)))
     found.save(tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["network"] == "for other contrasts"
-    assert "unlike the atlas" in (tmp_path / "out" / "report.html").read_text()
+    assert (
+        json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["network"] == "for other contrasts"
+    )
+    assert "unlike the atlas" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_refinement_across_contrasts_is_warned_of(folder, phantom):

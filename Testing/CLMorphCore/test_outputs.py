@@ -83,7 +83,7 @@ def test_a_result_that_a_run_may_not_make_is_the_users_too(command, name, place,
     (place / "out" / name).write_text("mine")
     ran = clmorph(*words(command, place, place / "out"))
     assert ran.code == 2 and f"{name} is there already" in ran.err
-    assert (place / "out" / name).read_text() == "mine"
+    assert (place / "out" / name).read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("command", [v for v in VERBS if verb_of(v) in ("train", "build-atlas --each")])
@@ -93,7 +93,7 @@ def test_a_file_in_place_of_a_folder_for_results_is_found_before_the_work(comman
     above.write_text("a file")
     ran = clmorph(*words(command, place, place / "out"))
     assert ran.code == 2 and f"{above} is a file, where results need a folder" in ran.err
-    assert above.read_text() == "a file"
+    assert above.read_text(encoding="utf-8") == "a file"
 
 
 @pytest.mark.parametrize("certificate", ["report.json of another program", "none"])

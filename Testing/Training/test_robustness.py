@@ -26,7 +26,7 @@ def resident_mb():
     """Memory of this process that is in use, where a file tells; else 0, and nothing is taken off."""
     if not Path("/proc/self/statm").exists():
         return 0.0
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6
 
 
 @pytest.fixture(scope="module")

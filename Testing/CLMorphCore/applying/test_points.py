@@ -97,7 +97,7 @@ def test_all_else_of_the_file_stays(write, tmp_path):
     points = read_points(made)
     again = points.text(points.lps_mm)
     if made.suffix == ".json":
-        ours, theirs = json.loads(again), json.loads(made.read_text())
+        ours, theirs = json.loads(again), json.loads(made.read_text(encoding="utf-8"))
         for content in (ours, theirs):
             for point in content["markups"][0]["controlPoints"][:5]:
                 assert np.array(point.pop("position")).shape == (3,)
@@ -202,7 +202,7 @@ def test_of_several_transforms_points_go_through_the_first_one_first_as_in_ants(
     words = "-t", tmp_path / "shift.tfm", tmp_path / "double.tfm"
     for more, expected in (((), [22, 4, 6]), (("--inverse",), [-9.5, 1, 1.5])):
         assert clmorph("apply", tmp_path / "p.csv", *words, *more, "-o", tmp_path / f"o{len(more)}.csv").code == 0
-        found = (tmp_path / f"o{len(more)}.csv").read_text().splitlines()[1].split(",")
+        found = (tmp_path / f"o{len(more)}.csv").read_text(encoding="utf-8").splitlines()[1].split(",")
         assert [float(cell) for cell in found] == pytest.approx(expected)
     said = clmorph("transform", tmp_path / "shift.tfm", tmp_path / "double.tfm").out
     assert said.index("t 10") < said.index("volume × 8")

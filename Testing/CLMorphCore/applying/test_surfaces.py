@@ -128,7 +128,7 @@ def test_all_else_of_an_obj_file_stays(tmp_path):
     assert found.lps_mm.tolist() == [[0, 0, 0], [-1, 0, 0], [0, -1, 0]]
     found.write(tmp_path / "b.obj", found.lps_mm + 1.0, False)
     expected = "# SPACE=RAS\nmtllib a.mtl\nv -1 -1 1 1\nv 0 -1 1\nv -1 0 1\nvt 0 0\ng part\nf 1/1 2/1 3\n"
-    assert (tmp_path / "b.obj").read_text() == expected
+    assert (tmp_path / "b.obj").read_text(encoding="utf-8") == expected
 
 
 @pytest.mark.parametrize("ending", ["vtk", "vtp", "stl", "ply"])

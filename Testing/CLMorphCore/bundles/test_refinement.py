@@ -44,7 +44,7 @@ def test_a_segmentation_that_asks_for_nothing_is_as_the_model_says(refined_model
 def test_the_command_line_too_and_fast_stays_fast(refined_model, scan, clmorph, tmp_path):
     def steps(*words):
         assert clmorph("segment", scan, "--model", refined_model, "-o", tmp_path / "out", *words).code == 0
-        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
         return report["similarity"], report["warnings"]
 
     (unasked, _), (fast, _), (asked, _) = steps(), steps("--effort", "fast"), steps("--refine", "3")

@@ -161,7 +161,9 @@ def test_as_a_bids_app(made_scans, small_model, tmp_path, clmorph):
     ]
     table = (out / "sub-1" / "ses-a" / "anat" / f"{start}desc-clmorph_dseg.tsv").read_text(encoding="utf-8")
     assert table.splitlines() == ["index\tname\tcolor", "1\tLeft\t#d8654f", "2\tRight\t#4f8fd8"]
-    sidecar = json.loads((out / "sub-1" / "ses-a" / "anat" / f"{start}desc-clmorph_dseg.json").read_text())
+    sidecar = json.loads(
+        (out / "sub-1" / "ses-a" / "anat" / f"{start}desc-clmorph_dseg.json").read_text(encoding="utf-8")
+    )
     assert sidecar["Sources"] == ["bids:raw:sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz"]
     assert not (out / "sub-2").exists()  # there is nothing to say of it but the row
 

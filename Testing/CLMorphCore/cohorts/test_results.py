@@ -95,7 +95,9 @@ def test_the_result_of_another_scan_is_not_written_over(first, settings, made, s
     work(first, settings, made)
     other = replace(first, image=scans / "b.nii.gz")
     assert "is the result of" in work(other, settings, made).failure
-    assert json.loads((first.place.folder / "report.json").read_text())["cohort"]["image"] == str(first.image)
+    assert json.loads((first.place.folder / "report.json").read_text(encoding="utf-8"))["cohort"]["image"] == str(
+        first.image
+    )
 
 
 def test_a_failure_is_written_and_goes_when_the_scan_can_be_read(first, settings, made):
@@ -144,7 +146,7 @@ def test_a_failure_replaces_no_file_of_anybodys(first):
     path = first.place.folder / "failed.json"
     path.write_text("[1, 2]")
     save_failure(first.place, "why", "small")
-    assert path.read_text() == "[1, 2]" and read_failure(first.place) == ""
+    assert path.read_text(encoding="utf-8") == "[1, 2]" and read_failure(first.place) == ""
 
 
 def test_two_files_of_one_scan_count_both(tmp_path):

@@ -130,9 +130,9 @@ def test_the_command_writes_tables_summary_and_page(clmorph, folder):
     landmarks = list(csv.DictReader((out / "landmarks.csv").open()))
     assert [row["name"] for row in landmarks] == list("abcde")
     assert len(list(csv.DictReader((out / "structures.csv").open()))) == 2
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["pairs"] == 2 and summary["worst"]["tre_mean_mm"] == "known"
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
     assert "Target registration error" in page and "By structure" in page
     again = clmorph("evaluate", "--pairs", write_rows(pairs, [BARE]), "-o", out)
     assert again.code == 0 and not (out / "landmarks.csv").exists()

@@ -174,7 +174,7 @@ def test_a_crop_into_the_same_folder_leaves_nothing_of_the_sides(found, model, c
     ran = clmorph("segment", tmp_path / "crop.nii.gz", "--model", model.folder, "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(("left", "right"))]
-    assert len(json.loads((tmp_path / "out" / "report.json").read_text())["structures"]) == 2
+    assert len(json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["structures"]) == 2
 
 
 def test_the_command_finds_both_sides_in_a_whole_and_takes_a_crop_as_one(head, model, clmorph, tmp_path):

@@ -150,10 +150,10 @@ def test_the_commands_take_landmarks_and_report_their_errors(clmorph, scan, tiny
     before = np.linalg.norm(carried(motion, where) - where, axis=1)
     assert entry.before_mm == pytest.approx(before, abs=1e-3) and entry.matched_by == "name"
     assert entry.mean_mm["affine"] < 0.5 and entry.mean_mm["warped"] < 1.0
-    assert "<h2>Landmarks</h2>" in (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Landmarks</h2>" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     image = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
     ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "pair")
-    tree = json.loads((tmp_path / "pair" / "report.json").read_text())
+    tree = json.loads((tmp_path / "pair" / "report.json").read_text(encoding="utf-8"))
     assert ran.code == 0 and tree["landmarks"]["max_mm"]["before"] == pytest.approx(before.max(), abs=1e-3)
     (tmp_path / "moving.csv").write_text("x,y,z\n1,2,3\n")
     ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "bad")

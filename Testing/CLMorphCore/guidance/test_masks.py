@@ -193,7 +193,9 @@ def test_the_commands_take_masks(clmorph, scan, tiny_model, phantom, lesion, tmp
     atlas = tiny_model / "atlases" / "ellipsoids" / "image.nii.gz"
     ran = clmorph("register", tmp_path / "scan.nii.gz", atlas, *options, tmp_path / "pair")
     assert ran.code == 0, ran.err
-    found, twin = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("out", "pair"))
+    found, twin = (
+        json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8")) for name in ("out", "pair")
+    )
     assert found["similarity"]["affine"] == pytest.approx(twin["similarity"]["affine"], abs=1e-3)
     ran = clmorph(
         "register", atlas, tmp_path / "scan.nii.gz", "--model", tiny_model,

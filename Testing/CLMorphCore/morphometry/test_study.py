@@ -93,7 +93,7 @@ def test_total_volumes_are_blurred_by_the_size_of_the_heads(clmorph, cohort, tmp
     for name in ("total", "relative"):
         t = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name / "group_t.nii.gz")))
         peaks.append(t.max())
-    assert json.loads((tmp_path / "total" / "morphometry.json").read_text())["volumes"] == "total"
+    assert json.loads((tmp_path / "total" / "morphometry.json").read_text(encoding="utf-8"))["volumes"] == "total"
     assert peaks[0] < 0.7 * peaks[1]
 
 
@@ -147,7 +147,7 @@ def test_without_a_model_the_results_name_one_and_a_file_of_ones_own_is_kept(clm
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "report.html").write_text("mine")
     ran = clmorph(*words, "-o", tmp_path / "own", "--model", folder / "model")
-    assert ran.code == 2 and (tmp_path / "own" / "report.html").read_text() == "mine"
+    assert ran.code == 2 and (tmp_path / "own" / "report.html").read_text(encoding="utf-8") == "mine"
 
 
 def test_without_nilearn_one_line_says_what_to_install(clmorph, cohort, tmp_path, monkeypatch):

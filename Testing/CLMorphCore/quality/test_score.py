@@ -150,7 +150,7 @@ def test_ends_that_logits_do_not_tell_apart_are_open():
 
 def test_a_fit_from_before_the_intervals_is_read_without_them(quality, tmp_path):
     write_quality(tmp_path / "quality.toml", quality)
-    text = (tmp_path / "quality.toml").read_text()
+    text = (tmp_path / "quality.toml").read_text(encoding="utf-8")
     kept = [line for line in text.splitlines() if not line.startswith(("shift", "reach", "deviation"))]
     (tmp_path / "quality.toml").write_text("\n".join(kept))
     read, (found, _) = read_quality(tmp_path), made_up(5)[0]

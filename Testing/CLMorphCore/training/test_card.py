@@ -34,7 +34,7 @@ def test_a_card_tells_what_it_is_for_what_of_and_how_good(made):
     assert counts == {"train": 3, "validation": 2, "test": 1, "labelled": 6}
     assert scans["voxel_mm"] == [2.2, 2.2, 2.2] and scans["size_mm"] == pytest.approx([52.8, 59.4, 48.4])
     for split, subjects in (("validation", 2), ("test", 1)):
-        measured = json.loads((made / split / "summary.json").read_text())
+        measured = json.loads((made / split / "summary.json").read_text(encoding="utf-8"))
         assert card["accuracy"][split]["subjects"] == subjects
         assert card["accuracy"][split]["dice"] == pytest.approx(measured["dice"], abs=1e-6)
         assert "dice_sd_over_subjects" in card["accuracy"][split]
@@ -65,7 +65,7 @@ def test_the_scans_give_the_title_and_what_could_not_be_measured_is_left_out(mad
     run = shutil.copytree(made, tmp_path / "run")
     (run / "model" / "card.toml").unlink()
     write_card(run / "model", {"model": {"name": "run", "version": "1"}})
-    summary = json.loads((run / "test" / "summary.json").read_text())
+    summary = json.loads((run / "test" / "summary.json").read_text(encoding="utf-8"))
     (run / "test" / "summary.json").write_text(json.dumps(summary | {"hd95_mm": float("nan")}))
     card = again(made, folder, run, name='mein\n"Organ"')
     assert card["model"]["title"] == 'mein\n"Organ"' and card["model"]["name"] == "run"

@@ -106,7 +106,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize("name", TREES)
 def test_two_processes_make_the_weights_that_one_makes(name, runs):
     assert difference(runs / f"{name} 1", runs / f"{name} 2") < 1e-5
-    logs = [(runs / f"{name} {count}" / "log.jsonl").read_text().splitlines() for count in (1, 2)]
+    logs = [(runs / f"{name} {count}" / "log.jsonl").read_text(encoding="utf-8").splitlines() for count in (1, 2)]
     for one, two in zip(*logs, strict=True):
         first, second = (json.loads(line) for line in (one, two))
         first.pop("seconds"), second.pop("seconds")
@@ -165,7 +165,7 @@ def test_one_process_that_is_gone_ends_the_others_with_one_line(killed, by, word
 
 def test_torchrun_starts_them_and_what_is_wrong_is_said_once(words, tmp_path):
     settings = tmp_path / "c.toml"
-    settings.write_text(settings.read_text().replace("batch_size = 2", "batch_size = 3"))
+    settings.write_text(settings.read_text(encoding="utf-8").replace("batch_size = 2", "batch_size = 3"))
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *map(str, words)]
     ran = subprocess.run(words, env=environment(), capture_output=True, encoding="utf-8", timeout=LIMIT_S, check=False)
     lines = [line for line in ran.stderr.splitlines() if line.startswith("clmorph: ")]

@@ -55,7 +55,7 @@ def test_a_start_that_training_spoils_stays_the_model_and_the_page_says_so(made,
     assert header["step"] == 0 and all(torch.equal(kept[key], start[key]) for key in start)
     measured = [record["validation_dice"] for record in log(tmp_path / "run") if "validation_dice" in record]
     assert len(measured) == 3 and max(measured[1:]) < measured[0]
-    assert "The start was not improved" in (tmp_path / "run" / "report.html").read_text()
+    assert "The start was not improved" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "kept its network, its spacing of 4 × 4 × 4 mm and its losses; made anew: the average atlas" in str(told[-1])
     model = load_model(tmp_path / "run" / "model")
     assert (
@@ -172,7 +172,9 @@ def test_what_cannot_be_started_from_is_said_in_one_line(given, said, folder, cl
 def test_another_start_than_the_plans_or_the_runs_is_refused(made, folder, plan_file, clmorph, tmp_path):
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", plan_file, "--initial", "brain")
     assert ran.code == 2 and f"the plan has network.channels = [4, 8, 8], {BRAIN} [8, 16, 32, 32]" in ran.err
-    (tmp_path / "plan.toml").write_text(plan_file.read_text() + f'[start]\nmodel = "{made / "model"}"\n')
+    (tmp_path / "plan.toml").write_text(
+        plan_file.read_text(encoding="utf-8") + f'[start]\nmodel = "{made / "model"}"\n'
+    )
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "plan.toml", "--initial", "heart")
     assert ran.code == 2 and "--initial heart was given, and the plan starts from" in ran.err
     assert not (tmp_path / "run").exists()

@@ -120,10 +120,10 @@ def test_a_plan_names_what_is_wrong_with_any_scan_and_writes_why(faulty, clmorph
 
 
 def test_a_plan_decides_what_is_used_but_not_what_can_be_read(faulty, plan_file, clmorph, tmp_path):
-    (tmp_path / "mine.toml").write_text(plan_file.read_text() + '[scans]\nleave_out = ["small"]\n')
+    (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8") + '[scans]\nleave_out = ["small"]\n')
     ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "the plan uses scans that cannot be used (cut: " in ran.err
-    (tmp_path / "mine.toml").write_text(plan_file.read_text() + '[scans]\nleave_out = ["nobody"]\n')
+    (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8") + '[scans]\nleave_out = ["nobody"]\n')
     ran = clmorph("train", faulty, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "leaves out nobody, which the data lack" in ran.err
     assert not (tmp_path / "run").exists()
@@ -152,7 +152,7 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
     shutil.copytree(made, tmp_path / "run")
     ran = clmorph("train", faulty, "-o", tmp_path / "run")
     assert ran.code == 2 and "holds a training of other scans" in ran.err
-    (tmp_path / "mine.toml").write_text(plan_file.read_text().replace("steps = 8", "steps = 9"))
+    (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8").replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "by another plan" in ran.err
     (tmp_path / "run" / "plan.toml").unlink()
@@ -206,7 +206,7 @@ def test_scans_that_changed_since_a_training_began_are_not_passed_over(change, s
 def test_voxels_that_changed_under_their_name_are_named_and_a_touched_file_is_not(made, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "data")
     shutil.copytree(made, tmp_path / "run")
-    table = (tmp_path / "run" / "scans.csv").read_text()
+    table = (tmp_path / "run" / "scans.csv").read_text(encoding="utf-8")
     (tmp_path / "run" / "scans.csv").write_text(table.replace(str(folder), str(tmp_path / "data")))
     (tmp_path / "data" / "s0.nii.gz").touch()
     train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
