@@ -21,12 +21,24 @@ from ..series.segmentation import OPTIONAL, RESULTS, VOLUMES, SeriesSegmentation
 from . import options as given
 
 LOG = logging.getLogger(__name__)
+OF_ONE_IMAGE = ("mask", "moving_mask", "landmarks", "initial", "dicom_seg", "dicom_sr")
 REMEDY = "give `frames`: all, ed,es of a heart, or a frame's number"
 
 
 def is_series(options: Namespace) -> bool:
-    """Whether --frames asks for more than one frame, which is a scan by itself; InputError for what it does not."""
-    return options.frames is not None and frame_choice(options.frames).alone() is None
+    """Whether --frames asks for more than one frame, which is a scan by itself; InputError for what it does not.
+
+    And for options that say something of one image alone.
+    """
+    if options.frames is None or frame_choice(options.frames).alone() is not None:
+        return False
+    for name in OF_ONE_IMAGE:
+        if vars(options).get(name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for one image, and `frames={options.frames}` asks for several",
+                "omit it, or give the number of one frame",
+            )
+    return True
 
 
 def scan(options: Namespace) -> tuple[sitk.Image, str]:

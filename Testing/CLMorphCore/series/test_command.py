@@ -96,6 +96,9 @@ def test_one_frame_alone_is_segmented_as_the_scan_that_it_is(cine_file, heart_fo
     assert Report.read(tmp_path / "a" / "report.json").image.endswith("cine.nii.gz, frame 4")
 
 
+MASK, TURN = "mask.nii.gz", "turn.tfm"  # which nobody looks into
+
+
 @pytest.mark.parametrize(
     ("frames", "said"),
     [
@@ -103,6 +106,10 @@ def test_one_frame_alone_is_segmented_as_the_scan_that_it_is(cine_file, heart_fo
         (("--frames", "7"), r"--frames names frame 7 of a series of 6; expected 1 … 6"),
         (("--frames", "all,8"), r"--frames names frame 8 of a series of 6; expected 1 … 6"),
         (("--frames", "every"), r"--frames every has 'every'; expected all, ed, es or numbers of frames from 1"),
+        *(
+            (("--frames", "all", *words), rf"{words[0]} is for one image, and --frames all asks for several")
+            for words in (("--dicom-seg",), ("--dicom-sr",), ("--mask", MASK), ("--initial", TURN))
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(frames, said, cine_file, heart_folder, clmorph, tmp_path):
