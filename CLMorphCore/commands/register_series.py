@@ -17,9 +17,10 @@ from ..progress import Reporter, Stopwatch, part
 from ..registration import JACOBIAN_BITS
 from ..reports.report import RegistrationReport
 from ..reports.series import write_report
+from ..series.following import FOLLOWING
 from ..series.registration import SeriesRegistration, register_series
 from . import options as given
-from .series import following, read
+from .series import read
 
 LOG = logging.getLogger(__name__)
 REPORT = "report.json"
@@ -40,7 +41,7 @@ def run(options: Namespace, reporter: Reporter, model: Model, moving: sitk.Image
         frames=options.frames,
         affine=given.affine(options),
         optimization=optimization,
-        following=following(options, optimization),
+        following=optimization or FOLLOWING,
         progress=part(reporter, 0.05, 0.8),
     )
     warped, carried = found.warp(moving), found.warp(labels, labels=True) if labels is not None else {}

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from ..errors import FileError, InputError
 from ..extraction.sides import locator_of, shows_the_whole
-from ..instance_optimization import InstanceOptimization
 from ..io.images import read_image
 from ..io.series import ImageSeries, has_several_frames, read_series
 from ..progress import Reporter, Stopwatch, part
@@ -64,12 +63,6 @@ def one_scan(path: Path, frames: str | None) -> tuple[sitk.Image, str]:
         raise FileError(f"{error.problem}{f'; {error.remedy}' if error.remedy else ''}", f"or {REMEDY}") from None
 
 
-def following(options: Namespace, optimization: InstanceOptimization | None) -> InstanceOptimization | None:
-    """How frames' maps are optimized: as --refine says, a little by default, not at all with --effort fast."""
-    fast = vars(options).get("effort") == "fast"
-    return optimization or (None if fast else FOLLOWING)
-
-
 def read(path: Path, reporter: Reporter, watch: Stopwatch) -> ImageSeries:
     """The frames of a file or folder."""
     with watch.step("reading"):
@@ -101,7 +94,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         series,
         model,
         frames=options.frames,
-        following=following(options, optimization),
+        following=optimization or FOLLOWING,
         progress=part(reporter, 0.05, 0.9),
         duration_s=watch.seconds,
         atlases=atlases,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from html import escape
 
 import numpy as np
@@ -28,7 +27,6 @@ def study_page(study: Study) -> str:
 
 
 def _header(study: Study) -> str:
-    made = datetime.now().astimezone()
     size = (
         "Relative volumes: each scan's affine part, its size, is taken out."
         if study.settings.relative
@@ -36,7 +34,7 @@ def _header(study: Study) -> str:
     )
     return (
         f"<header><h1>Morphometry: {escape(study.design.formula)}</h1>"
-        f'<p class="soft">{made.day} {made:%B %Y, %H:%M} · {study.scans} scans in the space of the atlas '
+        f'<p class="soft">{page.when()} · {study.scans} scans in the space of the atlas '
         f"{escape(study.atlas.name)} of the model {escape(study.model)}. {size} Each term is tested with all others "
         "and an intercept, two-sided, by permutation; p is corrected for all voxels, or all structures, by "
         f"{'threshold-free cluster enhancement (voxels) and ' if study.settings.tfce else ''}the greatest |t|.</p>"
@@ -45,9 +43,7 @@ def _header(study: Study) -> str:
 
 
 def _warnings(study: Study) -> str:
-    if not study.warnings:
-        return ""
-    return f'<div class="warning"><ul>{"".join(f"<li>{escape(w)}</li>" for w in study.warnings)}</ul></div>'
+    return page.notice("", study.warnings)
 
 
 def _facts(study: Study) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from html import escape
 
 import numpy as np
@@ -94,21 +93,17 @@ def cohort_page(rows: Sequence[Row], summary: Summary) -> str:
 
 
 def _header(rows: Sequence[Row], summary: Summary) -> str:
-    made = datetime.now().astimezone()
     licence = f"Licence of the model: {escape(summary.licence)}. " if summary.licence else ""
     return (
         f"<header><h1>{len(rows)} scans of {escape(summary.source)}</h1>"
-        f'<p class="soft">{made.day} {made:%B %Y, %H:%M} · model <strong>{escape(summary.model)}</strong> · CLMorph '
+        f'<p class="soft">{page.when()} · model <strong>{escape(summary.model)}</strong> · CLMorph '
         f'{escape(summary.version)} · <a href="volumes.csv">volumes.csv</a><br>'
         f"{licence}For research; not a medical device.</p></header>"
     )
 
 
 def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<div class="warning"><strong>Not among the scans</strong><ul>{items}</ul></div>'
+    return page.notice("Not among the scans", notes)
 
 
 def _counts(rows: Sequence[Row]) -> str:

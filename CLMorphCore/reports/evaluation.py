@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -102,11 +101,9 @@ def _mean_and_deviation(values: np.ndarray, digits: int) -> str:
 
 
 def _header(summary: Summary, subjects: int, structures: int) -> str:
-    made = datetime.now().astimezone()
-    when = f"{made.day} {made:%B %Y, %H:%M}"
     return (
         f"<header><h1>Evaluation of {escape(summary.model)}</h1>"
-        f'<p class="soft">{when} · {escape(summary.split)} split · {subjects} subjects · '
+        f'<p class="soft">{page.when()} · {escape(summary.split)} split · {subjects} subjects · '
         f"{structures} structures. Automatic labels against manual ones, each on the subject's own grid.</p>"
         "</header>"
     )
@@ -114,14 +111,10 @@ def _header(summary: Summary, subjects: int, structures: int) -> str:
 
 def _missing(rows: Sequence[Agreement]) -> str:
     missing = [row for row in rows if row.status != OK]
-    if not missing:
-        return ""
     kinds = _grouped(missing, lambda row: row.status)
-    items = "".join(f"<li>{len(group)} of {len(rows)} {escape(str(status))}</li>" for status, group in kinds.items())
-    return (
-        '<div class="warning"><strong>Structures without a counterpart</strong>'
-        f"<ul>{items}</ul>They have no distances; each is listed in the table of all figures.</div>"
-    )
+    texts = [f"{len(group)} of {len(rows)} {status}" for status, group in kinds.items()]
+    rest = "They have no distances; each is listed in the table of all figures."
+    return page.notice("Structures without a counterpart", texts, rest)
 
 
 def _key_figures(rows: Sequence[Agreement], summary: Summary) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from html import escape
 
 NO_FIGURE = "–"
@@ -81,6 +82,21 @@ def page(title: str, body: str, style: str = "") -> str:
         "</body>\n</html>\n"
     )
     return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def when(made: datetime | None = None) -> str:
+    """A moment as 27 November 2026, 15:40; by default this one, here."""
+    made = made or datetime.now().astimezone()
+    return f"{made.day} {made:%B %Y, %H:%M}"
+
+
+def notice(title: str, texts: Sequence[str], rest: str = "") -> str:
+    """A box that stands out, with a list of plain texts and ``rest``, which is HTML; nothing where there is no text."""
+    if not texts:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    head = f"<strong>{escape(title)}</strong>" if title else ""
+    return f'<div class="warning">{head}<ul>{items}</ul>{rest}</div>'
 
 
 def facts(entries: Iterable[tuple[str, str, str]]) -> str:

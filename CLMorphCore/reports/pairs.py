@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 
 import numpy as np
@@ -111,13 +110,11 @@ def pairs_page(
     rows: Sequence[PairRow], regions: Sequence[RegionRow], landmarks: Sequence[LandmarkRow], summary: PairsSummary
 ) -> str:
     """HTML page of registrations."""
-    made = datetime.now().astimezone()
-    when = f"{made.day} {made:%B %Y, %H:%M}"
     count = f"{summary.pairs} registration{'s' if summary.pairs != 1 else ''}"
     body = [
-        f'<header><h1>Evaluation of {count}</h1><p class="soft">{when} · landmarks in mm, labels of the moving image '
-        "on the fixed one, J the Jacobian determinant of the whole transform (above 1: the moving image's volume is "
-        "larger), inverse: how far from its start a point comes back.</p></header>",
+        f'<header><h1>Evaluation of {count}</h1><p class="soft">{page.when()} · landmarks in mm, labels of the moving '
+        "image on the fixed one, J the Jacobian determinant of the whole transform (above 1: the moving image's volume "
+        "is larger), inverse: how far from its start a point comes back.</p></header>",
         _key_figures(summary),
         _pairs(rows),
         _regions(regions) if regions else "",

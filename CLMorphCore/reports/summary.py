@@ -18,12 +18,11 @@ VERDICTS = {"pass": "nothing unusual was found", "review": "look before use", "r
 def header(report: Report) -> str:
     """Of what, when and by which model, and its licence."""
     model = report.model
-    made = datetime.fromisoformat(report.created)
-    when = f"{made.day} {made:%B %Y, %H:%M}"
+    when = page.when(datetime.fromisoformat(report.created))
     licence = f"Licence of the model: {escape(model.licence)}. " if model.licence else ""
     return (
         f"<header><h1>Segmentation of {escape(short_name(report.image))}</h1>"
-        f'<p class="soft">{escape(when)} · model <strong>{escape(model.name)}</strong> '
+        f'<p class="soft">{when} · model <strong>{escape(model.name)}</strong> '
         f"{escape(model.version)} · atlas {escape(report.atlas.name)} · "
         f"CLMorph {escape(report.version)} on {escape(report.device)}<br>"
         f"{licence}For research; not a medical device.</p></header>"
@@ -32,10 +31,7 @@ def header(report: Report) -> str:
 
 def warnings(warnings: Sequence[str]) -> str:
     """What has to be looked at first, or nothing."""
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    return f'<div class="warning"><strong>Look here first</strong><ul>{items}</ul></div>'
+    return page.notice("Look here first", warnings)
 
 
 def key_figures(report: Report) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from html import escape
 
 import numpy as np
@@ -94,11 +93,10 @@ def training_page(run: TrainingRun) -> str:
 
 
 def _header(run: TrainingRun) -> str:
-    made = datetime.now().astimezone()
     splits = ", ".join(f"{count} for {split}" for split, count in run.counts.items() if count)
     return (
         f"<header><h1>Training of {escape(run.name)}</h1>"
-        f'<p class="soft">{made.day} {made:%B %Y, %H:%M} · {escape(run.about)}<br>Scans: {escape(splits)}. '
+        f'<p class="soft">{page.when()} · {escape(run.about)}<br>Scans: {escape(splits)}. '
         "The network was trained without labels. For research; not a medical device.</p></header>"
     )
 
@@ -123,10 +121,7 @@ def _started(start: str, log: Sequence[Point]) -> str:
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:
-    if not left_out:
-        return ""
-    items = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in left_out.items())
-    return f'<div class="warning"><strong>Scans that were left out</strong><ul>{items}</ul></div>'
+    return page.notice("Scans that were left out", [f"{name}: {why}" for name, why in left_out.items()])
 
 
 def _key_figures(run: TrainingRun) -> str:
