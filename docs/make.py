@@ -1,0 +1,57 @@
+"""What the documentation is made with: python docs/make.py readme | tutorials [--update] | way | screenshot …
+
+``readme`` puts the generated tables into README and pages, ``tutorials`` runs every block of the tutorials,
+``way`` draws the picture of CONTRIBUTING, ``screenshot PAGE PICTURE`` draws a page of HTML with Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+
+def main() -> int:
+    """Does one of the verbs; 1 where a tutorial does not do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("readme")
+    verbs.add_parser("way")
+    tutorials = verbs.add_parser("tutorials")
+    tutorials.add_argument("--update", action="store_true")
+    tutorials.add_argument("pages", nargs="*", type=Path)
+    screenshot = verbs.add_parser("screenshot")
+    screenshot.add_argument("page", type=Path)
+    screenshot.add_argument("picture", type=Path)
+    screenshot.add_argument("--width", type=int, default=1100)
+    screenshot.add_argument("--height", type=int, default=900)
+    options = parser.parse_args()
+    if options.verb == "readme":
+        from site_pages.readme import fill_all
+
+        for page in fill_all():
+            print(f"{page} has new tables")
+    elif options.verb == "way":
+        from site_pages.places import DOCS
+        from site_pages.way import draw as draw_way
+
+        draw_way(DOCS / "pictures" / "way.svg")
+    elif options.verb == "screenshot":
+        from site_pages.screenshot import screenshot as draw
+
+        draw(options.page, options.picture, options.width, options.height)
+    else:
+        from site_pages.tutorials import PAGES, TutorialError, run_all
+
+        try:
+            run_all([page.resolve() for page in options.pages] or PAGES, update=options.update)
+        except TutorialError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

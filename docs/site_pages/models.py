@@ -1,0 +1,109 @@
+"""The pages of the bundled models, from their cards, atlases and results, and the README's table of them."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from CLMorphCore.reports.drawing import rgb
+from CLMorphCore.bundles.model import Model, bundled_models, load_model, models_without_weights
+from CLMorphCore.reports.atlas_picture import atlas_picture
+from Training.markdown import table
+
+from .places import ROOT
+
+HEADS = ("model", "what it labels", "test subjects", "Dice, affine only", "Dice", "HD95 (mm)", "folding", "Dice, validation")
+ROWS = (
+    ("what it is for", "purpose"),
+    ("images", "modality"),
+    ("what they show", "anatomy"),
+    ("licence", "licence"),
+    ("credit", "credit"),
+    ("made of", "training_data"),
+    ("version", "version"),
+)
+MEASURES = (
+    ("subjects", "subjects", 0),
+    ("Dice", "dice", 3),
+    ("its standard deviation over subjects", "dice_sd_over_subjects", 3),
+    ("Dice of the affine alignment alone", "dice_affine", 3),
+    ("HD95 (mm)", "hd95_mm", 2),
+    ("ASSD (mm)", "assd_mm", 2),
+    ("folding, mean over subjects", "folding_fraction_mean", 4),
+)
+
+
+def accuracy_table() -> str:
+    """A row for each model: what the README and the page of models show first."""
+    lines = []
+    for name in bundled_models():
+        model = load_model(name)
+        test, validation = (model.card["accuracy"][split] for split in ("test", "validation"))
+        dice = f"{test['dice']:.3f} ± {test['dice_sd_over_subjects']:.3f}"
+        folding = f"{100 * test['folding_fraction_mean']:.2g} %"
+        lines.append(
+            [f"`{name}`", model.about("title"), str(test["subjects"]), f"{test['dice_affine']:.3f}", dice]
+            + [f"{test['hd95_mm']:.2f}", folding, f"{validation['dice']:.3f}"]
+        )
+    return table(HEADS, lines)
+
+
+def models_page(folder: Path) -> str:
+    """All cards; the pictures of the atlases are written into ``folder``."""
+    parts = [
+        "# Models",
+        "Bundled with the package; nothing is downloaded. Mean over structures and subjects ± standard deviation over "
+        "subjects, on each subject's own grid, with one atlas, an average of training subjects. Generated from "
+        "`card.toml`, the atlases and `Training/recipes/NAME/results-test.csv`.",
+        accuracy_table(),
+        "`clmorph evaluate --model NAME --data manifest.csv --split test -o out/` measures it again, with the manifest of "
+        "`Training/recipes/NAME/prepare.py`. How each was trained: [the shipped models](training/results/models.md).",
+    ]
+    for name in bundled_models():
+        parts.append(_model(load_model(name), folder))
+    systems = [[f"`{name}`", what] for name, what in models_without_weights().items()]
+    parts += ["## Systems without weights", "Optimise on the pair; names for `--model` as well."]
+    parts += [table(("name", "what it is"), systems)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _model(model: Model, folder: Path) -> str:
+    atlas = model.atlases[0]
+    colors = {each.value: rgb(each.color) for each in atlas.structures}
+    (folder / f"atlas-{model.name}.png").write_bytes(atlas_picture(atlas.image, atlas.labels, colors))
+    card = [[title, _plain(model.about(key))] for title, key in ROWS if model.about(key)]
+    splits = ("validation", "test")
+    figures = [
+        [title, *(f"{model.card['accuracy'][split][key]:.{digits}f}" for split in splits)] for title, key, digits in MEASURES
+    ]
+    dice = _dice_by_structure(ROOT / "Training" / "recipes" / model.name / "results-test.csv")
+    structures = [
+        [str(each.value), each.name, f"`{each.color}`", each.terminology.replace("^", " ") or "–", dice.get(each.value, "–")]
+        for each in atlas.structures
+    ]
+    return "\n\n".join(
+        [
+            f"## {model.name}",
+            f"![Atlas of {model.name} in three planes, its structures outlined](atlas-{model.name}.png)",
+            table(("", model.about("title")), card),
+            table(("", "validation", "test"), figures),
+            f"### Structures of {model.name}",
+            table(("label", "structure", "colour", "code", "Dice, test"), structures),
+        ]
+    )
+
+
+def _dice_by_structure(path: Path) -> dict[int, str]:
+    """The mean over subjects of each label's Dice."""
+    found: dict[int, list[float]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["dice"]:
+                found[int(row["value"])].append(float(row["dice"]))
+    return {value: f"{mean(each):.3f}" for value, each in found.items()}
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
