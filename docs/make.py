@@ -21,7 +21,7 @@ def main() -> int:
     verbs.add_parser("way")
     tutorials = verbs.add_parser("tutorials")
     tutorials.add_argument("--update", action="store_true")
-    tutorials.add_argument("pages", nargs="*", type=Path)
+    tutorials.add_argument("page", nargs="?", type=Path, help="one alone, in this process")
     screenshot = verbs.add_parser("screenshot")
     screenshot.add_argument("page", type=Path)
     screenshot.add_argument("picture", type=Path)
@@ -43,10 +43,13 @@ def main() -> int:
 
         draw(options.page, options.picture, options.width, options.height)
     else:
-        from site_pages.tutorials import PAGES, TutorialError, run_all
+        from site_pages.tutorials import PAGES, TutorialError, run_all, run_alone
 
         try:
-            run_all([page.resolve() for page in options.pages] or PAGES, update=options.update)
+            if options.page:
+                run_alone(options.page.resolve(), update=options.update)
+            else:
+                run_all(PAGES, update=options.update)
         except TutorialError as error:
             print(error, file=sys.stderr)
             return 1

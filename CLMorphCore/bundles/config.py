@@ -79,16 +79,16 @@ class TrainingConfig:
 
     steps: int = 800  # 200 epochs of 30 subjects in batches of 8
     minutes: float = 0.0  # 0: no limit
-    batch_size: int = 8
-    learning_rate: float = 3e-3
+    batch_size: int = 8  # pairs of a step, of all processes together
+    learning_rate: float = 3e-3  # of Adam
     schedule: Literal["step", "cosine"] = "step"  # the paper's; to zero at the last step
-    decay_every: int = 80
-    decay_factor: float = 0.1
+    decay_every: int = 80  # steps, of the schedule "step"
+    decay_factor: float = 0.1  # of the learning rate, each time
     # moving image of a pair: any, the reference, one of the same group (a patient's other scan), or half of each kind
     moving: Literal["random", "reference", "group", "mixed"] = "random"
-    seed: int = 0
-    checkpoint_every: int = 100
-    validate_every: int = 100
+    seed: int = 0  # of weights, pairs and augmentation
+    checkpoint_every: int = 100  # steps
+    validate_every: int = 100  # steps
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class CLMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 64)  # of the encoder, at 1, 1/2, 1/4, … of the image's resolution
     embedding: int = 128  # length of the projection
-    norm: Norm = "batch"
+    norm: Norm = "batch"  # of each convolution
     probabilistic: bool = True  # sample z ~ N(μ, σ²) in training; the mean at test time
     diffeomorphic: bool = False  # z is a stationary velocity, integrated
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution

@@ -36,7 +36,7 @@ class PyramidConfig:
     channels: tuple[int, ...] = (8, 16, 32, 32, 32)  # of the encoder, image resolution first
     width: int = 32  # channels inside a decoder level
     embedding: int = 128  # length of the projection
-    norm: Norm = "instance"
+    norm: Norm = "instance"  # of each convolution
     field_level: int = 0  # finest level that adds to the field; 0 is the image's resolution
     flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
     passes: int = 1  # of each level with the same weights, each on what the previous one left

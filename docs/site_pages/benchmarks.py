@@ -43,7 +43,12 @@ def compared_table() -> str:
 def _figures(rows: Sequence[BenchmarkRow]) -> str:
     if not rows:
         return "–"
-    return f"{mean(row.dice for row in rows):.3f}, {mean(row.seconds for row in rows):.2g}\u202fs"
+    return f"{mean(row.dice for row in rows):.3f}, {_seconds(mean(row.seconds for row in rows))}\u202fs"
+
+
+def _seconds(value: float) -> str:
+    """With two digits, whole from ten on."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def segment_table() -> str:
@@ -62,7 +67,9 @@ def gpu_table() -> str:
     }
     lines = [[name, f"{tree[key]['seconds']:.2g}", f"{tree[key]['peak_mb'] / 1000:.1f}"] for key, name in names.items()]
     size = "×".join(map(str, tree["size"]))
-    return markdown((f"{tree['device']}, {size} voxels, network of `{tree['model']}`", "seconds", "GPU memory (GB)"), lines)
+    return markdown(
+        (f"{tree['device']}, {size} voxels, network of `{tree['model']}`", "seconds", "GPU memory (GB)"), lines
+    )
 
 
 def benchmarks_page() -> str:
@@ -70,16 +77,18 @@ def benchmarks_page() -> str:
     rows = read_results(FOLDER / "results.csv")
     parts = [
         "# Benchmarks",
-        "Generated from `Training/results/benchmarks/`: `results.csv` has a row for each pair and tool. How to run them: "
-        "[Training](training/README.md); what was aimed at and missed: [what came out](training/results/benchmarks/README.md); "
-        "versions and settings: [every table with its settings](training/results/benchmarks/summary.md).",
+        "Generated from `Training/results/benchmarks/`: `results.csv` has a row for each pair and tool. How to run "
+        "them: [Training](training/README.md); what was aimed at and missed: "
+        "[what came out](training/results/benchmarks/README.md); versions and settings: "
+        "[every table with its settings](training/results/benchmarks/summary.md).",
         "## In short",
-        "One atlas, the same affinely aligned pairs of test subjects, the same two CPU cores; Dice, and seconds of a registration.",
+        "One atlas, the same affinely aligned pairs of test subjects, the same two CPU cores; Dice, and "
+        "seconds of a registration.",
         compared_table(),
         "## The whole command on two CPU cores",
         segment_table(),
-        "Of `/usr/bin/time -v clmorph segment IMAGE --model NAME -o out/ --threads 2`: start, reading, affine, network, "
-        "labels, files and page; `segment.csv` says how often and with which version each was measured.",
+        "Of `/usr/bin/time -v clmorph segment IMAGE --model NAME -o out/ --threads 2`: start, reading, affine, "
+        "network, labels, files and page; `segment.csv` says how often and with which version each was measured.",
         "## On a GPU",
         gpu_table(),
         "Printed by `python -m Training.benchmarks.speed --device cuda`.",

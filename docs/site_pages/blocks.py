@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FENCE = re.compile(r"^(?P<indent> *)(?P<marks>```+|~~~+)(?P<info>[^`\n]*)\n(?P<code>.*?)^(?P=indent)(?P=marks) *$", re.M | re.S)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<marks>```+|~~~+)(?P<info>[^`\n]*)\n(?P<code>.*?)^(?P=indent)(?P=marks) *$", re.M | re.S
+)
 REMARK = re.compile(r"<!-- not run: (?P<why>[^>]+) -->\s*\Z")
 
 

@@ -13,7 +13,10 @@ COMMON = "how it runs"
 EXIT_CODES = (
     (0, "done"),
     (cli.EXIT_BUG, "a defect of CLMorph, with its traceback"),
-    (cli.EXIT_BAD_INPUT, "bad input: one line says what was given, what was expected and what to do; nothing was written"),
+    (
+        cli.EXIT_BAD_INPUT,
+        "bad input: one line says what was given, what was expected and what to do; nothing was written",
+    ),
     (cli.EXIT_SOME_FAILED, "`clmorph cohort`: scans failed, each with its line; the others have their results"),
     (cli.EXIT_CANCELLED, "cancelled; nothing was written"),
 )
@@ -28,7 +31,11 @@ def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
 def commands_page() -> str:
     """All verbs with all their options; those that every verb has come once, at the end."""
     parser = cli.build_parser()
-    parts = ["# Commands", "What `clmorph VERB --help` prints, generated from the command line's own parser.", _verbs(parser)]
+    parts = [
+        "# Commands",
+        "What `clmorph VERB --help` prints, generated from the command line's own parser.",
+        _verbs(parser),
+    ]
     for name, verb in verbs(parser).items():
         parts += [f"## clmorph {name}", _sentence(verb.description), _usage(verb)]
         for group in verb._action_groups:

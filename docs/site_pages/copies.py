@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 from .places import DOCS, GENERATED, REPOSITORY, ROOT
@@ -31,7 +32,7 @@ def copy_pages() -> None:
     """Writes each with its links turned to where they lead in the site, or to the repository."""
     for source, target in COPIES.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = LINK.sub(lambda found: _turned(found, source, target), source.read_text(encoding="utf-8"))
+        text = LINK.sub(partial(_turned, source=source, target=target), source.read_text(encoding="utf-8"))
         target.write_text(text, encoding="utf-8")
 
 

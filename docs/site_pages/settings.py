@@ -100,20 +100,23 @@ def _toml(value: Any) -> str:
 
 
 def _entry(setting: Setting) -> str:
-    meaning = setting.meaning[:1].upper() + setting.meaning[1:]
-    return f"`{setting.name.partition('.')[2]} = {setting.default}`\n: *{setting.kind}.* {meaning}"
+    return f"`{setting.name.partition('.')[2]} = {setting.default}`\n: *{setting.kind}*. {setting.meaning}"
 
 
 def _about(kind: type) -> str:
     text = inspect.cleandoc(kind.__doc__ or "").replace("``", "`")
-    return text.replace("\n\n", "\n\n")
+    return text
 
 
 def _system(name: str) -> str:
     """What a system is, from its module's first sentence, and the settings of its paper elsewhere."""
     system = NETWORKS[name]
     about = inspect.cleandoc(inspect.getmodule(system.settings).__doc__ or "").partition("\n\n")[0].replace("``", "`")
-    paper = [f"`{section}.{key} = {_toml(_listed(value))}`" for section, own in system.paper.items() for key, value in own.items()]
+    paper = [
+        f"`{section}.{key} = {_toml(_listed(value))}`"
+        for section, own in system.paper.items()
+        for key, value in own.items()
+    ]
     return about + (f"\n\nDefaults of its paper: {', '.join(paper)}." if paper else "")
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .blocks import Block, blocks_of
@@ -24,6 +25,7 @@ from .places import DOCS, ROOT
 
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+PROCESSES = 2
 MAX_DIFFERENCE = 0.05  # of numbers, as a share of the larger or as it is
 
 
@@ -32,11 +34,25 @@ class TutorialError(Exception):
 
 
 def run_all(pages: list[Path], *, update: bool = False) -> None:
-    """Runs the pages; TutorialError for the first block that does not do what it says."""
-    for page in pages:
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            run_page(page, update=update)
-        print(f"{page.relative_to(DOCS)}: every block ran")
+    """Runs the pages, two at a time; TutorialError for those that do not do what they say."""
+    own = [sys.executable, str(DOCS / "make.py"), "tutorials", *(["--update"] if update else [])]
+
+    def run(page: Path) -> str:
+        ran = subprocess.run([*own, str(page)], capture_output=True, text=True, encoding="utf-8")
+        print(ran.stdout, end="", flush=True)
+        return ran.stderr if ran.returncode else ""
+
+    with ThreadPoolExecutor(PROCESSES) as processes:
+        failed = [said for said in processes.map(run, pages) if said]
+    if failed:
+        raise TutorialError("\n".join(failed))
+
+
+def run_alone(page: Path, *, update: bool = False) -> None:
+    """Runs one page in an empty folder; TutorialError for the first block that does not do what it says."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        run_page(page, update=update)
+    print(f"{page.relative_to(DOCS)}: every block ran")
 
 
 def run_page(page: Path, *, update: bool = False) -> None:
@@ -73,7 +89,7 @@ def _run(block: Block, names: dict[str, object]) -> str:
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": paths, "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    code = "set -e\nclmorph() { python -m CLMorphCore \"$@\"; }\n" + block.code  # of this tree, also if not installed
+    code = 'set -e\nclmorph() { python -m CLMorphCore "$@"; }\n' + block.code  # of this tree, also if not installed
     ran = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env=environment, encoding="utf-8")
     if ran.returncode:
         raise TutorialError(f"{block} ended with {ran.returncode}\n{ran.stdout}{ran.stderr}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 COLUMNS = ("files and commands", "millimetres: SimpleITK", "the bridge", "voxels: torch")
@@ -54,9 +55,9 @@ def way_svg() -> str:
         fill = "#f3f5f8" if index % 2 == 0 else "#fff"
         parts.append(f'<rect x="{index * STEP:g}" y="0" width="{STEP:g}" height="{height}" fill="{fill}"/>')
         middle = (index + 0.5) * STEP
-        parts.append(f'<text x="{middle:g}" y="34" text-anchor="middle" font-weight="700" fill="#1d2229">{name}</text>')
+        parts.append(_text(middle, 34, name, "#1d2229", 700))
     places = [((stop.column + 0.5) * STEP, TOP + index * ROW + BOX_HEIGHT / 2) for index, stop in enumerate(WAY)]
-    for (x, y), (there, below) in zip(places, places[1:], strict=False):
+    for (x, y), (there, below) in pairwise(places):
         start, end = y + BOX_HEIGHT / 2, below - BOX_HEIGHT / 2
         middle = (start + end) / 2
         line = f"M{x:g} {start:g}V{middle:g}H{there:g}V{end:g}"
@@ -64,11 +65,15 @@ def way_svg() -> str:
     for stop, (x, y) in zip(WAY, places, strict=True):
         left, top = x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2
         parts.append(
-            f'<rect x="{left:g}" y="{top:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8" fill="#fff" stroke="#175a70"/>'
-            f'<text x="{x:g}" y="{y - 4:g}" text-anchor="middle" font-weight="600" fill="#175a70">{escape(stop.module)}</text>'
-            f'<text x="{x:g}" y="{y + 15:g}" text-anchor="middle" fill="#1d2229">{escape(stop.deed)}</text>'
+            f'<rect x="{left:g}" y="{top:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8" fill="#fff" '
+            f'stroke="#175a70"/>{_text(x, y - 4, stop.module, "#175a70", 600)}{_text(x, y + 15, stop.deed, "#1d2229")}'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _text(x: float, y: float, text: str, color: str, weight: int = 400) -> str:
+    style = f'text-anchor="middle" font-weight="{weight}" fill="{color}"'
+    return f'<text x="{x:g}" y="{y:g}" {style}>{escape(text)}</text>'
 
 
 def draw(path: Path) -> None:

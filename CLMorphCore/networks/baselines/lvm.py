@@ -37,7 +37,7 @@ class LVMConfig:
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the decoder, image resolution first; the encoder's from 1/2 on
     latent: int = 32  # d, how many numbers z has
     smoothing_voxels: tuple[float, float, float] = (3.0, 3.0, 3.0)  # σ of the Gaussian
-    norm: Norm = "none"
+    norm: Norm = "none"  # of each convolution
     flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
 

@@ -43,7 +43,7 @@ class PDDNetConfig:
     dilations: tuple[int, ...] = (1, 2, 4)  # of the convolutions at half resolution
     capture_voxels: tuple[int, int, int] = (8, 8, 8)  # largest displacement
     iterations: int = 2  # of the mean-field inference
-    norm: Norm = "instance"
+    norm: Norm = "instance"  # of each convolution
     flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
 

@@ -26,7 +26,7 @@ class VoxelMorphConfig:
 
     channels: tuple[int, ...] = (16, 32, 32, 32)  # of the encoder, half the image's resolution first
     decoder: tuple[int, ...] = (32, 32, 32, 32, 32, 16, 16)  # coarsest first; any further ones at the finest
-    norm: Norm = "none"
+    norm: Norm = "none"  # of each convolution
     field_level: int = 0  # level at which the decoder stops and the field is predicted; 0 is the image's resolution
     flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 

@@ -41,7 +41,7 @@ class VtnConfig:
     channels: tuple[int, ...] = (16, 32, 64, 128)  # of every stage's encoder, half the image's resolution first
     decoder: tuple[int, ...] = (64, 64, 32, 16)  # of the dense stages, coarsest first; any further ones at the finest
     cascades: int = 2  # dense stages
-    norm: Norm = "none"
+    norm: Norm = "none"  # of each convolution
     field_level: int = 1  # level at which the dense stages predict; 0 is the image's resolution
     flat_levels: int = 0  # first halvings, in the plane alone: for slices much thicker than voxels are wide
 
