@@ -58,8 +58,9 @@ def models_page(folder: Path) -> str:
         accuracy_table(),
         "`clmorph evaluate --model NAME --data manifest.csv --split test -o out/` measures it again, with the manifest "
         "of `Training/recipes/NAME/prepare.py`. How each was trained, what labels that follow the tissue gain and "
-        "how far other contrasts are from good: [the shipped models](training/results/models.md). Networks were trained "
-        "on the train split, choices were made on validation. A structure of a scan that the atlas lacks counts as 0.",
+        "how far other contrasts are from good: [the shipped models](training/results/models.md). Networks were "
+        "trained on the train split, choices were made on validation. A structure of a scan that the atlas lacks "
+        "counts as 0.",
         f"Nine brains of the train split as atlases, fused with the scan's tissue (`--atlas-dir`), reach a Dice of "
         f"{_nine_atlases():.3f} on the same test brains.",
     ]
