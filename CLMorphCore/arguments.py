@@ -213,6 +213,12 @@ def add_guidance(parser: argparse.ArgumentParser, fixed: str, moving: str) -> No
     )
 
 
+def add_colors(parser: argparse.ArgumentParser) -> None:
+    """Which colours the structures have."""
+    told = "of structures; safe: people with any colour vision tell neighbours apart (default: atlas)"
+    parser.add_argument("--colors", choices=("atlas", "safe"), default="atlas", help=told)
+
+
 def add_pairs(parser: argparse.ArgumentParser) -> None:
     """What is evaluated: a model on subjects, or registrations."""
     group = parser.add_mutually_exclusive_group(required=True)

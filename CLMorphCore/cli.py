@@ -18,6 +18,7 @@ from .arguments import above_zero as _above_zero
 from .arguments import (
     add_apply,
     add_cohort,
+    add_colors,
     add_frames,
     add_guidance,
     add_models,
@@ -293,6 +294,7 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     )
     _effort_options(parser)
     _atlas_options(parser)
+    add_colors(parser)
     _affine_option(parser)
     add_guidance(parser, "IMAGE", "the atlas")
     _refine_options(parser)
@@ -388,3 +390,4 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
     )
     parser.add_argument("--model", type=_text, default="hippocampus", help="name of a model (default: hippocampus)")
     parser.add_argument("-o", "--output", type=_path, default=Path("demo"), metavar="OUT", help="(default: demo)")
+    add_colors(parser)

@@ -1,7 +1,8 @@
-"""What the documentation is made with: python docs/make.py readme | tutorials [--update] | way | screenshot …
+"""What the documentation is made with: python docs/make.py readme | tutorials | way | screenshot | accessibility
 
 ``readme`` puts the generated tables into README and pages, ``tutorials`` runs every block of the tutorials,
-``way`` draws the picture of CONTRIBUTING, ``screenshot PAGE PICTURE`` draws a page of HTML with Chromium.
+``way`` draws the picture of CONTRIBUTING, ``screenshot PAGE PICTURE`` draws a page of HTML with Chromium,
+``accessibility PAGES`` has axe-core look at pages.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def main() -> int:
     tutorials = verbs.add_parser("tutorials")
     tutorials.add_argument("--update", action="store_true")
     tutorials.add_argument("page", nargs="?", type=Path, help="one alone, in this process")
+    accessible = verbs.add_parser("accessibility")
+    accessible.add_argument("places", nargs="+", type=Path, help="pages, or folders of them")
     screenshot = verbs.add_parser("screenshot")
     screenshot.add_argument("page", type=Path)
     screenshot.add_argument("picture", type=Path)
@@ -33,13 +36,19 @@ def main() -> int:
 
         for page in fill_all():
             print(f"{page} has new tables")
+    elif options.verb == "accessibility":
+        from site_pages.accessibility import check
+
+        wrong = check(options.places)
+        print("\n".join(wrong) or "axe finds nothing wrong")
+        return bool(wrong)
     elif options.verb == "way":
         from site_pages.places import DOCS
         from site_pages.way import draw as draw_way
 
         draw_way(DOCS / "pictures" / "way.svg")
     elif options.verb == "screenshot":
-        from site_pages.screenshot import screenshot as draw
+        from site_pages.browser import screenshot as draw
 
         draw(options.page, options.picture, options.width, options.height)
     else:

@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,7 @@ import SimpleITK as sitk
 from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, affine_model, load_model, model_folder
+from ..bundles.palette import told_apart
 from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError, did_you_mean
@@ -39,11 +41,23 @@ LOG = logging.getLogger(__name__)
 def model(options: Namespace) -> Model:
     """The model called --model, on --device; without --model the one that leaves it at the affine alignment."""
     device = choose_device(options.device)
-    return affine_model(device) if options.model is None else load_model(options.model, device)
+    found = affine_model(device) if options.model is None else load_model(options.model, device)
+    return replace(found, atlases=tuple(_colored(found.atlases, options)))
+
+
+def _colored(atlases: Iterable[Atlas], options: Namespace) -> list[Atlas]:
+    """The atlases in the colours that --colors asks for."""
+    safe = vars(options).get("colors") == "safe"
+    return [told_apart(atlas) if safe else atlas for atlas in atlases]
 
 
 def own_atlases(options: Namespace) -> list[Atlas] | None:
     """The atlases that the options give, or None for the model's; InputError where there is no model either."""
+    found = _own_atlases(options)
+    return None if found is None else _colored(found, options)
+
+
+def _own_atlases(options: Namespace) -> list[Atlas] | None:
     single = (options.atlas, options.atlas_labels, options.label_names)
     if options.atlas_dir is None:
         atlas = _own_atlas(options)

@@ -61,6 +61,7 @@ LAYERS = (
     ),
     (
         "series.volumes",
+        "bundles.palette",
         "io.dicom_seg",
         "io.layouts",
         "reports.cohort",
