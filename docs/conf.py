@@ -36,6 +36,8 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
 
+smartquotes = False  # "--option" stays as it is typed
+
 html_theme = "furo"
 html_title = f"CLMorph {release}"
 html_favicon = "../CLMorphSlicer/Resources/Icons/CLMorphSlicer.png"

@@ -82,7 +82,7 @@ def test_every_picture_has_its_command_and_is_described():
 
 def test_every_page_is_in_the_sites_contents():
     contents = (DOCS / "index.md").read_text(encoding="utf-8")
-    listed = {line.strip() for line in contents.splitlines()}
+    listed = {line.strip().rpartition("<")[2].rstrip(">") for line in contents.splitlines()}
     there = {page.relative_to(DOCS).with_suffix("").as_posix() for page in pages() if page.is_relative_to(DOCS)}
     copied = {path.relative_to(DOCS).with_suffix("").as_posix() for path in COPIES.values()}
     made = {f"generated/{name}" for name in MADE_AT_BUILD}

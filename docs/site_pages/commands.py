@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Iterator
 
 from CLMorphCore import cli
@@ -66,7 +65,7 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 
 def _title(group: argparse._ArgumentGroup) -> str:
-    title = inspect.cleandoc(group.title or "")
+    title = {"positional arguments": "arguments"}.get(group.title or "", group.title or "")
     return title[:1].upper() + title[1:]
 
 
