@@ -13,6 +13,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from pygments.lexers.special import TextLexer
 from site_pages.docstrings import as_rst
 from site_pages.generate import generate
+from site_pages.mended import mend
 from site_pages.places import REPOSITORY
 from sphinx.application import Sphinx
 
@@ -71,9 +72,15 @@ def _docstring(app: Sphinx, what: str, name: str, thing: object, options: object
     lines[:] = as_rst(lines)
 
 
+def _finished(app: Sphinx, error: Exception | None) -> None:
+    if error is None:
+        mend(Path(app.outdir))
+
+
 def setup(app: Sphinx) -> None:
     """MathML, which browsers draw without a script; and the pages that are generated."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.add_lexer("csv", TextLexer)
+    app.connect("build-finished", _finished)
     app.connect("autodoc-process-docstring", _docstring)
     generate()

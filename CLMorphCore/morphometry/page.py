@@ -123,7 +123,7 @@ def _peaks(result: TermResult) -> str:
     ]
     heads = ["Structure", "Place, LPS (mm)", "Region (ml)", "t", "p", effect_name(result.voxels.term), "95 % interval"]
     caption = "Significant regions, each at its greatest |t|, where effects look larger than they are."
-    return f'<div class="scroll">{page.table(heads, rows, caption)}</div>'
+    return page.scrolled(page.table(heads, rows, caption))
 
 
 def _structures(study: Study, result: TermResult) -> str:
@@ -146,7 +146,7 @@ def _structures(study: Study, result: TermResult) -> str:
     ]
     heads = ["Structure", "Mean volume (ml)", "t", "p", effect_name(test.term), "95 % interval"]
     table = page.table(heads, rows, "Volumes of the labels, p corrected for all structures.")
-    return _plot(study, test, order[:MAX_LINES].tolist()) + f'<div class="scroll">{table}</div>'
+    return _plot(study, test, order[:MAX_LINES].tolist()) + page.scrolled(table)
 
 
 def _plot(study: Study, test: Tested, order: list[int]) -> str:
@@ -174,6 +174,7 @@ def _plot(study: Study, test: Tested, order: list[int]) -> str:
     )
     name = f"{effect_name(test.term)} of volumes with 95 % intervals; filled: corrected p < {SIGNIFICANT:g}"
     return (
-        f'<p class="label">{escape(name)}</p><div class="boxes scroll"><svg viewBox="0 0 {width} {height}" role="img" '
+        f'<p class="label">{escape(name)}</p><div class="boxes scroll" {page.SCROLLED}>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(name)}; the table gives the figures">{axis}{"".join(lines)}</svg></div>'
     )

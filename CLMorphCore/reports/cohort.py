@@ -34,6 +34,7 @@ print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .scan p{margin:0;font-size:.85rem;color:var(--soft);overflow-wrap:anywhere}
 .scan .name{display:flex;gap:8px;justify-content:space-between;font-weight:600;font-size:.95rem;color:var(--ink)}
 .scan .name span{font-weight:400;white-space:nowrap}
+.scan a{display:inline-block;line-height:26px}
 .scan .odd{color:var(--ink)}
 .reject{border-top-color:#c8372d}.review{border-top-color:#d9a400}.pass{border-top-color:#3d9a50}
 a{color:var(--accent)}
@@ -137,7 +138,7 @@ def _failures(rows: Sequence[Row]) -> str:
     table = page.table(["Scan", "Why there is no result"], lines, numbers_from=2)
     return (
         '<section><h2>Failed</h2><p class="soft">The same command tries these again and keeps the others.</p>'
-        f'<div class="scroll">{table}</div></section>'
+        f"{page.scrolled(table)}</section>"
     )
 
 
@@ -222,7 +223,8 @@ def _distributions(rows: Sequence[Row]) -> str:
         for ratio, text in ((0.25, "¼"), (0.5, "½"), (1.0, "median"), (2.0, "2 ×"), (4.0, "4 ×"))
     )
     plot = (
-        f'<div class="boxes scroll"><svg viewBox="0 0 {LABEL_WIDTH + PLOT_WIDTH + 20} {height}" role="img" '
+        f'<div class="boxes scroll" {page.SCROLLED}>'
+        f'<svg viewBox="0 0 {LABEL_WIDTH + PLOT_WIDTH + 20} {height}" role="img" '
         f'aria-label="Box plots of volumes; the table below gives the figures">{axis}{"".join(lines)}</svg></div>'
     )
     text = (
@@ -242,7 +244,7 @@ def _volume_table(volumes: Mapping[str, np.ndarray], scans: int) -> str:
         found = f"{values.size} of {scans}"
         cells = [escape(name), page.volume(float(median)), f"{ends[0]} – {ends[1]}", *ends[2:], found]
         lines.append(page.row(cells))
-    return f'<details open><summary>Figures</summary><div class="scroll">{page.table(heads, lines)}</div></details>'
+    return f"<details open><summary>Figures</summary>{page.scrolled(page.table(heads, lines))}</details>"
 
 
 def _across(ratio: float) -> float:

@@ -145,10 +145,7 @@ def _table(title: str, text: str, head: str, groups: Sequence[tuple[str, Sequenc
         complete = sum(row.status == OK for row in group)
         rows.append(page.row([escape(name), *figures, f"{complete} of {len(group)}"]))
     heads = [head, *(heading for _, heading, _ in COLUMNS), "Complete"]
-    return (
-        f'<section><h2>{title}</h2><p class="soft">{text}</p>'
-        f'<div class="scroll">{page.table(heads, rows)}</div></section>'
-    )
+    return f'<section><h2>{title}</h2><p class="soft">{text}</p>{page.scrolled(page.table(heads, rows))}</section>'
 
 
 def _every_row(rows: Sequence[Agreement]) -> str:
@@ -168,7 +165,7 @@ def _every_row(rows: Sequence[Agreement]) -> str:
     heads = ["Subject", "Structure", *(heading for _, heading, _ in COLUMNS), "Status"]
     return (
         "<section><h2>All figures</h2><details><summary>Every structure of every subject</summary>"
-        f'<div class="scroll">{page.table(heads, lines, numbers_from=2)}</div></details></section>'
+        f"{page.scrolled(page.table(heads, lines, numbers_from=2))}</details></section>"
     )
 
 
@@ -194,7 +191,8 @@ def _box_plots(structures: Sequence[tuple[str, Sequence[Agreement]]]) -> str:
         "half of the subjects, its line the median, the whiskers reach up to 1.5 box lengths, dots lie beyond."
     )
     return (
-        f'<section><h2>Overlap</h2><p class="soft">{text}</p><div class="boxes scroll"><svg viewBox="0 0 '
+        f'<section><h2>Overlap</h2><p class="soft">{text}</p><div class="boxes scroll" {page.SCROLLED}>'
+        f'<svg viewBox="0 0 '
         f'{LABEL_WIDTH + PLOT_WIDTH + 20} {height}" role="img" aria-label="Box plots of Dice per structure; '
         f'the tables below give the figures">{axis}{"".join(lines)}</svg></div></section>'
     )

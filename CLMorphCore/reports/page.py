@@ -8,6 +8,8 @@ from datetime import datetime
 from html import escape
 
 NO_FIGURE = "–"
+# Of what may be wider than a phone: by the keyboard it is moved, too.
+SCROLLED = 'tabindex="0" role="group" aria-label="can be scrolled"'
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1d2229;--soft:#5c6672;--line:#dde1e6;--panel:#f4f6f8;--accent:#1f6f8b;
@@ -113,6 +115,11 @@ def table(heads: Sequence[str], rows: Iterable[str], caption: str = "", numbers_
     cells = [f'<th scope="col"{_number(place >= numbers_from)}>{escape(head)}</th>' for place, head in enumerate(heads)]
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{''.join(cells)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def scrolled(content: str) -> str:
+    """What may be wider than the page, in a box that is scrolled, also by the keyboard."""
+    return f'<div class="scroll" {SCROLLED}>{content}</div>'
 
 
 def row(cells: Sequence[str], numbers_from: int = 1, *, missing: bool = False) -> str:

@@ -158,7 +158,7 @@ def _pairs(rows: Sequence[PairRow]) -> str:
         for row in rows
     ]
     heads = ["Pair", *(heading for _, heading, _ in shown), "Folding"]
-    return f'<section><h2>By pair</h2><div class="scroll">{page.table(heads, lines)}</div></section>'
+    return f"<section><h2>By pair</h2>{page.scrolled(page.table(heads, lines))}</section>"
 
 
 def _regions(regions: Sequence[RegionRow]) -> str:
@@ -173,7 +173,7 @@ def _regions(regions: Sequence[RegionRow]) -> str:
     heads = ["Label", *(heading for _, heading, _ in REGION_COLUMNS), "Pairs"]
     return (
         '<section><h2>By structure</h2><p class="soft">Means over the pairs; every one is in structures.csv.</p>'
-        f'<div class="scroll">{page.table(heads, lines)}</div></section>'
+        f"{page.scrolled(page.table(heads, lines))}</section>"
     )
 
 
@@ -188,5 +188,5 @@ def _landmarks(landmarks: Sequence[LandmarkRow]) -> str:
     table = page.table(["Pair", "Landmark", "Before (mm)", "After (mm)"], lines, numbers_from=2)
     return (
         "<section><h2>Landmarks</h2><details><summary>Every landmark of every pair</summary>"
-        f'<div class="scroll">{table}</div></details></section>'
+        f"{page.scrolled(table)}</details></section>"
     )

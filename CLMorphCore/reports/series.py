@@ -244,4 +244,4 @@ def _table(report: SeriesReport) -> str:
     ]
     heads = ["Frame", "Time (s)", *(f"{entry.name} (ml)" for entry in structures), "Similarity", "Folding"]
     text = "Similarity is the local correlation of the segmented frame, warped, with this one."
-    return section("Volumes by frame", text, [f'<div class="scroll">{page.table(heads, rows)}</div>'])
+    return section("Volumes by frame", text, [page.scrolled(page.table(heads, rows))])

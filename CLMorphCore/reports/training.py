@@ -168,7 +168,7 @@ def _accuracy(accuracy: Mapping[str, Summary]) -> str:
         "On scans that the network and the atlas have not seen: by those of validation choices were made, those of "
         "test only measure. Mean over structures and scans ± standard deviation over scans."
     )
-    return section("Accuracy", text, [f'<div class="scroll">{page.table(heads, rows)}</div>'])
+    return section("Accuracy", text, [page.scrolled(page.table(heads, rows))])
 
 
 def _curves(log: Sequence[Point]) -> str:

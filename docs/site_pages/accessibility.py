@@ -18,7 +18,9 @@ from pathlib import Path
 from .browser import dom
 
 AXE = "axe-core@4.14.1"
+PHONE = 420
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+LOOKS = ((False, 1200), (True, 1200), (False, PHONE))  # dark, width in pixels
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 RUN = """<script src="%s"></script><script>
 axe.run(document, {runOnly: %s}).then(found => {
@@ -63,7 +65,12 @@ def check(places: list[Path]) -> list[str]:
     """What is wrong with pages, and with all pages of folders."""
     with tempfile.TemporaryDirectory() as name:
         axe = fetch_axe(Path(name))
-        return [line for page in _pages(places) for dark in (False, True) for line in violations(page, axe, dark=dark)]
+        return [
+            line
+            for page in _pages(places)
+            for dark, width in LOOKS
+            for line in violations(page, axe, dark=dark, width=width)
+        ]
 
 
 def _pages(places: list[Path]) -> Iterator[Path]:
