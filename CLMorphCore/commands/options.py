@@ -42,19 +42,18 @@ def model(options: Namespace) -> Model:
     """The model called --model, on --device; without --model the one that leaves it at the affine alignment."""
     device = choose_device(options.device)
     found = affine_model(device) if options.model is None else load_model(options.model, device)
-    return replace(found, atlases=tuple(_colored(found.atlases, options)))
+    return replace(found, atlases=tuple(told_apart(each) for each in found.atlases)) if _safe(options) else found
 
 
-def _colored(atlases: Iterable[Atlas], options: Namespace) -> list[Atlas]:
-    """The atlases in the colours that --colors asks for."""
-    safe = vars(options).get("colors") == "safe"
-    return [told_apart(atlas) if safe else atlas for atlas in atlases]
+def _safe(options: Namespace) -> bool:
+    """Whether --colors asks for colours that are told apart with any colour vision."""
+    return vars(options).get("colors") == "safe"
 
 
 def own_atlases(options: Namespace) -> list[Atlas] | None:
     """The atlases that the options give, or None for the model's; InputError where there is no model either."""
     found = _own_atlases(options)
-    return None if found is None else _colored(found, options)
+    return [told_apart(each) for each in found] if found and _safe(options) else found
 
 
 def _own_atlases(options: Namespace) -> list[Atlas] | None:
