@@ -25,6 +25,7 @@ COPIES = {
     ROOT / "CONTRIBUTING.md": GENERATED / "contributing.md",
     ROOT / "CHANGELOG.md": GENERATED / "changelog.md",
 }
+TITLES = {"tables.md": "The paper's tables"}  # of what begins without
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
 
 
@@ -33,7 +34,8 @@ def copy_pages() -> None:
     for source, target in COPIES.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         text = LINK.sub(partial(_turned, source=source, target=target), source.read_text(encoding="utf-8"))
-        target.write_text(text, encoding="utf-8")
+        title = "" if text.startswith("# ") else f"# {TITLES[source.name]}\n\n"
+        target.write_text(title + text, encoding="utf-8")
 
 
 def _turned(found: re.Match[str], source: Path, target: Path) -> str:
