@@ -133,6 +133,23 @@ PYRAMID_ABLATION: Mapping[Variant, Overrides] = {
         "network": {"passes": 3, "force_window_voxels": 5},
     },
 }
+# Beyond the paper: its contrastive term told apart, with the paper's batch of eight. What it draws together: the two
+# images of a pair, with the paper's weight and with one that its gradient can be felt by beside a reconstruction of
+# about 20; two views of one image, beside a network that sees such views without contrast; voxels that a map joins.
+_EIGHT = {"training": {"batch_size": 8}}
+_SEES_VIEWS = {"augment": {"views": 0.7}}
+CONTRAST: Mapping[Variant, Overrides] = {
+    Variant(OURS, "eight"): {**_EIGHT, "loss": {"contrast": 0.0}},
+    Variant(OURS, "eight+pairs"): _EIGHT,
+    Variant(OURS, "eight+pairs,beta=1"): {**_EIGHT, "loss": {"contrast": 1.0}},
+    Variant(OURS, "eight+views"): {**_EIGHT, **_SEES_VIEWS, "loss": {"contrast": 0.0}},
+    Variant(OURS, "eight+views+contrast,beta=1"): {
+        **_EIGHT,
+        **_SEES_VIEWS,
+        "loss": {"contrast": 1.0, "contrasted": "views"},
+    },
+    Variant(OURS, "eight+voxels,weight=1"): {**_EIGHT, "loss": {"contrast": 0.0, "voxel_contrast": 1.0}},
+}
 _SAME_RUN = {  # all terms together are a system as it is: trained once for both tables
     WITH_CONTRAST: Variant(OURS),
     Variant(OURS, "recon+smooth+byol"): Variant("clmorph-byol"),

@@ -9,6 +9,7 @@ from CLMorphCore.errors import InputError, did_you_mean
 
 from .catalogue import (
     ABLATION,
+    CONTRAST,
     NOT_TRAINED,
     OURS,
     PAPER,
@@ -51,6 +52,11 @@ def pyramid_ablation(dataset: str, seeds: Sequence[int], minutes: float) -> list
     return [run for seed in seeds for run in _variants(PYRAMID_ABLATION, dataset, seed, minutes)]
 
 
+def contrast(dataset: str, seeds: Sequence[int], minutes: float) -> list[Planned]:
+    """The contrastive term told apart: each thing that may be contrasted, with every seed."""
+    return [run for seed in seeds for run in _variants(CONTRAST, dataset, seed, minutes)]
+
+
 def weight_grid(dataset: str, seed: int, minutes: float) -> list[Planned]:
     """Figure 8: CLMorph for every α and β."""
     overrides = {
@@ -77,6 +83,7 @@ EXPERIMENTS = (
     "figure8",
     "statistics",
     "pyramid",
+    "contrast",
 )
 
 
@@ -95,6 +102,8 @@ def planned_runs(
         return ablation(dataset, seeds, minutes)
     if experiment == "pyramid":
         return pyramid_ablation(dataset, seeds, minutes)
+    if experiment == "contrast":
+        return contrast(dataset, seeds, minutes)
     if experiment == "table4":
         return comparison(dataset, [s for s in systems if SYSTEMS[s].cardiac], seeds[0], minutes)
     if experiment == "figure7":
