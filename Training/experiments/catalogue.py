@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Overrides = Mapping[str, Mapping[str, Any]]  # section → setting → value
@@ -168,20 +168,43 @@ def trained_as(variant: Variant) -> Variant:
 
 # runs
 
-NOT_TRAINED = 0.0  # budget of a system that has nothing to train
+CPU, CUDA = "cpu", "cuda"  # whose minutes a budget counts
+CLOCKS: Mapping[str, str] = {CPU: "min of one core", CUDA: "min on a GPU"}
+
+
+class Budget(NamedTuple):
+    """Training time of a run: minutes of processor time per thread, or by the clock on a GPU. Ordered by minutes."""
+
+    minutes: float
+    clock: str = CPU
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} {CLOCKS.get(self.clock, f'min ({self.clock})')}"
+
+
+NOT_TRAINED = Budget(0.0)  # of a system that has nothing to train
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """What tells one run from another: a variant of a system, trained on a data set with a seed and a budget."""
+    """What tells one run from another: a variant of a system, trained on a data set with a seed and a budget.
+
+    ``clock`` is whose minutes the budget counts: minutes on a GPU and on a core are different runs.
+    """
 
     dataset: str
     system: str
     variant: str
     seed: int
     budget_minutes: float
+    clock: str = field(default=CPU, kw_only=True)
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.budget_minutes, self.clock)
 
     @property
     def name(self) -> str:
-        """'acdc/clmorph/paper/seed0/10min': the same run has the same name in every experiment and file."""
-        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{self.budget_minutes:g}min"
+        """'acdc/clmorph/paper/seed0/10min', on a GPU '…/10min-cuda': one name in every experiment and file."""
+        minutes = f"{self.budget_minutes:g}min" + ("" if self.clock == CPU else f"-{self.clock}")
+        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{minutes}"

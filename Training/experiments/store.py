@@ -7,6 +7,7 @@ belongs to no run, is not read, and goes with the next run that is added.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ class Run(RunKey):
     ``settings`` is the full configuration as JSON, ``started`` an ISO time; ``budget_minutes`` is what the training was
     given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration by the clock,
     with whatever else the machine did. ``losses`` is JSON: the mean of each term over the last tenth of the training.
+    ``device`` is where it was trained, ``processes`` how many trainings shared that device at most, and
+    ``peak_memory_mb`` what this one took of a GPU's memory; NaN on a CPU.
     """
 
     settings: str
@@ -61,6 +64,8 @@ class Run(RunKey):
     train_seconds: float
     seconds_per_pair: float
     losses: str
+    processes: int = 1
+    peak_memory_mb: float = math.nan
 
 
 @dataclass(frozen=True)
