@@ -29,9 +29,13 @@ from .catalogue import (
 
 @dataclass(frozen=True)
 class Planned(RunKey):
-    """A run to do: a system trained on a data set with a seed and a budget, and evaluated on its test subjects."""
+    """A run to do: a system trained on a data set with a seed and a budget, and evaluated on its test subjects.
+
+    ``processes`` is how many of them share the device.
+    """
 
     overrides: Overrides = field(default_factory=dict, compare=False)
+    processes: int = field(default=1, compare=False)
 
 
 def comparison(dataset: str, systems: Iterable[str], seed: int, budget: Budget) -> list[Planned]:

@@ -35,6 +35,7 @@ __all__ = [
     "add",
     "example_path",
     "load",
+    "locked",
 ]
 
 RUNS, REGIONS, DEFORMATIONS = "runs.csv", "regions.csv", "deformations.csv"
@@ -153,7 +154,7 @@ def add(
     """
     _check(run, regions, deformations)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         known = load(folder)
         if known.has(run.name):
             raise InputError(f"{folder} has the run {run.name} already; delete its row in runs.csv to replace it")
@@ -180,7 +181,7 @@ def _check(run: Run, regions: Sequence[RegionRow], deformations: Sequence[Deform
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the folder against other processes that add to it; the lock goes with the process."""
     with (folder / ".lock").open("w") as file:
         if fcntl is not None:

@@ -1,0 +1,297 @@
+"""What encoders have learned: do their embeddings tell images apart, and do their features tell where one is?
+
+Alignment and uniformity are those of Wang and Isola, Understanding contrastive representation learning through
+alignment and uniformity on the hypersphere, ICML 2020. The read-out is a linear classifier of each voxel's structure on
+frozen features (Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016), trained on
+train subjects and judged on validation subjects, which no training has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from CLMorphCore.bundles import checkpoint
+from CLMorphCore.networks.blocks import Siamese
+from CLMorphCore.training.batches import Volume
+from CLMorphCore.training.views import view
+from Training.csv_rows import read_rows, write_rows
+
+from .catalogue import OURS, RunKey
+from .datasets import Protocol
+from .plan import Planned
+from .runs import configuration
+from .store import load, locked
+from .supervised import network_of
+
+ENCODERS, CURVES = "encoders.csv", "curves.csv"
+UNTRAINED = "untrained"  # variant of the run that is none
+ALIGNMENT_PAIRS, ALIGNMENT_VIEWS, UNIFORMITY = "alignment_pairs", "alignment_views", "uniformity"
+READ_OUT, READ_OUT_POSITION = "read_out", "read_out_position"
+MAX_VOXELS = 200  # of each class and image
+MAX_IMAGES = 40  # of train, for the read-out
+NEAR_VOXELS = 3  # how far from a structure its background reaches
+MAX_POINTS = 60  # of a curve
+DECAY = 1e-3  # of the read-out's weights, whose inputs have variance 1
+TERMS = ("similarity", "contrast", "voxel_contrast")
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """One measure of one run's encoder."""
+
+    run: str
+    measure: str
+    value: float
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """A term of a run's loss: the mean over the steps up to ``step`` from the point before."""
+
+    run: str
+    step: int
+    term: str
+    value: float
+
+
+def untrained(dataset: str, seed: int) -> RunKey:
+    """The name by which the measures of an encoder's initial weights go."""
+    return RunKey(dataset, OURS, UNTRAINED, seed, 0.0)
+
+
+def read(folder: Path) -> tuple[list[EncoderRow], list[CurveRow]]:
+    """The measures and curves of a results folder; empty where there are none."""
+    rows, curves = folder / ENCODERS, folder / CURVES
+    return (
+        read_rows(rows, EncoderRow) if rows.exists() else [],
+        read_rows(curves, CurveRow) if curves.exists() else [],
+    )
+
+
+def merge(source: Path, target: Path, runs: Collection[str]) -> None:
+    """Adds to ``target`` the measures of ``source`` of these runs, and of untrained encoders, that are not there."""
+    rows, curves = read(source)
+    wanted = {row.run for row in rows if row.run in runs or f"/{UNTRAINED}/" in row.run}
+    _add(target, [row for row in rows if row.run in wanted], [row for row in curves if row.run in wanted])
+
+
+def _add(folder: Path, rows: Sequence[EncoderRow], curves: Sequence[CurveRow]) -> None:
+    if not rows:
+        return
+    with locked(folder):
+        there, known = read(folder)
+        names = {row.run for row in there}
+        write_rows(folder / CURVES, CurveRow, [*known, *(row for row in curves if row.run not in names)])
+        write_rows(folder / ENCODERS, EncoderRow, [*there, *(row for row in rows if row.run not in names)])
+
+
+def measure_missing(
+    runs: Sequence[Planned], protocol: Protocol, folder: Path, device: torch.device, say: Callable[[str], None]
+) -> None:
+    """Measures finished runs whose weights are in ``folder`` and that have no measures yet, and untrained encoders."""
+    results = load(folder)
+    measured = {row.run for row in read(folder)[0]}
+    voxels: ReadOut | None = None
+    for run in runs:
+        work = folder / "work" / run.name
+        weights = work / "model" / "weights.safetensors"
+        if not (results.has(run.name) and weights.exists()):
+            continue
+        start = untrained(run.dataset, run.seed).name
+        for name, file in ((start, None), (run.name, weights)):
+            if name not in measured:
+                say(f"looking into {name}")
+                voxels = voxels or ReadOut.of(protocol, device)
+                network = _network(run, protocol, file, device)
+                rows = [EncoderRow(name, m, value) for m, value in measures(network, protocol, voxels, device).items()]
+                _add(folder, rows, _curves(name, work / "log.jsonl") if file else [])
+                measured.add(name)
+
+
+def measures(network: Siamese, protocol: Protocol, voxels: ReadOut, device: torch.device) -> dict[str, float]:
+    """Alignment, uniformity and read-outs of a network that has been set to evaluation."""
+    images = [volume.image.to(device) for volume in protocol.volumes.validation]
+    rng = torch.Generator().manual_seed(0)
+    spacing_mm = protocol.settings["data"]["spacing_mm"]
+    twice = [[view(image, rng, spacing_mm=spacing_mm) for image in images] for _ in range(2)]
+    with torch.inference_mode():
+        seen, first, second = (torch.cat([network.embed(image) for image in of]) for of in (images, *twice))
+    one, other = torch.combinations(torch.arange(len(seen))).T
+    return {
+        ALIGNMENT_PAIRS: alignment(seen[one], seen[other]),
+        ALIGNMENT_VIEWS: alignment(first, second),
+        UNIFORMITY: uniformity(seen),
+        **voxels.scores(network, device),
+    }
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """E‖u − v‖² of positive pairs on the unit sphere, rows of two (N, C): 0 where they are one, 2 where unrelated."""
+    u, v = F.normalize(first.double(), dim=1), F.normalize(second.double(), dim=1)
+    return float((u - v).square().sum(dim=1).mean())
+
+
+def uniformity(embeddings: Tensor) -> float:
+    """log E exp(−2‖u − v‖²) over all pairs of rows (N, C) on the unit sphere: 0 where all are one, −4 at most apart."""
+    unit = F.normalize(embeddings.double(), dim=1)
+    return float(torch.pdist(unit).square().mul(-2).exp().mean().log())
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """Chosen voxels of train and validation volumes, as many of each class as there are up to MAX_VOXELS an image.
+
+    Each entry is (volume, flat indices of voxels, their classes); class 0 is the background near the structures.
+    """
+
+    train: list[tuple[Volume, Tensor, Tensor]]
+    validation: list[tuple[Volume, Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, protocol: Protocol, device: torch.device) -> ReadOut:
+        values = sorted(protocol.regions)
+        chosen = []
+        for volumes in (protocol.volumes.train, protocol.volumes.validation):
+            labelled = [volume for volume in volumes if volume.labels is not None][:MAX_IMAGES]
+            rng = torch.Generator().manual_seed(0)
+            chosen.append([(volume, *choose_voxels(volume.labels, values, rng)) for volume in labelled])  # pyright: ignore[reportArgumentType]
+        return cls(*chosen)
+
+    def scores(self, network: Siamese, device: torch.device) -> dict[str, float]:
+        """Balanced accuracy by all levels of the encoder, by each alone, and by the place in the grid without it."""
+        features, classes = zip(*(_features(network, of, device) for of in (self.train, self.validation)), strict=True)
+        place, width = 0, features[0].shape[1]
+        found = {READ_OUT: read_out(*features, *classes)}
+        for level, channels in enumerate(_channels(network)):
+            found[f"{READ_OUT}_level{level}"] = read_out(*(x[:, place : place + channels] for x in features), *classes)
+            place += channels
+        assert place == width, "the levels are all of the features"
+        found[READ_OUT_POSITION] = read_out(*(_positions(of) for of in (self.train, self.validation)), *classes)
+        return found
+
+
+def choose_voxels(labels: Tensor, values: Sequence[int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(flat indices, classes) of random voxels of labels (1, 1, D, H, W): class k + 1 is ``values[k]``."""
+    inside = (labels != 0).float()
+    near = F.max_pool3d(inside, 2 * NEAR_VOXELS + 1, stride=1, padding=NEAR_VOXELS) > 0
+    masks = [near & (labels == 0), *(labels == value for value in values)]
+    indices, classes = [], []
+    for k, mask in enumerate(masks):
+        places = mask.flatten().nonzero()[:, 0]
+        places = places[torch.randperm(len(places), generator=rng)[:MAX_VOXELS]]
+        indices.append(places)
+        classes.append(torch.full_like(places, k))
+    return torch.cat(indices), torch.cat(classes)
+
+
+def read_out(train: Tensor, test: Tensor, of_train: Tensor, of_test: Tensor) -> float:
+    """Balanced accuracy on ``test`` of a linear classifier on ``train``: the mean over classes of what is recognised.
+
+    Features (N, C) are brought to mean 0 and variance 1 on ``train``; classes (N,) count from 0.
+    """
+    mean, sd = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
+    train, test = ((x - mean) / sd for x in (train, test))
+    classes = int(of_train.max()) + 1
+    weights = torch.zeros(train.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(train @ weights + bias, of_train) + DECAY * weights.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)  # pyright: ignore[reportArgumentType]  a tensor is taken too
+    with torch.no_grad():
+        found = (test @ weights + bias).argmax(dim=1)
+    known = [k for k in range(classes) if (of_test == k).any()]
+    return sum(float((found[of_test == k] == k).float().mean()) for k in known) / len(known)
+
+
+def _features(
+    network: Siamese, chosen: Sequence[tuple[Volume, Tensor, Tensor]], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features of all levels at the chosen voxels (N, C), coarse ones interpolated, and the voxels' classes."""
+    rows = []
+    with torch.inference_mode():
+        for volume, indices, _ in chosen:
+            levels = network.encoder(volume.image.to(device))
+            whole = [
+                F.interpolate(x, size=volume.image.shape[2:], mode="trilinear", align_corners=True) for x in levels
+            ]
+            rows.append(torch.cat([x.flatten(2)[0, :, indices.to(device)] for x in whole]).T.float().cpu())
+    return torch.cat(rows).clone(), torch.cat([classes for _, _, classes in chosen])
+
+
+def _channels(network: Siamese) -> list[int]:
+    """The number of features of each of the encoder's levels."""
+    with torch.inference_mode():
+        sides = [2 * n for n in network.divisor]
+        image = torch.zeros(1, 1, *sides, device=next(network.parameters()).device)
+        return [level.shape[1] for level in network.encoder(image)]
+
+
+def _positions(chosen: Sequence[tuple[Volume, Tensor, Tensor]]) -> Tensor:
+    """Coordinates of the chosen voxels, −1 … 1, with their squares and products, (N, 9)."""
+    rows = []
+    for volume, indices, _ in chosen:
+        shape = volume.image.shape[2:]
+        axes = torch.stack(torch.unravel_index(indices, shape), dim=1).float()
+        at = 2 * axes / (torch.tensor(shape) - 1) - 1
+        products = [at[:, i] * at[:, j] for i in range(3) for j in range(i, 3)]
+        rows.append(torch.cat([at, torch.stack(products, dim=1)], dim=1))
+    return torch.cat(rows)
+
+
+def _network(run: Planned, protocol: Protocol, weights: Path | None, device: torch.device) -> Siamese:
+    """The network of a run, set to evaluation; with its initial weights where there is no file of others."""
+    torch.manual_seed(run.seed)
+    network = network_of(configuration(protocol.settings, protocol.regions, run))
+    assert isinstance(network, Siamese), "the contrastive term needs a projection"
+    if weights is None:
+        return _statistics_estimated(network.to(device), protocol.volumes.train[:MAX_IMAGES], device)
+    checkpoint.load_into(network, checkpoint.load(weights)[0], source=weights)
+    return network.to(device).eval()
+
+
+def _statistics_estimated(network: Siamese, volumes: Sequence[Volume], device: torch.device) -> Siamese:
+    """Batch normalisation with the images' statistics: without them an untrained encoder would be another network."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.momentum = None  # the mean over all batches
+    network.train()
+    with torch.no_grad():
+        for start in range(0, len(volumes) - 1, 2):
+            network.encoder(torch.cat([volume.image.to(device) for volume in volumes[start : start + 2]]))
+    return network.eval()
+
+
+def _curves(run: str, log: Path) -> list[CurveRow]:
+    """The terms of a training's log as at most MAX_POINTS points each."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    wide = math.ceil(len(steps) / MAX_POINTS)
+    parts = [steps[start : start + wide] for start in range(0, len(steps), wide)] if steps else []
+    return [
+        CurveRow(run, part[-1]["step"], term, sum(line[term] for line in part) / len(part))
+        for term in TERMS
+        for part in parts
+        if term in part[0]
+    ]
+
+
+def by_run(rows: Sequence[EncoderRow]) -> dict[str, Mapping[str, float]]:
+    """run → measure → value."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row.run, {})[row.measure] = row.value
+    return dict(found)
