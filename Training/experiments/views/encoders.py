@@ -18,7 +18,7 @@ from CLMorphCore.training.objective import CONTRASTED_VOXELS
 from Training import markdown
 from Training.spread import Spread, mean
 
-from ..catalogue import CONTRAST, OURS, RunKey, title_of
+from ..catalogue import CONTRAST, OURS, title_of
 from ..encoders import (
     ALIGNMENT_PAIRS,
     ALIGNMENT_VIEWS,
@@ -111,7 +111,7 @@ def arms_of(results: Results, dataset: str, measured: Mapping[str, Measures]) ->
     return selection, [arm for arm in arms if arm.runs or arm.measured]
 
 
-def chance(run: RunKey, settings: str) -> dict[str, float]:
+def chance(settings: str) -> dict[str, float]:
     """term → the loss of embeddings that tell nothing of the image: the logarithm of the number of candidates."""
     tree = json.loads(settings)
     pairs = tree["training"]["batch_size"]
@@ -161,7 +161,7 @@ def _end(arm: Arm) -> str:
     for term in ("contrast", "voxel_contrast"):
         ends = [json.loads(run.losses)[term] for run in arm.runs if term in json.loads(run.losses)]
         if ends:
-            return f"{mean(ends):.3f} / {chance(arm.runs[0], arm.runs[0].settings)[term]:.3f}"
+            return f"{mean(ends):.3f} / {chance(arm.runs[0].settings)[term]:.3f}"
     return "–"
 
 
@@ -175,7 +175,7 @@ def draw_curves(arms: Sequence[Arm], curves: Sequence[CurveRow]) -> Figure:
                 of_run = [row for row in curves if row.run == run.name]
                 label = arm.title if n == 0 else None
                 _curve(left, of_run, "similarity", 1.0, arm.colour, label)
-                for term, of_chance in chance(run, run.settings).items():
+                for term, of_chance in chance(run.settings).items():
                     _curve(right, of_run, term, of_chance, arm.colour, label)
         left.set(xlabel="step", ylabel="reconstruction loss, equation 7", yscale="log", title="What all minimise")
         right.set(xlabel="step", ylabel="contrastive loss / chance", title="What is contrasted")
