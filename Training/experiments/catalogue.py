@@ -136,8 +136,8 @@ PYRAMID_ABLATION: Mapping[Variant, Overrides] = {
 # Beyond the paper: its contrastive term told apart, with the paper's batch of eight. What it draws together: the two
 # images of a pair, with the paper's weight and with one that its gradient can be felt by beside a reconstruction of
 # about 20; two views of one image, beside a network that sees such views without contrast; voxels that a map joins.
-# The field has half the image's resolution: a core makes twice the steps.
-_EIGHT = {"training": {"batch_size": 8}, "network": {"field_level": 1}}
+# Half the widths, and a field of half the image's resolution: a core makes six times the steps.
+_EIGHT = {"training": {"batch_size": 8}, "network": {"channels": [8, 16, 16, 32], "field_level": 1}}
 _SEES_VIEWS = {"augment": {"views": 0.7}}
 CONTRAST: Mapping[Variant, Overrides] = {
     Variant(OURS, "eight"): {**_EIGHT, "loss": {"contrast": 0.0}},
