@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import add_run
 from test_runs import data  # noqa: F401  the made-up hippocampi
 
-from Training.experiments import encoders
+from Training.experiments import encoders, report
 from Training.experiments.catalogue import CONTRAST, OURS
 from Training.experiments.datasets import prepare_protocol
 from Training.experiments.encoders import (
@@ -93,7 +93,7 @@ def study(data, tmp_path_factory):  # noqa: F811
     runs = [
         replace(
             run,
-            overrides=run.overrides
+            overrides=dict(run.overrides)
             | {"network": {"channels": [4, 8, 8], "embedding": 8}, "training": {"batch_size": 2}},
         )
         for run in planned_runs("contrast", "hippocampus", minutes=0.001, seeds=(0,))
@@ -131,6 +131,19 @@ def test_the_page_has_three_figures_and_a_table(study):
     assert text.startswith("Training: 0.001 min of one core.") and "| not trained | 1 |" in text
     assert "two views of one image, β = 1" in text and "the place in the grid alone" in text
     assert "pairs (the paper)" not in text  # was not run
+
+
+def test_the_report_of_what_is_there_runs_nothing(study, capsys):
+    folder, _, runs = study
+    before = load(folder)
+    assert report.main([str(folder), "--pictures-of"]) == 0
+    said = capsys.readouterr().out
+    assert "report.html" in said and "readout-hippocampus.png" in said and repr(load(folder)) == repr(before)
+    text = (folder / "report" / "tables.md").read_text(encoding="utf-8")
+    assert "## Hippocampus. Beyond the paper: the contrastive term told apart" in text
+    assert "Training: 0.001 min of one core (cpu)." in text and runs[1].variant in text
+    assert not (folder / "report" / "figure4-hippocampus.png").exists()
+    assert report.main([str(folder / "nothing")]) == 2 and "no finished run" in capsys.readouterr().err
 
 
 def test_every_variant_has_a_title_and_chance_is_the_logarithm_of_the_candidates():

@@ -50,6 +50,7 @@ def test_a_pack_holds_what_was_prepared_to_three_digits_and_no_path_of_the_machi
     away = prepare_protocol("hippocampus", None, there, (), SILENT)
     assert str(packed.parent) not in (there / "subjects.csv").read_text(encoding="utf-8")
     for a, b in zip(home.volumes.train, away.volumes.train, strict=True):
+        assert a.labels is not None and b.labels is not None
         assert a.name == b.name and torch.equal(a.labels, b.labels) and b.labels.dtype == torch.int64
         torch.testing.assert_close(a.image, b.image, rtol=1e-3, atol=1e-3)
     assert [case.subject for case in away.cases] == ["hippocampus_005", "hippocampus_006"]
