@@ -2,8 +2,8 @@
 
 Alignment and uniformity are those of Wang and Isola, Understanding contrastive representation learning through
 alignment and uniformity on the hypersphere, ICML 2020. The read-out is a linear classifier of each voxel's structure on
-frozen features (Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016), trained on
-train subjects and judged on validation subjects, which no training has seen.
+frozen features (Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016), learned from
+some validation subjects and judged on the others; the encoders were trained on neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from CLMorphCore.bundles import checkpoint
+from CLMorphCore.errors import InputError
 from CLMorphCore.networks.blocks import Siamese
 from CLMorphCore.training.batches import Volume
 from CLMorphCore.training.views import view
@@ -35,8 +36,9 @@ ENCODERS, CURVES = "encoders.csv", "curves.csv"
 UNTRAINED = "untrained"  # variant of the run that is none
 ALIGNMENT_PAIRS, ALIGNMENT_VIEWS, UNIFORMITY = "alignment_pairs", "alignment_views", "uniformity"
 READ_OUT, READ_OUT_POSITION = "read_out", "read_out_position"
-MAX_VOXELS = 200  # of each class and image
-MAX_IMAGES = 40  # of train, for the read-out
+MAX_VOXELS, MAX_VOXELS_OF_IMAGE = 200, 6000  # for the read-out, of a class in one image and of all classes
+MAX_FOLDS = 5
+MAX_IMAGES = 40  # to estimate statistics from
 NEAR_VOXELS = 3  # how far from a structure its background reaches
 MAX_POINTS = 60  # of a curve
 DECAY = 1e-3  # of the read-out's weights, whose inputs have variance 1
@@ -109,21 +111,27 @@ def measure_missing(
         for name, file in ((start, None), (run.name, weights)):
             if name not in measured:
                 say(f"looking into {name}")
-                voxels = voxels or ReadOut.of(protocol, device)
-                network = _network(run, protocol, file, device)
-                rows = [EncoderRow(name, m, value) for m, value in measures(network, protocol, voxels, device).items()]
+                shown, spacing_mm = protocol.volumes.validation, protocol.settings["data"]["spacing_mm"]
+                voxels = voxels or ReadOut.of(shown)
+                found = measures(_network(run, protocol, file, device), shown, spacing_mm, voxels, device)
+                rows = [EncoderRow(name, measure, value) for measure, value in found.items()]
                 _add(folder, rows, _curves(name, work / "log.jsonl") if file else [])
                 measured.add(name)
 
 
-def measures(network: Siamese, protocol: Protocol, voxels: ReadOut, device: torch.device) -> dict[str, float]:
-    """Alignment, uniformity and read-outs of a network that has been set to evaluation."""
-    images = [volume.image.to(device) for volume in protocol.volumes.validation]
+def measures(
+    network: Siamese, volumes: Sequence[Volume], spacing_mm: Sequence[float], voxels: ReadOut, device: torch.device
+) -> dict[str, float]:
+    """Alignment and uniformity on volumes, and read-outs, of a network that has been set to evaluation."""
     rng = torch.Generator().manual_seed(0)
-    spacing_mm = protocol.settings["data"]["spacing_mm"]
-    twice = [[view(image, rng, spacing_mm=spacing_mm) for image in images] for _ in range(2)]
+    rows: list[list[Tensor]] = [[], [], []]
     with torch.inference_mode():
-        seen, first, second = (torch.cat([network.embed(image) for image in of]) for of in (images, *twice))
+        for volume in volumes:
+            image = volume.image.to(device)
+            views = [view(image, rng, spacing_mm=spacing_mm) for _ in range(2)]
+            for of, seen in zip(rows, (image, *views), strict=True):
+                of.append(network.embed(seen))
+    seen, first, second = (torch.cat(of) for of in rows)
     one, other = torch.combinations(torch.arange(len(seen))).T
     return {
         ALIGNMENT_PAIRS: alignment(seen[one], seen[other]),
@@ -147,46 +155,86 @@ def uniformity(embeddings: Tensor) -> float:
 
 @dataclass(frozen=True)
 class ReadOut:
-    """Chosen voxels of train and validation volumes, as many of each class as there are up to MAX_VOXELS an image.
+    """Chosen voxels of labelled volumes, of each class as many in an image as there are, up to a limit.
 
     Each entry is (volume, flat indices of voxels, their classes); class 0 is the background near the structures.
     """
 
-    train: list[tuple[Volume, Tensor, Tensor]]
-    validation: list[tuple[Volume, Tensor, Tensor]]
+    chosen: tuple[tuple[Volume, Tensor, Tensor], ...]
 
     @classmethod
-    def of(cls, protocol: Protocol, device: torch.device) -> ReadOut:
-        values = sorted(protocol.regions)
-        chosen = []
-        for volumes in (protocol.volumes.train, protocol.volumes.validation):
-            labelled = [volume for volume in volumes if volume.labels is not None][:MAX_IMAGES]
-            rng = torch.Generator().manual_seed(0)
-            chosen.append([(volume, *choose_voxels(volume.labels, values, rng)) for volume in labelled])  # pyright: ignore[reportArgumentType]
-        return cls(*chosen)
+    def of(cls, volumes: Sequence[Volume]) -> ReadOut:
+        """Of the volumes that have labels; InputError for fewer than two, one to learn from and one to judge by."""
+        labelled = [(volume, volume.labels) for volume in volumes if volume.labels is not None]
+        if len(labelled) < 2:
+            raise InputError(f"{len(labelled)} validation volumes have labels; a read-out needs two")
+        values = sorted({int(v) for _, labels in labelled for v in labels.unique()} - {0})
+        most = max(1, min(MAX_VOXELS, MAX_VOXELS_OF_IMAGE // (len(values) + 1)))
+        rng = torch.Generator().manual_seed(0)
+        return cls(tuple((volume, *choose_voxels(labels, values, most, rng)) for volume, labels in labelled))
 
     def scores(self, network: Siamese, device: torch.device) -> dict[str, float]:
         """Balanced accuracy by all levels of the encoder, by each alone, and by the place in the grid without it."""
-        features, classes = zip(*(_features(network, of, device) for of in (self.train, self.validation)), strict=True)
-        place, width = 0, features[0].shape[1]
-        found = {READ_OUT: read_out(*features, *classes)}
-        for level, channels in enumerate(_channels(network)):
-            found[f"{READ_OUT}_level{level}"] = read_out(*(x[:, place : place + channels] for x in features), *classes)
-            place += channels
-        assert place == width, "the levels are all of the features"
-        found[READ_OUT_POSITION] = read_out(*(_positions(of) for of in (self.train, self.validation)), *classes)
+        features = self._features(network, device)
+        widths = _channels(network)
+        found = {READ_OUT: self._score(features), READ_OUT_POSITION: self._score(self._positions())}
+        for level, channels in enumerate(widths):
+            place = sum(widths[:level])
+            found[f"{READ_OUT}_level{level}"] = self._score([of[:, place : place + channels] for of in features])
         return found
 
+    def _score(self, rows: Sequence[Tensor]) -> float:
+        """Mean over folds of the images: learned from all others, judged on those of the fold."""
+        folds = min(MAX_FOLDS, len(rows))
+        classes = [of for _, _, of in self.chosen]
+        scores = []
+        for fold in range(folds):
+            parts = [
+                torch.cat([of for n, of in enumerate(each) if (n % folds == fold) == inside])
+                for each in (rows, classes)
+                for inside in (False, True)
+            ]
+            scores.append(read_out(*parts))
+        return sum(scores) / folds
 
-def choose_voxels(labels: Tensor, values: Sequence[int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(flat indices, classes) of random voxels of labels (1, 1, D, H, W): class k + 1 is ``values[k]``."""
+    def _features(self, network: Siamese, device: torch.device) -> list[Tensor]:
+        """Features of all levels at each image's voxels (N, C), those of coarse levels interpolated."""
+        rows = []
+        with torch.inference_mode():
+            for volume, indices, _ in self.chosen:
+                size = volume.image.shape[2:]
+                at = indices.to(device)
+                levels = [
+                    F.interpolate(level, size=size, mode="trilinear", align_corners=True).flatten(2)[0, :, at]
+                    for level in network.encoder(volume.image.to(device))
+                ]
+                rows.append(torch.cat(levels).T.float().cpu())
+        return [of.clone() for of in rows]  # tensors of inference mode cannot be learned from
+
+    def _positions(self) -> list[Tensor]:
+        """Coordinates of each image's voxels, −1 … 1, with their squares and products, (N, 9)."""
+        rows = []
+        for volume, indices, _ in self.chosen:
+            shape = volume.image.shape[2:]
+            axes = torch.stack(torch.unravel_index(indices, shape), dim=1).float()
+            at = 2 * axes / (torch.tensor(shape) - 1) - 1
+            products = [at[:, i] * at[:, j] for i in range(3) for j in range(i, 3)]
+            rows.append(torch.cat([at, torch.stack(products, dim=1)], dim=1))
+        return rows
+
+
+def choose_voxels(labels: Tensor, values: Sequence[int], most: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(flat indices, classes) of random voxels of labels (1, 1, D, H, W), at most ``most`` of a class.
+
+    Class k + 1 is the label ``values[k]``, class 0 what has none within NEAR_VOXELS of one.
+    """
     inside = (labels != 0).float()
     near = F.max_pool3d(inside, 2 * NEAR_VOXELS + 1, stride=1, padding=NEAR_VOXELS) > 0
     masks = [near & (labels == 0), *(labels == value for value in values)]
     indices, classes = [], []
     for k, mask in enumerate(masks):
         places = mask.flatten().nonzero()[:, 0]
-        places = places[torch.randperm(len(places), generator=rng)[:MAX_VOXELS]]
+        places = places[torch.randperm(len(places), generator=rng)[:most]]
         indices.append(places)
         classes.append(torch.full_like(places, k))
     return torch.cat(indices), torch.cat(classes)
@@ -217,39 +265,12 @@ def read_out(train: Tensor, test: Tensor, of_train: Tensor, of_test: Tensor) -> 
     return sum(float((found[of_test == k] == k).float().mean()) for k in known) / len(known)
 
 
-def _features(
-    network: Siamese, chosen: Sequence[tuple[Volume, Tensor, Tensor]], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Features of all levels at the chosen voxels (N, C), coarse ones interpolated, and the voxels' classes."""
-    rows = []
-    with torch.inference_mode():
-        for volume, indices, _ in chosen:
-            levels = network.encoder(volume.image.to(device))
-            whole = [
-                F.interpolate(x, size=volume.image.shape[2:], mode="trilinear", align_corners=True) for x in levels
-            ]
-            rows.append(torch.cat([x.flatten(2)[0, :, indices.to(device)] for x in whole]).T.float().cpu())
-    return torch.cat(rows).clone(), torch.cat([classes for _, _, classes in chosen])
-
-
 def _channels(network: Siamese) -> list[int]:
     """The number of features of each of the encoder's levels."""
     with torch.inference_mode():
         sides = [2 * n for n in network.divisor]
         image = torch.zeros(1, 1, *sides, device=next(network.parameters()).device)
         return [level.shape[1] for level in network.encoder(image)]
-
-
-def _positions(chosen: Sequence[tuple[Volume, Tensor, Tensor]]) -> Tensor:
-    """Coordinates of the chosen voxels, −1 … 1, with their squares and products, (N, 9)."""
-    rows = []
-    for volume, indices, _ in chosen:
-        shape = volume.image.shape[2:]
-        axes = torch.stack(torch.unravel_index(indices, shape), dim=1).float()
-        at = 2 * axes / (torch.tensor(shape) - 1) - 1
-        products = [at[:, i] * at[:, j] for i in range(3) for j in range(i, 3)]
-        rows.append(torch.cat([at, torch.stack(products, dim=1)], dim=1))
-    return torch.cat(rows)
 
 
 def _network(run: Planned, protocol: Protocol, weights: Path | None, device: torch.device) -> Siamese:

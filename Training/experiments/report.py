@@ -1,4 +1,4 @@
-"""``python -m Training.experiments.report RESULTS``: the tables and figures of what is there, without running anything."""
+"""``python -m Training.experiments.report RESULTS``: tables and figures of what is there, without running anything."""
 
 from __future__ import annotations
 

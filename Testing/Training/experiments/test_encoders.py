@@ -72,7 +72,7 @@ def test_a_read_out_recognises_what_is_linear_and_no_noise():
 def test_voxels_are_of_their_class_and_the_background_is_near():
     labels = torch.zeros(1, 1, 20, 20, 20, dtype=torch.int64)
     labels[..., 8:12, 8:12, 8:10], labels[..., 8:12, 8:12, 10:12] = 1, 4
-    places, classes = choose_voxels(labels, [1, 4], torch.Generator().manual_seed(0))
+    places, classes = choose_voxels(labels, [1, 4], 200, torch.Generator().manual_seed(0))
     values = labels.flatten()[places]
     assert classes.unique().tolist() == [0, 1, 2] and len(places.unique()) == len(places)
     for k, value in enumerate((0, 1, 4)):

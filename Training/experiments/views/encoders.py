@@ -204,6 +204,9 @@ def draw_embeddings(arms: Sequence[Arm]) -> Figure:
                 axes.plot(of[UNIFORMITY], of[ALIGNMENT_VIEWS], "o", color=arm.colour, ms=8, label=label)
                 axes.plot(of[UNIFORMITY], of[ALIGNMENT_PAIRS], "o", color=arm.colour, ms=8, mfc="none")
                 axes.plot([of[UNIFORMITY]] * 2, [of[ALIGNMENT_VIEWS], of[ALIGNMENT_PAIRS]], color=arm.colour, lw=0.7)
+        # By Jensen's inequality no encoder's alignment of pairs lies below: on it all pairs are equally far apart.
+        low = min((of[UNIFORMITY] for arm in arms for of in arm.measured), default=-1.0)
+        axes.plot([low, 0], [-low / 2, 0], color=LIGHT.soft, ls="--", lw=0.9, label="all images equally far apart")
         axes.set(
             xlabel="uniformity, log E exp(−2‖u − v‖²): lower is more spread out",
             ylabel="alignment, E‖u − v‖²: lower is more alike",
