@@ -137,7 +137,7 @@ def _report(options: argparse.Namespace, datasets: Sequence[str], experiments: S
     if "contrast" in experiments:
         from .views.encoders import write_encoders
 
-        for path in write_encoders(options.out, datasets):
+        for path in write_encoders(options.out):
             say(str(path))
 
 

@@ -8,6 +8,7 @@ some validation subjects and judged on the others; the encoders were trained on 
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,9 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles.config import Config
 from CLMorphCore.errors import InputError
 from CLMorphCore.networks.blocks import Siamese
-from CLMorphCore.training.batches import Volume
+from CLMorphCore.training.batches import Dataset, Volume
+from CLMorphCore.training.objective import CONTRASTED_VOXELS
 from CLMorphCore.training.views import view
 from Training.csv_rows import read_rows, write_rows
 
@@ -36,8 +39,10 @@ ENCODERS, CURVES = "encoders.csv", "curves.csv"
 UNTRAINED = "untrained"  # variant of the run that is none
 ALIGNMENT_PAIRS, ALIGNMENT_VIEWS, UNIFORMITY = "alignment_pairs", "alignment_views", "uniformity"
 READ_OUT, READ_OUT_POSITION = "read_out", "read_out_position"
+CHANCE, VALIDATION_DICE = "chance", "validation_dice"
 MAX_VOXELS, MAX_VOXELS_OF_IMAGE = 200, 6000  # for the read-out, of a class in one image and of all classes
 MAX_FOLDS = 5
+MIN_IMAGES = 8  # for alignment and uniformity
 MAX_IMAGES = 40  # to estimate statistics from
 NEAR_VOXELS = 3  # how far from a structure its background reaches
 MAX_POINTS = 60  # of a curve
@@ -111,12 +116,47 @@ def measure_missing(
         for name, file in ((start, None), (run.name, weights)):
             if name not in measured:
                 say(f"looking into {name}")
-                shown, spacing_mm = protocol.volumes.validation, protocol.settings["data"]["spacing_mm"]
-                voxels = voxels or ReadOut.of(shown)
-                found = measures(_network(run, protocol, file, device), shown, spacing_mm, voxels, device)
-                rows = [EncoderRow(name, measure, value) for measure, value in found.items()]
-                _add(folder, rows, _curves(name, work / "log.jsonl") if file else [])
+                voxels = voxels or ReadOut.of(protocol.volumes.validation)
+                spacing_mm, log = protocol.settings["data"]["spacing_mm"], work / "log.jsonl"
+                network = _network(run, protocol, file, device)
+                found = measures(network, shown_of(protocol.volumes), spacing_mm, voxels, device)
+                if file:
+                    found |= of_training(configuration(protocol.settings, protocol.regions, run), log)
+                add_measures(folder, name, found, curves(name, log) if file else [])
                 measured.add(name)
+
+
+def shown_of(data: Dataset) -> list[Volume]:
+    """The validation volumes, and train volumes beside them where those are fewer than MIN_IMAGES."""
+    return [*data.validation, *data.train[: max(0, MIN_IMAGES - len(data.validation))]]
+
+
+def add_measures(folder: Path, run: str, found: Mapping[str, float], points: Sequence[CurveRow]) -> None:
+    """Adds the measures and curves of a run to a results folder, where they are not there yet."""
+    _add(folder, [EncoderRow(run, measure, value) for measure, value in found.items()], points)
+
+
+def of_training(config: Config, log: Path) -> dict[str, float]:
+    """What a training's settings and log tell: chance of each contrastive term that it has, and its last Dice.
+
+    Chance is the loss of embeddings that tell nothing of the image, the logarithm of the number of candidates.
+    """
+    pairs, loss = config.training.batch_size, config.loss
+    images = 2 * pairs if loss.contrasted == "views" else pairs
+    found = {}
+    if loss.contrast > 0 and loss.contrastive == "nt-xent":
+        found[f"{CHANCE}_contrast"] = math.log(2 * images - 1)
+    if loss.voxel_contrast > 0:
+        found[f"{CHANCE}_voxel_contrast"] = math.log(CONTRASTED_VOXELS * pairs)
+    judged = [line["validation_dice"] for line in log_lines(log) if "validation_dice" in line]
+    return found | ({VALIDATION_DICE: judged[-1]} if judged else {})
+
+
+def log_lines(log: Path) -> list[dict[str, float]]:
+    """The records of a training's log, also of a compressed one (.gz)."""
+    opened = gzip.open if log.suffix == ".gz" else open
+    with opened(log, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def measures(
@@ -278,32 +318,35 @@ def _network(run: Planned, protocol: Protocol, weights: Path | None, device: tor
     torch.manual_seed(run.seed)
     network = network_of(configuration(protocol.settings, protocol.regions, run))
     assert isinstance(network, Siamese), "the contrastive term needs a projection"
-    if weights is None:
-        return _statistics_estimated(network.to(device), protocol.volumes.train[:MAX_IMAGES], device)
-    checkpoint.load_into(network, checkpoint.load(weights)[0], source=weights)
-    return network.to(device).eval()
+    return ready(network.to(device), weights, protocol.volumes.train, device)
 
 
-def _statistics_estimated(network: Siamese, volumes: Sequence[Volume], device: torch.device) -> Siamese:
-    """Batch normalisation with the images' statistics: without them an untrained encoder would be another network."""
+def ready(network: Siamese, weights: Path | None, train: Sequence[Volume], device: torch.device) -> Siamese:
+    """The network set to evaluation, with the weights of a file, or as it is.
+
+    Batch normalisation then has the images' statistics: without them an untrained encoder would be another network.
+    """
+    if weights is not None:
+        checkpoint.load_into(network, checkpoint.load(weights)[0], source=weights)
+        return network.eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = None  # the mean over all batches
     network.train()
+    volumes = train[:MAX_IMAGES]
     with torch.no_grad():
         for start in range(0, len(volumes) - 1, 2):
             network.encoder(torch.cat([volume.image.to(device) for volume in volumes[start : start + 2]]))
     return network.eval()
 
 
-def _curves(run: str, log: Path) -> list[CurveRow]:
+def curves(run: str, log: Path) -> list[CurveRow]:
     """The terms of a training's log as at most MAX_POINTS points each."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if "loss" in line]
+    steps = [line for line in log_lines(log) if "loss" in line]
     wide = math.ceil(len(steps) / MAX_POINTS)
     parts = [steps[start : start + wide] for start in range(0, len(steps), wide)] if steps else []
     return [
-        CurveRow(run, part[-1]["step"], term, sum(line[term] for line in part) / len(part))
+        CurveRow(run, int(part[-1]["step"]), term, sum(line[term] for line in part) / len(part))
         for term in TERMS
         for part in parts
         if term in part[0]

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_on = {run.dataset for run in load(options.results).runs}
         datasets = options.datasets or [name for name in DATASETS if name in run_on]
         write_report(options.results, options.results / "report", datasets, slices_of=options.pictures_of)
-        for path in (options.results / "report" / "report.html", *write_encoders(options.results, datasets)):
+        for path in (options.results / "report" / "report.html", *write_encoders(options.results)):
             print(path)
         return 0
     except CLMorphError as error:

@@ -1,6 +1,6 @@
 """What is measured of an encoder: the formulas at their known values, and a small study from runs to its page."""
 
-import json
+import gzip
 import math
 from dataclasses import replace
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from synthetic import add_run
 from test_runs import data  # noqa: F401  the made-up hippocampi
 
-from Training.experiments import encoders, report
+from CLMorphCore.bundles.config import from_dict
+from Training.experiments import encoders, report, weights
 from Training.experiments.catalogue import CONTRAST, OURS
 from Training.experiments.datasets import prepare_protocol
 from Training.experiments.encoders import (
@@ -27,6 +28,7 @@ from Training.experiments.encoders import (
     by_run,
     choose_voxels,
     measure_missing,
+    of_training,
     read,
     read_out,
     uniformity,
@@ -36,7 +38,8 @@ from Training.experiments.merge import merge
 from Training.experiments.plan import planned_runs
 from Training.experiments.runs import perform
 from Training.experiments.store import load
-from Training.experiments.views.encoders import TITLES, arms_of, chance, write_encoders
+from Training.experiments.views.encoders import TITLES, arms_of, write_encoders
+from Training.experiments.weights import look
 
 CPU = torch.device("cpu")
 
@@ -112,7 +115,9 @@ def test_every_finished_run_and_the_untrained_encoder_are_measured_once(study):
     assert set(found) == {untrained("hippocampus", 0).name, *(run.name for run in runs)}
     for of in found.values():
         levels = {f"{READ_OUT}_level{n}" for n in range(3)}
-        assert set(of) == {ALIGNMENT_PAIRS, ALIGNMENT_VIEWS, UNIFORMITY, READ_OUT, READ_OUT_POSITION} | levels
+        known = {ALIGNMENT_PAIRS, ALIGNMENT_VIEWS, UNIFORMITY, READ_OUT, READ_OUT_POSITION} | levels
+        others = {"chance_contrast", "chance_voxel_contrast", "validation_dice"}
+        assert known <= set(of) <= known | others
         assert 0 <= of[ALIGNMENT_VIEWS] <= 4 and -8 <= of[UNIFORMITY] <= 0
         assert all(0 < value <= 1 for name, value in of.items() if name.startswith(READ_OUT))
     terms = {(row.run, row.term) for row in curves}
@@ -124,7 +129,7 @@ def test_every_finished_run_and_the_untrained_encoder_are_measured_once(study):
 
 def test_the_page_has_three_figures_and_a_table(study):
     folder, _, _ = study
-    made = write_encoders(folder, ["acdc", "hippocampus"])
+    made = write_encoders(folder)
     names = ["curves-hippocampus.png", "embeddings-hippocampus.png", "readout-hippocampus.png", "table-hippocampus.md"]
     assert [path.name for path in made] == names and all(path.stat().st_size > 100 for path in made)
     text = (folder / "contrast" / "table-hippocampus.md").read_text(encoding="utf-8")
@@ -146,16 +151,35 @@ def test_the_report_of_what_is_there_runs_nothing(study, capsys):
     assert report.main([str(folder / "nothing")]) == 2 and "no finished run" in capsys.readouterr().err
 
 
-def test_every_variant_has_a_title_and_chance_is_the_logarithm_of_the_candidates():
-    assert set(TITLES) == {encoders.UNTRAINED, *(variant for _, variant in CONTRAST)}
-    assert {system for system, _ in CONTRAST} == {OURS}
-    settings = {"training": {"batch_size": 8}, "loss": {"contrasted": "pair"}}
-    assert chance(json.dumps(settings)) == {
-        "contrast": pytest.approx(math.log(15)),
-        "voxel_contrast": pytest.approx(math.log(2048)),
-    }
-    settings["loss"]["contrasted"] = "views"
-    assert chance(json.dumps(settings))["contrast"] == pytest.approx(math.log(31))
+def test_every_variant_has_a_title_and_chance_is_the_logarithm_of_the_candidates(tmp_path):
+    assert {variant for _, variant in CONTRAST} < set(TITLES) and {system for system, _ in CONTRAST} == {OURS}
+    with gzip.open(tmp_path / "log.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write('{"step": 1, "validation_dice": 0.5}\n{"step": 2, "validation_dice": 0.6}\n')
+    for loss, expected in (
+        ({}, {"chance_contrast": math.log(15)}),
+        ({"contrasted": "views"}, {"chance_contrast": math.log(31)}),
+        ({"contrastive": "byol"}, {}),
+        ({"contrast": 0.0, "voxel_contrast": 1.0}, {"chance_voxel_contrast": math.log(2048)}),
+    ):
+        tree = {"network": {"name": OURS}, "loss": loss, "training": {"batch_size": 8}, "augment": {"views": 0.5}}
+        found = of_training(from_dict(tree), tmp_path / "log.jsonl.gz")
+        assert found == pytest.approx(expected | {"validation_dice": 0.6})
+
+
+def test_weights_of_another_training_are_looked_into_by_their_file(study, tmp_path, capsys):
+    folder, protocol, runs = study
+    work = folder / "work" / runs[0].name
+    name, start = "brain/clmorph/views/seed0/8min-cuda", "brain/clmorph/untrained/seed0/0min"
+    for run in (name, start):
+        log = work / "log.jsonl"
+        look(run, work / "model" / "weights.safetensors", log, protocol.volumes, tmp_path, initial=run == start)
+    found = by_run(read(tmp_path)[0])
+    here = by_run(read(folder)[0])
+    assert found[name] == pytest.approx(here[runs[0].name], abs=1e-6)
+    assert found[start] == pytest.approx(here[untrained("hippocampus", 0).name], abs=1e-6)
+    assert "Training: 8 min on a GPU." in write_encoders(tmp_path)[-1].read_text(encoding="utf-8")
+    assert weights.main(["clmorph=file", "--data", "no.csv", "--results", str(tmp_path)]) == 2
+    assert "'clmorph=file' is no RUN=FILE" in capsys.readouterr().err
 
 
 def test_measures_are_merged_with_their_runs_and_once(tmp_path):
@@ -169,4 +193,4 @@ def test_measures_are_merged_with_their_runs_and_once(tmp_path):
         merge(there, here)
         assert read(here) == (rows[:2], [CurveRow(first, 3, "contrast", 2.0)])
     assert (here / CURVES).exists()
-    assert [arm.name for arm in arms_of(load(here), "hippocampus", by_run(read(here)[0]))[1]] == ["untrained", "eight"]
+    assert [arm.name for arm in arms_of(load(here), "hippocampus", *read(here))[1]] == ["untrained", "eight"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,79 +14,83 @@ from matplotlib.figure import Figure
 
 from CLMorphCore.atomic import atomic_write
 from CLMorphCore.reports.page import number
-from CLMorphCore.training.objective import CONTRASTED_VOXELS
 from Training import markdown
 from Training.spread import Spread, mean
 
-from ..catalogue import CONTRAST, OURS, title_of
+from ..catalogue import CPU, Budget, title_of
 from ..encoders import (
     ALIGNMENT_PAIRS,
     ALIGNMENT_VIEWS,
+    CHANCE,
     READ_OUT,
     READ_OUT_POSITION,
     UNIFORMITY,
     UNTRAINED,
+    VALIDATION_DICE,
     CurveRow,
+    EncoderRow,
     by_run,
     read,
 )
-from ..measures import DICE, Selection, per_subject, select
-from ..store import Results, Run, load
+from ..store import SEGMENTATION, Results, load
 from .figures import LIGHT, on
 
 DPI = 110
 FOLDER = "contrast"
-TITLES = {  # of the variants of the catalogue
-    UNTRAINED: "not trained",
-    "eight": "no contrast",
-    "eight+pairs": "pairs (the paper), β = 0.01",
-    "eight+pairs,beta=1": "pairs, β = 1",
-    "eight+views": "sees views, no contrast",
-    "eight+views+contrast,beta=1": "two views of one image, β = 1",
-    "eight+voxels,weight=1": "voxel by voxel, weight 1",
+# what is contrasted, and a colour of Okabe and Ito (2008), of each variant
+TITLES = {
+    UNTRAINED: ("not trained", "#9aa5b1"),
+    "eight": ("no contrast", "#1d2229"),
+    "eight+pairs": ("pairs (the paper), β = 0.01", "#0072b2"),
+    "eight+pairs,beta=1": ("pairs, β = 1", "#56b4e9"),
+    "crops+pairs": ("pairs in crops, β = 0.01", "#0072b2"),
+    "eight+views": ("sees views, no contrast", "#e69f00"),
+    "views": ("sees views, no contrast", "#e69f00"),
+    "eight+views+contrast,beta=1": ("two views of one image, β = 1", "#d55e00"),
+    "views+contrast": ("two views of one image, β = 0.05", "#d55e00"),
+    "eight+voxels,weight=1": ("voxel by voxel, weight 1", "#009e73"),
 }
-# Okabe and Ito (2008)
-COLOURS = ("#9aa5b1", "#1d2229", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#009e73")
+CONTRASTS = ("contrast", "voxel_contrast")
 Measures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant: its finished runs by seed, what was measured of each one's encoder, its mean Dice on the test set."""
+    """A variant: its runs by seed, what was measured of each one's encoder, its losses, its Dice on the test set."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[str, ...]
     measured: tuple[Measures, ...]
+    curves: tuple[tuple[CurveRow, ...], ...]
     dice: tuple[float, ...]
 
     @property
     def title(self) -> str:
-        return TITLES[self.name]
+        return TITLES[self.name][0]
 
     @property
     def colour(self) -> str:
-        return COLOURS[list(TITLES).index(self.name)]
+        return TITLES[self.name][1]
 
     def spread(self, measure: str) -> Spread:
         return Spread.of(one[measure] for one in self.measured if measure in one)
 
+    def ends(self, term: str) -> list[CurveRow]:
+        """The last point of a term's curve of each run that has one."""
+        of_term = [[row for row in curve if row.term == term] for curve in self.curves]
+        return [rows[-1] for rows in of_term if rows]
 
-def write_encoders(folder: Path, datasets: Sequence[str]) -> list[Path]:
+
+def write_encoders(folder: Path) -> list[Path]:
     """Writes contrast/table-DATASET.md and its three figures for each data set that has measures; returns the files."""
     results, (rows, curves) = load(folder), read(folder)
     made = []
-    for dataset in datasets:
-        selection, arms = arms_of(results, dataset, by_run(rows))
-        if not any(arm.measured for arm in arms):
-            continue
-        figures = {
-            "curves": draw_curves(arms, curves),
-            "embeddings": draw_embeddings(arms),
-            "readout": draw_read_outs(arms),
-        }
+    for dataset in dict.fromkeys(row.run.split("/")[0] for row in rows):
+        budget, arms = arms_of(results, dataset, rows, curves)
+        figures = {"curves": draw_curves(arms), "embeddings": draw_embeddings(arms), "readout": draw_read_outs(arms)}
         for name, figure in figures.items():
             path = folder / FOLDER / f"{name}-{dataset}.png"
-            figure.suptitle(f"{title_of(dataset)}, {selection.budget} a training, batches of eight", fontsize=11)
+            figure.suptitle(f"{title_of(dataset)}: {budget} a training", fontsize=11)
             with atomic_write(path) as temporary:
                 figure.savefig(
                     temporary, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None}
@@ -94,29 +98,47 @@ def write_encoders(folder: Path, datasets: Sequence[str]) -> list[Path]:
             made.append(path)
         path = folder / FOLDER / f"table-{dataset}.md"
         with atomic_write(path) as temporary:
-            temporary.write_text(f"Training: {selection.budget}.\n\n{table(arms)}\n", encoding="utf-8")
+            temporary.write_text(f"Training: {budget}.\n\n{table(arms)}\n", encoding="utf-8")
         made.append(path)
     return made
 
 
-def arms_of(results: Results, dataset: str, measured: Mapping[str, Measures]) -> tuple[Selection, list[Arm]]:
-    """The variants that were run, under the budget that most runs have, after the encoder that was not trained."""
-    selection = select(results, dataset, tuple(CONTRAST))
-    prefix = f"{dataset}/{OURS}/{UNTRAINED}/"
-    arms = [Arm(UNTRAINED, (), tuple(of for name, of in measured.items() if name.startswith(prefix)), ())]
-    for system, variant in CONTRAST:
-        runs = tuple(selection.of(system, variant))
-        dice = tuple(mean(per_subject(selection, [run], DICE).values()) for run in runs)
-        arms.append(Arm(variant, runs, tuple(measured[run.name] for run in runs if run.name in measured), dice))
-    return selection, [arm for arm in arms if arm.runs or arm.measured]
+def arms_of(
+    results: Results, dataset: str, rows: Sequence[EncoderRow], curves: Sequence[CurveRow]
+) -> tuple[str, list[Arm]]:
+    """The budget that most measured runs of a data set have, and each variant with its runs under it."""
+    measured = {run: of for run, of in by_run(rows).items() if run.startswith(f"{dataset}/")}
+    counts = Counter(run.split("/")[-1] for run in measured if run.split("/")[2] != UNTRAINED)
+    budget = max(counts, key=lambda name: (counts[name], name), default="")
+    arms = []
+    for variant in TITLES:
+        runs = [run for run in sorted(measured) if run.split("/")[2] == variant]
+        runs = [run for run in runs if variant == UNTRAINED or run.endswith(f"/{budget}")]
+        arms.append(
+            Arm(
+                variant,
+                tuple(runs),
+                tuple(measured[run] for run in runs),
+                tuple(tuple(row for row in curves if row.run == run) for run in runs),
+                tuple(_test_dice(results, run) for run in runs),
+            )
+        )
+    return _budget_text(budget), [arm for arm in arms if arm.runs]
 
 
-def chance(settings: str) -> dict[str, float]:
-    """term → the loss of embeddings that tell nothing of the image: the logarithm of the number of candidates."""
-    tree = json.loads(settings)
-    pairs = tree["training"]["batch_size"]
-    images = 2 * pairs if tree["loss"].get("contrasted") == "views" else pairs
-    return {"contrast": math.log(2 * images - 1), "voxel_contrast": math.log(CONTRASTED_VOXELS * pairs)}
+def _budget_text(name: str) -> str:
+    """'5 min of one core' of the last part of a run's name, '5min'."""
+    minutes, _, clock = name.partition("-")
+    return str(Budget(float(minutes.removesuffix("min") or 0), clock or CPU))
+
+
+def _test_dice(results: Results, run: str) -> float:
+    """Mean Dice over the test subjects of a run that is one of the results'; NaN where it is not."""
+    values: dict[str, list[float]] = {}
+    for row in results.regions:
+        if row.run == run and row.direction == SEGMENTATION:
+            values.setdefault(row.subject, []).append(row.dice)
+    return mean(mean(of) for of in values.values())
 
 
 def table(arms: Sequence[Arm]) -> str:
@@ -126,6 +148,7 @@ def table(arms: Sequence[Arm]) -> str:
         "seeds",
         "steps",
         "Dice, test",
+        "Dice, validation",
         "loss at the end / chance",
         "alignment of views",
         "alignment of pairs",
@@ -135,20 +158,20 @@ def table(arms: Sequence[Arm]) -> str:
     ]
     lines = []
     for arm in arms:
-        levels = [arm.spread(name).mean for name in _levels(arm)]
         lines.append(
             [
                 arm.title,
-                str(len(arm.runs) or len(arm.measured)),
-                number(mean(run.train_steps for run in arm.runs), 0),
+                str(len(arm.runs)),
+                number(mean(row.step for row in arm.ends("similarity")), 0),
                 Spread.of(arm.dice).text(3, "–"),
+                arm.spread(VALIDATION_DICE).text(4, "–"),
                 _end(arm),
                 *(arm.spread(m).text(3, "–") for m in (ALIGNMENT_VIEWS, ALIGNMENT_PAIRS, UNIFORMITY, READ_OUT)),
-                ", ".join(number(value, 3) for value in levels),
+                ", ".join(number(arm.spread(name).mean, 3) for name in _levels(arm)),
             ]
         )
-    place = Spread.of(one[READ_OUT_POSITION] for arm in arms for one in arm.measured if READ_OUT_POSITION in one)
-    lines.append(["the place in the grid alone", "", "", "–", "–", "–", "–", "–", number(place.mean, 3), ""])
+    place = Spread.of(one[READ_OUT_POSITION] for arm in arms for one in arm.measured)
+    lines.append(["the place in the grid alone", *["–"] * 8, number(place.mean, 3), ""])
     return markdown.table(heads, lines)
 
 
@@ -157,27 +180,25 @@ def _levels(arm: Arm) -> list[str]:
 
 
 def _end(arm: Arm) -> str:
-    """'2.71 / 2.71': the contrastive loss over the last tenth of the steps, and by chance."""
-    for term in ("contrast", "voxel_contrast"):
-        ends = [json.loads(run.losses)[term] for run in arm.runs if term in json.loads(run.losses)]
-        if ends:
-            return f"{mean(ends):.3f} / {chance(arm.runs[0].settings)[term]:.3f}"
+    """'2.710 / 2.708': the contrastive loss at the end of its curve, and by chance."""
+    for term in CONTRASTS:
+        if arm.ends(term):
+            return f"{mean(row.value for row in arm.ends(term)):.3f} / {arm.spread(f'{CHANCE}_{term}').mean:.3f}"
     return "–"
 
 
-def draw_curves(arms: Sequence[Arm], curves: Sequence[CurveRow]) -> Figure:
+def draw_curves(arms: Sequence[Arm]) -> Figure:
     """The similarity of every variant, and each contrastive loss as a share of chance, by steps."""
     with on(LIGHT):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         for arm in arms:
-            for n, run in enumerate(arm.runs):
-                of_run = [row for row in curves if row.run == run.name]
+            for n, (of, rows) in enumerate(zip(arm.measured, arm.curves, strict=True)):
                 label = arm.title if n == 0 else None
-                _curve(left, of_run, "similarity", 1.0, arm.colour, label)
-                for term, of_chance in chance(run.settings).items():
-                    _curve(right, of_run, term, of_chance, arm.colour, label)
-        left.set(xlabel="step", ylabel="reconstruction loss, equation 7", yscale="log", title="What all minimise")
+                _curve(left, rows, "similarity", 1.0, arm.colour, label)
+                for term in CONTRASTS:
+                    _curve(right, rows, term, of.get(f"{CHANCE}_{term}", math.nan), arm.colour, label)
+        left.set(xlabel="step", ylabel="dissimilarity of the warped and the fixed image", title="What all minimise")
         right.set(xlabel="step", ylabel="contrastive loss / chance", title="What is contrasted")
         right.axhline(1.0, color=LIGHT.soft, lw=0.9, ls="--")
         right.set_ylim(0, None)
