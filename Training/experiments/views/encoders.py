@@ -43,7 +43,7 @@ TITLES = {
     "eight": ("no contrast", "#1d2229"),
     "eight+pairs": ("pairs (the paper), β = 0.01", "#0072b2"),
     "eight+pairs,beta=1": ("pairs, β = 1", "#56b4e9"),
-    "crops+pairs": ("pairs in crops, β = 0.01", "#0072b2"),
+    "pairs": ("pairs (the paper), β = 0.01", "#0072b2"),
     "eight+views": ("sees views, no contrast", "#e69f00"),
     "views": ("sees views, no contrast", "#e69f00"),
     "eight+views+contrast,beta=1": ("two views of one image, β = 1", "#d55e00"),
