@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -22,17 +22,19 @@ KINDS = {str: "text", int: "a whole number", float: "a number or nothing"}
 def read_rows(path: Path, kind: type[T], *, derived: Collection[str] = (), others: bool = False) -> list[T]:
     """The rows of a CSV file as dataclasses of strings, ints and floats.
 
-    ``derived`` are columns that follow from the others: they have to be there and are not read. With ``others`` the
-    file may have further columns, which are passed over. FileError tells the line and column that do not fit.
+    ``derived`` are columns that follow from the others: they have to be there and are not read. A column whose field
+    has a default may be absent, as in files from before it. With ``others`` the file may have further columns, which
+    are passed over. FileError tells the line and column that do not fit.
     """
     types = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
     wanted = f"expected a CSV with the columns {','.join((*derived, *names))}"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or ()
-            lacking = [name for name in (*derived, *names) if name not in columns]
+            lacking = [name for name in (*derived, *names) if name not in columns and name not in optional]
             further = [] if others else [name for name in columns if name not in (*derived, *names)]
             if lacking or further:
                 what = f"no column {', '.join(lacking)}" if lacking else f"the column {', '.join(further)} besides"
@@ -42,7 +44,8 @@ def read_rows(path: Path, kind: type[T], *, derived: Collection[str] = (), other
                 if None in cells or None in cells.values():
                     raise FileError(f"{path}, line {reader.line_num} has not one cell for each column", wanted)
                 at = f"{path}, line {reader.line_num}"
-                rows.append(kind(**{name: _value(cells[name], types[name], f"{at}, {name}", wanted) for name in names}))
+                given = [name for name in names if name in columns]
+                rows.append(kind(**{name: _value(cells[name], types[name], f"{at}, {name}", wanted) for name in given}))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path} cannot be read ({type(error).__name__}: {error})", wanted) from None

@@ -21,6 +21,8 @@ from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, in
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
+CONTRAST_LEVEL = 1  # of the features of the voxel-wise contrastive loss, where there is one: half the resolution
+
 
 @dataclass(frozen=True)
 class CLMorphConfig:
@@ -61,7 +63,15 @@ class CLMorph(Siamese):
         mean, log_variance = self._posterior(of_fixed, of_moving)
         displacement, inverse = self._map(mean, log_variance, fixed.shape[2:])
         embeddings = (self.projection(of_fixed[-1]), self.projection(of_moving[-1]))
-        return TrainingPrediction(displacement, inverse, mean=mean, log_variance=log_variance, embeddings=embeddings)
+        level = min(CONTRAST_LEVEL, len(of_fixed) - 1)
+        return TrainingPrediction(
+            displacement,
+            inverse,
+            mean=mean,
+            log_variance=log_variance,
+            embeddings=embeddings,
+            features=(of_fixed[level], of_moving[level]),
+        )
 
     def match(self, fixed: Tensor, moving: Tensor) -> Prediction:
         mean, log_variance = self._posterior(*self.encode(fixed, moving))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from CLMorphCore.bundles.config import Config
+import torch
+
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
 
-from .catalogue import AFFINE, SYSTEMS
+from .catalogue import AFFINE, CPU, CUDA, SYSTEMS
 from .plan import EXPERIMENTS, Planned, plan
+from .store import load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +44,11 @@ def _parser() -> argparse.ArgumentParser:
         "paper, on your own copy of the data sets. Runs that are done are not run again.",
     )
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help=f"{', '.join(EXPERIMENTS)} or all")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets' folders")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder that holds the data sets' folders")
+    source.add_argument(
+        "--packed", type=Path, nargs="+", metavar="FILE", help="files of python -m Training.experiments.pack instead"
+    )
     parser.add_argument("--out", type=Path, required=True, help="results folder: goes on with what is there")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only these (default: all that are in --data)")
     parser.add_argument(
@@ -59,68 +67,127 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=10.0,
         metavar="MINUTES",
-        help="training time of every system, of processor time per thread on a CPU (default: 10)",
+        help="training time of every system: processor time per thread on a CPU, by the clock on a GPU (default: 10)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=int, help="CPU threads of each process (default: all)")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="trainings side by side on the device (default: 1)"
+    )
+    parser.add_argument(
+        "--stop-after",
+        type=float,
+        metavar="MINUTES",
+        help="end after that time by the clock; what is not done then goes on with the next call",
+    )
+    parser.add_argument("--no-report", action="store_true", help="leave the page, its tables and figures for later")
     return parser
 
 
 def _run(options: argparse.Namespace, reporter: Reporter) -> None:
-    from Training.recipes import RECIPES
-    from Training.recipes.regions import read_regions
+    from .datasets import datasets_in
+    from .pack import unpack
+    from .performing import DONE, LATER, Work, perform_all
 
-    from .datasets import common_divisor, datasets_in, prepare_protocol, shared_settings
-    from .runs import configuration, perform
-    from .store import load
-    from .views.page import write_report
-
-    def configurations(runs: Sequence[Planned]) -> list[Config]:
-        recipe = shared_settings(runs[0].dataset)
-        names = {r.number: r.name for r in read_regions(RECIPES / runs[0].dataset / "regions.csv")}
-        return [configuration(recipe, names, run) for run in runs if run.system != AFFINE]
-
+    deadline = time.time() + 60 * options.stop_after if options.stop_after is not None else math.inf
     use_threads(options.threads)
     device = choose_device(options.device)
     _check_names("system", options.systems, list(SYSTEMS))
-    there = datasets_in(options.data)
+    experiments = list(EXPERIMENTS) if "all" in options.experiments else options.experiments
+    _check_numbers(options)
+    packs = [unpack(file, options.out / "work") for file in options.packed or ()]
+    there = datasets_in(options.data) if options.data else sorted({name for of_one in packs for name in of_one})
     datasets = options.datasets or there
     _check_names("data set", datasets, there)
-    experiments = list(EXPERIMENTS) if "all" in options.experiments else options.experiments
-    if options.budget <= 0:
-        raise InputError(f"--budget {options.budget:g}: expected minutes above zero")
-    runs = plan(experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=options.budget)
-    done = load(options.out)
-    failed = []
+    clock = {"cpu": CPU, "cuda": CUDA}.get(device.type, device.type)
+    runs = plan(
+        experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=options.budget, clock=clock
+    )
+    if clock == CUDA:
+        torch.backends.cudnn.benchmark = True  # every step has images of one size
+    done, became = load(options.out), {}
     for dataset in datasets:
         of_dataset = [run for run in runs if run.dataset == dataset]
         missing = [run for run in of_dataset if not done.has(run.name)]
-        _say(f"{dataset}: {len(of_dataset)} runs, {len(missing)} to do")
-        if not missing:
-            continue
-        everything = plan(["table1", "table3"], [dataset], minutes=options.budget)
-        protocol = prepare_protocol(
-            dataset,
-            options.data,
-            options.out / "work" / dataset / "prepared",
-            common_divisor(configurations(everything)),
-            _say,
-        )
-        for n, run in enumerate(missing, start=1):
-            if load(options.out).has(run.name):  # another process beside this one has done it meanwhile
-                continue
-            _say(f"{n}/{len(missing)} {run.name}")
-            try:
-                perform(run, protocol, options.out, device, reporter)
-            except Cancelled:
-                raise
-            except CLMorphError as error:  # the others can still be compared
-                failed.append(run.name)
-                _say(f"{run.name} failed: {error}")
-    write_report(options.out, options.out / "report", datasets)
-    _say(f"{options.out / 'report' / 'report.html'}")
+        say(f"{dataset}: {len(of_dataset)} runs, {len(missing)} to do")
+        if missing:
+            divisor = divisor_of(dataset)
+            work = Work(
+                dataset, options.data, options.out, divisor, device, options.processes, options.threads, deadline
+            )
+            became |= perform_all(missing, work, say, reporter)
+        if "contrast" in experiments:
+            _look_into_encoders(options, dataset, of_dataset, device)
+    _report(options, datasets, experiments)
+    later = [name for name, end in became.items() if end == LATER]
+    if later:
+        say(f"{len(later)} runs are not done, the time was over; the same command goes on: {', '.join(later)}")
+    failed = [name for name, end in became.items() if end not in (DONE, LATER)]
     if failed:
         raise CLMorphError(f"{len(failed)} runs failed, see above: {', '.join(failed)}")
+
+
+def _report(options: argparse.Namespace, datasets: Sequence[str], experiments: Sequence[str]) -> None:
+    if options.no_report or not load(options.out).runs:
+        return
+    from .views.page import write_report
+
+    write_report(options.out, options.out / "report", datasets)
+    say(f"{options.out / 'report' / 'report.html'}")
+    if "contrast" in experiments:
+        from .views.encoders import write_encoders
+
+        for path in write_encoders(options.out):
+            say(str(path))
+
+
+def _look_into_encoders(
+    options: argparse.Namespace, dataset: str, runs: Sequence[Planned], device: torch.device
+) -> None:
+    """Measures the encoders of the finished runs whose weights are in the results folder, and an untrained one's."""
+    from .datasets import prepare_protocol
+    from .encoders import measure_missing
+    from .performing import prepared_folder
+
+    folder = prepared_folder(options.out, dataset)
+    if (folder / "volumes.safetensors").exists():
+        protocol = prepare_protocol(dataset, options.data, folder, divisor_of(dataset), say)
+        measure_missing(runs, protocol, options.out, device, say)
+
+
+def divisor_of(dataset: str) -> tuple[int, ...]:
+    """What the sides of a data set's volumes are multiples of, so that every system can be trained on them."""
+    from Training.recipes import RECIPES
+    from Training.recipes.regions import read_regions
+
+    from .datasets import common_divisor, shared_settings
+    from .runs import configuration
+
+    recipe = shared_settings(dataset)
+    names = {region.number: region.name for region in read_regions(RECIPES / dataset / "regions.csv")}
+    everything = plan(["table1", "table3"], [dataset], minutes=1.0)
+    return common_divisor([configuration(recipe, names, run) for run in everything if run.system != AFFINE])
+
+
+def prepared_in(results: Path, dataset: str, data: Path) -> None:
+    """Prepares a data set in a results folder; InputError where it is not in ``data``."""
+    from .datasets import datasets_in, prepare_protocol
+    from .performing import prepared_folder
+
+    _check_names("data set", [dataset], datasets_in(data))
+    prepare_protocol(dataset, data, prepared_folder(results, dataset), divisor_of(dataset), say)
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name, value in (
+        ("budget", options.budget),
+        ("stop-after", options.stop_after),
+        ("processes", options.processes),
+    ):
+        if value is not None and not value > 0:
+            raise InputError(
+                f"--{name} {value:g}: expected {'processes' if name == 'processes' else 'minutes'} above zero"
+            )
 
 
 def _check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -129,7 +196,7 @@ def _check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
             raise InputError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, flush=True)
 
 

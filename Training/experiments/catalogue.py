@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Overrides = Mapping[str, Mapping[str, Any]]  # section → setting → value
@@ -133,6 +133,24 @@ PYRAMID_ABLATION: Mapping[Variant, Overrides] = {
         "network": {"passes": 3, "force_window_voxels": 5},
     },
 }
+# Beyond the paper: its contrastive term told apart, with the paper's batch of eight. What it draws together: the two
+# images of a pair, with the paper's weight and with one that its gradient can be felt by beside a reconstruction of
+# about 20; two views of one image, beside a network that sees such views without contrast; voxels that a map joins.
+# Half the widths, and a field of half the image's resolution: a core makes six times the steps.
+_EIGHT = {"training": {"batch_size": 8}, "network": {"channels": [8, 16, 16, 32], "field_level": 1}}
+_SEES_VIEWS = {"augment": {"views": 0.7}}
+CONTRAST: Mapping[Variant, Overrides] = {
+    Variant(OURS, "eight"): {**_EIGHT, "loss": {"contrast": 0.0}},
+    Variant(OURS, "eight+pairs"): _EIGHT,
+    Variant(OURS, "eight+pairs,beta=1"): {**_EIGHT, "loss": {"contrast": 1.0}},
+    Variant(OURS, "eight+views"): {**_EIGHT, **_SEES_VIEWS, "loss": {"contrast": 0.0}},
+    Variant(OURS, "eight+views+contrast,beta=1"): {
+        **_EIGHT,
+        **_SEES_VIEWS,
+        "loss": {"contrast": 1.0, "contrasted": "views"},
+    },
+    Variant(OURS, "eight+voxels,weight=1"): {**_EIGHT, "loss": {"contrast": 0.0, "voxel_contrast": 1.0}},
+}
 _SAME_RUN = {  # all terms together are a system as it is: trained once for both tables
     WITH_CONTRAST: Variant(OURS),
     Variant(OURS, "recon+smooth+byol"): Variant("clmorph-byol"),
@@ -151,20 +169,43 @@ def trained_as(variant: Variant) -> Variant:
 
 # runs
 
-NOT_TRAINED = 0.0  # budget of a system that has nothing to train
+CPU, CUDA = "cpu", "cuda"  # whose minutes a budget counts
+CLOCKS: Mapping[str, str] = {CPU: "min of one core", CUDA: "min on a GPU"}
+
+
+class Budget(NamedTuple):
+    """Training time of a run: minutes of processor time per thread, or by the clock on a GPU. Ordered by minutes."""
+
+    minutes: float
+    clock: str = CPU
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} {CLOCKS.get(self.clock, f'min ({self.clock})')}"
+
+
+NOT_TRAINED = Budget(0.0)  # of a system that has nothing to train
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """What tells one run from another: a variant of a system, trained on a data set with a seed and a budget."""
+    """What tells one run from another: a variant of a system, trained on a data set with a seed and a budget.
+
+    ``clock`` is whose minutes the budget counts: minutes on a GPU and on a core are different runs.
+    """
 
     dataset: str
     system: str
     variant: str
     seed: int
     budget_minutes: float
+    clock: str = field(default=CPU, kw_only=True)
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(self.budget_minutes, self.clock)
 
     @property
     def name(self) -> str:
-        """'acdc/clmorph/paper/seed0/10min': the same run has the same name in every experiment and file."""
-        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{self.budget_minutes:g}min"
+        """'acdc/clmorph/paper/seed0/10min', on a GPU '…/10min-cuda': one name in every experiment and file."""
+        minutes = f"{self.budget_minutes:g}min" + ("" if self.clock == CPU else f"-{self.clock}")
+        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{minutes}"

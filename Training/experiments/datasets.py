@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from torch import Tensor
 
 from CLMorphCore.alignment import align
@@ -30,6 +31,8 @@ from Training.recipes.regions import Region, read_regions, relabel
 
 from .catalogue import DATASETS
 from .supervised import network_of
+
+SUBJECTS, VOLUMES = "subjects.csv", "volumes.safetensors"  # of a prepared data set
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ def datasets_in(data: Path) -> list[str]:
 
 
 def prepare_protocol(
-    name: str, data: Path, cache: Path, divisor: Sequence[int], say: Callable[[str], None]
+    name: str, data: Path | None, cache: Path, divisor: Sequence[int], say: Callable[[str], None]
 ) -> Protocol:
-    """Reads a data set, or what an earlier call left in ``cache``.
+    """Reads a data set, or what an earlier call left in ``cache``; without ``data`` a packed one, unpacked there.
 
     ``divisor`` (D, H, W): every system's network grid must be divisible by it.
     """
@@ -75,7 +78,7 @@ def prepare_protocol(
     settings = shared_settings(name)
     regions = read_regions(RECIPES / name / "regions.csv")
     structures = _structures(regions)
-    subjects = _with_regions(name, data, cache, regions)
+    subjects = _with_regions(name, data, cache, regions) if data else read_manifest(cache / SUBJECTS)
     if settings["training"].get("moving") == "group":
         cases = list(_cases_of_groups(choose(subjects, "test", labelled=True)))
     else:
@@ -91,7 +94,7 @@ def prepare_protocol(
                 affine=settings["data"].get("alignment", "affine") == "affine",
             )
         )
-    volumes = _volumes(from_dict(settings), subjects, divisor, cache / "volumes.safetensors", say)
+    volumes = _volumes(from_dict(settings), subjects, divisor, cache / VOLUMES, say)
     return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases)
 
 
@@ -104,8 +107,8 @@ def shared_settings(name: str) -> dict[str, Any]:
 
 def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:
     """The recipe's subjects with label files that hold regions' numbers, made where they are missing."""
-    prepare_of(name).main(data, cache / "subjects.csv")
-    return [_relabelled(s, cache / "regions", regions) for s in read_manifest(cache / "subjects.csv")]
+    prepare_of(name).main(data, cache / SUBJECTS)
+    return [_relabelled(s, cache / "regions", regions) for s in read_manifest(cache / SUBJECTS)]
 
 
 def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Subject:
@@ -134,7 +137,7 @@ def _atlas(
     chosen: str | None,
 ) -> Atlas:
     """The subject that the recipe names, or the train subject most like the affine average, as the paper chooses it."""
-    if chosen is not None:
+    if chosen is not None and not (folder / "labels.csv").exists():
         subject = next(s for s in subjects if s.name == chosen)
         image, labels = read_labelled(subject)
         save_atlas(folder, Atlas(chosen, image, labels, tuple(structures)))
@@ -177,14 +180,22 @@ def _volumes(
         say("preparing the volumes of train and validation")
         _save_volumes(path, load_dataset(config, subjects, divisor=divisor), config)
     tensors, header = checkpoint.load(path)
+    tensors = {name: tensor.long() if name.endswith("labels") else tensor.float() for name, tensor in tensors.items()}
     volumes = {
         split: [
-            Volume(v["name"], tensors[f"{split}.{n}.image"].float(), tensors.get(f"{split}.{n}.labels"), v["group"])
+            Volume(v["name"], tensors[f"{split}.{n}.image"], tensors.get(f"{split}.{n}.labels"), v["group"])
             for n, v in enumerate(header[split])
         ]
         for split in ("train", "validation")
     }
     return Dataset(tensors.get("reference"), **volumes)
+
+
+def halved(path: Path, target: Path) -> None:
+    """Copies a file of volumes with images of half precision (three digits) and labels of a byte each."""
+    tensors, header = checkpoint.load(path)
+    small = {n: tensor.to(torch.uint8) if n.endswith("labels") else tensor.half() for n, tensor in tensors.items()}
+    checkpoint.save(target, small, header)
 
 
 def _save_volumes(path: Path, data: Dataset, config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from CLMorphCore.metrics import OK
 from Training.spread import mean
 
-from .catalogue import AS_PUBLISHED, PAPER, Variant, trained_as
+from .catalogue import AS_PUBLISHED, PAPER, Budget, Variant, trained_as
 from .store import SEGMENTATION, DeformationRow, RegionRow, Results, Run
 
 Detail = TypeVar("Detail", RegionRow, DeformationRow)
@@ -39,16 +39,21 @@ PAPER_METRICS = (DICE, HD, ASSD)
 class Selection:
     """The runs of one data set that one view shows, all trained runs under one budget, and their rows by run.
 
-    ``budget_minutes`` is NaN where none was trained; ``left_out`` are the runs of other budgets.
+    ``budget`` is None where none was trained; ``left_out`` are the runs of other budgets.
     """
 
     dataset: str
     direction: str
-    budget_minutes: float
+    budget: Budget | None
     runs: tuple[Run, ...]
     left_out: tuple[str, ...] = ()
     regions: Mapping[str, Sequence[RegionRow]] = field(default_factory=dict)
     deformations: Mapping[str, Sequence[DeformationRow]] = field(default_factory=dict)
+
+    @property
+    def budget_minutes(self) -> float:
+        """NaN where none was trained."""
+        return math.nan if self.budget is None else self.budget.minutes
 
     def of(self, system: str, variant: str = PAPER) -> list[Run]:
         """The runs of a system's variant, by seed; none where it was not run."""
@@ -62,16 +67,34 @@ class Selection:
         return sorted(numbers, key=lambda name: (numbers[name], name))
 
 
-def select(results: Results, dataset: str, variants: Iterable[Variant], direction: str = SEGMENTATION) -> Selection:
-    """The runs of these variants of systems on a data set.
+def budgets(results: Results, dataset: str, variants: Iterable[Variant]) -> list[Budget]:
+    """The budgets that these variants were trained with on a data set: the one that most runs have first.
 
-    Where trained runs have several budgets, those of the budget that most of them share are shown (the longest such).
+    Of two that equally many have, the longer one comes first.
     """
+    counts = Counter(run.budget for run in _runs_of(results, dataset, variants) if run.train_steps)
+    return sorted(counts, key=lambda budget: (counts[budget], budget), reverse=True)
+
+
+def _runs_of(results: Results, dataset: str, variants: Iterable[Variant]) -> list[Run]:
     wanted = {one for variant in variants for one in (variant, trained_as(variant))}
-    runs = [run for run in results.runs if run.dataset == dataset and (run.system, run.variant) in wanted]
-    counts = Counter(run.budget_minutes for run in runs if run.train_steps)
-    budget = max(counts, key=lambda minutes: (counts[minutes], minutes), default=math.nan)
-    shown = tuple(run for run in runs if not run.train_steps or run.budget_minutes == budget)
+    return [run for run in results.runs if run.dataset == dataset and (run.system, run.variant) in wanted]
+
+
+def select(
+    results: Results,
+    dataset: str,
+    variants: Collection[Variant],
+    direction: str = SEGMENTATION,
+    budget: Budget | None = None,
+) -> Selection:
+    """The runs of these variants of systems on a data set: those that are not trained, and those of one budget.
+
+    Without a ``budget`` it is the first of ``budgets``.
+    """
+    runs = _runs_of(results, dataset, variants)
+    budget = budget or next(iter(budgets(results, dataset, variants)), None)
+    shown = tuple(run for run in runs if not run.train_steps or run.budget == budget)
     names = {run.name for run in shown}
     return Selection(
         dataset,
@@ -84,12 +107,14 @@ def select(results: Results, dataset: str, variants: Iterable[Variant], directio
     )
 
 
-def comparison(results: Results, dataset: str, direction: str = SEGMENTATION) -> Selection:
+def comparison(
+    results: Results, dataset: str, direction: str = SEGMENTATION, budget: Budget | None = None
+) -> Selection:
     """The systems as published, the trained ones with the seeds that all of them have.
 
     More seeds of one system would shrink its spread, and so decide its tests. Where no seed is common all are shown.
     """
-    selection = select(results, dataset, AS_PUBLISHED, direction)
+    selection = select(results, dataset, AS_PUBLISHED, direction, budget)
     trained = [run for run in selection.runs if run.train_steps]
     seeds = common_seeds([run for run in trained if run.system == system] for system in {r.system for r in trained})
     return replace(

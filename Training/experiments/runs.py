@@ -80,6 +80,9 @@ def perform(
     An interrupted training goes on from its checkpoint.
     """
     started = now()
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
     trained = _trained(planned, protocol, results / "work", device, part(progress, 0.0, TRAINING))
     header = trained.header if trained else {}
     regions: list[RegionRow] = []
@@ -104,13 +107,16 @@ def perform(
         settings=_recorded(trained.config, results) if trained else "{}",
         commit=commit(),
         started=started,
-        device=str(device),
+        device=torch.cuda.get_device_name(device) if on_gpu else str(device),
         threads=torch.get_num_threads(),
         parameters=sum(p.numel() for p in trained.network.parameters()) if trained else 0,
         train_steps=int(header.get("step", 0)),
         train_seconds=float(header.get("seconds", 0.0)),
         seconds_per_pair=sum(seconds) / len(seconds),
         losses=json.dumps(final_losses(results / "work" / planned.name / "log.jsonl")),
+        clock=planned.clock,
+        processes=planned.processes,
+        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else float("nan"),
     )
     return add(results, run, regions, deformations, example)
 

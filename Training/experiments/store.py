@@ -7,6 +7,7 @@ belongs to no run, is not read, and goes with the next run that is added.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "add",
     "example_path",
     "load",
+    "locked",
 ]
 
 RUNS, REGIONS, DEFORMATIONS = "runs.csv", "regions.csv", "deformations.csv"
@@ -49,6 +51,8 @@ class Run(RunKey):
     ``settings`` is the full configuration as JSON, ``started`` an ISO time; ``budget_minutes`` is what the training was
     given and ``train_seconds`` what it took; ``seconds_per_pair`` is the mean time of one registration by the clock,
     with whatever else the machine did. ``losses`` is JSON: the mean of each term over the last tenth of the training.
+    ``device`` is where it was trained, ``processes`` how many trainings shared that device at most, and
+    ``peak_memory_mb`` what this one took of a GPU's memory; NaN on a CPU.
     """
 
     settings: str
@@ -61,6 +65,8 @@ class Run(RunKey):
     train_seconds: float
     seconds_per_pair: float
     losses: str
+    processes: int = 1
+    peak_memory_mb: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def add(
     """
     _check(run, regions, deformations)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         known = load(folder)
         if known.has(run.name):
             raise InputError(f"{folder} has the run {run.name} already; delete its row in runs.csv to replace it")
@@ -175,7 +181,7 @@ def _check(run: Run, regions: Sequence[RegionRow], deformations: Sequence[Deform
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the folder against other processes that add to it; the lock goes with the process."""
     with (folder / ".lock").open("w") as file:
         if fcntl is not None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from CLMorphCore.bundles import config as engine
 from CLMorphCore.bundles.config import Config, NetworkConfig
-from CLMorphCore.errors import Diverged, InputError, SettingError
+from CLMorphCore.errors import Cancelled, Diverged, InputError, SettingError
 from CLMorphCore.geometry import Grid, resample_labels, to_image
 from CLMorphCore.network_input import network_grid, network_input
 from CLMorphCore.networks import RegistrationNetwork, build
@@ -178,7 +178,11 @@ def fit(
         if done % settings.checkpoint_every == 0 or reached >= 1.0:
             save_weights(output / "model" / "weights.safetensors", network, config, step=done)
             save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
-        progress(f"training {done}/{settings.steps}", reached)
+        try:
+            progress(f"training {done}/{settings.steps}", reached)
+        except (Cancelled, KeyboardInterrupt):
+            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds)
+            raise
     log.close()
     return output / "model"
 

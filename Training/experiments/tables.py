@@ -12,8 +12,8 @@ from typing import Any
 from Training.csv_rows import read_rows
 from Training.spread import Spread, mean
 
-from .catalogue import AS_PUBLISHED, PYRAMID_ABLATION, SUPERVISED, SYSTEMS, TABLE3, Variant
-from .measures import METRICS, Metric, Selection, comparison, deformation_mean, missing, per_subject, select
+from .catalogue import AS_PUBLISHED, CONTRAST, PYRAMID_ABLATION, SUPERVISED, SYSTEMS, TABLE3, Budget, Variant
+from .measures import METRICS, Metric, Selection, budgets, comparison, deformation_mean, missing, per_subject, select
 from .store import BY_PRODUCT, SEGMENTATION, Results, Run
 
 RUN, NOT_RUN, NO_DEFORMATION = "run", "not run", "has no deformation"
@@ -41,6 +41,7 @@ class TableRow:
 
     ``seeds`` are the seeds that it covers. A figure's spread is over what ``spread_over`` says: subjects (the mean over
     regions and seeds of each), or seeds (the mean over subjects of each). ``paper`` has the paper's own figures.
+    ``budget`` is the training time that the row is compared under, also of a system that is not trained.
     """
 
     table: str
@@ -58,6 +59,7 @@ class TableRow:
     deformation: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Spread] = field(default_factory=dict)
+    budget: Budget | None = None
 
     def figure(self, metric: Metric) -> Spread:
         return self.figures.get(metric.key, Spread())
@@ -88,8 +90,35 @@ def pyramid(results: Results, dataset: str) -> list[TableRow]:
     return _ablation("pyramid", results, dataset, tuple(PYRAMID_ABLATION))
 
 
+def contrast(results: Results, dataset: str) -> list[TableRow]:
+    """Beyond the paper: what may be contrasted, with batches of eight, over its seeds, then each seed alone."""
+    return _ablation("contrast", results, dataset, tuple(CONTRAST))
+
+
+def by_budget(rows: Sequence[TableRow]) -> dict[Budget | None, list[TableRow]]:
+    """A table's rows for each training time that they are compared under, in order."""
+    groups: dict[Budget | None, list[TableRow]] = {}
+    for row in rows:
+        groups.setdefault(row.budget, []).append(row)
+    return groups
+
+
 def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:
-    selection, published = select(results, dataset, variants), load_paper()
+    """Under the budget that most runs have every variant, also what was not run; under any other what was."""
+    first, *others = budgets(results, dataset, variants) or [None]
+    rows = _ablation_under(first, table, results, dataset, variants)
+    return rows + [
+        row
+        for budget in others
+        for row in _ablation_under(budget, table, results, dataset, variants)
+        if row.status == RUN
+    ]
+
+
+def _ablation_under(
+    budget: Budget | None, table: str, results: Results, dataset: str, variants: Sequence[Variant]
+) -> list[TableRow]:
+    selection, published = select(results, dataset, variants, budget=budget), load_paper()
     rows = []
     for system, variant in variants:
         runs = selection.of(system, variant)
@@ -97,7 +126,7 @@ def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Var
         row_of_paper = system if system == SUPERVISED else variant
         paper = _published(published, table, dataset, row_of_paper)
         if not runs:
-            rows.append(TableRow(table, dataset, system, variant, title, NOT_RUN, paper=paper))
+            rows.append(TableRow(table, dataset, system, variant, title, NOT_RUN, paper=paper, budget=budget))
             continue
         seeds = [_row(table, selection, [run], title) for run in runs]
         rows += [_over_seeds(_row(table, selection, runs, title), seeds, paper), *seeds]
@@ -106,9 +135,8 @@ def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Var
 
 def seeds_of(row: TableRow, rows: Sequence[TableRow]) -> list[TableRow]:
     """The rows of single seeds below an ablation's row over all of them."""
-    return [
-        seed for seed in rows if (seed.system, seed.variant) == (row.system, row.variant) and seed.spread_over != SEEDS
-    ]
+    of = (row.system, row.variant, row.budget)
+    return [seed for seed in rows if (seed.system, seed.variant, seed.budget) == of and seed.spread_over != SEEDS]
 
 
 def load_paper() -> Published:
@@ -118,7 +146,21 @@ def load_paper() -> Published:
 
 
 def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[TableRow]:
-    selection, published = comparison(results, dataset, direction), load_paper()
+    """Under the budget that most runs have every system, also what was not run; under any other what was."""
+    first, *others = budgets(results, dataset, AS_PUBLISHED) or [None]
+    rows = _comparison_under(first, table, results, dataset, direction)
+    return rows + [
+        row
+        for budget in others
+        for row in _comparison_under(budget, table, results, dataset, direction)
+        if row.status == RUN
+    ]
+
+
+def _comparison_under(
+    budget: Budget | None, table: str, results: Results, dataset: str, direction: str
+) -> list[TableRow]:
+    selection, published = comparison(results, dataset, direction, budget), load_paper()
     rows = []
     for system, variant in AS_PUBLISHED:
         title, paper = SYSTEMS[system].title, _published(published, table, dataset, system)
@@ -129,7 +171,7 @@ def _comparison(table: str, results: Results, dataset: str, direction: str) -> l
             rows += [_row(table, selection, measured, title, region) for region in selection.region_names()]
         else:
             status = NO_DEFORMATION if runs or (system, direction) == (SUPERVISED, BY_PRODUCT) else NOT_RUN
-            rows.append(TableRow(table, dataset, system, variant, title, status, paper=paper))
+            rows.append(TableRow(table, dataset, system, variant, title, status, paper=paper, budget=budget))
     return rows
 
 
@@ -160,6 +202,7 @@ def _row(
         deformation=_deformation(selection, runs) if whole else {},
         cost=_cost(runs) if whole else {},
         paper=paper or {},
+        budget=selection.budget,
     )
 
 
@@ -187,6 +230,8 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
         "contrast_loss": mean(json.loads(run.losses).get("contrast", math.nan) for run in runs),
         "parameters": runs[0].parameters,
         "device": _distinct(run.device for run in runs),
+        "processes": max(run.processes for run in runs),
+        "peak_memory_mb": mean(run.peak_memory_mb for run in runs),
         "commit": _distinct(run.commit for run in runs),
     }
 
@@ -205,4 +250,6 @@ TABLES: Mapping[str, Callable[[Results, str], list[TableRow]]] = {
     "table3": table3,
     "table4": table4,
     "pyramid": pyramid,
+    "contrast": contrast,
 }
+ABLATIONS = ("table3", "pyramid", "contrast")  # the tables over seeds

@@ -37,6 +37,7 @@ def flat(row: TableRow) -> dict[str, Any]:
         "variant": row.variant,
         "region": row.region,
         "status": row.status,
+        "budget": str(row.budget or ""),
         "seeds": " ".join(map(str, row.seeds)),
         "spread_over": row.spread_over,
         "subjects": row.subjects,
@@ -54,6 +55,8 @@ def flat(row: TableRow) -> dict[str, Any]:
         "contrast_loss",
         "parameters",
         "device",
+        "processes",
+        "peak_memory_mb",
         "commit",
     ):
         cells[key] = row.cost.get(key, math.nan)

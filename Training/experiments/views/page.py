@@ -16,7 +16,7 @@ from CLMorphCore.errors import InputError, did_you_mean
 from CLMorphCore.reports import page
 
 from .. import statistics, tables
-from ..catalogue import AS_PUBLISHED, PYRAMID_ABLATION, TABLE3, WEIGHT_GRID, covers, title_of
+from ..catalogue import AS_PUBLISHED, CONTRAST, PYRAMID_ABLATION, TABLE3, WEIGHT_GRID, covers, title_of
 from ..findings import Findings, findings_of
 from ..measures import select
 from ..store import Results, Run, load
@@ -25,7 +25,7 @@ from .figures import DARK, LIGHT, Palette
 
 DPI = 110
 # what is compared with each other, and so has one training time
-COMPARED = (AS_PUBLISHED, TABLE3, tuple(PYRAMID_ABLATION), tuple(WEIGHT_GRID.values()))
+COMPARED = (AS_PUBLISHED, TABLE3, tuple(PYRAMID_ABLATION), tuple(CONTRAST), tuple(WEIGHT_GRID.values()))
 STYLE = """
 .plot{margin:14px 0 22px}.plot img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto}
 .best{font-weight:700}.sd,.paper{color:var(--soft)}td.number{white-space:nowrap}
@@ -213,7 +213,7 @@ def _notes(results: Results, dataset: str) -> str:
     subjects = {row.subject for row in results.regions if row.run in {run.name for run in runs}}
     left_out = [name for variants in COMPARED for name in select(results, dataset, variants).left_out]
     warning = (
-        f'<div class="warning">Runs of another training time than the rest of their table, left out of it: '
+        '<div class="warning">Runs of another training time have tables of their own; figures and tests leave out: '
         f"{escape(', '.join(left_out))}</div>"
         if left_out
         else ""
@@ -224,7 +224,7 @@ def _notes(results: Results, dataset: str) -> str:
             ("Test subjects", str(len(subjects)), ""),
             (
                 "Training time",
-                _distinct(trained, lambda run: f"{run.budget_minutes:g} min") or page.NO_FIGURE,
+                _distinct(trained, lambda run: str(run.budget)) or page.NO_FIGURE,
                 "a run, the same within a table",
             ),
             ("Seeds", _distinct(runs, lambda run: str(run.seed)), ""),

@@ -9,11 +9,11 @@ from CLMorphCore.reports.page import NO_FIGURE, number
 from Training import markdown
 from Training.spread import Spread
 
-from ..catalogue import title_of
+from ..catalogue import Budget, title_of
 from ..findings import Findings
 from ..measures import DICE, PAPER_METRICS
 from ..statistics import STUDENT, WILCOXON, Comparison
-from ..tables import ALL, RUN, SEEDS, TableRow, seeds_of
+from ..tables import ABLATIONS, ALL, RUN, SEEDS, TableRow, by_budget, seeds_of
 from .html_tables import TITLES
 
 
@@ -29,13 +29,24 @@ def text(findings: Sequence[Findings]) -> str:
             rows = [row for row in table if row.status == RUN and row.region == ALL]
             if not rows:
                 continue
-            over = "seeds" if name in ("table3", "pyramid") else "subjects"
             parts.append(f"## {title_of(of_one.dataset)}. {TITLES[name][0]}\n")
-            parts.append(f"Mean ± standard deviation over {over}.\n")
-            parts.append((_ablation(rows) if over == "seeds" else _systems(rows)) + "\n")
+            over = "seeds" if name in ABLATIONS else "subjects"
+            for budget, of_budget in by_budget(rows).items():
+                parts.append(f"{_trained(budget, of_budget)}Mean ± standard deviation over {over}.\n")
+                parts.append((_ablation(of_budget) if over == "seeds" else _systems(of_budget)) + "\n")
             if name == "table3" and (contrast := _contrast(of_one.tests)):
                 parts.append(contrast + "\n")
     return "\n".join(parts)
+
+
+def _trained(budget: Budget | None, rows: Sequence[TableRow]) -> str:
+    """What the rows were trained with, as a sentence; empty where none was trained."""
+    if budget is None:
+        return ""
+    devices = ", ".join(dict.fromkeys(row.cost["device"] for row in rows if row.cost["train_steps"]))
+    beside = max(row.cost["processes"] for row in rows)
+    shared = f", up to {beside} trainings side by side" if beside > 1 else ""
+    return f"Training: {budget} ({devices}{shared}). "
 
 
 def _overview(findings: Sequence[Findings]) -> str:
@@ -43,17 +54,21 @@ def _overview(findings: Sequence[Findings]) -> str:
     columns: dict[str, dict[str, TableRow]] = {}
     for of_one in findings:
         table = of_one.tables.get("table1", of_one.tables.get("table4", ()))
-        rows = {row.title: row for row in table if row.region == ALL}
-        if any(row.status == RUN for row in rows.values()):
-            columns[title_of(of_one.dataset)] = rows
+        groups = by_budget([row for row in table if row.region == ALL])
+        for budget, of_budget in groups.items():
+            if any(row.status == RUN for row in of_budget):
+                name = title_of(of_one.dataset) + (f", {budget}" if len(groups) > 1 else "")
+                columns[name] = {row.title: row for row in of_budget}
     titles = dict.fromkeys(title for rows in columns.values() for title in rows)
+    absent = TableRow("", "", "", "", "", "")
     lines = [
         [
             title,
             *(
                 number(figure, 3)
                 for rows in columns.values()
-                for figure in (rows[title].figure(DICE).mean, rows[title].paper.get(DICE.key, Spread()).mean)
+                for row in [rows.get(title, absent)]
+                for figure in (row.figure(DICE).mean, row.paper.get(DICE.key, Spread()).mean)
             ),
         ]
         for title in titles

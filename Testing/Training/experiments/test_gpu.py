@@ -1,0 +1,208 @@
+"""From a pack to merged results: data prepared once, trained on another machine in pieces, no run counted twice."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic import add_run
+from test_runs import data  # noqa: F401  the made-up hippocampi
+
+from CLMorphCore.errors import InputError
+from Training.experiments import __main__ as command
+from Training.experiments import pack
+from Training.experiments.catalogue import CPU, CUDA, Budget, RunKey
+from Training.experiments.datasets import prepare_protocol
+from Training.experiments.merge import main as merge_main
+from Training.experiments.merge import merge
+from Training.experiments.performing import DONE, LATER, Work, perform_all, unfinished
+from Training.experiments.plan import Planned, planned_runs
+from Training.experiments.store import load
+
+REPOSITORY = Path(__file__).parents[3]
+SILENT = lambda *said: None  # noqa: E731
+NETWORK = {"network": {"channels": [4, 8, 8], "embedding": 8}}
+
+
+@pytest.fixture(scope="module")
+def packed(data, tmp_path_factory) -> Path:  # noqa: F811
+    results = tmp_path_factory.mktemp("home")
+    file = results / "hippocampus.pack"
+    assert pack.main(["hippocampus", "--data", str(data), "--results", str(results), "--out", str(file)]) == 0
+    return file
+
+
+def work_of(out, **options):
+    return Work("hippocampus", None, out, (16, 16, 16), torch.device("cpu"), threads=1, **options)
+
+
+def test_a_pack_holds_what_was_prepared_to_three_digits_and_no_path_of_the_machine(packed, tmp_path):
+    assert pack.unpack(packed, tmp_path / "work") == ["hippocampus"]
+    there = tmp_path / "work" / "hippocampus" / "prepared"
+    shutil.rmtree(packed.parent / "moved", ignore_errors=True)
+    home = prepare_protocol("hippocampus", None, packed.parent / "work" / "hippocampus" / "prepared", (), SILENT)
+    away = prepare_protocol("hippocampus", None, there, (), SILENT)
+    assert str(packed.parent) not in (there / "subjects.csv").read_text(encoding="utf-8")
+    for a, b in zip(home.volumes.train, away.volumes.train, strict=True):
+        assert a.labels is not None and b.labels is not None
+        assert a.name == b.name and torch.equal(a.labels, b.labels) and b.labels.dtype == torch.int64
+        torch.testing.assert_close(a.image, b.image, rtol=1e-3, atol=1e-3)
+    assert [case.subject for case in away.cases] == ["hippocampus_005", "hippocampus_006"]
+    for a, b in zip(home.cases, away.cases, strict=True):
+        assert a.affine.GetParameters() == b.affine.GetParameters()
+        assert a.fixed()[1].GetSize() == b.fixed()[1].GetSize()
+
+
+def test_what_is_no_pack_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "one.pack").write_bytes(b"no archive")
+    words = ["table1", "--packed", str(tmp_path / "one.pack"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert command.main(words) == 2
+    said = capsys.readouterr().err
+    assert "one.pack cannot be read" in said and said.count("\n") == 1
+
+
+def test_trainings_side_by_side_are_measured_once_each_and_say_so(packed, tmp_path):
+    pack.unpack(packed, tmp_path / "work")
+    runs = [Planned("hippocampus", "clmorph", "paper", seed, 0.01, NETWORK) for seed in (0, 1)]
+    assert set(perform_all(runs, work_of(tmp_path, processes=2), SILENT, SILENT).values()) == {DONE}
+    found = load(tmp_path)
+    assert sorted(run.name for run in found.runs) == sorted(run.name for run in runs)
+    assert {run.processes for run in found.runs} == {2} and all(run.train_steps > 0 for run in found.runs)
+    assert len(found.regions) == 2 * 2 * 2 * 2  # runs, directions, subjects, regions
+
+
+class Ticks:
+    """A clock that moves a second at each look."""
+
+    def __init__(self):
+        self.now = 0
+
+    def time(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.parametrize("system", ["clmorph", "unet"])
+def test_a_training_that_the_time_ends_goes_on_where_it_was(packed, tmp_path, system, monkeypatch):
+    monkeypatch.setattr("Training.experiments.performing.time", Ticks())
+    pack.unpack(packed, tmp_path / "work")
+    network = NETWORK if system == "clmorph" else {"network": {"channels": [4, 8, 8]}}
+    run = Planned("hippocampus", system, "paper", 0, 0.015, network)
+    assert perform_all([run], work_of(tmp_path, deadline=0), SILENT, SILENT) == {run.name: LATER}
+    assert unfinished(tmp_path) == []
+    assert perform_all([run], work_of(tmp_path, deadline=4), SILENT, SILENT) == {run.name: LATER}
+    assert unfinished(tmp_path) == [run.name] and not load(tmp_path).runs
+    log = tmp_path / "work" / run.name / "log.jsonl"
+    first = log.read_text(encoding="utf-8")
+    assert perform_all([run], work_of(tmp_path), SILENT, SILENT) == {run.name: DONE}
+    assert unfinished(tmp_path) == []
+    assert first.count("\n") == 2 and log.read_text(encoding="utf-8").startswith(first)
+    assert load(tmp_path).runs[0].train_steps >= 2
+
+
+def test_minutes_on_a_gpu_are_another_budget():
+    runs = planned_runs("table1", "hippocampus", minutes=3.0, clock=CUDA)
+    by_system = {run.system: run for run in runs}
+    assert by_system["clmorph"].name == "hippocampus/clmorph/paper/seed0/3min-cuda"
+    assert by_system["syn"].name == "hippocampus/syn/paper/seed0/0min" and by_system["syn"].clock == CPU
+    assert RunKey("acdc", "unet", "paper", 0, 3.0).name == "acdc/unet/paper/seed0/3min"
+    assert str(Budget(3.0, CUDA)) == "3 min on a GPU" and str(Budget(0.5)) == "0.5 min of one core"
+
+
+def test_a_merge_adds_each_run_once_and_replaces_none(tmp_path, capsys):
+    here, there = tmp_path / "here", tmp_path / "there"
+    add_run(here, "clmorph", [[0.7, 0.8]])
+    add_run(there, "clmorph", [[0.7, 0.8]])
+    add_run(there, "voxelmorph", [[0.6, 0.7]])
+    add_run(there, "faim", [[0.5, 0.6]])
+    add_run(here, "faim", [[0.9, 0.9]], variant="paper")
+    changed = (
+        (there / "runs.csv").read_text(encoding="utf-8").replace("faim,paper,0,5.0,cpu,{}", "faim,paper,0,5.0,cpu,{1}")
+    )
+    (there / "runs.csv").write_text(changed, encoding="utf-8")
+    merged = merge(there, here)
+    assert merged.added == ("hippocampus/voxelmorph/paper/seed0/5min",)
+    assert merged.known == ("hippocampus/clmorph/paper/seed0/5min",)
+    assert merged.differing == ("hippocampus/faim/paper/seed0/5min",)
+    found = load(here)
+    assert len(found.runs) == 3 and len(found.regions) == 3 * 4 and len(found.deformations) == 3
+    assert {row.dice for row in found.regions if "/faim/" in row.run and row.direction == "segmentation"} == {0.9}
+    assert merge_main([str(there), str(here)]) == 0
+    assert "0 runs added" in capsys.readouterr().out and load(here) == found
+    with pytest.raises(InputError, match="no finished run"):
+        merge(tmp_path / "nothing", here)
+
+
+def test_rows_from_before_the_new_columns_are_read(tmp_path):
+    add_run(tmp_path, "clmorph", [[0.7, 0.8]])
+    before = load(tmp_path).runs
+    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    new = ("clock", "processes", "peak_memory_mb")
+    with (tmp_path / "runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [name for name in lines[0] if name not in new], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(lines)
+    assert repr(load(tmp_path).runs) == repr(before)
+
+
+PYTHON = """#!/bin/sh
+results=$FOLDER/results
+echo "$@" >> "$FOLDER/calls"
+if [ "$2" = Training.experiments.performing ]; then
+    for seed in 0 1 2 3 4 5; do echo hippocampus/clmorph/a+b,c=1/seed$seed/3min-cuda; done
+else
+    cp "$FOLDER/found.csv" "$results/runs.csv"
+    for seed in 0 1 2 3 4 5; do
+        run="$results/work/hippocampus/clmorph/a+b,c=1/seed$seed/3min-cuda"
+        mkdir -p "$run"
+        echo state >> "$run/checkpoint.safetensors"
+        echo log > "$run/log.jsonl"
+    done
+fi
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script, for the machine with the GPU")
+def test_the_script_does_what_is_packed_and_brings_back_results_and_unfinished_trainings(tmp_path):
+    """With a Python that writes down what it is asked: the runs themselves are tested above."""
+    folder = tmp_path / "gpu"
+    folder.mkdir()
+    for name in ("hippocampus.pack", "found.csv"):
+        (folder / name).write_text("found", encoding="utf-8")
+    (tmp_path / "python").write_text(PYTHON, encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "OUT"}
+    environment |= {"PYTHON": str(tmp_path / "python"), "FOLDER": str(folder), "MINUTES": "2"}
+    words = ["sh", "Training/experiments/gpu.sh", "30", str(folder)]
+    subprocess.run(words, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    calls = (folder / "calls").read_text(encoding="utf-8").splitlines()
+    runs = [call for call in calls if call.startswith("-m Training.experiments ")]
+    assert [call.split()[2] for call in runs] == ["table1", "table1", "contrast", "table3"]
+    assert "--budget 10 " in runs[0] and runs[0].endswith("--systems unet") and "--budget 2 " in runs[1]
+    assert all(f"--packed {folder}/hippocampus.pack" in call and "--processes 7" in call for call in runs)
+    assert 29 < float(runs[0].split("--stop-after ")[1].split()[0]) < 30
+    with tarfile.open(folder / "results.tar.gz") as archive:
+        assert archive.getnames() == ["runs.csv"]
+    brought = sorted(path.name for path in folder.glob("unfinished-*"))
+    assert brought == [f"unfinished-hippocampus_clmorph_a_b_c_1_seed{n}_3min-cuda.tar.gz" for n in range(5)]
+    # on a fresh machine the next call begins with what the first one brought back
+    shutil.rmtree(folder / "results")
+    (folder / "calls").unlink()
+    subprocess.run([*words[:2], "0.1", words[3]], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    work = folder / "results" / "work" / "hippocampus" / "clmorph" / "a+b,c=1"
+    assert sorted(path.name for path in work.iterdir()) == [f"seed{n}" for n in range(5)]
+    assert (work / "seed0" / "3min-cuda" / "checkpoint.safetensors").read_text(encoding="utf-8") == "state\n" * 4
+    assert (folder / "results" / "runs.csv").exists()
+    assert "Training.experiments " not in (folder / "calls").read_text(encoding="utf-8")
+
+
+def test_processes_is_no_part_of_what_a_run_is():
+    run = Planned("acdc", "unet", "paper", 0, 3.0)
+    assert replace(run, processes=4) == run
