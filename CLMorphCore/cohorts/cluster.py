@@ -14,6 +14,7 @@ from .results import Made, save_failure
 from .scans import Scan
 from .work import Outcome, Settings, work
 
+LOG = logging.getLogger(__name__)
 POLL_S = 0.2
 CONNECTING_S = 15
 EXPECTED = "the address of a Dask scheduler, tcp://HOST:PORT, or the file that it has written"
@@ -28,6 +29,8 @@ def work_on(
     InputError where there is no scheduler, or Dask is not installed; CLMorphError where it goes away.
     """
     client = _connected(address)
+    if not client.scheduler_info(n_workers=1)["workers"]:
+        LOG.warning(f"the scheduler {address} has no worker yet; the scans wait for one, started with dask worker")
     answers: queue.SimpleQueue[tuple[Scan, Any]] = queue.SimpleQueue()
     futures = {}
     try:

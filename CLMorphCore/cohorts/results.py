@@ -59,9 +59,10 @@ def is_whole(scan: Scan, made: Made) -> bool:
         if read_failure(place) != WRITING:
             check_free(place)
         return False
-    now = stamp(scan.image)
-    same_file = now == own.get("stamp") or digest_of(scan.image) == own.get("digest")
-    if not same_file and own.get("image") != str(scan.image):
+    same_place = own.get("image") == str(scan.image)
+    untouched = same_place and stamp(scan.image) == own.get("stamp")
+    same_file = untouched or digest_of(scan.image) == own.get("digest")
+    if not same_file and not same_place:
         raise InputError(
             f"{place.folder / place.record} is the result of {own.get('image')}, which is another scan; expected one "
             "folder for each cohort",

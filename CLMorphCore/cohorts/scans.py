@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.files import check_file, read_text
-from ..io.layouts import EXPECTED, find_scans, named
-from ..io.manifest import Subject, check_names, read_manifest
+from ..io.layouts import EXPECTED, find_scans, named, stem
+from ..io.manifest import ENDINGS, Subject, check_names, read_manifest
 from ..io.outputs import check_distinct
 from .bids import find_bids, is_bids
 from .places import Place, bids_place, plain_place
@@ -58,7 +58,7 @@ def find_cohort(
             )
             for each in images
         ]
-        return Cohort(tuple(scans), bids=data)
+        return Cohort(tuple(scans), tuple(each.note for each in images if each.note), bids=data)
     if participants or sessions:
         raise InputError(
             f"{data} is no BIDS data set, it has no dataset_description.json; expected one for the participants and "
@@ -79,16 +79,41 @@ def _subjects(data: Path) -> tuple[Sequence[Subject], tuple[str, ...]]:
     """The subjects of a folder, a manifest or a list; of the latter two also those whose files are gone."""
     if data.is_dir():
         found = find_scans(data)
-        return found.subjects, found.notes
+        images, notes = _each_once([subject.image for subject in found.subjects])
+        return [subject for subject in found.subjects if subject.image in images], (*found.notes, *notes)
     if data.suffix.lower() == ".csv":
-        return read_manifest(data, splits=False, files=False), ()
+        return read_manifest(data, splits=False, files=False, others=True), ()
+    if data.name.lower().endswith(ENDINGS):
+        raise InputError(
+            f"{data} is one image; expected {EXPECTED}, or a BIDS data set",
+            "segment it with clmorph segment, or give the folder that it lies in",
+        )
     lines = [line.strip() for line in read_text(data, EXPECTED).splitlines()]
     images = list(dict.fromkeys(data.parent / line for line in lines if line and not line.startswith("#")))
     if not images:
         raise InputError(f"{data} lists no scan; expected the path of an image on each line, from its own folder on")
+    images, notes = _each_once(images)
     subjects = named([(image, None) for image in images], data.parent)
     check_names(subjects)
-    return subjects, ()
+    return subjects, notes
+
+
+def _each_once(images: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """The images but those whose file is another's by a link, or by another format's ending, and notes of these.
+
+    One head that is counted twice would be in every statistic twice.
+    """
+    first: dict[Path, Path] = {}
+    kept, notes = [], []
+    for image in images:
+        keys = {image.resolve(), image.absolute().with_name(stem(image))}
+        other = next((first[key] for key in keys if key in first), None)
+        if other is not None:
+            notes.append(f"{image}: left out, as {other} is the same file, or of the same name")
+            continue
+        kept.append(image)
+        first |= dict.fromkeys(keys, image)
+    return kept, tuple(notes)
 
 
 def shard_of(cohort: Cohort, shard: tuple[int, int] | None) -> Cohort:

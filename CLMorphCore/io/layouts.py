@@ -12,8 +12,9 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import FileError, InputError
+from .checksums import KEY
 from .dicom import is_dicom
-from .files import cannot_read, check_file, read_text, short
+from .files import cannot_read, check_file, parse_json, read_text, short
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
@@ -268,11 +269,11 @@ def named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subj
     """Subjects called by their files or, where files are called alike, by their folders too; groups are folders."""
     per_folder = Counter(image.parent for image, _ in found)
     stems = Counter(stem(image) for image, _ in found)
-    parents = {image.absolute().parent for image, _ in found}
-    base = Path(os.path.commonpath(parents)) if len(parents) > 1 else folder.absolute()
+    parents = {Path(os.path.abspath(image)).parent for image, _ in found}
+    base = Path(os.path.commonpath(parents)) if len(parents) > 1 else Path(os.path.abspath(folder))
     subjects, seen = [], Counter[str]()
     for image, labels in found:
-        place = image.absolute().parent
+        place = Path(os.path.abspath(image)).parent
         above = place.relative_to(base).parts if place.is_relative_to(base) else place.parts[-1:]
         alone = per_folder[image.parent] == 1 and bool(above) and image.is_file()
         name = stem(image)
@@ -329,28 +330,39 @@ def _files(folder: Path) -> Iterator[Path]:
         new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
         folders[:] = [name for name, there in new.items() if there not in seen and not _is_result(there)]
         seen |= set(new.values())
-        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+        made = _made_in(Path(place)) if "report.json" in files else set()
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith(".") and name not in made)
 
 
 def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
-    """Folders without image files whose first file is one of DICOM."""
+    """Folders without image files, of whose files one is of DICOM; the index of a disk of them is none."""
     seen = set(in_folder)
     for path in _files(folder):
-        if path.parent in seen:
+        if path.parent in seen or path.name.upper() == "DICOMDIR":
             continue
-        seen.add(path.parent)
         try:
             with path.open("rb") as file:
                 if is_dicom(file.read(132)):
+                    seen.add(path.parent)
                     yield path.parent
         except OSError:
             continue
 
 
 def _is_result(folder: Path) -> bool:
-    """Whether a training, a model or another run has written what lies in a folder: that are no scans."""
+    """Whether a training, a model or a run of an older version has written what lies in a folder: that are no scans."""
     made = ({"plan.toml", "scans.csv"}, {"report.json", "report.html"}, {"card.toml", "weights.safetensors"})
-    return any(all((folder / name).is_file() for name in names) for names in made)
+    return not _made_in(folder) and any(all((folder / name).is_file() for name in names) for names in made)
+
+
+def _made_in(folder: Path) -> set[str]:
+    """The results that a run has written into a folder, by its report; a scan may lie beside them."""
+    try:
+        tree = parse_json((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    files = tree.get(KEY) if isinstance(tree, dict) and "model" in tree else None
+    return set(files) if isinstance(files, dict) else set()
 
 
 def _entries(folder: Path) -> list[Path]:
