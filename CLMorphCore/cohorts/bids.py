@@ -30,14 +30,14 @@ EXPECTED = "a BIDS data set with folders sub-…"
 class BidsImage:
     """An image of a data set: its folder within it, and what its name tells before the suffix, 'sub-1_ses-2_run-1'.
 
-    Where a participant or a session has none, ``missing`` says so; ``note`` is of a file that was passed over for it.
+    Where a participant or a session has none, ``missing`` says so. ``twins`` are files of its name in other formats.
     """
 
     image: Path
     folder: PurePath
     entities: str
     missing: str = ""
-    note: str = ""
+    twins: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,11 +96,9 @@ def _of_participant(root: Path, folder: Path, suffix: str, sessions: Sequence[st
             if misnamed:
                 missing = f"{place} has {', '.join(misnamed)}; expected images whose names begin with {entities}_"
             yield BidsImage(place, place.relative_to(root) / "anat", entities, missing)
-        for first, *others in _of_one_name(own):
-            names = ", ".join(map(str, others))
-            note = f"{names}: left out, as {first.name} is of the same name" if others else ""
+        for first, *twins in _of_one_name(own):
             entities = stem(first).removesuffix(f"_{suffix}")
-            yield BidsImage(first, first.parent.relative_to(root), entities, note=note)
+            yield BidsImage(first, first.parent.relative_to(root), entities, twins=tuple(twins))
 
 
 def _of_one_name(images: Sequence[Path]) -> list[list[Path]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.files import check_file, read_text
-from ..io.layouts import EXPECTED, find_scans, named, stem
+from ..io.layouts import EXPECTED, find_scans, named, some, stem
 from ..io.manifest import ENDINGS, Subject, check_names, read_manifest
 from ..io.outputs import check_distinct
 from .bids import find_bids, is_bids
@@ -58,7 +58,7 @@ def find_cohort(
             )
             for each in images
         ]
-        return Cohort(tuple(scans), tuple(each.note for each in images if each.note), bids=data)
+        return Cohort(tuple(scans), _left_out([twin for each in images for twin in each.twins], data), bids=data)
     if participants or sessions:
         raise InputError(
             f"{data} is no BIDS data set, it has no dataset_description.json; expected one for the participants and "
@@ -79,8 +79,9 @@ def _subjects(data: Path) -> tuple[Sequence[Subject], tuple[str, ...]]:
     """The subjects of a folder, a manifest or a list; of the latter two also those whose files are gone."""
     if data.is_dir():
         found = find_scans(data)
-        images, notes = _each_once([subject.image for subject in found.subjects])
-        return [subject for subject in found.subjects if subject.image in images], (*found.notes, *notes)
+        images, others = _each_once([subject.image for subject in found.subjects])
+        kept = [subject for subject in found.subjects if subject.image in images]
+        return kept, (*found.notes, *_left_out(others, data))
     if data.suffix.lower() == ".csv":
         return read_manifest(data, splits=False, files=False, others=True), ()
     if data.name.lower().endswith(ENDINGS):
@@ -92,28 +93,30 @@ def _subjects(data: Path) -> tuple[Sequence[Subject], tuple[str, ...]]:
     images = list(dict.fromkeys(data.parent / line for line in lines if line and not line.startswith("#")))
     if not images:
         raise InputError(f"{data} lists no scan; expected the path of an image on each line, from its own folder on")
-    images, notes = _each_once(images)
+    images, others = _each_once(images)
     subjects = named([(image, None) for image in images], data.parent)
     check_names(subjects)
-    return subjects, notes
+    return subjects, _left_out(others, data.parent)
 
 
-def _each_once(images: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """The images but those whose file is another's by a link, or by another format's ending, and notes of these.
+def _each_once(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """(images, those that one of these is too: by a link, or under the same name in another format).
 
     One head that is counted twice would be in every statistic twice.
     """
-    first: dict[Path, Path] = {}
-    kept, notes = [], []
+    seen: set[Path] = set()
+    kept, others = [], []
     for image in images:
         keys = {image.resolve(), image.absolute().with_name(stem(image))}
-        other = next((first[key] for key in keys if key in first), None)
-        if other is not None:
-            notes.append(f"{image}: left out, as {other} is the same file, or of the same name")
-            continue
-        kept.append(image)
-        first |= dict.fromkeys(keys, image)
-    return kept, tuple(notes)
+        (others if keys & seen else kept).append(image)
+        seen |= keys
+    return kept, others
+
+
+def _left_out(images: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    if not images:
+        return ()
+    return (f"left out, as links to other scans or of a scan's name in another format: {some(images, folder)}",)
 
 
 def shard_of(cohort: Cohort, shard: tuple[int, int] | None) -> Cohort:

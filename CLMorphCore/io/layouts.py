@@ -99,7 +99,7 @@ def _file(path: Path) -> Collection:
     labels_of = {image: _beside(image, alone) for image in images}
     of_others = [image for image in images if image in labels_of.values()]
     found = [(image, labels_of[image]) for image in images if image not in of_others]
-    notes = (f"{_some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
+    notes = (f"{some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
     return Collection(_with_splits(named(found, path.parent), path.parent), notes, _table_in(path.parent))
 
 
@@ -215,13 +215,18 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
     unused: list[Path] = []
+    without_image: list[Path] = []
     for files in in_folder.values():
         images, labels, without = _pairs(files, alone=len(in_folder) > 1)
         found += [(image, labels.get(image)) for image in images]
-        notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in without]
+        without_image += without
         unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
+    if len(without_image) == 1:
+        notes.append(f"{without_image[0].relative_to(folder)} is taken for labels and has no image beside it")
+    if len(without_image) > 1:
+        notes.append(f"{some(without_image, folder)} are taken for labels and have no images beside them")
     if unused:
-        notes.append(f"{_some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
+        notes.append(f"{some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
     found += [(path, None) for path in _series(folder, in_folder)]
     found, more = _one_kind(sorted(found), in_folder)
     return list(named(found, folder)), [*notes, *more]
@@ -369,8 +374,8 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _some(files: Sequence[Path], folder: Path) -> str:
-    """'5 files (a, b, c …)'."""
+def some(files: Sequence[Path], folder: Path) -> str:
+    """'5 files (a, b, c …)', seen from a folder."""
     names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
     return f"{len(files)} files ({names}{' …' if len(files) > 3 else ''})"
 
