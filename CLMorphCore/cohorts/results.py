@@ -54,7 +54,7 @@ def is_whole(scan: Scan, made: Made) -> bool:
     """
     place = scan.place
     tree = read_record(place)
-    own = tree.get(OWN, {}) if tree else {}
+    own = own_of(tree)
     if not own:
         if read_failure(place) != WRITING:
             check_free(place)
@@ -95,6 +95,12 @@ def read_record(place: Place) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return tree if isinstance(tree, dict) else None
+
+
+def own_of(tree: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a report says of its place in a cohort; empty where it is of none, or was changed by hand."""
+    own = (tree or {}).get(OWN)
+    return own if isinstance(own, dict) else {}
 
 
 def read_failure(place: Place) -> str:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from CLMorphCore.cohorts import workers
 from CLMorphCore.cohorts.scans import find_cohort
@@ -196,3 +198,12 @@ def test_a_table_that_was_changed_by_hand_is_not_written_over(made_scans, small_
     ran = clmorph("cohort", made_scans, "-o", out, "--model", small_model)
     assert ran.code == 2 and "volumes.csv is there already" in ran.err
     assert (out / "volumes.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_remedy_does_not_name_an_option_that_cohort_has_not(tmp_path, small_model, clmorph):
+    (tmp_path / "scans").mkdir()
+    rod = sitk.GetImageFromArray(np.random.default_rng(0).normal(100, 10, (3, 60, 3)).astype(np.float32))
+    sitk.WriteImage(rod, str(tmp_path / "scans" / "rod.nii.gz"))
+    ran = clmorph("cohort", tmp_path / "scans", "-o", tmp_path / "out", "--model", small_model, "--device", "cpu")
+    assert ran.code == 3 and "one of the images is too thin for it" in ran.err
+    assert "pass clmorph segment --affine, a transform of your own or none" in ran.err

@@ -12,6 +12,7 @@ from CLMorphCore.cohorts import results
 from CLMorphCore.cohorts import work as work_of_process
 from CLMorphCore.cohorts.results import WRITING, is_whole, read_failure, save_failure
 from CLMorphCore.cohorts.scans import find_cohort
+from CLMorphCore.cohorts.tables import row_of
 from CLMorphCore.cohorts.work import is_finished, work
 from CLMorphCore.errors import InputError
 from CLMorphCore.segmentation import segment
@@ -187,3 +188,15 @@ def test_a_scan_that_is_replaced_while_it_is_segmented_has_no_result(first, sett
     assert not (first.place.folder / "report.json").exists()
     monkeypatch.undo()
     assert work(first, settings, made).failure == ""
+
+
+@pytest.mark.parametrize("own", ["null", '"text"', "[1]"])
+def test_a_report_that_was_changed_by_hand_is_one_scans_failure(first, settings, made, own):
+    work(first, settings, made)
+    report = first.place.folder / "report.json"
+    changed = json.dumps(json.loads(report.read_text(encoding="utf-8")) | {"cohort": json.loads(own)})
+    report.write_text(changed, encoding="utf-8")
+    assert row_of(first, first.place.folder.parent, made.settings).status == "waiting"
+    assert is_finished(first, settings, made)
+    assert "report.json was changed after" in read_failure(first.place)
+    assert report.read_text(encoding="utf-8") == changed
