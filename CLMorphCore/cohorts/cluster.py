@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..console import say
 from ..errors import CLMorphError, InputError
 from ..io.files import short
 from .results import Made, save_failure
 from .scans import Scan
 from .work import Outcome, Settings, work
 
-LOG = logging.getLogger(__name__)
 POLL_S = 0.2
 CONNECTING_S = 15
 EXPECTED = "the address of a Dask scheduler, tcp://HOST:PORT, or the file that it has written"
@@ -30,7 +31,8 @@ def work_on(
     """
     client = _connected(address)
     if not client.scheduler_info(n_workers=1)["workers"]:
-        LOG.warning(f"the scheduler {address} has no worker yet; the scans wait for one, started with dask worker")
+        text = f"the scheduler {address} has no worker yet; the scans wait for one, started with dask worker"
+        say(f"clmorph: warning: {text}", sys.stderr)  # at once: the end of the run is not in sight
     answers: queue.SimpleQueue[tuple[Scan, Any]] = queue.SimpleQueue()
     futures = {}
     try:

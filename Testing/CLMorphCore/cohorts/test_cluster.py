@@ -33,7 +33,7 @@ def test_one_of_two_workers_is_killed_and_the_labels_are_the_same(made_scans, se
     check_whole(out)
 
 
-def test_a_scheduler_without_workers_is_waited_for_and_said(made_scans, settings, tmp_path, caplog):
+def test_a_scheduler_without_workers_is_waited_for_and_said(made_scans, settings, tmp_path, capsys):
     scans = find_cohort(made_scans, tmp_path / "out").scans
 
     def cancel():
@@ -44,4 +44,4 @@ def test_a_scheduler_without_workers_is_waited_for_and_said(made_scans, settings
         pytest.raises(Cancelled),
     ):
         list(work_on(cluster.scheduler_address, scans, settings, settings.made(), cancel))
-    assert "has no worker yet" in caplog.text
+    assert "has no worker yet" in capsys.readouterr().err
