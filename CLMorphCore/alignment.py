@@ -241,9 +241,11 @@ def _itk_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        why = "the images do not overlap or have too little contrast"
+        if "minimum of four pixels" in str(error):
+            why = "one of the images is too thin for it in some direction"
         raise InputError(
-            "the affine alignment failed: the images do not overlap or have too little contrast "
-            f"({reason(str(error))}); pass `affine`, a transform of your own or none"
+            f"the affine alignment failed: {why} ({reason(str(error))}); pass `affine`, a transform of your own or none"
         ) from None
 
 

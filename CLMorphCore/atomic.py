@@ -249,18 +249,24 @@ def _real(path: Path) -> Path:
 
 def remove_leftovers(path: Path) -> None:
     """Removes the temporary files and folders beside ``path`` that killed runs with the same output have left."""
+    for old in leftovers(path):
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> Iterator[Path]:
+    """The temporary files and folders beside ``path`` that killed runs with the same output have left."""
     pattern = re.compile(rf"\.clmorph-(?:h([0-9a-f]{{8}})-)?(\d+)(?:\.\d+)?-{re.escape(_shortened(path.name))}")
     for old in path.parent.iterdir():
         owner = pattern.fullmatch(old.name)
         if owner is None or (owner[1] or host()) != host() or _is_running_elsewhere(int(owner[2])):
             continue
         with _lock:
-            if old in _alive:
-                continue
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)
+            alive = old in _alive
+        if not alive:
+            yield old
 
 
 def remove_temporaries() -> None:

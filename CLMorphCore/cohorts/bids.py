@@ -30,13 +30,14 @@ EXPECTED = "a BIDS data set with folders sub-…"
 class BidsImage:
     """An image of a data set: its folder within it, and what its name tells before the suffix, 'sub-1_ses-2_run-1'.
 
-    Where a participant or a session has none, ``missing`` says so.
+    Where a participant or a session has none, ``missing`` says so. ``twins`` are files of its name in other formats.
     """
 
     image: Path
     folder: PurePath
     entities: str
     missing: str = ""
+    twins: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,14 +84,29 @@ def _of_participant(root: Path, folder: Path, suffix: str, sessions: Sequence[st
     chosen = [path for path in own if not wanted or path.name.removeprefix("ses-") in wanted]
     if wanted and not chosen:
         return  # as BIDS Apps do: whoever has no such session is not asked for
+    if chosen and not wanted and any(stem(path).endswith(f"_{suffix}") for path in _images(folder)):
+        chosen = [*chosen, folder]  # of a session without a name
     for place in chosen or [folder]:
         entities = "_".join(place.relative_to(root).parts)
         images = [path for path in _images(place) if stem(path).endswith(f"_{suffix}")]
-        if not images:
+        own = [path for path in images if stem(path).startswith(f"{entities}_")]
+        misnamed = [path.name for path in images if path not in own]
+        if misnamed or not images:
             missing = f"no {suffix} image in {place}"
+            if misnamed:
+                missing = f"{place} has {', '.join(misnamed)}; expected images whose names begin with {entities}_"
             yield BidsImage(place, place.relative_to(root) / "anat", entities, missing)
-        for path in images:
-            yield BidsImage(path, path.parent.relative_to(root), stem(path).removesuffix(f"_{suffix}"))
+        for first, *twins in _of_one_name(own):
+            entities = stem(first).removesuffix(f"_{suffix}")
+            yield BidsImage(first, first.parent.relative_to(root), entities, twins=tuple(twins))
+
+
+def _of_one_name(images: Sequence[Path]) -> list[list[Path]]:
+    """Images together that differ only by the formats' endings."""
+    found: dict[Path, list[Path]] = {}
+    for path in images:
+        found.setdefault(path.with_name(stem(path)), []).append(path)
+    return list(found.values())
 
 
 def _images(place: Path) -> list[Path]:

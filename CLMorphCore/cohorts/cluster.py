@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..console import say
 from ..errors import CLMorphError, InputError
 from ..io.files import short
 from .results import Made, save_failure
@@ -28,6 +30,9 @@ def work_on(
     InputError where there is no scheduler, or Dask is not installed; CLMorphError where it goes away.
     """
     client = _connected(address)
+    if not client.scheduler_info(n_workers=1)["workers"]:
+        text = f"the scheduler {address} has no worker yet; the scans wait for one, started with dask worker"
+        say(f"clmorph: warning: {text}", sys.stderr)  # at once: the end of the run is not in sight
     answers: queue.SimpleQueue[tuple[Scan, Any]] = queue.SimpleQueue()
     futures = {}
     try:

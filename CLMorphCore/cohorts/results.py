@@ -54,14 +54,15 @@ def is_whole(scan: Scan, made: Made) -> bool:
     """
     place = scan.place
     tree = read_record(place)
-    own = tree.get(OWN, {}) if tree else {}
+    own = own_of(tree)
     if not own:
         if read_failure(place) != WRITING:
             check_free(place)
         return False
-    now = stamp(scan.image)
-    same_file = now == own.get("stamp") or digest_of(scan.image) == own.get("digest")
-    if not same_file and own.get("image") != str(scan.image):
+    same_place = own.get("image") == str(scan.image)
+    untouched = same_place and stamp(scan.image) == own.get("stamp")
+    same_file = untouched or digest_of(scan.image) == own.get("digest")
+    if not same_file and not same_place:
         raise InputError(
             f"{place.folder / place.record} is the result of {own.get('image')}, which is another scan; expected one "
             "folder for each cohort",
@@ -94,6 +95,12 @@ def read_record(place: Place) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return tree if isinstance(tree, dict) else None
+
+
+def own_of(tree: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a report says of its place in a cohort; empty where it is of none, or was changed by hand."""
+    own = (tree or {}).get(OWN)
+    return own if isinstance(own, dict) else {}
 
 
 def read_failure(place: Place) -> str:

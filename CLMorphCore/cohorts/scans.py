@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.files import check_file, read_text
-from ..io.layouts import EXPECTED, find_scans, named
-from ..io.manifest import Subject, check_names, read_manifest
+from ..io.layouts import EXPECTED, find_scans, named, some, stem
+from ..io.manifest import ENDINGS, Subject, check_names, read_manifest
 from ..io.outputs import check_distinct
 from .bids import find_bids, is_bids
 from .places import Place, bids_place, plain_place
@@ -58,7 +58,7 @@ def find_cohort(
             )
             for each in images
         ]
-        return Cohort(tuple(scans), bids=data)
+        return Cohort(tuple(scans), _left_out([twin for each in images for twin in each.twins], data), bids=data)
     if participants or sessions:
         raise InputError(
             f"{data} is no BIDS data set, it has no dataset_description.json; expected one for the participants and "
@@ -79,16 +79,44 @@ def _subjects(data: Path) -> tuple[Sequence[Subject], tuple[str, ...]]:
     """The subjects of a folder, a manifest or a list; of the latter two also those whose files are gone."""
     if data.is_dir():
         found = find_scans(data)
-        return found.subjects, found.notes
+        images, others = _each_once([subject.image for subject in found.subjects])
+        kept = [subject for subject in found.subjects if subject.image in images]
+        return kept, (*found.notes, *_left_out(others, data))
     if data.suffix.lower() == ".csv":
-        return read_manifest(data, splits=False, files=False), ()
+        return read_manifest(data, splits=False, files=False, others=True), ()
+    if data.name.lower().endswith(ENDINGS):
+        raise InputError(
+            f"{data} is one image; expected {EXPECTED}, or a BIDS data set",
+            "segment it with clmorph segment, or give the folder that it lies in",
+        )
     lines = [line.strip() for line in read_text(data, EXPECTED).splitlines()]
     images = list(dict.fromkeys(data.parent / line for line in lines if line and not line.startswith("#")))
     if not images:
         raise InputError(f"{data} lists no scan; expected the path of an image on each line, from its own folder on")
+    images, others = _each_once(images)
     subjects = named([(image, None) for image in images], data.parent)
     check_names(subjects)
-    return subjects, ()
+    return subjects, _left_out(others, data.parent)
+
+
+def _each_once(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """(images, those that one of these is too: by a link, or under the same name in another format).
+
+    One head that is counted twice would be in every statistic twice.
+    """
+    seen: set[Path] = set()
+    kept, others = [], []
+    for image in images:
+        keys = {image.resolve(), image.absolute().with_name(stem(image))}
+        (others if keys & seen else kept).append(image)
+        seen |= keys
+    return kept, others
+
+
+def _left_out(images: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    if not images:
+        return ()
+    return (f"left out, as links to other scans or of a scan's name in another format: {some(images, folder)}",)
 
 
 def shard_of(cohort: Cohort, shard: tuple[int, int] | None) -> Cohort:

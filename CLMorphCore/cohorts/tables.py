@@ -21,7 +21,7 @@ from ..io.tables import escaped
 from ..reports.cohort import DONE, FAILED, WAITING, Row, Summary, cohort_page
 from ..reports.report import Report
 from .places import Place
-from .results import OWN, held, read_failure, read_record
+from .results import held, own_of, read_failure, read_record
 from .scans import Scan
 
 TABLE, PAGE, RECORD = "volumes.csv", "cohort.html", "cohort.json"
@@ -35,7 +35,7 @@ def row_of(scan: Scan, output: Path, settings: str) -> Row:
     if failure := scan.missing or read_failure(scan.place):
         return Row(scan.name, FAILED, reason=failure)
     tree = read_record(scan.place) or {}
-    own = tree.get(OWN, {})
+    own = own_of(tree)
     if own.get("settings") != settings:
         return Row(scan.name, WAITING)
     try:

@@ -25,7 +25,7 @@ from ..io.images import read_image
 from ..matching import PreparedAtlas
 from ..progress import Stopwatch
 from ..segmentation import Segmentation, prepare_atlases, segment
-from .results import Made, clear_failure, is_whole, save, save_failure
+from .results import Made, clear_failure, is_whole, save, save_failure, stamp
 from .scans import Scan
 
 # Of the settings, to the labels; of model and atlases it is the files' content that counts.
@@ -187,7 +187,7 @@ def _try(scan: Scan, settings: Settings, made: Made) -> str:
         clear_failure(scan.place)
         return ""
     watch = Stopwatch()
-    ready = loaded(settings)
+    ready, before = loaded(settings), stamp(scan.image)
     with watch.step("reading"):
         image = read_image(scan.image)
     found = ready.segment(image, settings, str(scan.image), watch)
@@ -196,6 +196,11 @@ def _try(scan: Scan, settings: Settings, made: Made) -> str:
             "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
             "in its place and orientation",
             "check its header and the model",
+        )
+    if stamp(scan.image) != before:  # or the new file would be taken for what was segmented
+        raise FileError(
+            f"{scan.image} was changed while it was segmented; expected a scan that stays as it is",
+            "call the same command again",
         )
     save(found, scan, made)
     return ""

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..console import say
 from ..devices import is_out_of_memory, out_of_memory, use_threads
+from ..errors import SomeFailed
 from ..progress import Reporter
 from . import apply, build_atlas, cohort, demo, evaluate, models, morphometry, plan, register, segment, train, transform
 
@@ -31,7 +32,7 @@ VERBS = {
 
 
 class _Collected(logging.Handler):
-    """Keeps the engine's warnings, each once, until a run is done: one that fails ends in one line."""
+    """Keeps the engine's warnings, each once, until a run is done: one without results ends in one line."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -39,6 +40,11 @@ class _Collected(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.texts[record.getMessage()] = None
+
+    def say(self) -> None:
+        """Has them on stderr."""
+        for text in self.texts:
+            say(f"clmorph: warning: {text}", sys.stderr)
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -50,8 +56,10 @@ def run(options: Namespace, reporter: Reporter) -> None:
     LOG.addHandler(warned)
     try:
         VERBS[options.verb](options, reporter)
-        for text in warned.texts:
-            say(f"clmorph: warning: {text}", sys.stderr)
+        warned.say()
+    except SomeFailed:  # the others have their results
+        warned.say()
+        raise
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..atomic import leftovers
 from ..errors import OutputError
 from .files import parse_json
 
@@ -58,11 +60,38 @@ def check_unchanged(folder: Path, names: Collection[str], record: str) -> None:
         ) from None
 
 
+def finish_killed(folder: Path, record: str) -> None:
+    """Moves into ``folder`` the rest of the results that a run was moving there when it was killed, ``record`` last.
+
+    Without that, those that it had moved would be nobody's, and in the way of every other run. Nothing is done where a
+    file in the folder is neither of that run nor, as the record before says, of the one before it.
+    """
+    if not folder.is_dir() or os.path.lexists(folder / record):
+        return
+    with suppress(OSError):  # whoever needs the place says what is wrong with it
+        for temporary in list(leftovers(folder / folder.name)):
+            new, old = _sums(_read(temporary / record)), _sums(_read(temporary / f".old-{record}"))
+            waiting = [name for name in new if (temporary / name).is_file()]
+            moved = new.keys() - waiting
+            ours = all(_has_sum(folder / name, new[name]) for name in moved) and all(
+                _has_sum(folder / name, old.get(name)) for name in waiting if os.path.lexists(folder / name)
+            )
+            whole = record in waiting and not any(path.is_dir() for path in temporary.iterdir())
+            if whole and ours and (moved or old):
+                for name in sorted(waiting, key=lambda name: name == record):
+                    os.replace(temporary / name, folder / name)
+                return
+
+
+def _has_sum(path: Path, known: str | None) -> bool:
+    return known is not None and path.is_file() and _sum(path) == known
+
+
 def is_unchanged(path: Path, record: str) -> bool:
     """Whether a file has the checksum that the ``record`` beside it has of it; False where that has none."""
     try:
         known = _sums(_read(path.with_name(record))).get(path.name)
-        return known is not None and path.is_file() and _sum(path) == known
+        return _has_sum(path, known)
     except OSError:
         return False
 

@@ -120,6 +120,12 @@ def read_source(path: Path | str | None) -> Source:
             "give the original series, or omit `dicom_seg`",
         )
     planes = [plane for file, tags in images for plane in _planes(file, tags)]
+    if (places := len({plane.position for plane in planes})) < len(planes):
+        raise FileError(
+            f"{path} has {len(planes)} slices at {places} places, as several volumes have; expected one, of which a "
+            "segmentation can be",
+            "give the files of one volume alone, or omit `dicom_seg`",
+        )
     return Source(str(path), tuple(file for file, _ in images), tuple(tags for _, tags in images), tuple(planes))
 
 

@@ -12,8 +12,9 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import FileError, InputError
+from .checksums import KEY
 from .dicom import is_dicom
-from .files import cannot_read, check_file, read_text, short
+from .files import cannot_read, check_file, parse_json, read_text, short
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
@@ -98,7 +99,7 @@ def _file(path: Path) -> Collection:
     labels_of = {image: _beside(image, alone) for image in images}
     of_others = [image for image in images if image in labels_of.values()]
     found = [(image, labels_of[image]) for image in images if image not in of_others]
-    notes = (f"{_some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
+    notes = (f"{some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
     return Collection(_with_splits(named(found, path.parent), path.parent), notes, _table_in(path.parent))
 
 
@@ -214,13 +215,18 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
     unused: list[Path] = []
+    without_image: list[Path] = []
     for files in in_folder.values():
         images, labels, without = _pairs(files, alone=len(in_folder) > 1)
         found += [(image, labels.get(image)) for image in images]
-        notes += [f"{path.relative_to(folder)} is taken for labels and has no image beside it" for path in without]
+        without_image += without
         unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
+    if len(without_image) == 1:
+        notes.append(f"{without_image[0].relative_to(folder)} is taken for labels and has no image beside it")
+    if len(without_image) > 1:
+        notes.append(f"{some(without_image, folder)} are taken for labels and have no images beside them")
     if unused:
-        notes.append(f"{_some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
+        notes.append(f"{some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
     found += [(path, None) for path in _series(folder, in_folder)]
     found, more = _one_kind(sorted(found), in_folder)
     return list(named(found, folder)), [*notes, *more]
@@ -268,11 +274,11 @@ def named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subj
     """Subjects called by their files or, where files are called alike, by their folders too; groups are folders."""
     per_folder = Counter(image.parent for image, _ in found)
     stems = Counter(stem(image) for image, _ in found)
-    parents = {image.absolute().parent for image, _ in found}
-    base = Path(os.path.commonpath(parents)) if len(parents) > 1 else folder.absolute()
+    parents = {Path(os.path.abspath(image)).parent for image, _ in found}
+    base = Path(os.path.commonpath(parents)) if len(parents) > 1 else Path(os.path.abspath(folder))
     subjects, seen = [], Counter[str]()
     for image, labels in found:
-        place = image.absolute().parent
+        place = Path(os.path.abspath(image)).parent
         above = place.relative_to(base).parts if place.is_relative_to(base) else place.parts[-1:]
         alone = per_folder[image.parent] == 1 and bool(above) and image.is_file()
         name = stem(image)
@@ -329,36 +335,47 @@ def _files(folder: Path) -> Iterator[Path]:
         new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
         folders[:] = [name for name, there in new.items() if there not in seen and not _is_result(there)]
         seen |= set(new.values())
-        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+        made = _made_in(Path(place)) if "report.json" in files else set()
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith(".") and name not in made)
 
 
 def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
-    """Folders without image files whose first file is one of DICOM."""
+    """Folders without image files, of whose files one is of DICOM; the index of a disk of them is none."""
     seen = set(in_folder)
     for path in _files(folder):
-        if path.parent in seen:
+        if path.parent in seen or path.name.upper() == "DICOMDIR":
             continue
-        seen.add(path.parent)
         try:
             with path.open("rb") as file:
                 if is_dicom(file.read(132)):
+                    seen.add(path.parent)
                     yield path.parent
         except OSError:
             continue
 
 
 def _is_result(folder: Path) -> bool:
-    """Whether a training, a model or another run has written what lies in a folder: that are no scans."""
+    """Whether a training, a model or a run of an older version has written what lies in a folder: that are no scans."""
     made = ({"plan.toml", "scans.csv"}, {"report.json", "report.html"}, {"card.toml", "weights.safetensors"})
-    return any(all((folder / name).is_file() for name in names) for names in made)
+    return not _made_in(folder) and any(all((folder / name).is_file() for name in names) for names in made)
+
+
+def _made_in(folder: Path) -> set[str]:
+    """The results that a run has written into a folder, by its report; a scan may lie beside them."""
+    try:
+        tree = parse_json((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    files = tree.get(KEY) if isinstance(tree, dict) and "model" in tree else None
+    return set(files) if isinstance(files, dict) else set()
 
 
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _some(files: Sequence[Path], folder: Path) -> str:
-    """'5 files (a, b, c …)'."""
+def some(files: Sequence[Path], folder: Path) -> str:
+    """'5 files (a, b, c …)', seen from a folder."""
     names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
     return f"{len(files)} files ({names}{' …' if len(files) > 3 else ''})"
 

@@ -40,11 +40,12 @@ class Subject:
     group: str = ""
 
 
-def read_manifest(path: str | Path, *, splits: bool = True, files: bool = True) -> list[Subject]:
+def read_manifest(path: str | Path, *, splits: bool = True, files: bool = True, others: bool = False) -> list[Subject]:
     """Subjects of a CSV file (columns subject, image, labels, split, group), or of a folder (all for training).
 
     Paths are relative to the manifest. Every fault of every row is listed in one InputError. Without ``splits`` the
-    split may be missing, of all rows or of one; it is then empty. Without ``files`` they may be missing.
+    split may be missing, of all rows or of one; it is then empty. Without ``files`` they may be missing. With
+    ``others`` there may be more columns, of whatever is known of subjects, and splits of any name.
     """
     path = Path(path)
     check_file(path, EXPECTED, folder=True)
@@ -53,13 +54,13 @@ def read_manifest(path: str | Path, *, splits: bool = True, files: bool = True) 
     text = read_text(path, EXPECTED, kind="CSV")
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
-        _check_columns(path, reader.fieldnames or (), splits=splits)
+        _check_columns(path, reader.fieldnames or (), splits=splits, others=others)
         rows = list(reader)
     except csv.Error as error:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None
     subjects = [_subject(row, path.parent) for row in rows]
     faults = (
-        [*more_cells(rows), *_faults(subjects, path.parent, splits=splits, files=files)]
+        [*more_cells(rows), *_faults(subjects, path.parent, splits=splits, files=files, others=others)]
         if subjects
         else ["it has no rows; expected one for each subject"]
     )
@@ -101,9 +102,9 @@ def _folder(folder: Path) -> list[Subject]:
     return [Subject(p.name.split(".")[0], p, None, "train") for p in images]
 
 
-def _check_columns(path: Path, given: Sequence[str], *, splits: bool) -> None:
+def _check_columns(path: Path, given: Sequence[str], *, splits: bool, others: bool) -> None:
     for column in given:
-        if column not in COLUMNS:
+        if column not in COLUMNS and not (others and {"subject", "image"} <= set(given)):
             near = did_you_mean((column or "")[:MAX_SHOWN], COLUMNS)
             hint = other_separator(given) or near
             raise FileError(f"{path} has an unknown column {short(column, MAX_SHOWN)}{hint}")
@@ -120,7 +121,7 @@ def _subject(row: dict[str, str], folder: Path) -> Subject:
     return Subject(name, folder / image, folder / labels if labels else None, split, (row.get("group") or "").strip())
 
 
-def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool, files: bool) -> Iterable[str]:
+def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool, files: bool, others: bool) -> Iterable[str]:
     seen = set()
     for row, s in enumerate(subjects, start=1):
         name = short(s.name, MAX_SHOWN)
@@ -131,7 +132,7 @@ def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool, files: b
         if fault := _fault_of_name(s.name):
             yield f"subject {name} {fault}, expected a name that a folder can have"
         seen.add(s.name)
-        if s.split not in SPLITS and (s.split or splits):
+        if s.split not in SPLITS and (s.split or splits) and not others:
             yield f"subject {name} has split {short(s.split, MAX_SHOWN)}, expected {', '.join(SPLITS)}"
         if s.image == folder:
             yield f"subject {name} has no image"

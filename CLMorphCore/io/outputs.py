@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from .checksums import check_unchanged
+from .checksums import check_unchanged, finish_killed
 from .files import parse_json
 
 
@@ -24,8 +24,11 @@ def check_results(
 
     Of an earlier run is a folder with one of the ``certificates``, or with all other results but the ``optional`` ones:
     a run of an older version, or one that was killed before its certificate came. ``record`` names the result that has
-    the checksums of all, where there is one: InputError, too, where one was changed since.
+    the checksums of all, where there is one: InputError, too, where one was changed since. What a killed run
+    was moving there is moved first.
     """
+    if record:
+        finish_killed(output, record)
     for name in names:
         _check_kind(output, Path(name))
     there = [name for name in names if os.path.lexists(output / name)]

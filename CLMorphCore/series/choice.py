@@ -57,7 +57,13 @@ def frame_choice(frames: str | Sequence[int] | FrameChoice) -> FrameChoice:
 
 
 def check_numbers(choice: FrameChoice, count: int) -> None:
-    """InputError for the number of a frame that the series has not."""
+    """InputError for the number of a frame that the series has not, and for ed and es of a single one."""
+    if choice.phases and count < 2:
+        raise InputError(
+            f"`frames` asks for {' and '.join(choice.phases)}, and the image has one frame; expected a series "
+            "of two at least",
+            "omit `frames`, or give the series",
+        )
     if choice.numbers and max(choice.numbers) >= count:
         raise InputError(f"`frames` names frame {max(choice.numbers) + 1} of a series of {count}; expected 1 … {count}")
 

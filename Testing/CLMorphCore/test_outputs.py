@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore.atomic import atomic_folder
 from CLMorphCore.bundles import model as models
 from CLMorphCore.errors import InputError
+from CLMorphCore.io.checksums import finish_killed, seal
 from CLMorphCore.io.outputs import check_distinct, check_results
 
 RESULT_OF = {
@@ -163,3 +168,70 @@ def test_names_that_are_distinct_everywhere_are_taken():
 def test_a_place_without_anything_is_free(tmp_path):
     check_results(tmp_path / "new", ["a", "b/c"], certificates=["a"])
     check_results(tmp_path, ["a", "b/c"], certificates=["a"])
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from CLMorphCore.atomic import atomic_folder
+from CLMorphCore.io.checksums import finish_killed, seal
+folder, real = Path(sys.argv[1]), os.replace
+def replace(source, target):
+    real(source, target)
+    if Path(target).name == "a.csv":
+        os._exit(9)  # as by a signal: nothing is put in order
+os.replace = replace
+with atomic_folder(folder, certificate="record.json") as temporary:
+    for name in ("a.csv", "b.html"):
+        (temporary / name).write_text("new " + name)
+    (temporary / "record.json").write_text('{"model": "m"}')
+    seal(temporary, folder, ("a.csv", "b.html", "record.json"), "record.json")
+"""
+
+
+NAMES = ("a.csv", "b.html", "record.json")
+
+
+def killed_in(out):
+    """Leaves what a run that is killed after its first file has left."""
+    out.mkdir(exist_ok=True)
+    assert subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False).returncode == 9
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_killed_run_was_moving_is_there_for_the_next_one(before, tmp_path):
+    out = tmp_path / "out"
+    if before:  # results of a run long ago
+        with atomic_folder(out, certificate="record.json") as temporary:
+            for name in NAMES[:2]:
+                (temporary / name).write_text(f"old {name}")
+            (temporary / "record.json").write_text('{"model": "m"}')
+            seal(temporary, out, NAMES, "record.json")
+        for name in NAMES:
+            os.utime(out / name, (1e9, 1e9))
+    killed_in(out)
+    assert (out / "a.csv").read_text() == "new a.csv" and not (out / "record.json").exists()
+    check_results(out, NAMES, certificates=["record.json"], record="record.json")
+    assert [(out / name).read_text() for name in NAMES[:2]] == ["new a.csv", "new b.html"]
+    assert set(json.loads((out / "record.json").read_text())["files"]) == set(NAMES)
+    with atomic_folder(out, certificate="record.json") as temporary:
+        (temporary / "record.json").write_text("newest")
+    assert sorted(path.name for path in out.iterdir()) == list(NAMES)
+
+
+def test_what_lies_where_a_killed_run_was_moving_its_results_stays(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b.html").write_text("drawn by hand")
+    killed_in(out)
+    finish_killed(out, "record.json")
+    assert (out / "b.html").read_text() == "drawn by hand" and not (out / "record.json").exists()
+
+
+def test_what_is_changed_after_a_run_was_killed_stays(tmp_path):
+    out = tmp_path / "out"
+    killed_in(out)
+    (out / "a.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"a\.csv is there already"):
+        check_results(out, NAMES, certificates=["record.json"], record="record.json")
+    assert (out / "a.csv").read_text() == "mine" and not (out / "b.html").exists()

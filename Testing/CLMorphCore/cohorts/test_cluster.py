@@ -7,6 +7,7 @@ import pytest
 
 from CLMorphCore.cohorts.cluster import work_on
 from CLMorphCore.cohorts.scans import find_cohort
+from CLMorphCore.errors import Cancelled
 
 from .conftest import NAMES, check_whole, digests
 
@@ -30,3 +31,17 @@ def test_one_of_two_workers_is_killed_and_the_labels_are_the_same(made_scans, se
     assert sorted(o.name for o in outcomes) == list(NAMES) and not any(o.failure for o in outcomes)
     assert digests(out) == expected
     check_whole(out)
+
+
+def test_a_scheduler_without_workers_is_waited_for_and_said(made_scans, settings, tmp_path, capsys):
+    scans = find_cohort(made_scans, tmp_path / "out").scans
+
+    def cancel():
+        raise Cancelled
+
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(Cancelled),
+    ):
+        list(work_on(cluster.scheduler_address, scans, settings, settings.made(), cancel))
+    assert "has no worker yet" in capsys.readouterr().err

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from CLMorphCore.cohorts import workers
 from CLMorphCore.cohorts.scans import find_cohort
@@ -111,6 +113,7 @@ def test_killed_at_random_and_called_again_each_result_is_there_once_and_whole(s
     (scans / "broken.nii.gz").write_bytes((scans / "a.nii.gz").read_bytes()[:1000])
     run = command(scans, out, small_model, "--workers", "1", "--progress", "json")
     started = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert started.stdout is not None
     for line in started.stdout:
         if json.loads(line)["event"] == "scan":  # at work: killed as it writes, or computes, the next one
             time.sleep(dice.uniform(0, 0.3))
@@ -196,3 +199,15 @@ def test_a_table_that_was_changed_by_hand_is_not_written_over(made_scans, small_
     ran = clmorph("cohort", made_scans, "-o", out, "--model", small_model)
     assert ran.code == 2 and "volumes.csv is there already" in ran.err
     assert (out / "volumes.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_remedy_does_not_name_an_option_that_cohort_has_not(tmp_path, small_model, clmorph):
+    (tmp_path / "scans").mkdir()
+    for name in ("rod_seg.nii.gz", "stray_labels.nii.gz"):
+        (tmp_path / "scans" / name).touch()
+    rod = sitk.GetImageFromArray(np.random.default_rng(0).normal(100, 10, (3, 60, 3)).astype(np.float32))
+    sitk.WriteImage(rod, str(tmp_path / "scans" / "rod.nii.gz"))
+    ran = clmorph("cohort", tmp_path / "scans", "-o", tmp_path / "out", "--model", small_model, "--device", "cpu")
+    assert ran.code == 3 and "one of the images is too thin for it" in ran.err
+    assert "pass clmorph segment --affine, a transform of your own or none" in ran.err
+    assert "clmorph: warning: stray_labels.nii.gz is taken for labels" in ran.err  # also where scans failed

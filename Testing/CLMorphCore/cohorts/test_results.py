@@ -9,9 +9,12 @@ import pytest
 import SimpleITK as sitk
 
 from CLMorphCore.cohorts import results
+from CLMorphCore.cohorts import work as work_of_process
 from CLMorphCore.cohorts.results import WRITING, is_whole, read_failure, save_failure
 from CLMorphCore.cohorts.scans import find_cohort
+from CLMorphCore.cohorts.tables import row_of
 from CLMorphCore.cohorts.work import is_finished, work
+from CLMorphCore.errors import InputError
 from CLMorphCore.segmentation import segment
 
 
@@ -155,3 +158,45 @@ def test_two_files_of_one_scan_count_both(tmp_path):
     before = results.digest_of(tmp_path / "x.mhd")
     (tmp_path / "x.raw").write_text("other voxels")
     assert results.digest_of(tmp_path / "x.mhd") not in ("", before)
+
+
+def test_another_scan_of_the_same_name_size_and_time_is_another_scan(first, settings, made, scans):
+    work(first, settings, made)
+    other = scans / "other" / first.image.name
+    other.parent.mkdir()
+    content = bytearray(first.image.read_bytes())
+    content[-5] ^= 1  # of the checksum of the packed data
+    other.write_bytes(content)
+    for path in (first.image, other):
+        os.utime(path, (1, 1))
+    with pytest.raises(InputError, match="which is another scan"):
+        is_whole(replace(first, image=other), made)
+    other.write_bytes(first.image.read_bytes())  # the same scan, moved
+    assert is_whole(replace(first, image=other), made)
+
+
+def test_a_scan_that_is_replaced_while_it_is_segmented_has_no_result(first, settings, made, scans, monkeypatch):
+    real = work_of_process.read_image
+
+    def read(path):
+        image = real(path)
+        first.image.write_bytes((scans / "b.nii.gz").read_bytes())
+        return image
+
+    monkeypatch.setattr(work_of_process, "read_image", read)
+    assert "was changed while it was segmented" in work(first, settings, made).failure
+    assert not (first.place.folder / "report.json").exists()
+    monkeypatch.undo()
+    assert work(first, settings, made).failure == ""
+
+
+@pytest.mark.parametrize("own", ["null", '"text"', "[1]"])
+def test_a_report_that_was_changed_by_hand_is_one_scans_failure(first, settings, made, own):
+    work(first, settings, made)
+    report = first.place.folder / "report.json"
+    changed = json.dumps(json.loads(report.read_text(encoding="utf-8")) | {"cohort": json.loads(own)})
+    report.write_text(changed, encoding="utf-8")
+    assert row_of(first, first.place.folder.parent, made.settings).status == "waiting"
+    assert is_finished(first, settings, made)
+    assert "report.json was changed after" in read_failure(first.place)
+    assert report.read_text(encoding="utf-8") == changed

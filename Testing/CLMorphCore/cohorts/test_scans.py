@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from made_up import write_series
 from CLMorphCore.cohorts.bids import describe_derivatives, find_bids
 from CLMorphCore.cohorts.places import plain_place
 from CLMorphCore.cohorts.scans import Cohort, Scan, find_cohort, shard_of
+from CLMorphCore.cohorts.work import work
 from CLMorphCore.errors import InputError, OutputError
+
+SESSIONS = ("sub-04_ses-1", "sub-04_ses-2")
 
 
 def names(cohort):
@@ -146,3 +150,77 @@ def test_a_link_to_nowhere_in_a_data_set_is_a_scan_that_will_fail(data_set):
     path.parent.mkdir(parents=True)
     path.symlink_to(data_set / "not fetched")
     assert [each.entities for each in find_bids(data_set, "T1w", ["05", "02"])] == ["sub-02_acq-fast", "sub-05"]
+
+
+def test_an_image_in_two_formats_and_one_behind_a_link_count_once(scans, tmp_path):
+    image = sitk.ReadImage(str(scans / "a.nii.gz"))
+    sitk.WriteImage(image, str(scans / "a.nii"))
+    (scans / "z.nii.gz").symlink_to(scans / "b.nii.gz")
+    cohort = find_cohort(scans, tmp_path / "out")
+    assert names(cohort) == ["a", "b", "c", "d"]
+    assert [note.partition("format: ")[2] for note in cohort.notes] == ["2 files (a.nii.gz, z.nii.gz)"]
+    (tmp_path / "scans.txt").write_text("scans/b.nii.gz\nscans/../scans/b.nii.gz\nscans/z.nii.gz", encoding="utf-8")
+    assert names(find_cohort(tmp_path / "scans.txt", tmp_path / "out")) == ["b"]
+    shutil.copytree(scans, tmp_path / "others")
+    (tmp_path / "scans.txt").write_text("scans/../scans/b.nii.gz\nscans/../others/b.nii.gz", encoding="utf-8")
+    assert names(find_cohort(tmp_path / "scans.txt", tmp_path / "out")) == ["scans", "others"]
+
+
+def test_an_image_of_a_data_set_in_two_formats_is_one_scan(data_set, tmp_path):
+    (data_set / "sub-02" / "anat" / "sub-02_acq-fast_T1w.nii").touch()
+    cohort = find_cohort(data_set, tmp_path / "out", participants=["02"])
+    assert names(cohort) == ["sub-02_acq-fast"]
+    assert len(cohort.notes) == 1 and "sub-02_acq-fast_T1w.nii.gz)" in cohort.notes[0]
+
+
+def test_an_image_under_another_participants_name_is_a_row_that_says_so(data_set, tmp_path):
+    (data_set / "sub-03" / "anat" / "sub-02_acq-fast_T1w.nii.gz").touch()
+    cohort = find_cohort(data_set, tmp_path / "out", participants=["02", "03"])
+    assert names(cohort) == ["sub-02_acq-fast", "sub-03"]
+    assert "begin with sub-03_" in cohort.scans[1].missing and not cohort.scans[0].missing
+
+
+def test_an_image_beside_sessions_is_a_scan_too(data_set, tmp_path):
+    (data_set / "sub-04" / "anat").mkdir()
+    (data_set / "sub-04" / "anat" / "sub-04_T1w.nii.gz").touch()
+    assert names(find_cohort(data_set, tmp_path / "out", participants=["04"])) == ["sub-04", *SESSIONS]
+    assert names(find_cohort(data_set, tmp_path / "out", participants=["04"], sessions=["1"])) == [SESSIONS[0]]
+
+
+def test_results_below_a_folder_are_no_scans_and_the_scan_beside_its_results_is_one(scans, settings, tmp_path):
+    for name in ("a", "b", "c"):
+        (scans / name).mkdir()
+        (scans / f"{name}.nii.gz").rename(scans / name / "scan.nii.gz")
+    (scans / "d.nii.gz").unlink()
+    kept = replace(settings, keep=("images", "page"))
+    for scan in find_cohort(scans, scans / "out").scans:
+        assert work(scan, kept, kept.made()).failure == ""
+    shutil.copytree(scans / "out" / "a", scans / "a", dirs_exist_ok=True)
+    for out in (scans / "out", tmp_path / "elsewhere"):
+        cohort = find_cohort(scans, out)
+        assert names(cohort) == ["a", "b", "c"] and cohort.notes == ()
+        assert {scan.image.name for scan in cohort.scans} == {"scan.nii.gz"}
+
+
+def test_series_on_a_disk_with_an_index_and_a_note_are_found(scans, tmp_path):
+    disk, image = tmp_path / "disk", sitk.ReadImage(str(scans / "a.nii.gz"))
+    disk.mkdir()
+    for name in ("S1", "S2"):
+        write_series(disk / name, image)
+        (disk / name / "!note.txt").write_text("of the archive", encoding="utf-8")
+    shutil.copy(next((disk / "S1").glob("*.dcm")), disk / "DICOMDIR")
+    assert names(find_cohort(disk, tmp_path / "out")) == ["S1", "S2"]
+
+
+def test_a_manifest_may_tell_more_of_subjects(scans, tmp_path):
+    data = tmp_path / "scans.csv"
+    data.write_text("subject,image,age,split\na,scans/a.nii.gz,61,discovery\n", encoding="utf-8")
+    assert names(find_cohort(data, tmp_path / "out")) == ["a"]
+    data.write_text("subject;image\na;scans/a.nii.gz\n", encoding="utf-8")
+    with pytest.raises(InputError, match="separated by semicolons"):
+        find_cohort(data, tmp_path / "out")
+
+
+def test_one_image_is_no_cohort(scans, tmp_path):
+    with pytest.raises(InputError, match=r"a\.nii\.gz is one image"):
+        find_cohort(scans / "a.nii.gz", tmp_path / "out")

@@ -219,6 +219,7 @@ def test_a_scan_that_does_not_tell_whose_it_is_ends_in_one_line(image, labels, t
         ({"SeriesInstanceUID": lambda n: f"1.2.{n % 2}"}, "several DICOM series"),
         ({"StudyInstanceUID": lambda n: f"1.2.{n % 2}"}, "tags break the standard"),
         ({"SOPClassUID": "1.2.3.4"}, "tags break the standard"),
+        ({"ImagePositionPatient": lambda n: [0.0, 0.0, n // 2]}, "as several volumes have"),
     ],
 )
 def test_tags_of_which_no_segmentation_can_be_made_are_found_before_any_work(image, tmp_path, values, said):

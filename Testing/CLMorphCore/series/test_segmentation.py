@@ -86,6 +86,8 @@ def test_frames_that_are_not_there_are_refused_before_any_work(frames, said, cin
     monkeypatch.setattr("CLMorphCore.series.segmentation.segment", None)
     with pytest.raises(InputError, match=said):
         segment_series(cine.series, heart, frames=frames)
+    with pytest.raises(InputError, match="asks for ed, and the image has one frame"):
+        segment_series(cine.series.only([0]), heart, frames="ed")
 
 
 def test_phases_of_what_is_no_heart_are_refused(phantom, model):
