@@ -326,9 +326,10 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
 
         A list of volumes gives a list of results; a sequence node gives the results whose nodes its browser plays, with
         frames="follow" those of one frame that the others follow, with "each" those of each by itself.
-        model: a shipped model's name (the first one if empty) or a folder; leave_out: a segmentation or labelmap of what
-        must not count, as a lesion; further options as in CLMorphSlicerLib.options.Options. Raises ValueError for input that cannot be used, job.EngineError when the
-        engine fails, job.EngineCancelled when the scene is closed meanwhile.
+        model: a shipped model's name (the first one if empty) or a folder; leave_out: a segmentation or labelmap of
+        what must not count, as a lesion; further options as in CLMorphSlicerLib.options.Options. Raises ValueError for
+        input that cannot be used, job.EngineError when the engine fails, job.EngineCancelled when the scene is closed
+        meanwhile.
         """
         shipped = models.shipped_models()
         chosen = Options(model=model or (shipped[0].name if shipped else ""), **options)

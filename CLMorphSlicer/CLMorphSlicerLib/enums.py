@@ -102,7 +102,7 @@ class Alignment(enum.Enum):
     def label(self) -> str:
         return {"automatic": _("Automatic (affine registration)"), "transform": _("A linear transform of the scene"),
                 "none": _("None: they lie on each other already"),
-                "start": _("Automatic, beginning with a transform of the scene")}[self.value]  # fmt: skip
+                "start": _("Automatic, from a transform on")}[self.value]  # fmt: skip
 
 
 class Fusion(enum.Enum):

@@ -12,6 +12,7 @@ from .words import _
 OF_TASKS = {Task.SEGMENT: ("leftOut",), Task.REGISTER: ("fixedLeftOut", "movingLeftOut")}
 LANDMARKS = ("fixedLandmarks", "movingLandmarks")
 UNSEEN = "not looked at yet"
+TITLE_LETTERS = 48  # the panel is as wide as the longest title makes it
 
 
 class LeftOutRow:
@@ -105,5 +106,9 @@ class GuidancePanel:
         points = parameters.fixedLandmarks if registers else None
         known = [_("without {names}").format(names=", ".join(left_out))] if left_out else []
         known += [_("landmarks {name}").format(name=points.GetName())] if points is not None else []
-        title = _("What you know of the images") if registers else _("What you know of the image")
-        self.ui.knownSection.text = f"{title}: {', '.join(known)}" if known else title
+        title = _("What you know")
+        self.ui.knownSection.text = _shortened(f"{title}: {', '.join(known)}" if known else title)
+
+
+def _shortened(title: str) -> str:
+    return title if len(title) <= TITLE_LETTERS else f"{title[: TITLE_LETTERS - 1]}…"

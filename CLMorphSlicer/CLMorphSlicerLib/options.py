@@ -21,14 +21,15 @@ class Options:
     model: name of a shipped model or folder of another; atlas and atlas_labels: an atlas from the scene instead of the
     model's own; affine: None for the engine's own, "none", or a linear transform node that moves the atlas onto the
     patient, which is taken as it is; initial: one with which the engine's own alignment begins; leave_out: a
-    segmentation or labelmap of what must not count, as a lesion, or (segmentation, name of a segment); effort: one of presets.EFFORTS, which decides what the next three leave open; refine: at most so many steps
-    of refinement on this image at each resolution, 0 as the effort says; atlases: how many of the model's are fused,
-    the most similar ones, 0 as the effort says; tissue: one of presets.TISSUE, whether labels follow the image's own
-    tissue; brain_extraction: one of presets.EXTRACTION, whether the brain is taken out of a head first, by itself where
-    the model needs that and the image is not stripped; frames: one of presets.FRAMES, whether the frames of a sequence
-    follow one of them, by themselves where the model knows a beating heart; fusion: one of FUSIONS; threads: 0 for as
-    many as there are; standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing
-    nodes to write into.
+    segmentation or labelmap of what must not count, as a lesion, or (segmentation, name of a segment); effort: one of
+    presets.EFFORTS, which decides what the next three leave open; refine: at most so many steps of refinement on this
+    image at each resolution, 0 as the effort says; atlases: how many of the model's are fused, the most similar ones, 0
+    as the effort says; tissue: one of presets.TISSUE, whether labels follow the image's own tissue; brain_extraction:
+    one of presets.EXTRACTION, whether the brain is taken out of a head first, by itself where the model needs that and
+    the image is not stripped; frames: one of presets.FRAMES, whether the frames of a sequence follow one of them, by
+    themselves where the model knows a beating heart; fusion: one of FUSIONS; threads: 0 for as many as there are;
+    standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing nodes to write
+    into.
     """
 
     model: str | Path = ""

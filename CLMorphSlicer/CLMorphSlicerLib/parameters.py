@@ -41,9 +41,8 @@ class CLMorphSlicerParameterNode:
     model, registerModel: a shipped model's name, or FOLDER for the one in modelFolder; registerModel may be empty, for
     none. effort: the choice of speed that was made last; it holds where `refine`, `atlases` and `tissue` fit it
     (`effort_of`). result: the transform of a run, or the table of frames that follow one: a class that both are of, for
-    scenes name what is one of several classes in another way. leftOutSegment and the like: the ID of a segment of what is
-    left out, empty for all of them. The volumes of Scope.SEVERAL are references of the node
-    (`several_volumes`).
+    scenes name what is one of several classes in another way. leftOutSegment and the like: the ID of a segment of what
+    is left out, empty for all of them. The volumes of Scope.SEVERAL are references of the node (`several_volumes`).
     """
 
     task: Task

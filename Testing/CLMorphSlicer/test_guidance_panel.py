@@ -14,9 +14,8 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 import vtk
-from CLMorphSlicerLib.parameters import Alignment, options_of
 
-TITLE = "What you know of the image"
+TITLE = "What you know"
 
 
 @pytest.fixture
@@ -63,6 +62,12 @@ def choose_segment(window, name: str, row: str = "leftOut") -> None:
     box.currentIndex = [box.itemText(index) for index in range(box.count)].index(name)
 
 
+def left_out(window):
+    from CLMorphSlicerLib.parameters import options_of
+
+    return options_of(window._parameterNode).leave_out
+
+
 # -- the section
 
 
@@ -77,14 +82,18 @@ def test_each_tab_shows_what_can_be_known_there(patient, window):
             for name in names:
                 assert getattr(ui, name).isVisibleTo(ui.knownSection) is (of == tab), (tab, name)
                 assert getattr(ui, name.replace("Selector", "Label")).isVisibleTo(ui.knownSection) is (of == tab)
-    assert ui.knownSection.text == "What you know of the images"
+    assert ui.knownSection.text == TITLE
 
 
 def test_title_of_the_folded_section_tells_what_has_a_say(pair, lesions, window):
     window.ui.movingLeftOutSelector.setCurrentNode(lesions)
     window.ui.fixedLandmarksSelector.setCurrentNode(points("Fissures", "a"))
     window.ui.movingLandmarksSelector.setCurrentNode(points("Same", "a"))
-    assert window.ui.knownSection.text == "What you know of the images: without Lesions, landmarks Fissures"
+    assert window.ui.knownSection.text == f"{TITLE}: without Lesions, landmarks Fissures"
+    lesions.SetName("Lesions that were found by the second of two readers")
+    window._refresh()
+    shown = window.ui.knownSection.text  # which says how narrow the panel can be
+    assert shown.startswith(f"{TITLE}: without Lesions that") and shown.endswith("…") and len(shown) == 48
     window.ui.taskTabs.currentIndex = 0
     assert window.ui.knownSection.text == TITLE
     window.ui.leftOutSelector.setCurrentNode(lesions)
@@ -99,11 +108,11 @@ def test_segments_are_offered_where_there_are_several_and_belong_to_their_node(p
     ui.leftOutSelector.setCurrentNode(lesions)
     assert ui.leftOutSegmentSelector.isVisibleTo(ui.knownSection)
     choose_segment(window, "Cyst")
-    assert options_of(window._parameterNode).leave_out == (lesions, lesions.GetSegmentation().GetNthSegmentID(1))
+    assert left_out(window) == (lesions, lesions.GetSegmentation().GetNthSegmentID(1))
     copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Others")  # with segments of the same IDs
     copy.GetSegmentation().DeepCopy(lesions.GetSegmentation())
     ui.leftOutSelector.setCurrentNode(copy)
-    assert options_of(window._parameterNode).leave_out is copy and ui.leftOutSegmentSelector.currentIndex == 0
+    assert left_out(window) is copy and ui.leftOutSegmentSelector.currentIndex == 0
 
 
 # -- what the engine is told
@@ -113,45 +122,39 @@ def test_segment_leaves_out_what_was_painted(patient, lesions, window):
     window.ui.keepFilesCheckBox.checked = True
     window.ui.leftOutSelector.setCurrentNode(lesions)
     choose_segment(window, "Scar")
-    run = begin(window, "works")
+    run = begin(window, "refuses")
     assert words_after(run, "--mask") == ["mask.nii.gz"] and lesions in run.task.used
     mask = sitk.ReadImage(str(run.folder / "mask.nii.gz"))
-    truth = sitk.Resample(phantom.atlas()[1], sitk.ReadImage(str(run.folder / "image.nii")), sitk.Transform(),
-                          sitk.sitkNearestNeighbor, 0) == 2  # fmt: skip
-    out = sitk.GetArrayFromImage(mask) == 0
-    assert 2 * np.sum(out & sitk.GetArrayFromImage(truth).astype(bool)) / (out.sum() + (truth > 0).__class__ and 1) if False else out.any()
+    truth = sitk.Resample(phantom.atlas()[1], mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    out, true_out = (sitk.GetArrayFromImage(image == value) == 1 for image, value in ((mask, 0), (truth, 2)))
+    assert 2 * np.sum(out & true_out) / (out.sum() + true_out.sum()) > 0.95
     finish(window)
-    assert run.error is None
 
 
 def test_register_tells_all_that_is_known(pair, lesions, window):
-    window.ui.keepFilesCheckBox.checked = True
-    window.ui.fixedLeftOutSelector.setCurrentNode(labelmap_node(phantom.atlas()[1]))
-    window.ui.movingLeftOutSelector.setCurrentNode(lesions)
-    window.ui.fixedLandmarksSelector.setCurrentNode(points("F", "a", "b"))
-    window.ui.movingLandmarksSelector.setCurrentNode(points("M", "b", "a"))
+    cli = pytest.importorskip("CLMorphCore.cli", reason="the engine needs torch")
+    from CLMorphSlicerLib.parameters import Alignment
+
+    ui = window.ui
+    ui.keepFilesCheckBox.checked = True
+    ui.fixedLeftOutSelector.setCurrentNode(labelmap_node(phantom.atlas()[1]))
+    ui.movingLeftOutSelector.setCurrentNode(lesions)
+    ui.fixedLandmarksSelector.setCurrentNode(points("F", "a", "b"))
+    ui.movingLandmarksSelector.setCurrentNode(points("M", "b", "a"))
     start = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Start")
     window._parameterNode.alignment = Alignment.START
-    assert window.ui.initialTransformSelector.isVisibleTo(window.ui.advancedSection)
-    assert window.ui.statusLabel.text == "Choose the transform of the initial alignment, under Advanced."
-    window.ui.initialTransformSelector.setCurrentNode(start)
-    run = begin(window, "works")
-    told = {"--mask": ["mask.nii.gz"], "--moving-mask": ["moving_mask.nii.gz"], "--initial": ["start.tfm"],
-            "--landmarks": ["fixed.mrk.json", "moving.mrk.json"]}  # fmt: skip
-    assert {option: words_after(run, option, len(files)) for option, files in told.items()} == told
-    assert "--affine" not in run.arguments and all((run.folder / file).exists() for [*files] in told.values() for file in files)
-    labels = [p["label"] for p in json.loads((run.folder / "moving.mrk.json").read_text("utf-8"))["markups"][0]["controlPoints"]]
-    assert labels == ["b", "a"]
+    assert ui.initialTransformSelector.isVisibleTo(ui.advancedSection)
+    assert ui.statusLabel.text == "Choose the transform of the initial alignment, under Advanced."
+    ui.initialTransformSelector.setCurrentNode(start)
+    run = begin(window, "refuses")
+    given = cli.build_parser().parse_args(run.arguments)
+    files = [given.mask, given.moving_mask, given.initial, *given.landmarks]
+    names = ["mask.nii.gz", "moving_mask.nii.gz", "start.tfm", "fixed.mrk.json", "moving.mrk.json"]
+    assert [path.name for path in files] == names and given.affine is None
+    assert all((run.folder / path).is_file() for path in files)
+    moving = json.loads((run.folder / "moving.mrk.json").read_text("utf-8"))["markups"][0]["controlPoints"]
+    assert [point["label"] for point in moving] == ["b", "a"]
     finish(window)
-    assert run.error is None
-
-
-def test_engine_knows_every_option(pair, lesions, window):
-    cli = pytest.importorskip("CLMorphCore.cli", reason="the engine needs torch")
-    test_register_tells_all_that_is_known(pair, lesions, window)
-    given = cli.build_parser().parse_args(window.logic.run.arguments)
-    assert [path.name for path in (given.mask, given.moving_mask, given.initial, *given.landmarks)] == [
-        "mask.nii.gz", "moving_mask.nii.gz", "start.tfm", "fixed.mrk.json", "moving.mrk.json"]  # fmt: skip
 
 
 def test_nothing_known_is_nothing_told(pair, window):
@@ -176,7 +179,10 @@ def test_distances_of_landmarks_are_told_in_the_line_and_in_tables(pair, window)
     rows = [[table.GetValue(row, column).ToString() for column in range(4)] for row in range(2)]
     assert rows == [["a", "12", "4", "1"], ["b", "14", "2", "0.5"]]
     figures = run.results.table.GetTable()
-    told = {figures.GetValue(row, 0).ToString(): figures.GetValue(row, 1).ToDouble() for row in range(figures.GetNumberOfRows())}
+    told = {
+        figures.GetValue(row, 0).ToString(): figures.GetValue(row, 1).ToDouble()
+        for row in range(figures.GetNumberOfRows())
+    }
     assert (told["landmarks apart before"], told["landmarks apart after the deformation"]) == (13.0, 0.75)
     window.ui.undoButton.click()
     assert node.GetScene() is None
@@ -187,7 +193,9 @@ def test_distances_of_landmarks_are_told_in_the_line_and_in_tables(pair, window)
 
 def test_landmarks_in_one_image_alone_are_refused(pair, window):
     window.ui.fixedLandmarksSelector.setCurrentNode(points("F", "a", "b"))
-    assert window.ui.statusLabel.text.startswith("Landmarks are chosen in one image") and not window.ui.runButton.enabled
+    assert (
+        window.ui.statusLabel.text.startswith("Landmarks are chosen in one image") and not window.ui.runButton.enabled
+    )
     window.ui.movingLandmarksSelector.setCurrentNode(points("M", "c"))
     assert "“F” has 2 points and “M” 1, without labels in common" in window.ui.statusLabel.text
     window.ui.taskTabs.currentIndex = 0
@@ -229,7 +237,7 @@ def test_what_is_left_out_cannot_be_written_into(patient, lesions, window):
 
 def test_lesion_elsewhere_is_refused_when_the_run_is_started(patient, lesions, window):
     shift = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Far")
-    shift.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.0, 1.0, 1.0, 1.0]) + 400 * np.eye(4, k=3)))
+    shift.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4) + 400 * np.eye(4, k=3)))
     lesions.SetAndObserveTransformNodeID(shift.GetID())
     window.ui.leftOutSelector.setCurrentNode(lesions)
     window.ui.runButton.click()
@@ -272,7 +280,9 @@ def test_logic_takes_what_is_known(patient, template, lesions, module):
         logic.register(patient, template, landmarks=(pair[0], patient))
 
 
-def test_what_is_known_is_kept_with_the_scene_and_not_between_sessions(pair, lesions, window, headless, module, tmp_path):
+def test_what_is_known_is_kept_with_the_scene_and_not_between_sessions(
+    pair, lesions, window, headless, module, tmp_path
+):
     from CLMorphSlicerLib import settings
 
     window.ui.movingLeftOutSelector.setCurrentNode(lesions)
@@ -281,11 +291,11 @@ def test_what_is_known_is_kept_with_the_scene_and_not_between_sessions(pair, les
     window.ui.movingLandmarksSelector.setCurrentNode(points("M", "a"))
     headless.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(0)
-    assert window.ui.knownSection.text == "What you know of the images"
+    assert window.ui.knownSection.text == TITLE
     assert window._parameterNode.movingLeftOut is None and window._parameterNode.fixedLandmarks is None
     headless.load_scene(tmp_path / "scene.mrb")
     parameters = window._parameterNode
-    assert window.ui.knownSection.text == "What you know of the images: without Cyst, landmarks F"
+    assert window.ui.knownSection.text == f"{TITLE}: without Cyst, landmarks F"
     node = parameters.movingLeftOut
     assert node.GetSegmentation().GetSegment(parameters.movingLeftOutSegment).GetName() == "Cyst"
     assert (parameters.fixedLandmarks.GetName(), parameters.movingLandmarks.GetName()) == ("F", "M")

@@ -38,7 +38,7 @@ def test_every_parameter_has_its_widget(module):
         "leftOutSegment",
         "fixedLeftOutSegment",
         "movingLeftOutSegment",
-    }  # their choices are known at run time; a tab has no value; speed can be what Advanced says; segments depend on a node
+    }  # their choices are known at run time; a tab has no value; speed can be what Advanced says; segments are a node's
     assert sorted(named) == sorted(set(module.CLMorphSlicerParameterNode.allParameters) - by_hand)
 
 
