@@ -103,9 +103,8 @@ class GuidancePanel:
             for ending in ("Label", "Selector"):
                 getattr(self.ui, name + ending).setVisible(registers)
         left_out = [told for told in (self.rows[name].told(parameters) for name in current) if told]
-        points = parameters.fixedLandmarks if registers else None
         known = [_("without {names}").format(names=", ".join(left_out))] if left_out else []
-        known += [_("landmarks {name}").format(name=points.GetName())] if points is not None else []
+        known += [_("landmarks")] if registers and parameters.fixedLandmarks is not None else []
         title = _("What you know")
         self.ui.knownSection.text = _shortened(f"{title}: {', '.join(known)}" if known else title)
 
