@@ -7,7 +7,7 @@ exported.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,17 @@ def world_matrix(volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVol
         )
         raise NodeError(refused.format(volume=volume_node.GetName(), transform=parent.GetName()))
     return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def transforms_above(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLTransformNode]:
+    """The transforms that move these nodes, those above other transforms too."""
+    found = []
+    for node in nodes:
+        above = node.GetParentTransformNode() if hasattr(node, "GetParentTransformNode") else None
+        while above is not None:
+            found.append(above)
+            above = above.GetParentTransformNode()
+    return found
 
 
 def check_image(node: Any, proxy: slicer.vtkMRMLVolumeNode | None = None) -> None:
@@ -176,12 +187,9 @@ def check_start(node: Any, moved: Any, *, linear: bool) -> None:
     if linear and not node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
         refused = _("“{name}” is not linear: choose a linear transform to start from")
         raise NodeError(refused.format(name=node.GetName()))
-    above = moved.GetParentTransformNode() if moved is not None else None
-    while above is not None:
-        if above is node:
-            refused = _("“{name}” moves “{volume}” already, and would twice: take the volume out of it (module Data)")
-            raise NodeError(refused.format(name=node.GetName(), volume=moved.GetName()))
-        above = above.GetParentTransformNode()
+    if moved is not None and node in transforms_above([moved]):
+        refused = _("“{name}” moves “{volume}” already, and would twice: take the volume out of it (module Data)")
+        raise NodeError(refused.format(name=node.GetName(), volume=moved.GetName()))
 
 
 def check_in_scene(node: slicer.vtkMRMLNode) -> None:
