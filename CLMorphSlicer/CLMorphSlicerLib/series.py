@@ -44,6 +44,8 @@ class Collection(Protocol):
 
 def _why_not(items: list[Item]) -> str:
     """Why the first of a series that cannot be segmented cannot be; empty when all can."""
+    if not items:
+        return _("Choose the images to segment.")
     return next((reason for reason in (item.task.why_not() for item in items) if reason), "")
 
 
@@ -58,8 +60,6 @@ class Volumes:
 
     def why_not(self) -> str:
         """Why they cannot be segmented, as a sentence for the user; empty when they can."""
-        if not self.items:
-            return _("Choose the images to segment.")
         return (why_not_of_several(self.options) if len(self.items) > 1 else "") or _why_not(self.items)
 
     def keep(self, number: int, results: Results, undo: Undo) -> Results:

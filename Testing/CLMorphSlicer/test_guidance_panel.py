@@ -259,6 +259,8 @@ def test_several_images_and_frames_refuse_what_belongs_to_one(beating, patient, 
             logic.segment(sequence, "phantom", frames=frames, leave_out=lesions)
     with pytest.raises(ValueError, match="painted on one image"):
         logic.segment([patient, beating[2]], "phantom", leave_out=lesions)
+    with pytest.raises(ValueError, match="Choose the images"):
+        logic.segment([], "phantom", leave_out=lesions)
     turn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turn")
     with pytest.raises(ValueError, match="begins the alignment of one image"):
         logic.segment(sequence, "phantom", frames="each", initial=turn)
