@@ -25,6 +25,7 @@ from .words import _
 ORTHOGONAL = 1e-4
 AROUND = 0.25  # of each side of the fixed image, as far as a transform that bends is told beyond it
 MAX_START_POINTS = 1_000_000  # at which it is told
+INVERSE_POINTS, INVERSE_MM = 100_000, 0.5  # at which an inverse is tried, and how exact it has to be
 
 
 def likely_input() -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -204,15 +205,16 @@ def export_start(
     """Write a transform of any kind that moves the moving image onto the fixed one; returns the file's name.
 
     As the engine wants it: fixed -> moving, LPS. One that bends is sampled in and around the fixed image, and may be
-    given the wrong way round: Slicer inverts it.
+    kept in either direction: Slicer inverts it. Raises NodeError where that cannot be done.
     """
     if transform_node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
         export_initial_transform(transform_node, folder / f"{name}.tfm")
         return f"{name}.tfm"
     from_world = vtk.vtkGeneralTransform()
     transform_node.GetTransformFromWorld(from_world)
-    size = fixed_node.GetImageData().GetDimensions()
-    size, matrix = grid_around(size, world_matrix(fixed_node), AROUND, MAX_START_POINTS)
+    image = fixed_node.GetImageData().GetDimensions(), world_matrix(fixed_node)
+    _check_inverse(transform_node, points_of(*grid_around(*image, 0.0, INVERSE_POINTS)))
+    size, matrix = grid_around(*image, AROUND, MAX_START_POINTS)
     points = points_of(size, matrix)
     vectors = (moved_points(from_world, points) - points) * LPS_TO_RAS.diagonal()[:3]
     if not np.isfinite(vectors).all():
@@ -221,6 +223,23 @@ def export_start(
     field = image_from_array(vectors.reshape(*size[::-1], 3), matrix)
     _write(sitk.WriteTransform, sitk.DisplacementFieldTransform(field), folder / f"{name}.h5")
     return f"{name}.h5"
+
+
+def _check_inverse(transform_node: slicer.vtkMRMLTransformNode, points: np.ndarray) -> None:
+    """Raise NodeError if Slicer has to search for what moves these points from the world, and searches in vain.
+
+    As where a transform that is kept in the other direction folds: VTK gives points that are far off.
+    """
+    bent = [each for each in (transform_node, *transforms_above([transform_node])) if not each.IsLinear()]
+    if not any(each.IsAbstractTransformComputedFromInverse(each.GetTransformFromParent()) for each in bent):
+        return
+    there, back = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+    transform_node.GetTransformFromWorld(there)
+    transform_node.GetTransformToWorld(back)
+    off = np.linalg.norm(moved_points(back, moved_points(there, points)) - points, axis=1)
+    if not off.max() <= INVERSE_MM:
+        refused = _("“{name}” folds, and has no inverse: choose another transform to start from")
+        raise NodeError(refused.format(name=transform_node.GetName()))
 
 
 def write_image(image: sitk.Image, path: Path) -> None:

@@ -290,6 +290,18 @@ def test_bspline_of_slicer_is_given_as_it_moves_points_there(headless, few_point
         exporting.check_start(node, None, linear=True)
 
 
+def test_transform_that_folds_is_taken_in_the_direction_in_which_it_is_known_alone(headless, few_points, tmp_path):
+    volume = volume_node(phantom.grid("coarse"))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Crumpled")
+    folding = phantom.deformation(40.0)
+    node.SetAndObserveTransformFromParent(grid_transform(folding.GetDisplacementField()))
+    node.SetAndObserveTransformNodeID(linear_node().GetID())
+    exporting.export_start(node, volume, tmp_path, "start")
+    node.SetAndObserveTransformToParent(grid_transform(folding.GetDisplacementField()))
+    with pytest.raises(NodeError, match="“Crumpled” folds, and has no inverse"):
+        exporting.export_start(node, volume, tmp_path, "start")
+
+
 def test_volume_is_not_moved_twice_by_the_transform_above_it(headless):
     fixed, moving, turn = volume_node(phantom.grid("RAS"), "F"), volume_node(phantom.grid("LAS"), "M"), linear_node()
     between = linear_node("Between")
