@@ -97,6 +97,21 @@ def test_mask_counts_where_nothing_is_painted_whatever_the_grids_and_transforms(
     assert 2 * np.sum(together & true_out) / (together.sum() + true_out.sum()) > 0.9
 
 
+def test_what_is_painted_follows_a_transform_that_bends_where_it_can(headless, tmp_path):
+    grid = phantom.grid("oblique")
+    volume, drawn, bend = volume_node(grid), painted(ball(phantom.grid("RAS"))), phantom.deformation(12.0)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Bend")
+    node.SetAndObserveTransformFromParent(grid_transform(bend.GetDisplacementField()))
+    drawn.SetAndObserveTransformNodeID(node.GetID())
+    out = counted(drawn, volume, tmp_path) == 0
+    truth = sitk.GetArrayFromImage(sitk.Resample(ball(phantom.grid("RAS")), grid, bend, sitk.sitkNearestNeighbor)) == 1
+    assert 2 * np.sum(out & truth) / (out.sum() + truth.sum()) > 0.9
+    labels = labelmap(ball(grid))
+    labels.SetAndObserveTransformNodeID(node.GetID())
+    with pytest.raises(NodeError, match="under the non-linear transform “Bend”"):
+        counted(labels, volume, tmp_path)
+
+
 def test_one_segment_of_several_is_left_out_by_its_name_or_id(headless, tmp_path):
     grid = phantom.grid("coarse")
     volume, first, second = volume_node(grid), ball(grid), ball(grid, CENTRE - 30.0)
