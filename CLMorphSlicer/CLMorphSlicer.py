@@ -23,6 +23,7 @@ from CLMorphSlicerLib.choices import ChoicesPanel
 from CLMorphSlicerLib.deformation import DeformationPanel
 from CLMorphSlicerLib.exporting import likely_input
 from CLMorphSlicerLib.frames import Frames
+from CLMorphSlicerLib.guidance_panel import GuidancePanel
 from CLMorphSlicerLib.job import State, start_process
 from CLMorphSlicerLib.options import Options, RegisterOptions
 from CLMorphSlicerLib.panel import ProgressPanel, wait_cursor
@@ -55,7 +56,7 @@ class CLMorphSlicer(ScriptedLoadableModule):
             translate("qSlicerAbstractCoreModule", "Segmentation"),
             translate("qSlicerAbstractCoreModule", "Registration"),
         ]
-        self.parent.dependencies = ["Colors", "Segmentations", "Sequences", "Terminologies"]
+        self.parent.dependencies = ["Colors", "Markups", "Segmentations", "Sequences", "Terminologies"]
         self.parent.contributors = ["CLMorph developers"]
         self.parent.helpText = _(
             "Finds anatomical structures by warping a labelled atlas onto the image, or lays one image onto another, "
@@ -107,7 +108,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         window.setMRMLScene(slicer.mrmlScene)
         self.logic = CLMorphSlicerLogic()
         self.progress, self.deformation = ProgressPanel(self.ui), DeformationPanel(self.ui)
-        self.choices = ChoicesPanel(self.ui)
+        self.choices, self.guidance = ChoicesPanel(self.ui), GuidancePanel(self.ui)
         self.ui.modelFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.resultSelector.addAttribute("vtkMRMLStorableNode", RESULT_ATTRIBUTE)
         self.ui.segmentsTable.jumpToSelectedSegmentEnabled = True
@@ -165,6 +166,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
         self._parameterNode, self._gui = parameterNode, None
         self.choices.show(None)
+        self.guidance.show(None)
         if parameterNode is not None:
             self._gui = GuiConnection(parameterNode, self.ui)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
@@ -257,6 +259,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None:
             return
         self.choices.show(parameters)
+        self.guidance.show(parameters)
         undoable = bool(self.logic.runner.undo)
         self.progress.allow(what_is_missing(parameters), self.logic.running, self._installs, undoable)
         self.ui.reinstallButton.setEnabled(not self.logic.running and not self._installs)
@@ -323,9 +326,10 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
 
         A list of volumes gives a list of results; a sequence node gives the results whose nodes its browser plays, with
         frames="follow" those of one frame that the others follow, with "each" those of each by itself.
-        model: a shipped model's name (the first one if empty) or a folder; further options as in
-        CLMorphSlicerLib.options.Options. Raises ValueError for input that cannot be used, job.EngineError when the
-        engine fails, job.EngineCancelled when the scene is closed meanwhile.
+        model: a shipped model's name (the first one if empty) or a folder; leave_out: a segmentation or labelmap of
+        what must not count, as a lesion; further options as in CLMorphSlicerLib.options.Options. Raises ValueError for
+        input that cannot be used, job.EngineError when the engine fails, job.EngineCancelled when the scene is closed
+        meanwhile.
         """
         shipped = models.shipped_models()
         chosen = Options(model=model or (shipped[0].name if shipped else ""), **options)
@@ -338,8 +342,9 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
     def register(self, fixedNode, movingNode, model: str | Path = "", **options) -> Results:
         """Lay a moving volume onto a fixed one and return the results.Results when it is done.
 
-        model: as for segment, none if empty; further options as in CLMorphSlicerLib.options.RegisterOptions. Raises as
-        segment does.
+        model: as for segment, none if empty; landmarks: two nodes of the same points, in the fixed and in the moving
+        volume; initial: a transform node that moves the moving volume about onto the fixed one; leave_out,
+        moving_leave_out, and further options as in CLMorphSlicerLib.options.RegisterOptions. Raises as segment does.
         """
         chosen = RegisterOptions(model=model, **options)
         return self.runner.wait(Registration(fixedNode, movingNode, chosen)).results

@@ -87,7 +87,8 @@ class ChoicesPanel:
             self._show_plan(parameters)
             self._show_atlases(parameters)
             self._show_times(parameters)
-            self._set_visible(parameters.alignment is Alignment.TRANSFORM, "initialTransform")
+            chosen = parameters.alignment in (Alignment.TRANSFORM, Alignment.START)
+            self._set_visible(chosen, "initialTransform")
         finally:
             self._showing = False
 

@@ -7,7 +7,7 @@ exported.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ import slicer.util
 import vtk
 
 from .errors import NodeError
-from .geometry import LPS_TO_RAS, image_from_array, spacing_and_direction
+from .geometry import LPS_TO_RAS, grid_around, image_from_array, moved_points, points_of, spacing_and_direction
 from .labels import labels_of_labelmap, labels_of_segmentation
 from .words import _
 
 ORTHOGONAL = 1e-4
+AROUND = 0.25  # of each side of the fixed image, as far as a transform that bends is told beyond it
+MAX_START_POINTS = 1_000_000  # at which it is told
+INVERSE_POINTS, INVERSE_MM = 100_000, 0.5  # at which an inverse is tried, and how exact it has to be
 
 
 def likely_input() -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -54,6 +57,17 @@ def world_matrix(volume_node: slicer.vtkMRMLVolumeNode, proxy: slicer.vtkMRMLVol
         )
         raise NodeError(refused.format(volume=volume_node.GetName(), transform=parent.GetName()))
     return slicer.util.arrayFromVTKMatrix(to_world) @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def transforms_above(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLTransformNode]:
+    """The transforms that move these nodes, those above other transforms too."""
+    found = []
+    for node in nodes:
+        above = node.GetParentTransformNode() if hasattr(node, "GetParentTransformNode") else None
+        while above is not None:
+            found.append(above)
+            above = above.GetParentTransformNode()
+    return found
 
 
 def check_image(node: Any, proxy: slicer.vtkMRMLVolumeNode | None = None) -> None:
@@ -158,6 +172,79 @@ def export_initial_transform(transform_node: slicer.vtkMRMLTransformNode, path: 
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
     _write(sitk.WriteTransform, transform, path)
+
+
+def check_start(node: Any, moved: Any, *, linear: bool) -> None:
+    """Raise NodeError, saying why, if an alignment cannot begin with what is given; None is none.
+
+    `moved`: the volume that it is to move, or None for an atlas of a model; `linear`: whether it must not bend.
+    """
+    if node is None:
+        return
+    if not _is_a(node, "vtkMRMLTransformNode"):
+        refused = _("{given} is no transform: give the node of a transform")
+        raise NodeError(refused.format(given=_called(node)))
+    check_in_scene(node)
+    if linear and not node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
+        refused = _("“{name}” is not linear: choose a linear transform to start from")
+        raise NodeError(refused.format(name=node.GetName()))
+    if moved is not None and node in transforms_above([moved]):
+        refused = _("“{name}” moves “{volume}” already, and would twice: take the volume out of it (module Data)")
+        raise NodeError(refused.format(name=node.GetName(), volume=moved.GetName()))
+
+
+def check_in_scene(node: slicer.vtkMRMLNode) -> None:
+    """Raise NodeError if a node was deleted: what it was chosen for would not be done."""
+    if node.GetScene() is None:
+        raise NodeError(_("“{name}” is no longer in the scene: choose another").format(name=node.GetName()))
+
+
+def export_start(
+    transform_node: slicer.vtkMRMLTransformNode, fixed_node: slicer.vtkMRMLVolumeNode, folder: Path, name: str
+) -> str:
+    """Write a transform of any kind that moves the moving image onto the fixed one; returns the file's name.
+
+    As the engine wants it: fixed -> moving, LPS. One that bends is sampled in and around the fixed image, and may be
+    kept in either direction: Slicer inverts it. Raises NodeError where that cannot be done.
+    """
+    if transform_node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
+        export_initial_transform(transform_node, folder / f"{name}.tfm")
+        return f"{name}.tfm"
+    from_world = vtk.vtkGeneralTransform()
+    transform_node.GetTransformFromWorld(from_world)
+    image = fixed_node.GetImageData().GetDimensions(), world_matrix(fixed_node)
+    _check_inverse(transform_node, points_of(*grid_around(*image, 0.0, INVERSE_POINTS)))
+    size, matrix = grid_around(*image, AROUND, MAX_START_POINTS)
+    points = points_of(size, matrix)
+    vectors = (moved_points(from_world, points) - points) * LPS_TO_RAS.diagonal()[:3]
+    if not np.isfinite(vectors).all():
+        refused = _("“{name}” moves points of “{volume}” to no place: choose another transform to start from")
+        raise NodeError(refused.format(name=transform_node.GetName(), volume=fixed_node.GetName()))
+    field = image_from_array(vectors.reshape(*size[::-1], 3), matrix)
+    _write(sitk.WriteTransform, sitk.DisplacementFieldTransform(field), folder / f"{name}.h5")
+    return f"{name}.h5"
+
+
+def _check_inverse(transform_node: slicer.vtkMRMLTransformNode, points: np.ndarray) -> None:
+    """Raise NodeError if Slicer has to search for what moves these points from the world, and searches in vain.
+
+    As where a transform that is kept in the other direction folds: VTK gives points that are far off.
+    """
+    bent = [each for each in (transform_node, *transforms_above([transform_node])) if not each.IsLinear()]
+    if not any(each.IsAbstractTransformComputedFromInverse(each.GetTransformFromParent()) for each in bent):
+        return
+    there, back = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+    transform_node.GetTransformFromWorld(there)
+    transform_node.GetTransformToWorld(back)
+    off = np.linalg.norm(moved_points(back, moved_points(there, points)) - points, axis=1)
+    if not off.max() <= INVERSE_MM:
+        refused = _("“{name}” folds, and has no inverse: choose another transform to start from")
+        raise NodeError(refused.format(name=transform_node.GetName()))
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image. Raises NodeError where there is no room for it."""
+    _write(sitk.WriteImage, image, path)
 
 
 def _write(writer: Callable[[Any, str], None], written: Any, path: str | Path) -> None:

@@ -54,12 +54,25 @@ def _figures(report: dict) -> list[tuple[str, float, str]]:
         found.append((_("{measure} after the deformation").format(measure=measure), round(similarity["warped"], 4), ""))
     if report.get("folding_fraction") is not None:
         found.append((_("folding fraction"), report["folding_fraction"], ""))
+    mean_mm = (report.get("landmarks") or {}).get("mean_mm", {})
+    titles = {"before": _("landmarks apart before"), "affine": _("landmarks apart after the affine"),
+              "warped": _("landmarks apart after the deformation")}  # fmt: skip
+    found += [(title, mean_mm[step], "mm") for step, title in titles.items() if step in mean_mm]
     brain = report.get("brain") or {}
     if brain.get("volume_ml") is not None:
         found.append((_("whole brain"), round(brain["volume_ml"], 1), "ml"))
     seconds = report.get("duration_s") or {}
     total = seconds.get("total", sum(seconds.values()))
     return found + ([(_("duration"), round(total, 1), "s")] if seconds else [])
+
+
+def fill_landmarks(node: slicer.vtkMRMLTableNode, landmarks: dict) -> None:
+    """Write how far apart each pair of landmarks lies, mm: one row for each, as a report tells it."""
+    _empty(node)
+    _add_column(node, _("Landmark"), list(landmarks["names"]))
+    titles = {"before_mm": _("Before (mm)"), "affine_mm": _("Aligned (mm)"), "warped_mm": _("Warped (mm)")}
+    for key, title in titles.items():
+        _add_column(node, title, [float(value) for value in landmarks[key]])
 
 
 def volume_titles(structures: Sequence[dict]) -> dict[str, dict]:

@@ -17,7 +17,7 @@ from .errors import NodeError
 from .figures import fill_series
 from .frames import Frames
 from .nodes import SEGMENT, Grid, all_or_nothing, fill_segmentation, show_surfaces
-from .options import Options, model_card, why_not
+from .options import Options, model_card, why_not, why_not_of_several
 from .output import PatientGrid
 from .outputs import Undo
 from .plots import add_chart
@@ -54,8 +54,8 @@ class Following:
 
     @property
     def used(self) -> list:
-        options, frames = self.options, self.frames
-        return [frames.proxy, frames.sequence, frames.browser, options.atlas, options.atlas_labels, options.affine]
+        frames = self.frames
+        return [frames.proxy, frames.sequence, frames.browser, *self.options.nodes]
 
     @property
     def may_extract(self) -> bool:
@@ -65,7 +65,8 @@ class Following:
     def why_not(self) -> str:
         """Why it cannot be started, as a sentence for the user; empty when it can."""
         frames = self._frames()
-        reason = why_not(frames[0].volume if frames else None, self.options, self.node)
+        reason = why_not_of_several(self.options)
+        reason = reason or why_not(frames[0].volume if frames else None, self.options, self.node)
         if reason:
             return reason
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TAPER_VOXELS = 4
@@ -28,8 +28,8 @@ def spacing_and_direction(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def image_from_array(array: np.ndarray, matrix: np.ndarray) -> sitk.Image:
-    """SimpleITK image of an array (k, j, i) on the grid of an ijk-to-RAS matrix (4, 4)."""
-    image = sitk.GetImageFromArray(array)
+    """SimpleITK image of an array (k, j, i), or of vectors (k, j, i, 3), on the grid of an ijk-to-RAS matrix (4, 4)."""
+    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
     lps = LPS_TO_RAS @ matrix
     spacing, direction = spacing_and_direction(lps)
     image.SetSpacing(spacing.tolist())
@@ -63,6 +63,39 @@ def coarser_grid(size: tuple[int, ...], matrix: np.ndarray, resolution: float) -
     coarse_matrix = matrix.copy()
     coarse_matrix[:3, :3] = direction * coarse
     return counts.tolist(), coarse_matrix
+
+
+def grid_around(
+    size: tuple[int, int, int], matrix: np.ndarray, margin: float, max_points: int
+) -> tuple[list[int], np.ndarray]:
+    """Grid over a box that is larger by `margin` of each side at both its ends, of about `max_points` at most.
+
+    Its points lie no closer than those of the box along its finest axis. Size (i, j, k) and matrix as `coarser_grid`.
+    """
+    spacing, direction = spacing_and_direction(matrix)
+    beyond = margin * np.subtract(size, 1)
+    extent = (np.subtract(size, 1) + 2 * beyond) * spacing
+    apart = max(spacing.min(), (extent.prod() / max_points) ** (1 / 3))
+    counts = np.ceil(extent / apart).astype(int) + 1
+    around = matrix.copy()
+    around[:3, :3] = direction * (extent / (counts - 1))
+    around[:3, 3] -= matrix[:3, :3] @ beyond
+    return counts.tolist(), around
+
+
+def points_of(size: list[int], matrix: np.ndarray) -> np.ndarray:
+    """RAS, mm, of the points of a grid, (N, 3), i running fastest."""
+    k, j, i = np.indices(size[::-1])
+    return np.stack([i, j, k], axis=-1).reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def moved_points(transform: vtk.vtkAbstractTransform, points: np.ndarray) -> np.ndarray:
+    """Where a transform of the scene moves points (N, 3), RAS, mm."""
+    given, moved = vtk.vtkPoints(), vtk.vtkPoints()
+    given.SetData(numpy_to_vtk(np.ascontiguousarray(points, np.float64), deep=True))
+    moved.SetDataTypeToDouble()
+    transform.TransformPoints(given, moved)
+    return vtk_to_numpy(moved.GetData())
 
 
 def sampled(transform: sitk.Transform, size: list[int], matrix: np.ndarray) -> sitk.Image:

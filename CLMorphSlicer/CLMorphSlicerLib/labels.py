@@ -32,24 +32,35 @@ def labels_of_segmentation(
 
     Where segments overlap, the later one counts.
     """
-    merged = slicer.vtkOrientedImageData()
     segmentation = node.GetSegmentation()
-    ids = vtk.vtkStringArray()
-    for segment_id in segmentation.GetSegmentIDs():
-        ids.InsertNextValue(segment_id)
-    with _with_labelmap(node, atlas_node) as voxels:
-        slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
-            voxels, atlas_node, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, merged
-        )
-    if merged.GetDimensions() != grid.GetSize():
-        return grid, []
-    array = vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(grid.GetSize()[::-1]).astype(np.uint16)
+    ids = list(segmentation.GetSegmentIDs())
+    array = voxels_of_segments(node, ids, atlas_node, grid)
     labels = sitk.GetImageFromArray(array)
     labels.CopyInformation(grid)
     present = set(np.unique(array))
-    segments = [(value, segmentation.GetNthSegment(value - 1)) for value in range(1, ids.GetNumberOfValues() + 1)]
+    segments = [(value, segmentation.GetSegment(segment_id)) for value, segment_id in enumerate(ids, start=1)]
     rows = [(v, s.GetName(), hex_color(s.GetColor()), _type_code(s)) for v, s in segments if v in present]
     return labels, rows
+
+
+def voxels_of_segments(
+    node: slicer.vtkMRMLSegmentationNode,
+    segment_ids: Sequence[str],
+    volume_node: slicer.vtkMRMLVolumeNode,
+    grid: sitk.Image,
+) -> np.ndarray:
+    """Labels (k, j, i) on the grid of a volume: the number of the segment among those that are named, from 1."""
+    merged, ids = slicer.vtkOrientedImageData(), vtk.vtkStringArray()
+    for segment_id in segment_ids:
+        ids.InsertNextValue(segment_id)
+    with _with_labelmap(node, volume_node) as voxels:
+        slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
+            voxels, volume_node, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, merged
+        )
+    shape = grid.GetSize()[::-1]
+    if merged.GetDimensions() != grid.GetSize():
+        return np.zeros(shape, np.uint16)
+    return vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape).astype(np.uint16)
 
 
 @contextmanager

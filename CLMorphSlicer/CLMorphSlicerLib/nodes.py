@@ -21,7 +21,7 @@ import vtk
 from .colors import color_by_jacobian
 from .errors import NodeError
 from .exporting import world_matrix
-from .figures import fill_table
+from .figures import fill_landmarks, fill_table
 from .geometry import grid_transform, ijk_to_ras, linear_transform_ras, vtk_matrix
 from .labels import name_segment
 from .output import SIDES, Deformation, EngineOutput
@@ -136,6 +136,7 @@ def import_registration(
         "jacobian": _("{moving} to {fixed} Jacobian"),
         "uncertainty": _("{moving} to {fixed} uncertainty"),
         "table": _("{moving} to {fixed} report"),
+        "landmarks": _("{moving} to {fixed} landmarks"),
     }
     told = {name: text.format(fixed=fixed, moving=moving) for name, text in names.items()}
     structures = _structures(label_names) if output.labels is not None and label_names else []
@@ -200,6 +201,7 @@ class _Work:
             "brain_mask": self._brain_mask(),
             "uncertainty": self._uncertainty(),
             "table": self._table(),
+            "landmarks": self._landmarks(),
         }
         if output.deformation is None:
             sides = {side: self._transform(side, path) for side, path in output.side_transforms.items()}
@@ -276,6 +278,14 @@ class _Work:
     def _table(self) -> Any:
         node = self._node("table", "vtkMRMLTableNode")
         fill_table(node, self.output.report)
+        return node
+
+    def _landmarks(self) -> Any | None:
+        told = self.output.report.get("landmarks") if "landmarks" in self.names else None
+        if not told:
+            return None
+        node = self._node("landmarks", "vtkMRMLTableNode")
+        fill_landmarks(node, told)
         return node
 
     def _segmentation(self) -> Any | None:

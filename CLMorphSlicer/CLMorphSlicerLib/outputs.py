@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
+from .exporting import transforms_above
 from .results import Results, browser_of, is_result, results_of
 from .words import _
 
@@ -45,7 +46,7 @@ class Outputs:
     def why_not(self, inputs: Iterable[slicer.vtkMRMLNode | None]) -> str:
         """Why these cannot be written into, as a sentence; empty when they can."""
         used = [node for node in inputs if node is not None and hasattr(node, "GetID")]
-        taken, above = ({node.GetID() for node in nodes} for nodes in (used, _transforms_above(used)))
+        taken, above = ({node.GetID() for node in nodes} for nodes in (used, transforms_above(used)))
         for node in (*self.chosen, *self.targets().values()):
             refused = ""
             if node.GetID() in taken:
@@ -63,16 +64,6 @@ class Outputs:
             refused = _("“{name}” cannot hold a deformation: choose another transform, or a new one.")
             return refused.format(name=self.transform.GetName())
         return ""
-
-
-def _transforms_above(nodes: Iterable[slicer.vtkMRMLNode]) -> list[slicer.vtkMRMLTransformNode]:
-    found = []
-    for node in nodes:
-        above = node.GetParentTransformNode() if hasattr(node, "GetParentTransformNode") else None
-        while above is not None:
-            found.append(above)
-            above = above.GetParentTransformNode()
-    return found
 
 
 @dataclass(frozen=True)

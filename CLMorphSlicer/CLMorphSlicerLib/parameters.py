@@ -1,6 +1,5 @@
 """What the window shows, typed and kept with the scene."""
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +7,22 @@ import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from . import presets
+from .enums import (
+    Alignment,
+    BrainExtraction,
+    Device,
+    Effort,
+    FrameChoice,
+    Fusion,
+    Mode,
+    Scope,
+    Similarity,
+    Task,
+    Tissue,
+)
 from .following import Following
 from .frames import Frames
+from .guidance import Landmarks, LeftOut
 from .options import Options, RegisterOptions, atlas_count, model_card
 from .outputs import Outputs
 from .results import browser_of
@@ -21,125 +34,6 @@ FOLDER = "folder:"  # the choice of a model that is not shipped
 SEVERAL_ROLE = "CLMorph.several"  # of the volumes that are segmented one after the other
 
 
-class Task(enum.Enum):
-    """What the window is used for; the order is that of its tabs."""
-
-    SEGMENT = "segment"
-    REGISTER = "register"
-
-
-class Scope(enum.Enum):
-    """What one press on Segment works on."""
-
-    ONE = "one"
-    FRAMES = "frames"
-    SEVERAL = "several"
-
-    def label(self) -> str:
-        return {"one": _("This image"), "frames": _("All frames of its sequence"), "several": _("Several images")}[
-            self.value
-        ]
-
-
-class Effort(enum.Enum):
-    """How much time a segmentation may take; the value is the engine's word for it. The first is the default."""
-
-    BALANCED = presets.BALANCED
-    FAST = presets.FAST
-    BEST = presets.BEST
-
-
-class Tissue(enum.Enum):
-    """Whether labels follow the image's own tissue; the value is the engine's word for it."""
-
-    AUTOMATIC = presets.AUTOMATIC
-    ON = presets.ON
-    OFF = presets.OFF
-
-    def label(self) -> str:
-        return {"auto": _("Automatic"), "on": _("On"), "off": _("Off")}[self.value]
-
-
-class BrainExtraction(enum.Enum):
-    """Whether the brain is taken out of a head first; the value is the engine's word for it."""
-
-    AUTOMATIC = presets.AUTOMATIC
-    ALWAYS = presets.ON
-    NEVER = presets.OFF
-
-    def label(self) -> str:
-        return {"auto": _("Automatic"), "on": _("Always"), "off": _("Never")}[self.value]
-
-
-class FrameChoice(enum.Enum):
-    """What is done with the frames of a sequence; the value is the word of Options."""
-
-    AUTOMATIC = presets.AUTOMATIC
-    FOLLOW = presets.FOLLOW
-    EACH = presets.EACH
-
-    def label(self) -> str:
-        return {"auto": _("Automatic"), "follow": _("One is segmented, the others follow"),
-                "each": _("Each by itself")}[self.value]  # fmt: skip
-
-
-class Similarity(enum.Enum):
-    """What a registration compares; the value is the engine's word for it."""
-
-    LNCC = "lncc"
-    MIND = "mind"
-
-    def label(self) -> str:
-        return {"lncc": _("Same contrast (local correlation)"), "mind": _("Different contrast (MIND)")}[self.value]
-
-
-class Device(enum.Enum):
-    """Where the engine computes; the value is the engine's word for it."""
-
-    AUTOMATIC = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-    def label(self) -> str:
-        return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA graphics card (CUDA)"),
-                "mps": _("Apple graphics processor (MPS)")}[self.value]  # fmt: skip
-
-
-class Alignment(enum.Enum):
-    """How the images are brought roughly onto each other."""
-
-    AUTOMATIC = "automatic"
-    TRANSFORM = "transform"
-    NONE = "none"
-
-    def label(self) -> str:
-        return {"automatic": _("Automatic (affine registration)"), "transform": _("A linear transform of the scene"),
-                "none": _("None: they lie on each other already")}[self.value]  # fmt: skip
-
-
-class Fusion(enum.Enum):
-    """How several atlases vote; the value is the engine's word for it."""
-
-    SIMILARITY = "similarity"
-    MAJORITY = "majority"
-    STAPLE = "staple"
-
-    def label(self) -> str:
-        return {"similarity": _("By local similarity"), "majority": _("Majority"), "staple": _("STAPLE")}[self.value]
-
-
-class Mode(enum.Enum):
-    """How the deformation is drawn; the value is the word of CLMorphSlicerLib.display."""
-
-    GRID = "grid"
-    GLYPH = "glyph"
-    CONTOUR = "contour"
-
-    def label(self) -> str:
-        return {"grid": _("Grid"), "glyph": _("Arrows"), "contour": _("Contours")}[self.value]
-
-
 @parameterNodeWrapper
 class CLMorphSlicerParameterNode:
     """What the window shows, kept with the scene.
@@ -147,8 +41,8 @@ class CLMorphSlicerParameterNode:
     model, registerModel: a shipped model's name, or FOLDER for the one in modelFolder; registerModel may be empty, for
     none. effort: the choice of speed that was made last; it holds where `refine`, `atlases` and `tissue` fit it
     (`effort_of`). result: the transform of a run, or the table of frames that follow one: a class that both are of, for
-    scenes name what is one of several classes in another way. The volumes of Scope.SEVERAL are references of the node
-    (`several_volumes`).
+    scenes name what is one of several classes in another way. leftOutSegment and the like: the ID of a segment of what
+    is left out, empty for all of them. The volumes of Scope.SEVERAL are references of the node (`several_volumes`).
     """
 
     task: Task
@@ -157,11 +51,19 @@ class CLMorphSlicerParameterNode:
     frames: FrameChoice
     model: str
     modelFolder: str
+    leftOut: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    leftOutSegment: str
     outputSegmentation: slicer.vtkMRMLSegmentationNode
     outputTransform: slicer.vtkMRMLTransformNode
     fixedVolume: slicer.vtkMRMLScalarVolumeNode
     movingVolume: slicer.vtkMRMLScalarVolumeNode
     movingLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    fixedLeftOut: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    fixedLeftOutSegment: str
+    movingLeftOut: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
+    movingLeftOutSegment: str
+    fixedLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     registerModel: str
     similarity: Similarity
     steps: Annotated[int, WithinRange(0, 200)] = 50
@@ -170,7 +72,7 @@ class CLMorphSlicerParameterNode:
     registerSegmentation: slicer.vtkMRMLSegmentationNode
     device: Device
     alignment: Alignment
-    initialTransform: slicer.vtkMRMLLinearTransformNode
+    initialTransform: slicer.vtkMRMLTransformNode
     effort: Effort
     refine: Annotated[int, WithinRange(0, 200)] = 0
     atlases: Annotated[int, WithinRange(0, 999)] = 0
@@ -251,6 +153,8 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
         atlas_labels=parameters.atlasLabels if parameters.useSceneAtlas else None,
         device=parameters.device.value,
         affine=_affine_of(parameters),
+        initial=_initial_of(parameters),
+        leave_out=left_out_of(parameters, "leftOut"),
         effort=presets.BALANCED if effort == presets.OWN else effort,
         refine=parameters.refine,
         atlases=0 if why_one_atlas(parameters) else parameters.atlases,
@@ -273,6 +177,10 @@ def register_options_of(parameters: CLMorphSlicerParameterNode) -> RegisterOptio
         similarity=parameters.similarity.value,
         device=parameters.device.value,
         affine=_affine_of(parameters),
+        initial=_initial_of(parameters),
+        leave_out=left_out_of(parameters, "fixedLeftOut"),
+        moving_leave_out=left_out_of(parameters, "movingLeftOut"),
+        landmarks=_landmarks_of(parameters),
         refine=parameters.steps,
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
@@ -281,8 +189,23 @@ def register_options_of(parameters: CLMorphSlicerParameterNode) -> RegisterOptio
 
 
 def _affine_of(parameters: CLMorphSlicerParameterNode) -> str | slicer.vtkMRMLTransformNode | None:
-    choices = {Alignment.AUTOMATIC: None, Alignment.NONE: "none", Alignment.TRANSFORM: parameters.initialTransform}
-    return choices[parameters.alignment]
+    choices = {Alignment.NONE: "none", Alignment.TRANSFORM: parameters.initialTransform}
+    return choices.get(parameters.alignment)
+
+
+def _initial_of(parameters: CLMorphSlicerParameterNode) -> slicer.vtkMRMLTransformNode | None:
+    return parameters.initialTransform if parameters.alignment is Alignment.START else None
+
+
+def left_out_of(parameters: CLMorphSlicerParameterNode, name: str) -> LeftOut:
+    """What is left out by the parameter of this name, with its segment where one is chosen."""
+    node, segment = getattr(parameters, name), getattr(parameters, f"{name}Segment")
+    return (node, segment) if node is not None and segment else node
+
+
+def _landmarks_of(parameters: CLMorphSlicerParameterNode) -> Landmarks:
+    fixed, moving = parameters.fixedLandmarks, parameters.movingLandmarks
+    return (fixed, moving) if fixed is not None and moving is not None else None
 
 
 def work_of(
@@ -342,7 +265,7 @@ def model_of(parameters: CLMorphSlicerParameterNode, name: str) -> str:
 
 def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:
     """Why the run cannot be started, as a sentence; empty when it can."""
-    if parameters.alignment is Alignment.TRANSFORM and parameters.initialTransform is None:
+    if parameters.alignment in (Alignment.TRANSFORM, Alignment.START) and parameters.initialTransform is None:
         return _("Choose the transform of the initial alignment, under Advanced.")
     reason = _missing_folder(parameters)
     if reason:
@@ -351,10 +274,9 @@ def what_is_missing(parameters: CLMorphSlicerParameterNode) -> str:
         reason = _missing_to_segment(parameters)
         if reason:
             return reason
-    work = work_of(parameters)
-    if isinstance(work, (Volumes, SequenceFrames)):
-        return next((reason for reason in (item.task.why_not() for item in work.items) if reason), "")
-    return work.why_not()
+    elif (parameters.fixedLandmarks is None) is not (parameters.movingLandmarks is None):
+        return _("Landmarks are chosen in one image: choose the same points in the other one, or None.")
+    return work_of(parameters).why_not()
 
 
 def _missing_folder(parameters: CLMorphSlicerParameterNode) -> str:

@@ -32,7 +32,12 @@ def shows_the_whole(extent: Extent) -> bool:
 
 def finds_both_sides(card: ModelCard, options: Options, extent: Extent) -> bool:
     """Whether the engine looks for the model's organ on both sides, by another model."""
-    return bool(card.locator) and options.atlas is None and options.affine is None and shows_the_whole(extent)
+    return bool(card.locator) and not _begins(options) and shows_the_whole(extent)
+
+
+def _begins(options: Options) -> bool:
+    """Whether the place of the organ is told by an atlas or an alignment of one's own."""
+    return any(node is not None for node in (options.atlas, options.affine, options.initial))
 
 
 def may_extract(card: ModelCard, options: Options, extent: Extent) -> bool:
@@ -46,7 +51,7 @@ def told(card: ModelCard, options: Options, extents: Collection[Extent]) -> str:
     """What will be done with images of these sizes, a line for each sentence; empty where there is nothing to tell."""
     if not card.looks_for_brains:
         return ""
-    if card.locator and (options.atlas is not None or options.affine is not None):
+    if card.locator and _begins(options):
         return _("One side is segmented: with an atlas or an alignment of your own, both are not looked for.")
     whole = {shows_the_whole(extent) for extent in extents}
     if not card.needs_brain and whole == {False} and options.brain_extraction != presets.ON:

@@ -18,11 +18,11 @@ class Results:
     """The nodes of one run.
 
     None where a person has deleted the node since, or the run gives none: a model without uncertainty, a registration
-    without labels. Of a sequence they are the nodes that its browser plays; `warped` and `affine_warped` are then the
-    atlas under the transforms, and None where frames were warped from different atlases. Where an organ was found on
-    both sides of a whole, each side has a transform of its own, `left` and `right`; there is no `transform` then, nor
-    an atlas, nor what is seen of a deformation. Where the frames of a sequence follow one of them there are the
-    `segmentation` that plays, and the `table` of volumes over time.
+    without labels or landmarks, whose distances `landmarks` tells. Of a sequence they are the nodes that its browser
+    plays; `warped` and `affine_warped` are then the atlas under the transforms, and None where frames were warped from
+    different atlases. Where an organ was found on both sides of a whole, each side has a transform of its own, `left`
+    and `right`; there is no `transform` then, nor an atlas, nor what is seen of a deformation. Where the frames of a
+    sequence follow one of them there are the `segmentation` that plays, and the `table` of volumes over time.
     """
 
     transform: slicer.vtkMRMLTransformNode | None
@@ -39,6 +39,7 @@ class Results:
     brain_mask: slicer.vtkMRMLSegmentationNode | None = None
     left: slicer.vtkMRMLTransformNode | None = None
     right: slicer.vtkMRMLTransformNode | None = None
+    landmarks: slicer.vtkMRMLTableNode | None = None
 
     @property
     def anchor(self) -> slicer.vtkMRMLStorableNode | None:

@@ -83,10 +83,9 @@ class Runner:
         return run
 
     def _begin(self, work: Work) -> Run | Series:
-        tasks = _tasks(work)
-        reason = next((reason for reason in (task.why_not() for task in tasks) if reason), "")
-        if reason or not tasks:
-            raise ValueError(reason or _("Choose the images to segment."))
+        reason = work.why_not()
+        if reason:
+            raise ValueError(reason)
         if isinstance(work, (Volumes, SequenceFrames)):
             return Series(work, start=self.start_process)
         return Run(work, start=self.start_process)

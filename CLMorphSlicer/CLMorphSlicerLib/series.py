@@ -16,7 +16,7 @@ from .following import Following
 from .frames import Frames
 from .job import EngineCancelled, EngineError, Progress, State
 from .nodes import SEGMENT
-from .options import Options, follows
+from .options import Options, follows, why_not_of_several
 from .outputs import Outputs, Undo
 from .results import Results, link
 from .run import Run
@@ -42,13 +42,25 @@ class Collection(Protocol):
     def keep(self, number: int, results: Results, undo: Undo) -> Results: ...
 
 
+def _why_not(items: list[Item]) -> str:
+    """Why the first of a series that cannot be segmented cannot be; empty when all can."""
+    if not items:
+        return _("Choose the images to segment.")
+    return next((reason for reason in (item.task.why_not() for item in items) if reason), "")
+
+
 class Volumes:
     """Volumes of the scene; each has results of its own."""
 
     def __init__(self, volumes: list, options: Options) -> None:
+        self.options = options
         alone = replace(options, outputs=Outputs())  # an existing output would be overwritten by each
         self.items = [Item(volume.GetName(), Segmentation(volume, alone)) for volume in volumes]
         self.title, self.name = _("Image"), _("CLMorph figures")
+
+    def why_not(self) -> str:
+        """Why they cannot be segmented, as a sentence for the user; empty when they can."""
+        return (why_not_of_several(self.options) if len(self.items) > 1 else "") or _why_not(self.items)
 
     def keep(self, number: int, results: Results, undo: Undo) -> Results:
         return results
@@ -58,7 +70,7 @@ class SequenceFrames:
     """The frames of a sequence; their results are frames of sequences that the same browser plays."""
 
     def __init__(self, frames: Frames, options: Options) -> None:
-        self.frames = frames
+        self.frames, self.options = frames, options
         alone, played = replace(options, outputs=Outputs()), (frames.sequence, frames.browser)
         self.items = [
             Item(label, Segmentation(volume, alone, frames.proxy, played))
@@ -66,6 +78,10 @@ class SequenceFrames:
         ]
         self.title = frames.index_title
         self.name = _("{sequence} figures").format(sequence=frames.sequence.GetName())
+
+    def why_not(self) -> str:
+        """Why they cannot be segmented, as a sentence for the user; empty when they can."""
+        return why_not_of_several(self.options) or _why_not(self.items)
 
     def keep(self, number: int, results: Results, undo: Undo) -> Results:
         return self.frames.keep(number, results, undo)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import slicer
 
-from . import exporting, job, models, nodes, plan, presets
+from . import exporting, guidance, job, models, nodes, plan, presets
 from .options import Options, RegisterOptions, model_card, why_not, why_not_register
 from .outputs import Undo
 from .results import Results
@@ -21,6 +21,9 @@ from .words import _
 IMAGE, MOVING, ATLAS = "image.nii", "moving.nii", "atlas.nii"
 LABELS, LABEL_NAMES = "labels.nii.gz", "labels.csv"
 INITIAL, OUTPUT = "initial.tfm", "output"
+START = "start"  # without its ending, which goes by the kind of transform
+MASK, MOVING_MASK = "mask.nii.gz", "moving_mask.nii.gz"
+LANDMARKS, MOVING_LANDMARKS = "fixed.mrk.json", "moving.mrk.json"
 
 
 def read_report(folder: Path) -> dict:
@@ -79,8 +82,7 @@ class Segmentation:
 
     @property
     def used(self) -> list:
-        options = self.options
-        return [self.node, options.atlas, options.atlas_labels, options.affine, *self.depends_on]
+        return [self.node, *self.options.nodes, *self.depends_on]
 
     @property
     def may_extract(self) -> bool:
@@ -95,7 +97,7 @@ class Segmentation:
         """Write the nodes into `folder`; returns the engine's arguments. Raises ValueError for a node of no use."""
         exporting.export_volume(self.volume, folder / IMAGE, self.proxy)
         self.grid[:] = [nodes.Grid.of(self.volume, self.proxy)]
-        return segment_arguments(IMAGE, self.options, folder)
+        return segment_arguments(IMAGE, self.options, folder) + _known(self.options, self.volume, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
@@ -135,7 +137,7 @@ class Registration:
 
     @property
     def used(self) -> list:
-        return [self.fixed, self.moving, self.options.labels, self.options.affine]
+        return [self.fixed, self.moving, *self.options.nodes]
 
     def why_not(self) -> str:
         return why_not_register(self.fixed, self.moving, self.options)
@@ -153,7 +155,14 @@ class Registration:
         if options.labels is not None:
             exporting.export_labels(options.labels, self.moving, folder / LABELS, folder / LABEL_NAMES)
             arguments += ["--moving-labels", LABELS]
-        return arguments + _common(options, folder)
+        if options.moving_leave_out is not None:
+            guidance.export_counted(options.moving_leave_out, self.moving, folder / MOVING_MASK)
+            arguments += ["--moving-mask", MOVING_MASK]
+        if options.landmarks is not None:
+            for node, name in zip(options.landmarks, (LANDMARKS, MOVING_LANDMARKS), strict=True):
+                guidance.export_points(node, folder / name)
+            arguments += ["--landmarks", LANDMARKS, MOVING_LANDMARKS]
+        return arguments + _known(options, self.fixed, folder) + _common(options, folder)
 
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
@@ -163,8 +172,9 @@ class Registration:
             folder / OUTPUT, self.fixed, self.moving, folder / MOVING, names, loading=loading
         )
 
-    def done(self, results: Results, _report: dict) -> str:
+    def done(self, results: Results, report: dict) -> str:
         done = _("Done: {moving} lies on {fixed}.").format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
+        done = " ".join((done, *told_landmarks(report)))
         carried = results.segmentation.GetSegmentation().GetNumberOfSegments() if results.segmentation else 0
         if self.options.labels is None or carried:
             return done
@@ -185,6 +195,35 @@ def segment_arguments(image: str, options: Options, folder: Path, *more: str) ->
     arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
     arguments += presets.extraction(options.brain_extraction)
     return arguments + _common(options, folder)
+
+
+def _known(options: Options | RegisterOptions, volume: slicer.vtkMRMLVolumeNode, folder: Path) -> list[str]:
+    """The arguments of what is known of the image that stays in its place: written beside it."""
+    arguments = []
+    if options.leave_out is not None:
+        guidance.export_counted(options.leave_out, volume, folder / MASK)
+        arguments += ["--mask", MASK]
+    if options.initial is not None:
+        arguments += ["--initial", exporting.export_start(options.initial, volume, folder, START)]
+    return arguments
+
+
+def told_landmarks(report: dict) -> list[str]:
+    """How far apart the landmarks of a registration lie, in sentences; none where there were no landmarks."""
+    landmarks = report.get("landmarks")
+    if not landmarks:
+        return []
+    told = (
+        _("{count} landmarks by label: {before:.1f} mm apart before, {affine:.1f} mm aligned, {warped:.1f} mm warped.")
+        if landmarks["matched_by"] == "name"
+        else _("{count} landmarks in order: {before:.1f} mm apart before, {affine:.1f} mm aligned, "
+               "{warped:.1f} mm warped.")
+    )  # fmt: skip
+    sentences = [told.format(count=len(landmarks["names"]), **landmarks["mean_mm"])]
+    if landmarks["alone"]:
+        alone = _("Without a partner, and not used: {names}.")
+        sentences.append(alone.format(names=", ".join(landmarks["alone"])))
+    return sentences
 
 
 def _common(options: Options | RegisterOptions, folder: Path) -> list[str]:

@@ -232,6 +232,17 @@ def loses_labels(image: str, output: str, cancel: Path) -> int:
     return 0
 
 
+def measures_landmarks(image: str, output: str, cancel: Path) -> int:
+    """Works, and tells how far apart landmarks lie, one of which has no partner."""
+    works(image, output, cancel)
+    report = Path(output) / "report.json"
+    told = {"names": ["a", "b"], "before_mm": [12.0, 14.0], "affine_mm": [4.0, 2.0], "warped_mm": [1.0, 0.5],
+            "mean_mm": {"before": 13.0, "affine": 3.0, "warped": 0.75}, "matched_by": "name", "alone": ["c"],
+            "max_mm": {"before": 14.0, "affine": 4.0, "warped": 1.0}}  # fmt: skip
+    report.write_text(json.dumps({**json.loads(report.read_text("utf-8")), "landmarks": told}), encoding="utf-8")
+    return 0
+
+
 def half_done(image: str, output: str, cancel: Path) -> int:
     """Says that it is done, with a file missing."""
     works(image, output, cancel)

@@ -225,8 +225,8 @@ def folder_of(results: Results) -> tuple[str, set[str]]:
 def test_results_are_complete_and_survive_the_scene(phantom_case, headless, tmp_path, kind):
     case = phantom_case("LAS")
     results = nodes.import_results(case.output, case.volume, case.atlas)
-    of_heads = {"brain_mask", "left", "right"}
-    assert all(getattr(results, name) is not None for name in set(results.__dataclass_fields__) - of_heads)
+    of_others = {"brain_mask", "left", "right", "landmarks"}  # heads, and registrations
+    assert all(getattr(results, name) is not None for name in set(results.__dataclass_fields__) - of_others)
     check_results(results)
     folder = folder_of(results)
     assert folder[0] == "Patient CLMorph"

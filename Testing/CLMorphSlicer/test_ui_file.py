@@ -35,7 +35,10 @@ def test_every_parameter_has_its_widget(module):
         "modelFolder",
         "task",
         "effort",
-    }  # their choices are known at run time; a tab has no value; speed can be what Advanced says
+        "leftOutSegment",
+        "fixedLeftOutSegment",
+        "movingLeftOutSegment",
+    }  # their choices are known at run time; a tab has no value; speed can be what Advanced says; segments are a node's
     assert sorted(named) == sorted(set(module.CLMorphSlicerParameterNode.allParameters) - by_hand)
 
 
