@@ -59,7 +59,10 @@ def read_field(path: str) -> tuple[dict[str, Any], bytes]:
 
 def read_transform(path: str) -> tuple[dict[str, Any], bytes]:
     """{name, dimension, linear}, and the matrix and offset of a linear one: p ↦ Mp + t."""
-    transform = sitk.ReadTransform(path)
+    try:
+        transform = sitk.ReadTransform(path)
+    except KeyError:  # of its table of kinds
+        raise RuntimeError("it holds a kind of transform that SimpleITK does not know") from None
     dimension = transform.GetDimension()
     about = {"name": transform.GetName(), "dimension": dimension, "linear": transform.IsLinear()}
     if about["linear"]:

@@ -163,7 +163,7 @@ def analyse(
 def _mask(atlas: Atlas, mask: sitk.Image | None) -> tuple[sitk.Image, str]:
     """Where is tested, on the atlas' grid, and what that is in words."""
     if mask is not None:
-        check_same_grid(atlas.image, mask, names=("the atlas", "the mask"))
+        check_same_grid(atlas.image, mask, names=("the atlas", "voxels of the mask"))
         return sitk.Cast(mask > 0, sitk.sitkUInt8), "as given"
     values = sitk.GetArrayViewFromImage(atlas.image)
     if np.mean(values == 0) >= MIN_BACKGROUND:

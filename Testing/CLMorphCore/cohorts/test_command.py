@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from CLMorphCore.cli import build_parser
 from CLMorphCore.cohorts import workers
 from CLMorphCore.cohorts.scans import find_cohort
 from CLMorphCore.cohorts.workers import work_here
@@ -196,3 +197,9 @@ def test_a_table_that_was_changed_by_hand_is_not_written_over(made_scans, small_
     ran = clmorph("cohort", made_scans, "-o", out, "--model", small_model)
     assert ran.code == 2 and "volumes.csv is there already" in ran.err
     assert (out / "volumes.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_failure_advises_what_the_cohort_can_do():
+    words = dict(build_parser().parse_args(["cohort", "in", "-o", "out", "--model", "brain"]).words)
+    said = InputError("it failed", "pass `affine`, or `model`").text(words)
+    assert said == "it failed; pass --affine of clmorph segment, or --model"
