@@ -41,8 +41,8 @@ class Tested:
 
     def part(self, which: slice) -> Tested:
         """Some of the values, with p as it is: corrected for all of them."""
-        of = (self.t, self.p, self.effect, self.low, self.high)
-        return Tested(self.term, *(a[which] for a in of), None if self.p_tfce is None else self.p_tfce[which])
+        t, p, effect, low, high = (of[which] for of in (self.t, self.p, self.effect, self.low, self.high))
+        return Tested(self.term, t, p, effect, low, high, None if self.p_tfce is None else self.p_tfce[which])
 
 
 def check_installed() -> None:
