@@ -350,7 +350,9 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
 
 def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     parser = add_cohort(verbs, common)
-    parser.set_defaults(words=tuple(FLAGS.items()))  # for the lines of failures that other processes write
+    # For the lines of failures that other processes write; what one scan needs alone is segment's.
+    alone = {name: f"{FLAGS[name]} of clmorph segment" for name in ("affine", "initial", "landmarks", "mask")}
+    parser.set_defaults(words=tuple((FLAGS | alone).items()))
     _effort_options(parser)
     _atlas_options(parser)
     _refine_options(parser)

@@ -1,5 +1,6 @@
 """Results of ``clmorph segment`` as they would be for scans of known volumes: made of maps, without registration."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from CLMorphCore.io.transforms import write_transform
 from CLMorphCore.reports.report import AtlasEntry, ModelEntry, QualityEntry, Report, SimilarityEntry, StructureEntry
 from CLMorphCore.spatial import jacobian_determinant
 
+SIDES = ("left", "right")
 GROWN_MM = 6.0  # standard deviation of a place that grows
 
 
@@ -65,6 +67,24 @@ def write_result(folder: Path, atlas, moved_mm: np.ndarray, affine: sitk.AffineT
         duration_s={},
         warnings=(),
     ).save(folder / "report.json")
+    seal(folder, folder, (), "report.json")
+    return folder
+
+
+def write_both_sides(folder: Path, atlas, moved_mm, affines) -> Path:
+    """As ``write_result``, of an organ on both sides, each with its map; the right values lie above the left ones."""
+    each = zip(SIDES, moved_mm, affines, strict=True)
+    made = [write_result(folder / side, atlas, moved, affine) for side, moved, affine in each]
+    reports = [Report.read(one / "report.json") for one in made]
+    above, structures = max(s.value for s in atlas.structures), []
+    for n, (side, own, report) in enumerate(zip(SIDES, made, reports, strict=True)):
+        (own / "inverse.h5").rename(folder / f"{side}_inverse.h5")
+        for s in report.structures:
+            name = f"{side.capitalize()} {s.name[:1].lower()}{s.name[1:]}"
+            structures.append(replace(s, value=s.value + n * above, name=name))
+        (own / "report.json").unlink()
+        own.rmdir()
+    replace(reports[0], image=folder.name, structures=tuple(structures)).save(folder / "report.json")
     seal(folder, folder, (), "report.json")
     return folder
 

@@ -82,6 +82,18 @@ def _numbers(values: Sequence[float] | np.ndarray) -> str:
     return ", ".join(f"{float(value) + 0.0:.6g}" for value in values)
 
 
+def folded_inverses(transforms: Transforms) -> float:
+    """The largest share of voxels in which a transform folds whose inverse is taken: several points lead there."""
+    fields = [
+        sitk.DisplacementFieldTransform(step.transform).GetDisplacementField()
+        if step.transform.GetName() == "DisplacementFieldTransform"
+        else sampled(sitk.BSplineTransform(step.transform))
+        for step in flat(transforms)
+        if step.inverse
+    ]
+    return max((folding_fraction(jacobian_of(field)) for field in fields), default=0.0)
+
+
 def field_grid(transforms: Transforms) -> Grid | None:
     """The grid of a chain's first field, or None: where the whole chain may be sampled."""
     for step in flat(transforms):

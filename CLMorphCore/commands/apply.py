@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..applying.description import folded_inverses
 from ..applying.images import Interpolation, apply, inexact
 from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors, on_grid
 from ..atomic import atomic_write, check_writable
@@ -103,7 +104,13 @@ def chain_of(options: Namespace) -> list[Step]:
     if not options.transforms:
         raise InputError("no transform is given; expected --transform FILE or --inverse-of FILE")
     steps = flat([Step(read_any(file), inverse) for file, inverse in reversed(options.transforms)])
-    return inverse_of(steps) if options.inverse else steps
+    steps = inverse_of(steps) if options.inverse else steps
+    if share := folded_inverses(steps):
+        LOG.warning(
+            f"a transform whose inverse is taken folds in {share:.2g} of its voxels: several points lead to one place "
+            "there, of which the inverse is one"
+        )
+    return steps
 
 
 def _image(options: Namespace, steps: list[Step], reporter: Reporter) -> None:

@@ -29,7 +29,6 @@ from ..segmentation import prepare_atlases
 from . import options as given
 
 LOG = logging.getLogger(__name__)
-NO_OPTION = {"affine": "clmorph segment --affine"}  # which remedies name, and many scans have not
 MAX_LINES = 20  # of failures on stderr; the table has them all
 
 
@@ -118,7 +117,7 @@ def _settings(options: Namespace) -> tuple[Settings, Model]:
         tissue=given.tissue(options),
         brain_extraction=options.brain_extraction,
         keep=tuple(dict.fromkeys(options.keep)),
-        words=tuple((dict(options.words) | NO_OPTION).items()),
+        words=options.words,
     )
     if own is not None or not model.atlases:
         prepare_atlases(model, own, most_similar)  # which refuses what does not fit

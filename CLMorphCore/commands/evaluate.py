@@ -34,6 +34,8 @@ def _pairs(options: Namespace, reporter: Reporter) -> None:
     with given.writing(options, OF_PAIRS, options.pairs, *files, **kept):
         found = evaluate_pairs(pairs, progress=reporter)
         found.save(options.output)
+    for warning in found.summary.warnings:
+        LOG.warning(warning)
     mean = found.summary.mean
     figures = [
         f"{title} {mean[name]:.{digits}f}{unit}"

@@ -13,7 +13,7 @@ from ..io.images import read_labels
 from ..morphometry.design import design_of, read_table
 from ..morphometry.results import RECORD, names_of, save
 from ..morphometry.statistics import check_installed
-from ..morphometry.study import SIGNIFICANT, Settings, analyse, read_scans
+from ..morphometry.study import SIGNIFICANT, Settings, analyse, check_atlas, read_scans
 from ..morphometry.volumes import Scan
 from ..progress import Reporter, part
 from . import options as given
@@ -26,9 +26,10 @@ def run(options: Namespace, reporter: Reporter) -> None:
     check_installed()
     table = read_table(options.table)
     design = design_of(table, options.design)
-    with given.writing(options, names_of(design), options.table, options.mask, certificate=RECORD):
-        scans = read_scans(table)
+    scans = read_scans(table)
+    with given.writing(options, names_of(design, scans[0].sides), options.table, options.mask, certificate=RECORD):
         atlas = _atlas(options, scans[0])
+        check_atlas(scans, atlas, names=options.atlas is None)
         settings = Settings(
             relative=options.relative,
             fwhm_mm=options.fwhm,
@@ -45,7 +46,9 @@ def run(options: Namespace, reporter: Reporter) -> None:
     for result in study.results:
         p = result.voxels.p if result.voxels.p_tfce is None else result.voxels.p_tfce
         count, strong = int((p < SIGNIFICANT).sum()), int((result.structures.p < SIGNIFICANT).sum())
-        found.append(f"{result.voxels.term.name}: {count} voxels and {strong} structures with p < {SIGNIFICANT:g}")
+        what = f"{count} voxels{f' on the {result.side} side' if result.side else ''}"
+        structures = f" and {strong} structures" if result.side == study.sides[-1] else ""
+        found.append(f"{result.voxels.term.name}: {what}{structures} with p < {SIGNIFICANT:g}")
     given.done(reporter, options.output, f"{len(scans)} scans; {'; '.join(found)}")
 
 

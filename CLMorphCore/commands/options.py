@@ -16,6 +16,8 @@ from typing import TextIO
 
 import SimpleITK as sitk
 
+from ..applying.description import folded_inverses
+from ..applying.maps import Step
 from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, affine_model, load_model, model_folder
@@ -140,14 +142,19 @@ def landmarks(options: Namespace) -> Landmarks | None:
     if options.landmarks is None:
         return None
     found = read_landmarks(*options.landmarks)
-    if found.alone:
-        LOG.warning(f"landmarks without a partner do not count: {', '.join(found.alone)}")
+    for note in found.notes():
+        LOG.warning(note)
     return found
 
 
 def initial(options: Namespace) -> sitk.Transform | None:
-    """The transform that --initial names, or None."""
-    return None if options.initial is None else read_any(options.initial)
+    """The transform that --initial names, or None; a warning where it folds."""
+    if options.initial is None:
+        return None
+    transform = read_any(options.initial)
+    if share := folded_inverses(Step(transform, inverse=True)):
+        LOG.warning(f"--initial {options.initial} folds in {share:.2g} of its voxels, and so does what is made with it")
+    return transform
 
 
 def guiding_files(options: Namespace) -> list[Path | None]:

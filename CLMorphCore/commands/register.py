@@ -10,8 +10,9 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..atomic import atomic_folder
+from ..console import say
 from ..errors import InputError
-from ..geometry import check_same_grid
+from ..geometry import Grid, check_same_grid
 from ..io.checksums import seal
 from ..io.images import read_image, read_labels, warnings_of, write_image
 from ..progress import Reporter, part
@@ -32,6 +33,7 @@ RESULTS = (
     "jacobian.nii.gz",
     "report.json",
 )
+MAX_LANDMARKS, MAX_NAME = 20, 30  # that are printed, and characters of a name
 NO_LABELS = "no voxel of the fixed image got a label, all of them lie outside of it"
 OPTIONAL = ("inverse.h5", "labels.nii.gz")  # not every network has an inverse, not every moving image labels
 
@@ -79,7 +81,10 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     )
     warped = registration.warp(labels, labels=True) if labels is not None else None
     warnings = [warning for image in (fixed, moving, labels) if image is not None for warning in warnings_of(image)]
-    own = [*registration.warnings(), *([NO_LABELS] if warped is not None and _is_empty(warped) else [])]
+    doubts = (
+        landmarks.doubts(Grid.of(fixed), Grid.of(moving), registration.transform.TransformPoint) if landmarks else []
+    )
+    own = [*registration.warnings(), *doubts, *([NO_LABELS] if warped is not None and _is_empty(warped) else [])]
     for warning in own:
         LOG.warning(warning)
     warnings += own
@@ -94,8 +99,24 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         report.save(folder / "report.json")
         seal(folder, options.output, RESULTS, "report.json")
         reporter.check_cancelled()
+    if report.landmarks is not None and reporter.kind != "json":
+        say("\n".join(landmark_lines(report.landmarks)), given.console(reporter))
     inverse = "inverse.h5" if registration.inverse is not None else "no inverse (its network has none)"
     given.done(reporter, options.output, f"transform.h5, {inverse} and the warped image")
+
+
+def landmark_lines(entry: LandmarksEntry) -> list[str]:
+    """A table of landmarks' distances, those farthest apart at the end first, MAX_LANDMARKS of them at most."""
+    rows = list(zip(entry.names, entry.before_mm, entry.affine_mm, entry.warped_mm, strict=True))
+    farthest = sorted(rows, key=lambda row: -row[3])[:MAX_LANDMARKS]
+    steps = ("before", "affine", "warped")
+    rest = [(title, *(mm[s] for s in steps)) for title, mm in (("mean", entry.mean_mm), ("largest", entry.max_mm))]
+    shown = [(name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…", *mm) for name, *mm in [*farthest, *rest]]
+    width = max(len("landmark, mm"), *(len(name) for name, *_ in shown))
+    head = f"{'landmark, mm':{width}}  {'before':>8}  {'affine':>8}  {'warped':>8}"
+    lines = [f"{name:{width}}  " + "  ".join(f"{mm:8.2f}" for mm in row) for name, *row in shown]
+    more = [f"… and {len(rows) - len(farthest)} more in report.json"] if len(rows) > len(farthest) else []
+    return [head, *lines[: len(farthest)], *more, *lines[len(farthest) :]]
 
 
 def _is_empty(labels: sitk.Image) -> bool:

@@ -82,25 +82,28 @@ def evaluate_pairs(pairs: Sequence[PairFiles], *, progress: Progress = silent) -
     found: list[PairRow] = []
     regions: list[RegionRow] = []
     points: list[LandmarkRow] = []
+    warnings: list[str] = []
     for n, files in enumerate(pairs):
         progress(f"{files.pair} ({n + 1}/{len(pairs)})", n / len(pairs))
-        row, of_structures, of_points = _measured(files)
+        try:
+            row, of_structures, of_points, doubts = _measured(files)
+        except InputError as error:
+            raise type(error)(f"pair {files.pair}: {error.problem}", error.remedy) from None
         found, regions, points = [*found, row], regions + of_structures, points + of_points
+        warnings += [f"pair {files.pair}: {doubt}" for doubt in doubts]
     progress("report", 1.0)
-    return PairsEvaluation(tuple(found), tuple(regions), tuple(points), _summary(found))
+    return PairsEvaluation(tuple(found), tuple(regions), tuple(points), _summary(found, warnings))
 
 
-def _measured(files: PairFiles) -> tuple[PairRow, list[RegionRow], list[LandmarkRow]]:
+def _measured(files: PairFiles) -> tuple[PairRow, list[RegionRow], list[LandmarkRow], list[str]]:
     fixed, moving, transform = read_image(files.fixed), read_image(files.moving), read_any(files.transform)
-    if transform.GetDimension() != 3:
-        raise InputError(f"{files.transform} is a {transform.GetDimension()}D transform; expected a 3D one")
     mask = None
     if files.mask is not None:
         mask = checked_mask(read_labels(files.mask), fixed, f"mask {files.mask}")
     grid = Grid.of(fixed)
     jacobian = to_image(jacobian_of(displacement_field(transform, grid)), grid)
     inside = _where(jacobian, mask)
-    landmarks = _landmark_rows(files, transform)
+    landmarks, doubts = _landmark_rows(files, transform, grid, Grid.of(moving))
     regions = _region_rows(files, fixed, moving, transform, jacobian, mask)
     errors = [row.error_mm for row in landmarks]
     inverse = None
@@ -126,7 +129,7 @@ def _measured(files: PairFiles) -> tuple[PairRow, list[RegionRow], list[Landmark
         inverse_mean_mm=None if inverse is None else _number(inverse.mean_mm),
         inverse_max_mm=None if inverse is None else _number(inverse.max_mm),
     )
-    return row, regions, landmarks
+    return row, regions, landmarks, doubts
 
 
 def _where(image: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
@@ -144,15 +147,19 @@ def _rounded(take: Callable[[np.ndarray], Any], values: Sequence[float | None] |
     return _number(take(known)) if known.size else None
 
 
-def _landmark_rows(files: PairFiles, transform: sitk.Transform) -> list[LandmarkRow]:
+def _landmark_rows(
+    files: PairFiles, transform: sitk.Transform, fixed: Grid, moving: Grid
+) -> tuple[list[LandmarkRow], list[str]]:
+    """A row for each landmark, and what is doubtful about them."""
     if files.fixed_landmarks is None or files.moving_landmarks is None:
-        return []
+        return [], []
     landmarks = read_landmarks(files.fixed_landmarks, files.moving_landmarks)
     before, after = landmarks.errors_mm(lambda point: point), landmarks.errors_mm(transform.TransformPoint)
-    return [
+    rows = [
         LandmarkRow(files.pair, name, round(float(b), DIGITS), round(float(a), DIGITS))
         for name, b, a in zip(landmarks.names, before, after, strict=True)
     ]
+    return rows, [*landmarks.notes(), *landmarks.doubts(fixed, moving, transform.TransformPoint)]
 
 
 def _region_rows(
@@ -207,7 +214,7 @@ def _jacobian_in(jacobian: sitk.Image, region: sitk.Image) -> tuple[float | None
     return mean, _number(log_jacobian_std(jacobian, region)), _number(folding_fraction(jacobian, region))
 
 
-def _summary(rows: Sequence[PairRow]) -> PairsSummary:
+def _summary(rows: Sequence[PairRow], warnings: Sequence[str]) -> PairsSummary:
     """Means over the pairs that have a figure, and the worst of them."""
     figures = [each.name for each in fields(PairRow) if each.name not in ("pair", "landmarks", "structures")]
     known = {name: [value for row in rows if (value := getattr(row, name)) is not None] for name in figures}
@@ -217,4 +224,4 @@ def _summary(rows: Sequence[PairRow]) -> PairsSummary:
         if known[name]:
             extreme = take(known[name])
             worst[name] = next(row.pair for row in rows if getattr(row, name) == extreme)
-    return PairsSummary(len(rows), sum(row.landmarks for row in rows), means, worst)
+    return PairsSummary(len(rows), sum(row.landmarks for row in rows), means, worst, warnings=tuple(warnings))

@@ -32,7 +32,8 @@ Map = Callable[[Sequence[float]], Sequence[float]]
 class Landmarks:
     """Pairs of points, (N, 3) each, LPS, mm, one in the fixed image and the same place in the moving one.
 
-    ``matched_by`` is how the pairs were found, ``alone`` are the names that have no partner.
+    ``matched_by`` is how the pairs were found, ``alone`` are the names that have no partner, ``names_differ`` is said
+    where both have names that were of no use.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,33 @@ class Landmarks:
     moving_mm: np.ndarray
     matched_by: Literal["name", "order"] = "order"
     alone: tuple[str, ...] = ()
+    names_differ: bool = False
+
+    def notes(self) -> list[str]:
+        """What to know of the matching: names that do not count, or could not be used."""
+        said = [f"landmarks without a partner do not count: {', '.join(self.alone)}"] if self.alone else []
+        if self.names_differ:
+            said.append("the landmarks' names differ between the files, or are not unique; they were matched by order")
+        return said
+
+    def doubts(self, fixed: Grid, moving: Grid, to_moving: Map) -> list[str]:
+        """What speaks against landmarks after a registration: they lie outside of their images, or farther apart."""
+        outside = [
+            int(np.count_nonzero(~_within(*each))) for each in ((self.fixed_mm, fixed), (self.moving_mm, moving))
+        ]
+        said = [
+            f"{count} of {len(self.names)} landmarks lie outside of the {name} image; are they another image's, or in "
+            "another space (RAS, LPS)?"
+            for count, name in zip(outside, ("fixed", "moving"), strict=True)
+            if count
+        ]
+        before, after = self.errors_mm(lambda point: point).mean(), self.errors_mm(to_moving).mean()
+        if after > max(1.1 * before, before + MIN_NOISE_MM):
+            said.append(
+                f"the landmarks lie {after:.2f} mm apart after the registration, {before:.2f} mm before; are the two "
+                "files exchanged, or their points in another order?"
+            )
+        return said
 
     def errors_mm(self, to_moving: Map) -> np.ndarray:
         """|T(p) − q| of each pair, (N,)."""
@@ -54,6 +82,12 @@ class Landmarks:
         inside = np.all((points >= 0) & (points <= np.array(grid.size) - 1), axis=1)
         _, weights = fitted(self)
         return Pull(points[inside, ::-1], targets[inside, ::-1], weights[inside], grid.shape, grid.voxel_mm)
+
+
+def _within(points_mm: np.ndarray, grid: Grid) -> np.ndarray:
+    """Which points (N, 3) lie in a grid's voxels."""
+    voxels = (points_mm - np.array(grid.origin_mm)) @ np.linalg.inv(grid.to_mm()).T
+    return np.all((voxels >= -0.5) & (voxels <= np.array(grid.size) - 0.5), axis=1)
 
 
 @dataclass(frozen=True)
@@ -134,7 +168,8 @@ def paired(
             "give both the same names, or leave out what only one has",
         )
     names = fixed_names if named[0] else [str(n) for n in range(1, len(fixed_mm) + 1)]
-    return Landmarks(tuple(names), fixed_mm, moving_mm)
+    differ = all(len(own) > 0 and all(own) for own in (fixed_names, moving_names))
+    return Landmarks(tuple(names), fixed_mm, moving_mm, names_differ=differ)
 
 
 def kind_of(landmarks: Landmarks) -> Kind:

@@ -28,8 +28,11 @@ NEEDED = ("dim", "bitpix", "vox_offset")  # of NIfTI's header, for the length of
 
 
 def read_any(path: Path) -> sitk.Transform:
-    """The transform of a file of ITK's or of a displacement field; FileError where it is neither."""
-    return read_field(path) if _is_image(path) else read_transform(path)
+    """The 3D transform of a file of ITK's or of a displacement field; FileError where it is neither."""
+    transform = read_field(path) if _is_image(path) else read_transform(path)
+    if transform.GetDimension() != 3:
+        raise FileError(f"{path} holds a {transform.GetDimension()}D {transform.GetName()}; expected a 3D transform")
+    return transform
 
 
 def _is_image(path: Path) -> bool:

@@ -24,8 +24,8 @@ def has_frames(path: Path) -> bool:
     """Whether a file is NIfTI with a fourth axis of more than one, and no fifth."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return False
-    check_file(path, EXPECTED)
     try:
+        check_file(path, EXPECTED)
         sides = nifti.sides_of(path)
     except (FileError, OSError):  # which comes again when it is read
         return False

@@ -79,6 +79,8 @@ def reason(message: str) -> str:
     """The line of ITK's message that holds the reason, without source file, address and errno of another call."""
     if "codec can't decode" in message:  # ITK quotes what it found
         return "it holds words that are none"
+    if kind := re.search(r'Could not create an instance of "(\w+?)(_(double|float)_\d_\d)?"', message):
+        return f"it holds a {kind[1]}, a kind that is not read here"  # and then ITK lists all that it knows
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("Reason:")]
     telling = [line for line in lines if not re.match(r"(Exception thrown|Code/|/\S+:\d+:?$)", line)] or lines
     line = re.sub(

@@ -59,7 +59,10 @@ def read_field(path: str) -> tuple[dict[str, Any], bytes]:
 
 def read_transform(path: str) -> tuple[dict[str, Any], bytes]:
     """{name, dimension, linear}, and the matrix and offset of a linear one: p ↦ Mp + t."""
-    transform = sitk.ReadTransform(path)
+    try:
+        transform = sitk.ReadTransform(path)
+    except KeyError:  # of its table of kinds
+        raise RuntimeError("it holds a kind of transform that SimpleITK does not know") from None
     dimension = transform.GetDimension()
     about = {"name": transform.GetName(), "dimension": dimension, "linear": transform.IsLinear()}
     if about["linear"]:
@@ -73,6 +76,7 @@ def read_surface(path: str) -> tuple[dict[str, Any], bytes]:
     """{points}: how many a surface has that VTK reads without a complaint."""
     module, name = SURFACES[os.path.splitext(path)[1].lower()]
     reader = getattr(importlib.import_module(f"vtkmodules.{module}"), name)()
+    common: Any = importlib.import_module("vtkmodules.vtkCommonCore")
     faults: list[str] = []
 
     def heard(_caller: Any, _event: str, text: str = "") -> None:
@@ -84,12 +88,51 @@ def read_surface(path: str) -> tuple[dict[str, Any], bytes]:
     reader.SetFileName(path)
     if name == "vtkPolyDataReader" and not reader.IsFilePolyData():
         raise RuntimeError("it holds no polygons of VTK, DATASET POLYDATA")
-    reader.Update()
+    if name == "vtkPLYReader":
+        _check_whole_ply(path)
+    # Where a file is cut off VTK tells only its window, and goes on with what was in memory.
+    before, window = common.vtkOutputWindow.GetInstance(), common.vtkStringOutputWindow()
+    common.vtkOutputWindow.SetInstance(window)
+    try:
+        reader.Update()
+    finally:
+        common.vtkOutputWindow.SetInstance(before)
+    if said := window.GetOutput().strip():
+        faults.append(said.splitlines()[-1])
     if faults or reader.GetErrorCode():
         raise RuntimeError(" ".join(faults[0].split()) if faults else f"error {reader.GetErrorCode()} of VTK")
     if reader.GetOutput().GetNumberOfPoints() == 0:
         raise RuntimeError("it holds no points")
     return {"points": reader.GetOutput().GetNumberOfPoints()}, b""
+
+
+def _check_whole_ply(path: str) -> None:
+    """RuntimeError where a PLY of text has fewer rows than its header says, or a last one that is too short.
+
+    VTK fills what is missing with what it has.
+    """
+    with open(path, "rb") as file:
+        head, end, body = file.read().partition(b"end_header")
+    header = [line.split() for line in head.splitlines()]
+    if not end or [b"format", b"ascii"] not in [line[:2] for line in header]:
+        return
+    elements: list[tuple[int, list[list[bytes]]]] = []
+    for words in header:
+        if words[:1] == [b"element"] and len(words) == 3 and words[2].isdigit():
+            elements.append((int(words[2]), []))
+        elif words[:1] == [b"property"] and elements:
+            elements[-1][1].append(words)
+    rows = [line.split() for line in body.splitlines() if line.strip()]
+    needed = sum(count for count, _ in elements)
+    if len(rows) < needed:
+        raise RuntimeError(f"it is cut off, {needed - len(rows)} of its {needed} rows are missing")
+    properties = next((kinds for count, kinds in reversed(elements) if count), [])
+    words, at = rows[needed - 1] if needed else [], 0
+    for kind in properties:
+        length = words[at] if kind[1:2] == [b"list"] and at < len(words) else b"0"
+        at += 1 + (int(length) if length.isdigit() else 0)
+    if at > len(words):
+        raise RuntimeError("it is cut off, its last row is too short")
 
 
 READERS = {"image": read_image, "field": read_field, "surface": read_surface, "transform": read_transform}

@@ -54,7 +54,8 @@ def read_manifest(path: str | Path, *, splits: bool = True, files: bool = True, 
     text = read_text(path, EXPECTED, kind="CSV")
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
-        _check_columns(path, reader.fieldnames or (), splits=splits, others=others)
+        reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or ()]
+        _check_columns(path, reader.fieldnames, splits=splits, others=others)
         rows = list(reader)
     except csv.Error as error:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None

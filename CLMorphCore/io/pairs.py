@@ -50,7 +50,8 @@ def read_pairs(path: Path) -> list[PairFiles]:
     text = read_text(path, EXPECTED, kind="CSV")
     try:
         reader = csv.DictReader(StringIO(text, newline=""))
-        _check_columns(path, reader.fieldnames or ())
+        reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or ()]
+        _check_columns(path, reader.fieldnames)
         rows = list(reader)
     except csv.Error as error:
         raise FileError(f"{path} cannot be read as CSV: {short(error)}; expected {EXPECTED}") from None

@@ -35,6 +35,9 @@ FCSV_SPACES: dict[str, Space] = {"0": "RAS", "RAS": "RAS", "1": "LPS", "LPS": "L
 POINT_KINDS = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")
 NAMED = ("label", "name", "id")  # columns that name a point, the first one first
 DIGITS = 10
+# What says that a point has no place: Slicer's .fcsv has numbers after the named columns (undefined, preview, missing;
+# 2 is defined), though it writes coordinates all the same; its tables have a column of their own.
+FCSV_UNPLACED, CSV_UNPLACED, PLACED = ("0", "1", "3"), ("0", "false", "no"), "defined"
 Cells = list[list[str]]
 
 
@@ -95,11 +98,17 @@ def _read_rows(path: Path, lines: str) -> Cells:
         raise FileError(f"{path} cannot be read as points: {error}; expected a CSV file; mend it") from None
 
 
-def _placed(path: Path, rows: Cells, columns: Sequence[int], first_row: int) -> np.ndarray:
-    """The numbers of three columns, (N, 3); rows without any cell do not count."""
+def _is_point(row: Sequence[str], status: int | None, unplaced: Sequence[str]) -> bool:
+    """Whether a row has cells, and the one of its ``status`` does not say that the point has no place."""
+    said = row[status].strip().lower() if status is not None and status < len(row) else ""
+    return any(cell.strip() for cell in row) and said not in unplaced
+
+
+def _placed(path: Path, rows: Cells, counts: Sequence[bool], columns: Sequence[int], first_row: int) -> np.ndarray:
+    """The numbers of three columns of the rows that count, (N, 3)."""
     found = []
-    for n, row in enumerate(rows, start=first_row):
-        if any(cell.strip() for cell in row):
+    for n, (row, count) in enumerate(zip(rows, counts, strict=True), start=first_row):
+        if count:
             cells = [row[c] if c < len(row) else "" for c in columns]
             found.append([_number(path, f"coordinate {cell!r} of row {n}", cell) for cell in cells])
     if not found:
@@ -107,20 +116,20 @@ def _placed(path: Path, rows: Cells, columns: Sequence[int], first_row: int) -> 
     return np.array(found)
 
 
-def _named(rows: Cells, columns: Sequence[str]) -> tuple[str, ...]:
-    """What each row holds in the first of the columns NAMED that there is; nothing where there is none."""
+def _named(rows: Cells, counts: Sequence[bool], columns: Sequence[str]) -> tuple[str, ...]:
+    """What each row that counts holds in the first of the columns NAMED that there is; nothing where there is none."""
     column = next((columns.index(name) for name in NAMED if name in columns), None)
     if column is None:
         return ()
-    return tuple(row[column].strip() if column < len(row) else "" for row in rows if any(cell.strip() for cell in row))
+    return tuple(row[column].strip() if column < len(row) else "" for row, n in zip(rows, counts, strict=True) if n)
 
 
-def _replaced(rows: Cells, columns: Sequence[int], points: np.ndarray) -> str:
-    """The rows as CSV, with other numbers in three columns."""
+def _replaced(rows: Cells, counts: Sequence[bool], columns: Sequence[int], points: np.ndarray) -> str:
+    """The rows as CSV, with other numbers in three columns of those that count."""
     out, rest = io.StringIO(), iter(points.tolist())
     writer = csv.writer(out, lineterminator="\n")
-    for row in rows:
-        if any(cell.strip() for cell in row):
+    for row, count in zip(rows, counts, strict=True):
+        if count:
             numbers = dict(zip(columns, map(_written, next(rest)), strict=True))
             writer.writerow([numbers.get(n, cell) for n, cell in enumerate(row)])
         else:
@@ -136,11 +145,13 @@ def _csv(path: Path, text: str, given: Space | None) -> Points:
     signs = SIGNS[space_of(path, said, given)]
     head = io.StringIO()
     csv.writer(head, lineterminator="\n").writerows(rows[:start])
-    body = rows[start:]
+    body, names = rows[start:], [cell.strip().lower() for cell in first] if header else []
+    status = names.index(PLACED) if PLACED in names else None
+    counts = [_is_point(row, status, CSV_UNPLACED) for row in body]
     return Points(
-        _placed(path, body, columns, start + 1) * signs,
-        lambda points: head.getvalue() + _replaced(body, columns, points * signs),
-        _named(body, [cell.strip().lower() for cell in first]) if header else (),
+        _placed(path, body, counts, columns, start + 1) * signs,
+        lambda points: head.getvalue() + _replaced(body, counts, columns, points * signs),
+        _named(body, counts, names),
     )
 
 
@@ -177,10 +188,11 @@ def _fcsv(path: Path, text: str, given: Space | None) -> Points:
     columns, signs = [names.index(axis) for axis in "xyz"], SIGNS[space_of(path, FCSV_SPACES[word.upper()], given)]
     rows = _read_rows(path, "\n".join(lines[count:]))
     head_text = "".join(f"{line}\n" for line in lines[:count])
+    counts = [_is_point(row, len(names), FCSV_UNPLACED) for row in rows]
     return Points(
-        _placed(path, rows, columns, count + 1) * signs,
-        lambda points: head_text + _replaced(rows, columns, points * signs),
-        _named(rows, names),
+        _placed(path, rows, counts, columns, count + 1) * signs,
+        lambda points: head_text + _replaced(rows, counts, columns, points * signs),
+        _named(rows, counts, names),
     )
 
 
@@ -188,7 +200,7 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
     try:
         content = parse_json(text)
         markups = content["markups"]
-        lists = [(markup, markup["controlPoints"]) for markup in markups]
+        lists = [(markup, list(markup["controlPoints"])) for markup in markups]
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
             f"{path} cannot be read as markups: {short(error, 60)}; expected Slicer's .mrk.json, with markups and "
@@ -211,8 +223,8 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
             if not isinstance(point, dict):
                 raise FileError(f"{path} cannot be read as markups: control point {n} is {short(point, 40)}")
             position = point.get("position")
-            if position is None and point.get("positionStatus", "undefined") != "defined":
-                continue  # one that has no place yet
+            if point.get("positionStatus", "undefined" if position is None else PLACED) != PLACED:
+                continue  # one that has no place, or not yet
             if not isinstance(position, list) or len(position) != 3:
                 raise FileError(
                     f"{path}: control point {n} has the position {short(position, 40)}; expected three numbers"

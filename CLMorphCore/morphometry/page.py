@@ -32,11 +32,12 @@ def _header(study: Study) -> str:
         if study.settings.relative
         else "Total volumes: with the affine part, each scan's size."
     )
+    both = "Both sides lie on the one atlas, one of them mirrored, and are one test. " if len(study.sides) > 1 else ""
     return (
         f"<header><h1>Morphometry: {escape(study.design.formula)}</h1>"
         f'<p class="soft">{page.when()} · {study.scans} scans in the space of the atlas '
-        f"{escape(study.atlas.name)} of the model {escape(study.model)}. {size} Each term is tested with all others "
-        "and an intercept, two-sided, by permutation; p is corrected for all voxels, or all structures, by "
+        f"{escape(study.atlas.name)} of the model {escape(study.model)}. {both}{size} Each term is tested with all "
+        "others and an intercept, two-sided, by permutation; p is corrected for all voxels, or all structures, by "
         f"{'threshold-free cluster enhancement (voxels) and ' if study.settings.tfce else ''}the greatest |t|.</p>"
         "</header>"
     )
@@ -60,14 +61,15 @@ def _facts(study: Study) -> str:
 
 def _term(study: Study, result: TermResult) -> str:
     term = result.voxels.term
-    title = f"{term.name}: {term.contrast}"
+    title = f"{term.name}: {term.contrast}{f', {result.side} side' if result.side else ''}"
     found = int(np.count_nonzero(_p(result.voxels) < SIGNIFICANT))
     text = (
         f"Red: larger with the term ({term.contrast}); blue: smaller. Coloured by t, up to {_limit(result):.2g}; a "
         f"white line surrounds what is significant (corrected p < {SIGNIFICANT:g}): {found} of {len(result.voxels.t)} "
         "voxels. The planes go through the greatest |t|."
     )
-    return section(title, text, [_maps(study, result), _peaks(result), _structures(study, result)])
+    last = result.side == study.sides[-1]  # structures of both sides are one table, after the maps of both
+    return section(title, text, [_maps(study, result), _peaks(result), *([_structures(study, result)] if last else [])])
 
 
 def _p(test: Tested) -> np.ndarray:

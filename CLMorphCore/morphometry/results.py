@@ -21,14 +21,15 @@ from .design import Design
 from .page import study_page
 from .statistics import Tested, effect_name
 from .study import Study
+from .volumes import ONE
 
 RECORD = "morphometry.json"
 MAPS = ("t", "p", "effect")
 
 
-def names_of(design: Design) -> tuple[str, ...]:
+def names_of(design: Design, sides: Sequence[str] = ONE) -> tuple[str, ...]:
     """All files of a study; InputError where two terms would have one file."""
-    stems = [file_stem(term.name) for term in design.terms]
+    stems = [file_stem(term.name, side) for term in design.terms for side in sides]
     if len({stem.casefold() for stem in stems}) < len(stems):
         raise InputError(
             f"`design={design.formula}`: two terms would have files of one name; expected names that differ in letters "
@@ -39,18 +40,19 @@ def names_of(design: Design) -> tuple[str, ...]:
     return (*maps, "mask.nii.gz", "structures.csv", "report.html", RECORD)
 
 
-def file_stem(name: str) -> str:
-    """A column's name as files can be called: letters, digits, - and _."""
-    return re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", name)).strip("_")[:60] or "term"
+def file_stem(name: str, side: str = "") -> str:
+    """A column's name as files can be called: letters, digits, - and _; with the side, where there are two."""
+    stem = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", name)).strip("_")[:60] or "term"
+    return f"{stem}_{side}" if side else stem
 
 
 def save(study: Study, folder: Path, table: Path) -> None:
     """Writes the files of ``names_of`` into ``folder``; OutputError where that fails or would replace others."""
-    names = names_of(study.design)
+    names = names_of(study.design, study.sides)
     check_results(folder, names, certificates=[RECORD], record=RECORD)
     with atomic_folder(folder, certificate=RECORD) as temporary:
         for result in study.results:
-            stem = file_stem(result.voxels.term.name)
+            stem = file_stem(result.voxels.term.name, result.side)
             for kind, image in zip(MAPS, (result.t, result.p, result.effect), strict=True):
                 write_image(image, temporary / f"{stem}_{kind}.nii.gz")
         write_image(study.mask, temporary / "mask.nii.gz")
@@ -67,6 +69,8 @@ def _write_structures(study: Study, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(heads)
         for result in study.results:
+            if result.side != study.sides[0]:  # whose structures are in the same test
+                continue
             test = result.structures
             words = escaped(test.term.name), escaped(test.term.contrast)
             for n, structure in enumerate(study.structures):
@@ -90,16 +94,17 @@ def _record(study: Study, table: Path) -> dict[str, Any]:
         "permutations": settings.permutations,
         "seed": settings.seed,
         "corrected_by": "tfce" if settings.tfce else "max-t",
-        "terms": [_of_term(result.voxels, result.peaks) for result in study.results],
+        "terms": [_of_term(result.voxels, result.peaks, result.side) for result in study.results],
         "warnings": list(study.warnings),
     }
 
 
-def _of_term(test: Tested, peaks: Sequence[Any]) -> dict[str, Any]:
+def _of_term(test: Tested, peaks: Sequence[Any], side: str) -> dict[str, Any]:
     p = test.p if test.p_tfce is None else test.p_tfce
     return {
         "term": test.term.name,
         "contrast": test.term.contrast,
+        **({"side": side} if side else {}),
         "effect_is": effect_name(test.term),
         "smallest_p": float(p.min()),
         "significant_voxels": int((p < 0.05).sum()),

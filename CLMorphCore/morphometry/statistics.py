@@ -39,6 +39,11 @@ class Tested:
     high: np.ndarray
     p_tfce: np.ndarray | None = None
 
+    def part(self, which: slice) -> Tested:
+        """Some of the values, with p as it is: corrected for all of them."""
+        t, p, effect, low, high = (of[which] for of in (self.t, self.p, self.effect, self.low, self.high))
+        return Tested(self.term, t, p, effect, low, high, None if self.p_tfce is None else self.p_tfce[which])
+
 
 def check_installed() -> None:
     """InputError where nilearn is not installed."""

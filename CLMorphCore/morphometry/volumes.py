@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from ..errors import FileError, InputError
+from ..errors import FileError
 from ..geometry import Grid, chain, displacement_field, field_voxels, linear_parts, placed, resample
 from ..io.transforms import read_result
 from ..reports.report import Report
@@ -19,19 +19,27 @@ from ..spatial import jacobian_determinant
 MIN_RATIO = 0.01  # of volumes; what folds, or nearly does, counts as so much
 FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 RECORD, INVERSE = "report.json", "inverse.h5"
+KINDS = ("transform", "inverse")
+ONE, SIDES = ("",), ("left", "right")  # of an organ that a scan has once, and of both sides, each with its own map
 EXPECTED = f"a folder of clmorph segment with {RECORD} and {INVERSE}"
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder of results tells without its maps, of which many would need much memory."""
+    """What a folder of results tells without its maps, of which many would need much memory.
+
+    ``sides`` are ONE or SIDES; the report has the structures of one side after those of the other.
+    """
 
     folder: Path
     report: Report
+    sides: tuple[str, ...] = ONE
 
-    def volumes_ml(self, affine_ratio: float = 1.0) -> dict[int, float]:
-        """The structures' volumes; with the ratio of an ``Inverse`` as if the scan were of the atlas' size."""
-        return {s.value: s.volume_ml / affine_ratio for s in self.report.structures}
+    def volumes_ml(self, *affine_ratios: float) -> dict[int, float]:
+        """The structures' volumes; with the ratio of each side's ``Inverse`` as if it were of the atlas' size."""
+        structures, ratios = self.report.structures, affine_ratios or (1.0,) * len(self.sides)
+        each = max(1, len(structures) // len(self.sides))
+        return {s.value: s.volume_ml / ratios[min(n // each, len(ratios) - 1)] for n, s in enumerate(structures)}
 
 
 @dataclass(frozen=True)
@@ -46,20 +54,21 @@ def read_scan(folder: Path) -> Scan:
     """The report of a scan; FileError where a file of its results is missing or damaged."""
     if not folder.is_dir():
         raise FileError(f"{folder} is no folder; expected {EXPECTED}")
-    if (folder / "left_transform.h5").exists():
-        raise InputError(
-            f"{folder} holds the results of two sides, each with a transform of its own; expected {EXPECTED}",
-            "segment a crop around each side, or segment the whole brain",
-        )
-    for name in (RECORD, INVERSE):
+    sides = SIDES if any((folder / f"{side}_{kind}.h5").exists() for side in SIDES for kind in KINDS) else ONE
+    for name in (RECORD, *map(inverse_name, sides)):
         if not (folder / name).exists():
             raise FileError(f"{folder} lacks {name}; expected {EXPECTED}", "segment the scan again")
-    return Scan(folder, Report.read(folder / RECORD))
+    return Scan(folder, Report.read(folder / RECORD), sides)
 
 
-def read_inverse(scan: Scan) -> Inverse:
-    """The map of a scan; FileError where it is damaged."""
-    transform = read_result(scan.folder / INVERSE, RECORD)
+def inverse_name(side: str = "") -> str:
+    """The file with the map atlas → scan, of a side where there are two."""
+    return f"{side}_{INVERSE}" if side else INVERSE
+
+
+def read_inverse(scan: Scan, side: str = "") -> Inverse:
+    """The map of a scan, or of one of its sides; FileError where it is damaged."""
+    transform = read_result(scan.folder / inverse_name(side), RECORD)
     linear = [part for part in _parts(transform) if part.IsLinear()]
     return Inverse(transform, math.prod(abs(float(np.linalg.det(linear_parts(part)[0]))) for part in linear))
 

@@ -14,6 +14,7 @@ from ..bundles.atlas import Atlas, Structure
 from ..bundles.model import Model
 from ..devices import threads_used
 from ..extraction.step import TakenOut
+from ..geometry import Grid
 from ..guidance.landmarks import Landmarks
 from ..io.images import warnings_of
 from ..matching import Match
@@ -123,6 +124,7 @@ def report_of(
             *judgement.warnings,
             *_refined(model, registration, _of_another_contrast(model, fused)),
             *_warnings(structures, volumes, registration),
+            *_of_landmarks(landmarks, scan, fused.atlases[0].image, registration),
         ),
         fusion=FusionEntry(method, names) if len(names) > 1 else None,
         tissue=_tissue_entry(fused, structures),
@@ -130,6 +132,14 @@ def report_of(
         landmarks=landmarks_entry(landmarks, registration),
         network=OTHER_CONTRASTS if _of_another_contrast(model, fused) else "",
     )
+
+
+def _of_landmarks(
+    landmarks: Landmarks | None, scan: sitk.Image, atlas: sitk.Image, registration: Registration
+) -> list[str]:
+    if landmarks is None:
+        return []
+    return landmarks.doubts(Grid.of(scan), Grid.of(atlas), registration.transform.TransformPoint)
 
 
 def _of_another_contrast(model: Model, fused: Labelling) -> bool:

@@ -79,6 +79,7 @@ class PairsSummary:
     mean: dict[str, float]
     worst: dict[str, str]
     model: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 COLUMNS = (  # field of a row, heading, digits
@@ -115,6 +116,7 @@ def pairs_page(
         f'<header><h1>Evaluation of {count}</h1><p class="soft">{page.when()} · landmarks in mm, labels of the moving '
         "image on the fixed one, J the Jacobian determinant of the whole transform (above 1: the moving image's volume "
         "is larger), inverse: how far from its start a point comes back.</p></header>",
+        page.notice("", summary.warnings),
         _key_figures(summary),
         _pairs(rows),
         _regions(regions) if regions else "",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from made_up_transforms import TURN, smooth_field, spline
+from made_up_transforms import GRIDS, TURN, smooth_field, spline
 
 from CLMorphCore.applying.description import jacobian_of
 from CLMorphCore.applying.maps import map_points
@@ -110,3 +110,39 @@ def test_wrong_use_is_one_line_and_leaves_nothing(words, message, files, clmorph
     ran = clmorph("transform", *words.split())
     assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1, ran.err
     assert sorted(files.iterdir()) == before
+
+
+def test_that_a_transform_folds_whose_inverse_is_taken_is_said(tmp_path, clmorph):
+    grid = GRIDS["oblique"]
+    for strength, folds in ((1.5, False), (25.0, True)):
+        sitk.WriteTransform(smooth_field(grid, 1, strength), str(tmp_path / "t.h5"))
+        (tmp_path / "p.csv").write_text("{},{},{}\n".format(*grid.points_mm(np.array([[6, 6, 6]]))[0]))
+        ran = clmorph(
+            "apply", tmp_path / "p.csv", "--inverse-of", tmp_path / "t.h5", "-o", tmp_path / f"{strength}.csv"
+        )
+        assert ran.code == 0 and ("folds in" in ran.err) is folds
+        ran = clmorph("apply", tmp_path / "p.csv", "-t", tmp_path / "t.h5", "-o", tmp_path / f"on{strength}.csv")
+        assert ran.code == 0 and "folds" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ThinPlateSplineKernelTransform_double_3_3", "it holds a ThinPlateSplineKernelTransform, a kind that is not"),
+        ("ComposeScaleSkewVersor3DTransform_double_3_3", "it holds a kind of transform that SimpleITK does not know"),
+        ("Euler2DTransform_double_2_2", "holds a 2D Euler2DTransform; expected a 3D transform"),
+    ],
+)
+def test_a_transform_that_is_not_read_is_called_by_its_kind(kind, said, tmp_path, clmorph):
+    numbers, fixed = ("0 0 0", "0 0") if "2D" in kind else ("0 0 0 " * (4 if "Compose" in kind else 2), "0 0 0")
+    if "Compose" in kind:
+        numbers = "0 0 0 0 0 0 1 1 1 0 0 0"
+    lines = (
+        "#Insight Transform File V1.0",
+        f"Transform: {kind}",
+        f"Parameters: {numbers}",
+        f"FixedParameters: {fixed}",
+    )
+    (tmp_path / "t.tfm").write_text("\n".join(lines) + "\n")
+    ran = clmorph("transform", tmp_path / "t.tfm")
+    assert ran.code == 2 and said in ran.err and "t.tfm" in ran.err and ran.err.count("\n") == 1, ran.err

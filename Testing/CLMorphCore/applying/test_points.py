@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up_transforms import GRIDS, TURN, in_slicer, smooth_field
 
@@ -132,11 +132,47 @@ def test_slicers_hardened_points_are_ours(kind, system, tmp_path, clmorph):
     assert [ours.GetNthControlPointLabel(n) for n in range(5)] == [node.GetNthControlPointLabel(n) for n in range(5)]
 
 
+@pytest.mark.parametrize("kind", ["fcsv", "mrk.json"])
+def test_points_that_have_no_place_in_slicer_do_not_count_and_stay_as_they_are(kind, tmp_path, clmorph):
+    """Slicer writes coordinates into .fcsv and an empty position into .mrk.json for those."""
+    slicer = pytest.importorskip("slicer")
+    scene, node = slicer.vtkMRMLScene(), slicer.vtkMRMLMarkupsFiducialNode()
+    scene.AddNode(node)
+    for n, name in enumerate("abcd"):
+        node.AddControlPoint([10.0 * n, 20.0 + n, 5.0], name)
+    node.UnsetNthControlPointPosition(1)
+    node.SetNthControlPointPositionMissing(2)
+    reader = "Fiducial" if kind == "fcsv" else "Json"
+    storage = getattr(slicer, f"vtkMRMLMarkups{reader}StorageNode")()
+    scene.AddNode(storage)
+    path = tmp_path / f"points.{kind}"
+    storage.SetFileName(str(path))
+    assert storage.WriteData(node)
+    found = read_points(path)
+    assert found.names == ("a", "d") and found.lps_mm.tolist() == [[0, -20, 5], [-30, -23, 5]]
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), str(tmp_path / "t.tfm"))
+    out = tmp_path / f"out.{kind}"
+    assert clmorph("apply", path, "-t", tmp_path / "t.tfm", "-o", out).code == 0
+    again = in_slicer(scene, out, "MarkupsFiducial", f"Markups{reader}")
+    placed = [again.GetNthControlPointPositionStatus(n) == again.PositionDefined for n in range(4)]
+    assert placed == [True, False, False, True]
+    assert again.GetNthControlPointPosition(3) == pytest.approx([29, 21, 8])
+
+
+def test_points_of_a_table_of_slicer_without_a_place_do_not_count(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("label,r,a,s,defined\na,1,2,3,1\nb,,,,0\nc,4,5,6,1\n")
+    found = read_points(path)
+    assert found.names == ("a", "c") and found.lps_mm.tolist() == [[-1, -2, 3], [-4, -5, 6]]
+    assert found.text(found.lps_mm) == path.read_text()
+
+
 def test_measurements_of_the_old_places_go(tmp_path):
     made = as_markups(tmp_path, LPS, "LPS", measurements=[{"name": "length", "value": 3.0}])
     assert "measurements" not in read_points(made).text(moved())
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(st.lists(st.tuples(*[st.floats(-500, 500)] * 3), min_size=1, max_size=8))
 def test_numbers_are_written_to_a_millionth_of_a_millimetre(tmp_path_factory, numbers):
     path = tmp_path_factory.mktemp("p") / "p.csv"
@@ -162,6 +198,7 @@ def test_numbers_are_written_to_a_millionth_of_a_millimetre(tmp_path_factory, nu
         ("a.mrk.json", '{"markups": [{"type": "ROI", "controlPoints": []}]}', "more than points"),
         ("a.mrk.json", '{"markups": [{"controlPoints": [{"position": [1, 2]}]}]}', "expected three numbers"),
         ("a.mrk.json", '{"markups": [{"controlPoints": [3]}]}', "control point 1 is 3"),
+        ("a.mrk.json", '{"markups": [{"controlPoints": null}]}', "expected Slicer's .mrk.json"),
         ("a.mrk.json", '{"markups": [{"coordinateUnits": "cm", "controlPoints": []}]}', "expected mm"),
         ("a.mrk.json", '{"markups": [{"coordinateSystem": "XYZ", "controlPoints": []}]}', "expected LPS or RAS"),
     ],

@@ -141,6 +141,36 @@ def test_a_damaged_surface_is_one_line(ending, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def as_text_or_binary(folder, ending, binary):
+    """A ball that VTK writes with numbers at its points, as text or packed."""
+    mesh, numbers = sphere(), vtk.vtkFloatArray()
+    numbers.SetName("thickness")
+    for n in range(mesh.GetNumberOfPoints()):
+        numbers.InsertNextValue(n)
+    mesh.GetPointData().AddArray(numbers)
+    writer = {"vtk": vtk.vtkPolyDataWriter, "ply": vtk.vtkPLYWriter}[ending]()
+    path = folder / f"ball.{ending}"
+    writer.SetFileName(str(path))
+    writer.SetInputData(mesh)
+    (writer.SetFileTypeToBinary if binary else writer.SetFileTypeToASCII)()
+    writer.Write()
+    return path
+
+
+@pytest.mark.parametrize(("ending", "binary"), [("vtk", False), ("vtk", True), ("ply", False)])
+def test_a_surface_that_is_cut_off_is_refused_and_not_filled_with_what_was_in_memory(ending, binary, tmp_path):
+    path = as_text_or_binary(tmp_path, ending, binary)
+    whole = path.read_bytes()
+    head = whole.index(b"POINTS" if ending == "vtk" else b"end_header") + 24
+    before = read_surface(path).lps_mm
+    for share in (0.1, 0.5, 0.9) if ending == "ply" else (0.1, 0.25):
+        path.write_bytes(whole[: head + int(share * (len(whole) - head))])
+        with pytest.raises(InputError, match="cannot be read as a surface"):
+            read_surface(path)
+    path.write_bytes(whole.rstrip() if not binary else whole)
+    assert np.array_equal(read_surface(path).lps_mm, before)
+
+
 def test_without_vtk_it_is_one_line(tmp_path, monkeypatch):
     path, _ = by_slicer(tmp_path, "ply", "LPS")
     monkeypatch.setitem(sys.modules, "vtkmodules.vtkIOPLY", None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore.cli import build_parser
 from CLMorphCore.cohorts import workers
 from CLMorphCore.cohorts.scans import find_cohort
 from CLMorphCore.cohorts.workers import work_here
@@ -209,5 +210,11 @@ def test_a_remedy_does_not_name_an_option_that_cohort_has_not(tmp_path, small_mo
     sitk.WriteImage(rod, str(tmp_path / "scans" / "rod.nii.gz"))
     ran = clmorph("cohort", tmp_path / "scans", "-o", tmp_path / "out", "--model", small_model, "--device", "cpu")
     assert ran.code == 3 and "one of the images is too thin for it" in ran.err
-    assert "pass clmorph segment --affine, a transform of your own or none" in ran.err
+    assert "pass --affine of clmorph segment, a transform of your own or none" in ran.err
     assert "clmorph: warning: stray_labels.nii.gz is taken for labels" in ran.err  # also where scans failed
+
+
+def test_a_failure_advises_what_the_cohort_can_do():
+    words = dict(build_parser().parse_args(["cohort", "in", "-o", "out", "--model", "brain"]).words)
+    said = InputError("it failed", "pass `affine`, or `model`").text(words)
+    assert said == "it failed; pass --affine of clmorph segment, or --model"

@@ -164,3 +164,19 @@ def test_bad_input_of_the_command(clmorph, folder):
         ran = clmorph("evaluate", *arguments, "-o", folder / "out")
         assert ran.code == 2 and words in ran.err and ran.err.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+def test_landmarks_that_do_not_count_or_are_exchanged_are_told_and_a_bad_row_is_named(folder, clmorph):
+    write_points(folder / "other.csv", "abcdz", np.zeros((5, 3)) + 1000)
+    marks = {"fixed_landmarks": "fixed.csv", "moving_landmarks": "other.csv"}
+    table = write_rows(folder / "pairs.csv", [BARE | {"pair": "odd"} | marks])
+    table.write_text(table.read_text().replace(",", ", "))  # as people type it
+    ran = clmorph("evaluate", "--pairs", table, "-o", folder / "out")
+    assert ran.code == 0 and "pair odd: landmarks without a partner do not count: e, z" in ran.err
+    assert "4 of 4 landmarks lie outside of the moving image" in ran.err
+    summary = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["landmarks"] == 4 and len(summary["warnings"]) == 2
+    sitk.WriteTransform(sitk.Euler2DTransform(), str(folder / "flat.tfm"))
+    table = write_rows(folder / "bad.csv", [BARE | {"pair": "good"}, BARE | {"pair": "bad", "transform": "flat.tfm"}])
+    ran = clmorph("evaluate", "--pairs", table, "-o", folder / "none")
+    assert ran.code == 2 and "pair bad: " in ran.err and "flat.tfm holds a 2D Euler2DTransform" in ran.err

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from CLMorphCore.commands.register import landmark_lines
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, linear_parts
 from CLMorphCore.guidance.landmarks import Landmarks, Pull, fitted, kind_of, paired
 from CLMorphCore.instance_optimization import InstanceOptimization, optimize
 from CLMorphCore.io.points import read_points
-from CLMorphCore.reports.report import Report
+from CLMorphCore.reports.report import LandmarksEntry, Report
 
 
 def landmarks(fixed, moving):
@@ -68,6 +69,39 @@ def test_a_landmark_that_is_set_wrong_does_not_bend_the_map(count):
     others = np.arange(count) != 2
     assert np.abs(carried(found, where)[others] - moving[others]).max() < 1e-3
     assert weights[2] == 0 and weights[others].min() > 0.9
+
+
+def test_the_landmarks_that_are_farthest_apart_are_printed():
+    mm = tuple(float(n) for n in range(30))
+    figures = {"before": 1.0, "affine": 2.0, "warped": 3.0}
+    lines = landmark_lines(LandmarksEntry(tuple(f"p{n}" for n in range(30)), mm, mm, mm, figures, figures))
+    assert len(lines) == 1 + 20 + 1 + 2 and lines[1].split() == ["p29", "29.00", "29.00", "29.00"]
+    assert lines[21] == "… and 10 more in report.json" and lines[22].split() == ["mean", "1.00", "2.00", "3.00"]
+
+
+BOX = Grid((100, 100, 100), (1.0, 1.0, 1.0), (-40.0, -110.0, -25.0))
+
+
+def test_landmarks_are_doubted_outside_of_their_images_and_where_they_end_farther_apart():
+    where = points(6)
+    shift = sitk.TranslationTransform(3, (4.0, 0.0, 0.0))
+    right = landmarks(where, carried(shift, where))
+    assert right.doubts(BOX, BOX, shift.TransformPoint) == []
+    exchanged = landmarks(right.moving_mm, right.fixed_mm)
+    (said,) = exchanged.doubts(BOX, BOX, shift.TransformPoint)
+    assert "8.00 mm apart after the registration, 4.00 mm before" in said
+    other_space = landmarks(where * [-1, -1, 1], where)
+    said = other_space.doubts(BOX, BOX, lambda point: (-point[0], -point[1], point[2]))
+    assert said[0].startswith("6 of 6 landmarks lie outside of the fixed image") and "RAS" in said[0]
+
+
+def test_names_that_were_of_no_use_are_told():
+    where = points(2)
+    assert paired(where, where, "ab", "ba").notes() == []
+    assert paired(where, where).notes() == [] and paired(where, where, ("", ""), "ab").notes() == []
+    assert "matched by order" in paired(where, where, "ab", "xy").notes()[0]
+    assert "matched by order" in paired(where, where, "aa", "aa").notes()[0]
+    assert "without a partner do not count: b, c" in paired(where, where, "ab", "ac").notes()[0]
 
 
 def test_the_pull_is_the_error_and_its_slope():
@@ -155,6 +189,8 @@ def test_the_commands_take_landmarks_and_report_their_errors(clmorph, scan, tiny
     ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "pair")
     tree = json.loads((tmp_path / "pair" / "report.json").read_text(encoding="utf-8"))
     assert ran.code == 0 and tree["landmarks"]["max_mm"]["before"] == pytest.approx(before.max(), abs=1e-3)
+    largest = next(line.split() for line in ran.out.splitlines() if line.startswith("largest"))
+    assert [float(cell) for cell in largest[1:]] == pytest.approx(list(tree["landmarks"]["max_mm"].values()), abs=0.006)
     (tmp_path / "moving.csv").write_text("x,y,z\n1,2,3\n")
     ran = clmorph("register", tmp_path / "fixed.nii.gz", image, *options, tmp_path / "bad")
     assert ran.code == 2 and "--landmarks" in ran.err and ran.err.count("\n") == 1

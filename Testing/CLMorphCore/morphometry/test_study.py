@@ -2,12 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from made_up_cohort import growth, oblique_atlas, wobble, write_result
+from made_up_cohort import growth, oblique_atlas, wobble, write_both_sides, write_result
 
 from CLMorphCore import commands
 from CLMorphCore.bundles.atlas import save_atlas
@@ -157,3 +158,60 @@ def test_without_nilearn_one_line_says_what_to_install(clmorph, cohort, tmp_path
     ran = run(clmorph, cohort, tmp_path / "out")
     assert ran.code == 2 and "pip install nilearn" in ran.err
     assert "morphometry" in commands.VERBS
+
+
+def both_sides(folder, count=12):
+    """Scans with both sides of an organ; in every other one a place of the right one has grown."""
+    atlas, random = oblique_atlas((16, 18, 14), 3.0), np.random.default_rng(5)
+    save_atlas(folder / "model" / "atlases" / atlas.name, atlas)
+    (folder / "model" / "weights.safetensors").write_bytes(b"")
+    grid = Grid.of(atlas.image)
+    place = grid.points_mm(np.argwhere(sitk.GetArrayFromImage(atlas.labels) == 1).mean(axis=0)[None])[0]
+    mirror = sitk.AffineTransform([-1, 0, 0, 0, 1, 0, 0, 0, 1], [1, 2, 3])
+    for n in range(count):
+        moved = [wobble(grid, random), wobble(grid, random) + growth(grid, place, 0.25 * (n % 2))]
+        write_both_sides(folder / f"s{n}", atlas, moved, [sitk.AffineTransform(3), mirror])
+    rows = [("result", "group"), *((f"s{n}", "ab"[n % 2]) for n in range(count))]
+    (folder / "scans.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    return place
+
+
+@pytest.mark.parametrize("words", [(), ("--relative", "--tfce", "--permutations", 39)])
+def test_of_both_sides_each_has_its_maps_and_its_structures_in_one_table(clmorph, tmp_path, words):
+    place = both_sides(tmp_path)
+    ran = run(clmorph, (tmp_path, None, None), tmp_path / "out", "--fwhm", 6, *words, design="group")
+    assert ran.code == 0, ran.err
+    assert "group: 0 voxels on the left side with p" in ran.out and "on the right side and 1 structures" in ran.out
+    record = json.loads((tmp_path / "out" / "morphometry.json").read_text(encoding="utf-8"))
+    left, right = record["terms"]
+    assert (left["side"], right["side"]) == ("left", "right") and left["voxels"] == right["voxels"]
+    assert left["significant_voxels"] == 0 and right["peaks"][0]["structure"] == "Right left"  # of the atlas' "Left"
+    assert right["peaks"][0]["t"] > 0 and distance(right["peaks"][0], place) < 8
+    with (tmp_path / "out" / "structures.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["structure"] for row in rows] == ["Left left", "Left right", "Right left", "Right right"]
+    assert [float(row["p"]) < 0.05 for row in rows] == [False, False, True, False]
+    assert (tmp_path / "out" / "group_right_t.nii.gz").exists() and not (tmp_path / "out" / "group_t.nii.gz").exists()
+    page = (tmp_path / "out" / "report.html").read_text(encoding="ascii")
+    assert "left side" in page and page.count("Volumes of the labels") == 1
+
+
+def test_results_of_another_atlas_and_of_both_kinds_are_refused_in_one_line(clmorph, cohort, tmp_path):
+    folder, _, _ = cohort
+    other = oblique_atlas()
+    named = tuple(replace(s, name=f"Other {s.name}") for s in other.structures)
+    save_atlas(tmp_path / "model" / "atlases" / other.name, replace(other, structures=named))
+    (tmp_path / "model" / "weights.safetensors").write_bytes(b"")
+    ran = run(clmorph, cohort, tmp_path / "out", "--model", tmp_path / "model")
+    assert ran.code == 2 and "s0 has structures that the atlas ellipsoids does not have (" in ran.err
+    assert ran.err.count("\n") == 1 and not (tmp_path / "out").exists()
+    both_sides(tmp_path / "both", 2)
+    mixed = [f"{tmp_path / 'both' / 's0'},a", *(f"s{n},{'ab'[n % 2]}" for n in range(6))]
+    (folder / "mixed.csv").write_text("\n".join(["result,group", *mixed]) + "\n", encoding="utf-8")
+    ran = run(clmorph, cohort, tmp_path / "out", design="group", table="mixed.csv")
+    assert ran.code == 2 and "scans of several kinds ('both sides, one organ')" in ran.err
+
+
+def test_too_few_permutations_for_any_significance_are_told(clmorph, cohort, tmp_path):
+    ran = run(clmorph, cohort, tmp_path / "out", "--permutations", 9, design="group")
+    assert ran.code == 0 and "9 permutations give no p below 0.05" in ran.err
