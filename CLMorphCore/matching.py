@@ -251,10 +251,10 @@ def match(
                 prediction, scan, moving = _answered(scan, own)
         answer = prediction.displacement
         found = Match(scan, moving, prepared.grid, answer, answer, prediction.inverse)
-    if optimization is None or optimization.steps == 0:
+    if optimization is None:
         return found
     with watch.step("refinement"):
-        return _optimized(found, optimization, model, progress)
+        return optimized(found, model, optimization, progress=progress)
 
 
 def _similarity_of(prediction: Prediction, grid: Grid, labels: sitk.Image) -> sitk.AffineTransform:
@@ -298,12 +298,15 @@ def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimizat
     )
 
 
-def _optimized(found: Match, settings: InstanceOptimization, model: Model, progress: Progress) -> Match:
-    """The match after an optimization on the images themselves.
+@torch.inference_mode()
+def optimized(found: Match, model: Model, settings: InstanceOptimization, *, progress: Progress = silent) -> Match:
+    """The match after an optimization on the images themselves; as it is where that has no steps.
 
     They are taken as finely as the moving one is stored, at most twice as finely as the network does. The inverse,
     where there is one, comes on that finer grid, the displacement on its own or the network's, whichever is finer.
     """
+    if settings.steps == 0:
+        return found
     grid = found.grid.with_shape(fine_shape(found.grid, found.moving.image))
     fixed, moving, weights = _finely(found, grid, model)
     result = optimize(

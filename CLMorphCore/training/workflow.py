@@ -23,7 +23,7 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
-from ..bundles.model import BUNDLED, Model, bundled_models, load_model
+from ..bundles.model import BUNDLED, bundled_models, load_model
 from ..bundles.refinement import NAME as REFINEMENT
 from ..bundles.refinement import Refinement, write_refinement
 from ..bundles.template import average_image, build_atlas
@@ -42,7 +42,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import Tried, choose_tissue
+from ..tissue.choosing import Registered, Tried, choose_tissue, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
@@ -221,7 +221,7 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
     scans = choose(run.subjects, "validation", labelled=True)
     if (run.model / TISSUE).exists() or not run.labelled or len(scans) < MIN_TISSUE_SCANS:
         return
-    model, scans, count = replace(run.load(), refinement=Refinement()), _spread(scans, MAX_TISSUE_SCANS), 0
+    model, scans, count = run.load(), _spread(scans, MAX_TISSUE_SCANS), 0
 
     def tell(_: object) -> None:
         nonlocal count
@@ -229,8 +229,9 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
         progress("tissue" if count <= TISSUE_TRIED else "refinement", min(1.0, count / (2 * TISSUE_TRIED)))
 
     try:
-        settings, tried = choose_tissue(model, scans, tell=tell)
-        refinement, refined_settings = _refined(model, scans, _best(tried), tell)
+        registered = register_labelled(model, scans)
+        settings, tried = choose_tissue(registered, tell=tell)
+        refinement, refined_settings = _refined(registered, _best(tried), tell)
     except InputError as error:
         LOG.warning(f"labels will not follow a scan's tissue: {error.problem}")
         write_settings(run.model, OFF)
@@ -240,10 +241,10 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
 
 
 def _refined(
-    model: Model, scans: Sequence[Subject], without: float, tell: Callable[[Tried], None]
+    registered: Registered, without: float, tell: Callable[[Tried], None]
 ) -> tuple[Refinement, TissueSettings]:
     """What refinement does to the labels that reach a Dice of ``without``, and the tissue's settings with it."""
-    settings, tried = choose_tissue(model, scans, optimization=InstanceOptimization(Refinement().steps), tell=tell)
+    settings, tried = choose_tissue(registered.refined(InstanceOptimization(Refinement().steps)), tell=tell)
     gain = _best(tried) - without
     return Refinement(gain >= MIN_REFINEMENT_GAIN, gain=gain), settings
 
