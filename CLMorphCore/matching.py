@@ -281,7 +281,7 @@ def _linear(transform: sitk.Transform) -> sitk.AffineTransform:
 
 
 def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimization:
-    """The settings as the model wants them, where they leave it open; its fineness in any case.
+    """The settings as the model wants them, where they leave it open; its fineness and its end in any case.
 
     The window is that of the local correlation it was trained with, unless its ``[refinement]`` says another.
     """
@@ -292,6 +292,7 @@ def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimizat
         settings,
         every_voxel=own.every_voxel,
         smoothed=settings.smoothed or own.smoothed,
+        ends=own.ends,
         smooth_map_voxels=(own.smooth_map_voxels or None) if smoothing is None else smoothing,
         smooth_step_voxels=(own.smooth_step_voxels or None) if step is None else step,
         window_voxels=settings.window_voxels or own.window_voxels or trained,

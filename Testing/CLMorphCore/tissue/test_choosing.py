@@ -21,9 +21,7 @@ def subjects(atlas, tmp_path_factory):
     return [Subject("one", folder / "image.nii.gz", folder / "labels.nii.gz", "validation")]
 
 
-def test_refined_maps_are_those_of_a_match_that_is_refined_and_scans_are_aligned_once(
-    model, subjects, monkeypatch
-):
+def test_refined_maps_are_those_of_a_match_that_is_refined_and_scans_are_aligned_once(model, subjects, monkeypatch):
     aligned = []
     monkeypatch.setattr(choosing, "align_scan", lambda *args: aligned.append(args) or align_scan(*args))
     optimization = InstanceOptimization(3)
