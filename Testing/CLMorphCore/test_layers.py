@@ -102,7 +102,7 @@ LAYERS = (
     ("cohorts.tables", "cohorts.work"),
     ("cohorts.cluster", "cohorts.workers"),
     ("training.run", "training.run_page"),
-    ("training.card",),
+    ("training.card", "training.propagation"),
     ("training.workflow",),
     ("morphometry.design",),
     ("morphometry.statistics", "morphometry.volumes"),

@@ -176,6 +176,23 @@ def test_torchrun_starts_them_and_what_is_wrong_is_said_once(words, tmp_path):
     ]
 
 
+def test_a_folder_of_scans_becomes_a_model_by_two_processes_as_by_one(folder, plan_file, tmp_path):
+    """Process 0 alone looks at the scans, speaks, and makes what is beside the network; both share its training."""
+    data, plan = tmp_path / "data", tmp_path / "plan.toml"
+    data.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", data / f"s{n}.nii.gz")
+    settings = plan_file.read_text(encoding="utf-8").replace("batch_size = 1", "batch_size = 2")
+    plan.write_text(settings.replace("steps = 8", "steps = 4"), encoding="utf-8")
+    how = ("-m", "CLMorphCore", "train", data, "--plan", plan, "--device", "cpu", "--progress", "none")
+    for count in (1, 2):
+        for code, err in ended(start(count, *how, "-o", tmp_path / f"run{count}")):
+            assert code == 0 and err.count("no scan is labelled") == err.count("\n"), err
+    made = [sorted(p.relative_to(run) for p in run.rglob("*")) for run in (tmp_path / "run1", tmp_path / "run2")]
+    assert made[0] == made[1] and Path("report.html") in made[0]
+    assert difference(tmp_path / "run1", tmp_path / "run2") < 1e-3  # in single precision, of which Adam makes much
+
+
 def test_a_norm_of_the_whole_batch_is_refused_and_a_single_process_is_a_team():
     with pytest.raises(SettingError, match=r'network\.norm is "batch"'):
         Team(0, 2).check_network(torch.nn.Sequential(torch.nn.BatchNorm3d(3)))
