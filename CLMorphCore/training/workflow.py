@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -31,7 +30,6 @@ from ..bundles.template import average_image, build_atlas
 from ..errors import InputError
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
-from ..geometry import Grid
 from ..instance_optimization import InstanceOptimization
 from ..io.files import read_text
 from ..io.images import read_labels, write_image
@@ -44,7 +42,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import FIRST_EXPONENT, SMOOTHING_VOXELS, Registered, Tried, choose_tissue, register_labelled
+from ..tissue.choosing import Registered, Tried, choose_tissue, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
@@ -55,7 +53,7 @@ from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
 from .plan import Plan
 from .processes import ALONE, Team
-from .propagation import propagated
+from .propagation import atlas_of_one, unmeasured_tissue
 from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
 
@@ -73,8 +71,6 @@ MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation
 MIN_REFINEMENT_GAIN = 0.005  # mean Dice, for which a segmentation may take twice as long
 TISSUE_TRIED = 11  # settings, of which ``choose_tissue`` tells
-MIN_VOTERS = 5  # whose labels follow the tissue where nothing was measured
-LENDING = 0.25  # share of the atlas' progress that a single labelled scan takes to lend its labels
 CORRUPT_EVERY = 4  # scans of the quality's fit
 # Shares of the progress bar up to the end of each stage.
 ENDS = {"looking": 0.05, "reference": 0.1, "network": 0.65, "atlas": 0.78, "tissue": 0.83, "quality": 0.92}
@@ -190,15 +186,13 @@ def _make_atlas(run: Run, progress: Progress) -> None:
     labelled = _spread(run.labelled, most)
     others = _spread([s for s in choose(run.subjects, "train") if s.labels is None], most - len(labelled))
     structures, margin = _for_all(run.structures, labelled), run.plan.atlas_margin_mm or None
-    with TemporaryDirectory(prefix="clmorph-lent-") as folder:
-        model, named = run.load(), _named("atlas", progress)
-        if len(labelled) == 1:
-            lending = part(named, 0.0, LENDING)
-            optimization = InstanceOptimization(Refinement().steps)
-            others = propagated(labelled[0], others, model, Path(folder), optimization=optimization, progress=lending)
-            named = part(named, LENDING, 1.0)
-        chosen = [*labelled, *others]
-        atlas = build_atlas(chosen, model=model, structures=structures, margin_mm=margin, progress=named)
+    model, refining = run.load(), InstanceOptimization(Refinement().steps)
+    how = {"structures": structures, "margin_mm": margin, "progress": _named("atlas", progress)}
+    if len(labelled) == 1 and others:
+        atlas = atlas_of_one(labelled[0], others, model, optimization=refining, **how)
+    else:
+        early = refining if run.plan.config.refinement.ends == "early" else None
+        atlas = build_atlas([*labelled, *others], model=model, optimization=early, **how)
     save_atlas(run.output / ATLAS, atlas)
 
 
@@ -232,9 +226,8 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
     if (run.model / TISSUE).exists() or not run.labelled:
         return
     if len(scans) < MIN_TISSUE_SCANS:
-        refinement, settings = _unmeasured(run)
-        write_refinement(run.model, refinement)
-        write_settings(run.model, settings)
+        write_refinement(run.model, Refinement(run.plan.config.refinement.ends == "early"))  # as mice gained by it
+        write_settings(run.model, unmeasured_tissue(run.load().atlases[0]))
         return
     model, scans, count = run.load(), _spread(scans, MAX_TISSUE_SCANS), 0
 
@@ -253,19 +246,6 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
         return
     write_refinement(run.model, refinement)
     write_settings(run.model, refined_settings if refinement.on else settings)
-
-
-def _unmeasured(run: Run) -> tuple[Refinement, TissueSettings]:
-    """What other data have chosen: labels of several voters follow the tissue, noisy scans are refined.
-
-    Four organs have, of all smoothings, chosen the least; labels of one scan alone lost by it. Mice, whose noise makes
-    a plan end refinements early, gained .01 to .025 by these.
-    """
-    (atlas,) = run.load().atlases
-    voters = atlas.shares.voters if atlas.shares is not None else 1
-    least = round(SMOOTHING_VOXELS[0] * min(Grid.of(atlas.labels).voxel_mm), 3)
-    refined = Refinement(run.plan.config.refinement.ends == "early")
-    return refined, TissueSettings(voters >= MIN_VOTERS, least, FIRST_EXPONENT)
 
 
 def _refined(
