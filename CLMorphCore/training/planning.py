@@ -139,9 +139,8 @@ def _kept(start: Start, scans: Sequence[Scan]) -> str:
 
 
 def _refinement_choices(noise: float) -> list[Choice]:
-    noisy, reason = noise >= NOISY, f"noise is {noise:.0%} of the contrast on the grid"
-    choices = [Choice("refinement.every_voxel", not noisy, reason)]
-    if noisy:
+    choices = [Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid")]
+    if noise >= VERY_NOISY:  # as the mice on which it was tried, which have .37
         choices += [
             Choice("refinement.smoothed", "map", "noise that the network has followed is smoothed too"),
             Choice("refinement.ends", "early", "noise is what is fitted last"),
