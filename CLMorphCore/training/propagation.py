@@ -3,7 +3,7 @@ differs. After Chakravarty et al., Human Brain Mapping 2013, who carry few atlas
 
 Of three mice, refined and with tissue, Dice is .875 by the votes of eleven to which a fourth mouse lent its labels, and
 .875 by that mouse as the atlas, without tissue (Greedy .868). Labelled once more by that atlas and their own tissue the
-eleven had better labels (.863 → .872), and their votes made a worse atlas (.869): what they get wrong is the same then.
+eleven had better labels (.861 → .870), and their votes made a worse atlas (.869): what they get wrong is the same then.
 """
 
 from __future__ import annotations
