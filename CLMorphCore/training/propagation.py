@@ -1,9 +1,9 @@
 """An atlas from one labelled scan: its labels are carried to many, which all vote; what single registrations get wrong
 differs. After Chakravarty et al., Human Brain Mapping 2013, who carry few atlases' labels to the scans themselves.
 
-Of three mice, refined and with tissue, Dice is .875 by the votes of eleven to which a fourth mouse lent its labels, and
-.875 by that mouse as the atlas, without tissue (Greedy .868). Labelled once more by that atlas and their own tissue the
-eleven had better labels (.861 → .870), and their votes made a worse atlas (.869): what they get wrong is the same then.
+Of three mice, refined and with tissue, Dice is .875 by the votes of a fourth mouse and of ten to which it lent its
+labels, and .875 by the fourth as the atlas, without tissue (Greedy .868). Labelled once more by that atlas and their own
+tissue the ten had better labels (.861 → .870), and the votes made a worse atlas (.869): all then get the same wrong.
 """
 
 from __future__ import annotations
