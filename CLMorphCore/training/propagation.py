@@ -2,7 +2,7 @@
 differs. After Chakravarty et al., Human Brain Mapping 2013, who carry few atlases' labels to the scans themselves.
 
 Of three mice, refined and with tissue, Dice is .875 by the votes of a fourth mouse and of ten to which it lent its
-labels, and .875 by the fourth as the atlas, without tissue (Greedy .868). Labelled once more by that atlas and their own
+labels, and .875 by the fourth as the atlas, without tissue (Greedy .868). Labelled again by that atlas and their own
 tissue the ten had better labels (.861 → .870), and the votes made a worse atlas (.869): all then get the same wrong.
 """
 
