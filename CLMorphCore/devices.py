@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import SimpleITK as sitk
 import torch
 
 from .errors import DeviceError, OutOfMemory
+
+DEFAULT_MEMORY_GB = 8.0
 
 
 def choose_device(name: str) -> torch.device:
@@ -27,6 +31,19 @@ def choose_device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("`device=mps` is not there; use `device=auto` or cpu")
     return torch.device(name)
+
+
+def memory_gb(device: torch.device) -> float:
+    """The memory of a GPU or of this machine, as far as it can be told."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    limits = [DEFAULT_MEMORY_GB * 1e9]
+    try:
+        limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError, AttributeError):  # no Linux, or no limit
+        pass
+    return min(limits) / 1e9
 
 
 def is_out_of_memory(error: BaseException) -> bool:

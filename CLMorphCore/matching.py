@@ -251,10 +251,10 @@ def match(
                 prediction, scan, moving = _answered(scan, own)
         answer = prediction.displacement
         found = Match(scan, moving, prepared.grid, answer, answer, prediction.inverse)
-    if optimization is None or optimization.steps == 0:
+    if optimization is None:
         return found
     with watch.step("refinement"):
-        return _optimized(found, optimization, model, progress)
+        return optimized(found, model, optimization, progress=progress)
 
 
 def _similarity_of(prediction: Prediction, grid: Grid, labels: sitk.Image) -> sitk.AffineTransform:
@@ -281,7 +281,7 @@ def _linear(transform: sitk.Transform) -> sitk.AffineTransform:
 
 
 def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimization:
-    """The settings as the model wants them, where they leave it open; its fineness in any case.
+    """The settings as the model wants them, where they leave it open; its fineness and its end in any case.
 
     The window is that of the local correlation it was trained with, unless its ``[refinement]`` says another.
     """
@@ -292,18 +292,22 @@ def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimizat
         settings,
         every_voxel=own.every_voxel,
         smoothed=settings.smoothed or own.smoothed,
+        ends=own.ends,
         smooth_map_voxels=(own.smooth_map_voxels or None) if smoothing is None else smoothing,
         smooth_step_voxels=(own.smooth_step_voxels or None) if step is None else step,
         window_voxels=settings.window_voxels or own.window_voxels or trained,
     )
 
 
-def _optimized(found: Match, settings: InstanceOptimization, model: Model, progress: Progress) -> Match:
-    """The match after an optimization on the images themselves.
+@torch.inference_mode()
+def optimized(found: Match, model: Model, settings: InstanceOptimization, *, progress: Progress = silent) -> Match:
+    """The match after an optimization on the images themselves; as it is where that has no steps.
 
     They are taken as finely as the moving one is stored, at most twice as finely as the network does. The inverse,
     where there is one, comes on that finer grid, the displacement on its own or the network's, whichever is finer.
     """
+    if settings.steps == 0:
+        return found
     grid = found.grid.with_shape(fine_shape(found.grid, found.moving.image))
     fixed, moving, weights = _finely(found, grid, model)
     result = optimize(

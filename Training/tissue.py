@@ -13,7 +13,7 @@ from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import choose, read_manifest
-from CLMorphCore.tissue.choosing import Tried, choose_tissue
+from CLMorphCore.tissue.choosing import Tried, choose_tissue, register_labelled
 from CLMorphCore.tissue.settings import write_settings
 from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> None:
     subjects = choose(read_manifest(options.data), options.split, labelled=True)
     if not subjects:
         raise InputError(f"{options.data} has no labelled subject with the split {options.split}")
-    chosen, (without, *tried) = choose_tissue(model, subjects, tell=_say)
+    chosen, (without, *tried) = choose_tissue(register_labelled(model, subjects), tell=_say)
     write_settings(options.output or model.folder, chosen)
     rows = [
         {"smoothing_mm": one.settings.smoothing_mm, "exponent": one.settings.exponent, "dice": round(one.dice, 5)}

@@ -102,6 +102,8 @@ class RefinementConfig:
     every_voxel: bool = False
     # the change since the network's map | the whole map, of which then no more is kept than its coarsest resolution has
     smoothed: Literal["change", "map"] = "change"
+    # when nothing improves any more | after few short steps, before noise is fitted: for noisy images
+    ends: Literal["converged", "early"] = "converged"
     smooth_map_voxels: float = 0.0  # standard deviation of that smoothing; 0: by the images' noise
     smooth_step_voxels: float = 0.0  # and of that of each step, likewise
     window_voxels: int = 0  # of the local cross-correlation; 0: as in training, or by the images' noise

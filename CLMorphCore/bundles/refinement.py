@@ -44,23 +44,25 @@ def read_refinement(folder: Path) -> Refinement:
     tree = read_toml(path, "TOML with on, steps and gain", kind="what refinement does")
     on, steps, gain = tree.get("on"), tree.get("steps"), tree.get("gain")
     steps = steps if isinstance(steps, int) and steps is not True and 1 <= steps <= MAX_STEPS else None
-    if not isinstance(on, bool) or steps is None or not isinstance(gain, float) or not abs(gain) <= 1:
+    measured = gain is None or (isinstance(gain, float) and abs(gain) <= 1)
+    if not isinstance(on, bool) or steps is None or not measured:
         raise FileError(
-            f"{path} gives {short(tree)}; expected on = true or false, steps from 1 to {MAX_STEPS} and gain from -1.0 "
-            "to 1.0; delete it, and nothing is refined unasked"
+            f"{path} gives {short(tree)}; expected on = true or false, steps from 1 to {MAX_STEPS} and gain, if any, "
+            "from -1.0 to 1.0; delete it, and nothing is refined unasked"
         )
     return Refinement(on, steps, gain)
 
 
 def write_refinement(folder: Path, refinement: Refinement) -> None:
-    """refinement.toml, as ``read_refinement`` reads it; nothing where it was not measured."""
-    if refinement.gain is None:
+    """refinement.toml, as ``read_refinement`` reads it; nothing where that is the default."""
+    if refinement == UNKNOWN:
         return
+    gain = "# gain was not measured" if refinement.gain is None else f"gain = {refinement.gain:.4f}"
     lines = (
         "# Whether segment refines unasked, and the mean Dice that it adds on validation scans",
         f"on = {str(refinement.on).lower()}",
         f"steps = {refinement.steps}",
-        f"gain = {refinement.gain:.4f}",
+        gain,
     )
     with atomic_write(folder / NAME) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

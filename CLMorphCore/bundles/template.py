@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid, chain, placed, resample, resample_labels, to_image, to_tensor
+from ..instance_optimization import InstanceOptimization
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
 from ..io.outputs import check_distinct
@@ -42,6 +43,7 @@ def build_atlas(
     typical: bool = False,
     name: str = "average",
     margin_mm: float | None = None,
+    optimization: InstanceOptimization | None = None,
     progress: Progress = silent,
 ) -> Atlas:
     """An atlas from the train split: the average of all images and the vote of all labels, each warped once.
@@ -49,8 +51,8 @@ def build_atlas(
     Without a model the subjects are aligned affinely only (a reference to train on); with one, ``rounds`` rounds of
     registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
-    average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them. Raises
-    InputError without labelled subjects.
+    average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them;
+    ``optimization`` refines the model's maps that carry the votes. Raises InputError without labelled subjects.
     """
     train, images, labels = _read(subjects, structures, part(progress, 0.0, 0.05))
     template, maps = _template(images, model, rounds, part(progress, 0.05, 0.9))
@@ -60,7 +62,7 @@ def build_atlas(
         best, own = max(labelled, key=lambda each: _agreement(template, images[each[0]], maps[each[0]]))
         return _atlas(train[best].name, *_cut(images[best], own, margin_mm), structures)
     labelled = [(image, of, to) for image, of, to in zip(images, labels, maps, strict=True) if of is not None]
-    votes = _registered_votes(template, labelled, model, part(progress, 0.9, 1.0))
+    votes = _registered_votes(template, labelled, model, optimization, part(progress, 0.9, 1.0))
     structure_votes = [sitk.Maximum(each, 0) for each in votes]
     smoothing = VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5 if len(votes) > 1 else 0.0
     voted = vote(structure_votes, smoothing_voxels=smoothing)
@@ -99,6 +101,7 @@ def _registered_votes(
     template: sitk.Image,
     labelled: Sequence[tuple[sitk.Image, sitk.Image, sitk.Transform]],
     model: Model | None,
+    optimization: InstanceOptimization | None,
     progress: Progress,
 ) -> list[sitk.Image]:
     """Each subject's labels on the template, with the tissues of its background below zero.
@@ -108,7 +111,7 @@ def _registered_votes(
     votes = []
     for n, (image, labels, to) in enumerate(labelled):
         if model is not None:
-            to = _to_subject(template, image, model, progress, AFFINE_ROUNDS, n / len(labelled))
+            to = _to_subject(template, image, model, progress, AFFINE_ROUNDS, n / len(labelled), optimization)
         votes.append(resample(_with_background(image, labels), Grid.of(template), to, labels=True))
     return votes
 
@@ -231,7 +234,13 @@ def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) ->
 
 
 def _to_subject(
-    template: sitk.Image, image: sitk.Image, model: Model | None, progress: Progress, index: int, fraction: float
+    template: sitk.Image,
+    image: sitk.Image,
+    model: Model | None,
+    progress: Progress,
+    index: int,
+    fraction: float,
+    optimization: InstanceOptimization | None = None,
 ) -> sitk.Transform:
     """The map template → subject: affine in the first rounds, then with the model's deformation if there is one."""
     progress(f"round {index + 1}", fraction)
@@ -239,7 +248,7 @@ def _to_subject(
         return first_alignment(template, image, model, step=lambda: progress(f"round {index + 1}", fraction))
     # The subject is the moving image here, so the network's grid must still be the template's: fixed and moving swap
     # through the inverse, which the network gives exactly.
-    registration = register(image, template, model)
+    registration = register(image, template, model, optimization=optimization)
     if registration.inverse is None:
         raise InputError(f"model {model.name} has no inverse map; build the atlas with a diffeomorphic network")
     return registration.inverse

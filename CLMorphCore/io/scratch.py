@@ -16,8 +16,10 @@ from .compression import CHUNK_BYTES
 
 
 @contextmanager
-def scratch_array(shape: tuple[int, ...], kind: Any) -> Iterator[np.ndarray]:
+def scratch_array(shape: tuple[int, ...], kind: Any, less: str = "give fewer atlases") -> Iterator[np.ndarray]:
     """Zeros of a shape and type that lie on disk until the block ends; OutputError where there is no room for them.
+
+    ``less`` is what else would help then.
 
     The room is taken at the start: a file that grows as it is written to through memory kills the process by a signal
     when the disk is full.
@@ -32,9 +34,15 @@ def scratch_array(shape: tuple[int, ...], kind: Any) -> Iterator[np.ndarray]:
             raise OutputError(
                 f"cannot reserve {size / 1e9:.3g} GB for intermediate results in {_folder()}: "
                 f"{error.strerror or error}",
-                "name a folder with more room in the environment variable TMPDIR, or give fewer atlases",
+                f"name a folder with more room in the environment variable TMPDIR, or {less}",
             ) from None
         yield array
+
+
+def lasting_array(shape: tuple[int, ...], kind: Any, less: str) -> np.ndarray:
+    """The same, for as long as anything refers to it: what is mapped outlives the file that has no name."""
+    with scratch_array(shape, kind, less) as array:
+        return array
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..geometry import Grid
 from ..instance_optimization import InstanceOptimization
 from ..io.manifest import Subject, read_subject
-from ..matching import Match, PreparedAtlas, align_scan, match, prepare
+from ..matching import Match, PreparedAtlas, align_scan, match, optimized, prepare
 from ..metrics import dice_per_label
 from .carried import followed_labels, warped_labels
 from .labels import Unfit
@@ -46,19 +46,34 @@ class _Case:
     found: Match
 
 
-def choose_tissue(
-    model: Model,
-    subjects: Sequence[Subject],
-    *,
-    optimization: InstanceOptimization | None = None,
-    tell: Callable[[Tried], None] = lambda tried: None,
-) -> tuple[TissueSettings, list[Tried]]:
-    """The settings that are best on labelled subjects, and all that was tried, without first; each is told of at once.
+@dataclass(frozen=True)
+class Registered:
+    """Labelled scans, each registered with the model's first atlas once."""
 
-    The registrations are refined as ``optimization`` says. InputError where the atlas' labels cannot follow a scan.
-    """
+    model: Model
+    prepared: PreparedAtlas
+    cases: tuple[_Case, ...]
+
+    def refined(self, optimization: InstanceOptimization) -> Registered:
+        """The same, each map refined from where it is."""
+        cases = (replace(case, found=optimized(case.found, self.model, optimization)) for case in self.cases)
+        return replace(self, cases=tuple(cases))
+
+
+def register_labelled(model: Model, subjects: Sequence[Subject]) -> Registered:
+    """Aligns and registers labelled subjects with the model's first atlas."""
     prepared = prepare(model, model.atlases[:1])
-    cases = [_case(subject, model, prepared, optimization) for subject in subjects]
+    return Registered(model, prepared, tuple(_case(subject, model, prepared) for subject in subjects))
+
+
+def choose_tissue(
+    scans: Registered, *, tell: Callable[[Tried], None] = lambda tried: None
+) -> tuple[TissueSettings, list[Tried]]:
+    """The settings that are best on labelled scans, and all that was tried, without first; each is told of at once.
+
+    InputError where the atlas' labels cannot follow a scan.
+    """
+    prepared, cases = scans.prepared, scans.cases
     tried: list[Tried] = []
 
     def keep(settings: TissueSettings | None, dice: Sequence[float]) -> float:
@@ -67,7 +82,7 @@ def choose_tissue(
         return tried[-1].dice
 
     without = keep(None, [_dice(warped_labels(case.found, prepared), case, prepared) for case in cases])
-    finest = min(Grid.of(model.atlases[0].labels).voxel_mm)
+    finest = min(Grid.of(prepared.atlases[0].labels).voxel_mm)
     first = [TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS]
     best = max(first, key=lambda one: keep(one, _followed(cases, prepared, one)))
     second = [replace(best, exponent=exponent) for exponent in EXPONENTS]
@@ -75,11 +90,11 @@ def choose_tissue(
     return replace(best, on=max(each.dice for each in tried) - without >= MIN_GAIN), tried
 
 
-def _case(subject: Subject, model: Model, prepared: PreparedAtlas, optimization: InstanceOptimization | None) -> _Case:
+def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> _Case:
     image, truth = read_subject(subject)
     if truth is None:
         raise InputError(f"subject {subject.name} has no labels; expected labelled subjects")
-    return _Case(truth, match(align_scan(image, prepared, model), prepared, model, optimization=optimization))
+    return _Case(truth, match(align_scan(image, prepared, model), prepared, model))
 
 
 def _followed(cases: Sequence[_Case], prepared: PreparedAtlas, settings: TissueSettings) -> list[float]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..alignment import align, align_centres
 from ..bundles.config import Config
+from ..devices import memory_gb
 from ..errors import InputError
 from ..geometry import Grid, resample, whole_tensor
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
+from ..io.scratch import lasting_array
 from ..network_input import network_grid, network_input
 from ..networks import RegistrationNetwork
 from ..progress import Progress, silent
 from .augmentation import augment
 from .views import view
 
+LOG = logging.getLogger(__name__)
 CPU = torch.device("cpu")
+MAX_MEMORY_SHARE = 0.5  # of the machine's, for the prepared volumes
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,39 @@ def _prepared(
     """The volumes of each split; ``place`` gives the reference that a subject is aligned with, and its grid."""
     total = sum(len(of_split) for of_split in chosen)
     volumes: list[list[Volume]] = [[] for _ in chosen]
-    for kept, of_split in zip(volumes, chosen, strict=True):
+    every = [subject for of_split in chosen for subject in of_split]
+    kept = _shelf(total, sum(s.labels is not None for s in every), place(every[0])[1].shape)
+    for found, of_split in zip(volumes, chosen, strict=True):
         for subject in of_split:
             done = sum(len(of_one) for of_one in volumes)
             progress(f"preparing {done + 1}/{total}", done / total)
-            kept.append(prepare(subject, *place(subject), alignment=alignment))
+            found.append(kept(prepare(subject, *place(subject), alignment=alignment)))
     return volumes
+
+
+def _shelf(count: int, labelled: int, shape: Sequence[int]) -> Callable[[Volume], Volume]:
+    """What keeps ``count`` volumes of a shape: memory, or a file that is read as it is needed.
+
+    The latter where they would take more than MAX_MEMORY_SHARE of the memory; the system then has in memory what was
+    used last. OutputError where there is no room on the disk either.
+    """
+    voxels = math.prod(shape)
+    if voxels * (4 * count + 8 * labelled) <= MAX_MEMORY_SHARE * 1e9 * memory_gb(CPU):
+        return lambda volume: volume
+    LOG.info("the scans are more than the memory holds: they are read from a file as they are needed")
+    less = "take a coarser data.spacing_mm, or fewer scans"
+    images = iter(torch.from_numpy(lasting_array((count, *shape), np.float32, less)))
+    labels = iter(torch.from_numpy(lasting_array((labelled, *shape), np.int64, less))) if labelled else iter(())
+
+    def keep(volume: Volume) -> Volume:
+        image = next(images)[None, None].copy_(volume.image)
+        return replace(volume, image=image, labels=_copied(volume.labels, labels))
+
+    return keep
+
+
+def _copied(tensor: Tensor | None, places: Iterator[Tensor]) -> Tensor | None:
+    return None if tensor is None else next(places)[None, None].copy_(tensor)
 
 
 def _check_groups(subjects: Sequence[Subject]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from torch import nn
 from .. import __version__
 from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles import checkpoint
-from ..bundles.config import Config, LossConfig, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
+from ..bundles.config import Config, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
-from ..devices import has_bfloat16
-from ..errors import Cancelled, Diverged, InputError
+from ..errors import Cancelled, InputError
 from ..io.manifest import Subject
 from ..io.outputs import check_results
-from ..networks import RegistrationNetwork, TrainingPrediction, build, system
-from ..networks.blocks import Siamese
+from ..networks import RegistrationNetwork, build, system
 from ..progress import Progress, part, silent
-from .batches import Batch, Dataset, draw_batch, load_dataset, mixed
-from .byol import Byol
+from .batches import Dataset, draw_batch, load_dataset, mixed
+from .learner import Learner, learner_of
+from .learner import mixed_precision as mixed_precision
+from .learner import predicted as predicted
 from .log import Log
-from .objective import loss_terms, weighted
 from .processes import ALONE, Team
 from .validation import judged, shortfall
 
@@ -100,29 +98,9 @@ def fit(
     the best by ``judged``, of those weights themselves and of what each validation found. A ``team`` shares each
     batch, its others in ``follow``; process 0 alone reads and writes. Raises InputError for what cannot be trained.
     """
-    settings = config.training
-    network = _fresh_network(config).to(device)
-    team.check_batch(settings.batch_size)
-    team.check_network(network)
-    state_path = checkpoint_path(output, resume) if team.leads else output
-    if initial is not None:
-        checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
-    contrast = _byol_beside(network, config.loss, device)
-    parts = nn.ModuleDict({"network": network} | ({"contrast": contrast} if contrast else {}))
-    optimizer = torch.optim.Adam([p for p in parts.parameters() if p.requires_grad], lr=settings.learning_rate)
-    start, spent = restore(state_path, config, parts, optimizer) if resume else (0, 0.0)
-    best = best_so_far(state_path) if resume else None
-    if team.leads:
-        team.shared((config, data))
-    start, places = int(team.told(start)), team.share(settings.batch_size)
-    team.made_alike(parts, optimizer)
-    network.first_row = places.start
-    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard) if team.leads else None
-    if initial is not None and not resume:
-        best = shortfall(found := judged(config, network, data, device))
-        assert log is not None, "process 0 alone is given a start"
-        log.write(step=0, **found)
-        save_weights(output / "model" / "weights.safetensors", network, config, step=0)
+    how = {"device": device, "resume": resume, "initial": initial, "tensorboard": tensorboard, "team": team}
+    learner, keeper, start, spent = _begun(config, data, output, **how)
+    settings, network, places = config.training, learner.network, team.share(config.training.batch_size)
 
     network.train()
     done, clock = start, computing_clock(device)
@@ -135,69 +113,124 @@ def fit(
         batch = draw_batch(data, config, network, step, device, places)
         network.begin_step(fraction)
         rate = learning_rate(settings, step, network.schedule_fraction(fraction))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with mixed_precision(device):
-            prediction = predicted(network, batch)
-        terms = loss_terms(config.loss, batch, prediction, contrast, team.gathered)
-        total = weighted(config.loss, terms)
-        if not torch.isfinite(total):
-            raise Diverged(
-                f"training diverged at step {step}: loss {total.item()}; lower training.learning_rate, "
-                f"{settings.learning_rate:g}, and resume from the last checkpoint"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        team.average_gradients(parts.parameters())
-        optimizer.step()
-        if contrast is not None:
-            contrast.update()
-        loss, *means = team.mean(torch.stack([total, *terms.values()])).tolist()
-        if log is None:
+        losses = learner.step(batch, rate, step, team)
+        if keeper is None:
             continue
 
         done = step + 1
         seconds = clock() - began
         reached = done_fraction(settings, done, seconds)
-        log.write(
-            step=done, loss=loss, **dict(zip(terms, means, strict=True)), learning_rate=rate, seconds=round(seconds, 2)
-        )
+        keeper.log.write(step=done, **losses, learning_rate=rate, seconds=round(seconds, 2))
         improved = False
-        if (data.validation or best is not None) and (done % settings.validate_every == 0 or reached >= 1.0):
-            log.write(step=done, **(found := judged(config, network, data, device)))
-            if best is not None and shortfall(found) < best:
-                best, improved = shortfall(found), True
+        if keeper.judges(done, reached):
+            improved = keeper.judge(done)
             began += clock() - began - seconds  # validation is not training
-
-        def save(done: int = done, seconds: float = seconds, best: float | None = best, new: bool = improved) -> None:
-            # The weights first: a run killed between the two does these steps again, and has its model at the end.
-            if best is None or new:
-                save_weights(output / "model" / "weights.safetensors", network, config, step=done)
-            save_state(state_path, parts, optimizer, config, step=done, seconds=seconds, best=best)
-
         if done % settings.checkpoint_every == 0 or reached >= 1.0 or improved:
-            save()
+            keeper.save(done, seconds, improved)
         speed = (done - start) / max(seconds - spent, 1e-9)
         try:
             progress(f"training {_how_far(settings, done, seconds)}, {speed:.2f} steps/s", reached)
         except (Cancelled, KeyboardInterrupt):
-            save()
+            keeper.save(done, seconds, improved)
             raise
-    if log is None:
-        return output
-    log.close()
-    if not (output / "model" / "card.toml").exists():
-        write_card(
-            output / "model",
-            {
-                "model": {
-                    "name": output.resolve().name,
-                    "version": __version__,
-                    "training_data": f"{len(data.train)} images, {done} steps",
-                }
-            },
-        )
-    return output / "model"
+    return keeper.finished(done) if keeper is not None else output
+
+
+def _begun(
+    config: Config,
+    data: Dataset,
+    output: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+    initial: Path | None,
+    tensorboard: bool,
+    team: Team,
+) -> tuple[Learner, _Keeper | None, int, float]:
+    """What is trained, what keeps it, in process 0, and the steps and seconds that were spent; alike in every process.
+
+    InputError for what cannot be trained.
+    """
+    network = _fresh_network(config).to(device)
+    team.check_batch(config.training.batch_size)
+    team.check_network(network)
+    state_path = checkpoint_path(output, resume) if team.leads else output
+    if initial is not None:
+        checkpoint.load_into(network, checkpoint.load(initial)[0], source=initial)
+    learner = learner_of(config, network, device)
+    start, spent = restore(state_path, config, learner.parts, learner.optimizer) if resume else (0, 0.0)
+    best = best_so_far(state_path) if resume else None
+    if team.leads:
+        team.shared((config, data))
+    start = int(team.told(start))
+    team.made_alike(learner.parts, learner.optimizer)
+    network.first_row = team.share(config.training.batch_size).start
+    log = Log(output / "log.jsonl", keep_below=start, tensorboard=tensorboard) if team.leads else None
+    keeper = _Keeper(learner, data, output, state_path, log, best) if log is not None else None
+    if initial is not None and not resume:
+        assert keeper is not None, "process 0 alone is given a start"
+        keeper.keep_start()
+    return learner, keeper, start, spent
+
+
+@dataclass
+class _Keeper:
+    """What process 0 keeps of a training: its log, its checkpoint and its model, the last or the best that was found.
+
+    ``best`` is the least ``shortfall`` so far, None where the model is the last.
+    """
+
+    learner: Learner
+    data: Dataset
+    output: Path
+    state_path: Path
+    log: Log
+    best: float | None
+
+    def keep_start(self) -> None:
+        """The weights that it starts from are the best so far."""
+        found = self._judged()
+        self.best = shortfall(found)
+        self.log.write(step=0, **found)
+        self._save_weights(0)
+
+    def judges(self, done: int, reached: float) -> bool:
+        """Whether validation is due after so many steps."""
+        due = done % self.learner.config.training.validate_every == 0 or reached >= 1.0
+        return due and bool(self.data.validation or self.best is not None)
+
+    def judge(self, done: int) -> bool:
+        """Validates; whether that is the best so far, where the model is to be the best."""
+        self.log.write(step=done, **(found := self._judged()))
+        if self.best is None or shortfall(found) >= self.best:
+            return False
+        self.best = shortfall(found)
+        return True
+
+    def save(self, done: int, seconds: float, improved: bool) -> None:
+        """The weights first: a run killed between the two does these steps again, and has its model at the end."""
+        if self.best is None or improved:
+            self._save_weights(done)
+        learner = self.learner
+        how = {"step": done, "seconds": seconds, "best": self.best}
+        save_state(self.state_path, learner.parts, learner.optimizer, learner.config, **how)
+
+    def finished(self, done: int) -> Path:
+        """Closes the log, writes a card where there is none, and returns the model's folder."""
+        self.log.close()
+        model = self.output / "model"
+        if not (model / "card.toml").exists():
+            data = f"{len(self.data.train)} images, {done} steps"
+            about = {"name": self.output.resolve().name, "version": __version__, "training_data": data}
+            write_card(model, {"model": about})
+        return model
+
+    def _judged(self) -> dict[str, float]:
+        return judged(self.learner.config, self.learner.network, self.data, self.learner.device)
+
+    def _save_weights(self, done: int) -> None:
+        path = self.output / "model" / "weights.safetensors"
+        save_weights(path, self.learner.network, self.learner.config, step=done)
 
 
 def _fresh_network(config: Config) -> RegistrationNetwork:
@@ -209,23 +242,6 @@ def _fresh_network(config: Config) -> RegistrationNetwork:
         )
     torch.manual_seed(config.training.seed)
     return build(config.network.name, config.network.settings)
-
-
-def predicted(network: RegistrationNetwork, batch: Batch) -> TrainingPrediction:
-    """What the network makes of the batch's images or of their views; embeddings of all views where there are two."""
-    prediction = network(*(batch.seen or (batch.fixed, batch.moving)))
-    if batch.again is None:
-        return prediction
-    assert isinstance(network, Siamese), "see check_trainable: no other network has a projection"
-    return replace(prediction, embeddings=(torch.cat(prediction.embeddings), network.embed(batch.again)))
-
-
-def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:
-    """What BYOL trains beside the network, if it is the contrastive loss."""
-    if loss.contrast == 0 or loss.contrastive != "byol":
-        return None
-    assert isinstance(network, Siamese), "see check_trainable: no other network has a projection"
-    return Byol(network).to(device)
 
 
 def done_fraction(settings: TrainingConfig, step: int, seconds: float) -> float:
@@ -331,9 +347,3 @@ def computing_clock(device: torch.device) -> Callable[[], float]:
     if device.type == "cpu":
         return lambda: time.process_time() / torch.get_num_threads()
     return time.monotonic
-
-
-def mixed_precision(device: torch.device) -> Any:
-    """bfloat16 where the processor multiplies it natively (its range needs no loss scaling), else full precision."""
-    native = {"cuda": torch.cuda.is_bf16_supported, "cpu": has_bfloat16}.get(device.type)
-    return torch.autocast(device.type, torch.bfloat16) if native is not None and native() else nullcontext()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..bundles.config import Config
+from ..devices import memory_gb
 from ..networks import build
 from .batches import Dataset, Volume
 from .loop import fit
@@ -20,7 +20,6 @@ CPU_VOXELS = 150_000  # of the measured volume; a step's time grows with the vox
 GPU_VOXELS = 2_000_000  # there smaller ones leave it idle
 STEPS = 3  # the first of which sets up what the others use again
 KILOBYTES_PER_VOXEL = {"cuda": 1.1, "cpu": 2.0}  # of a pair, at 160 × 192 × 160; bfloat16 there, float32 here
-DEFAULT_MEMORY_GB = 8.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,3 @@ def measure_step(config: Config, device: torch.device) -> StepCost:
     step = max((seconds[-1] - seconds[0]) / (STEPS - 1), 1e-3)
     kilobytes = KILOBYTES_PER_VOXEL.get(device.type, KILOBYTES_PER_VOXEL["cpu"])
     return StepCost(step / math.prod((z, y, x)), kilobytes, memory_gb(device))
-
-
-def memory_gb(device: torch.device) -> float:
-    """The memory of a GPU or of this machine, as far as it can be told."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory / 1e9
-    limits = [DEFAULT_MEMORY_GB * 1e9]
-    try:
-        limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
-        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError, AttributeError):  # no Linux, or no limit
-        pass
-    return min(limits) / 1e9

@@ -139,7 +139,13 @@ def _kept(start: Start, scans: Sequence[Scan]) -> str:
 
 
 def _refinement_choices(noise: float) -> list[Choice]:
-    return [Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid")]
+    choices = [Choice("refinement.every_voxel", noise < NOISY, f"noise is {noise:.0%} of the contrast on the grid")]
+    if noise >= VERY_NOISY:  # as the mice on which it was tried, which have .37
+        choices += [
+            Choice("refinement.smoothed", "map", "noise that the network has followed is smoothed too"),
+            Choice("refinement.ends", "early", "noise is what is fitted last"),
+        ]
+    return choices
 
 
 def check_enough(fingerprint: Fingerprint) -> None:

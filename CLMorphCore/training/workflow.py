@@ -23,7 +23,7 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
-from ..bundles.model import BUNDLED, Model, bundled_models, load_model
+from ..bundles.model import BUNDLED, bundled_models, load_model
 from ..bundles.refinement import NAME as REFINEMENT
 from ..bundles.refinement import Refinement, write_refinement
 from ..bundles.template import average_image, build_atlas
@@ -42,7 +42,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import Tried, choose_tissue
+from ..tissue.choosing import Registered, Tried, choose_tissue, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
@@ -53,6 +53,7 @@ from .loop import RESULTS as TRAINED
 from .loop import checkpoint_path, fit
 from .plan import Plan
 from .processes import ALONE, Team
+from .propagation import atlas_of_one, unmeasured_tissue
 from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
 
@@ -171,7 +172,7 @@ def _train_network(run: Run, progress: Progress) -> None:
 
 
 def _make_atlas(run: Run, progress: Progress) -> None:
-    """The average of training scans with their labels, or with the labels of the only one that has any.
+    """The average of training scans with their labels, or with those that the only labelled one lends the others.
 
     Where none is labelled, the atlas that the start has.
     """
@@ -183,12 +184,15 @@ def _make_atlas(run: Run, progress: Progress) -> None:
         return
     most = run.plan.atlas_subjects
     labelled = _spread(run.labelled, most)
-    others = [s for s in choose(run.subjects, "train") if s.labels is None]
-    chosen = [*labelled, *_spread(others, most - len(labelled))]
-    margin = run.plan.atlas_margin_mm or None
-    named = _named("atlas", progress)
-    structures = _for_all(run.structures, labelled)
-    atlas = build_atlas(chosen, model=run.load(), structures=structures, margin_mm=margin, progress=named)
+    others = _spread([s for s in choose(run.subjects, "train") if s.labels is None], most - len(labelled))
+    structures, margin = _for_all(run.structures, labelled), run.plan.atlas_margin_mm or None
+    model, refining = run.load(), InstanceOptimization(Refinement().steps)
+    how = {"structures": structures, "margin_mm": margin, "progress": _named("atlas", progress)}
+    if len(labelled) == 1 and others:
+        atlas = atlas_of_one(labelled[0], others, model, optimization=refining, **how)
+    else:
+        early = refining if run.plan.config.refinement.ends == "early" else None
+        atlas = build_atlas([*labelled, *others], model=model, optimization=early, **how)
     save_atlas(run.output / ATLAS, atlas)
 
 
@@ -214,14 +218,18 @@ def _for_all(structures: Sequence[Structure] | None, labelled: Sequence[Subject]
 
 
 def _fit_tissue(run: Run, progress: Progress) -> None:
-    """refinement.toml and tissue.toml, chosen together on validation scans, where there are enough.
+    """refinement.toml and tissue.toml, chosen together on validation scans, or as elsewhere where these are too few.
 
     An atlas whose labels cannot follow the tissue is not refined either.
     """
     scans = choose(run.subjects, "validation", labelled=True)
-    if (run.model / TISSUE).exists() or not run.labelled or len(scans) < MIN_TISSUE_SCANS:
+    if (run.model / TISSUE).exists() or not run.labelled:
         return
-    model, scans, count = replace(run.load(), refinement=Refinement()), _spread(scans, MAX_TISSUE_SCANS), 0
+    if len(scans) < MIN_TISSUE_SCANS:
+        write_refinement(run.model, Refinement(run.plan.config.refinement.ends == "early"))  # as mice gained by it
+        write_settings(run.model, unmeasured_tissue(run.load().atlases[0]))
+        return
+    model, scans, count = run.load(), _spread(scans, MAX_TISSUE_SCANS), 0
 
     def tell(_: object) -> None:
         nonlocal count
@@ -229,8 +237,9 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
         progress("tissue" if count <= TISSUE_TRIED else "refinement", min(1.0, count / (2 * TISSUE_TRIED)))
 
     try:
-        settings, tried = choose_tissue(model, scans, tell=tell)
-        refinement, refined_settings = _refined(model, scans, _best(tried), tell)
+        registered = register_labelled(model, scans)
+        settings, tried = choose_tissue(registered, tell=tell)
+        refinement, refined_settings = _refined(registered, _best(tried), tell)
     except InputError as error:
         LOG.warning(f"labels will not follow a scan's tissue: {error.problem}")
         write_settings(run.model, OFF)
@@ -240,10 +249,10 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
 
 
 def _refined(
-    model: Model, scans: Sequence[Subject], without: float, tell: Callable[[Tried], None]
+    registered: Registered, without: float, tell: Callable[[Tried], None]
 ) -> tuple[Refinement, TissueSettings]:
     """What refinement does to the labels that reach a Dice of ``without``, and the tissue's settings with it."""
-    settings, tried = choose_tissue(model, scans, optimization=InstanceOptimization(Refinement().steps), tell=tell)
+    settings, tried = choose_tissue(registered.refined(InstanceOptimization(Refinement().steps)), tell=tell)
     gain = _best(tried) - without
     return Refinement(gain >= MIN_REFINEMENT_GAIN, gain=gain), settings
 

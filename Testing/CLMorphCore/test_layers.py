@@ -81,7 +81,7 @@ LAYERS = (
     ("aligning.prepared",),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
-    ("tissue.priors", "training.validation"),
+    ("tissue.priors", "training.validation", "training.learner"),
     ("tissue.expectation",),
     ("series.following", "fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
     (
@@ -103,7 +103,7 @@ LAYERS = (
     ("cohorts.tables", "cohorts.work"),
     ("cohorts.cluster", "cohorts.workers"),
     ("training.run", "training.run_page"),
-    ("training.card",),
+    ("training.card", "training.propagation"),
     ("training.workflow",),
     ("morphometry.design",),
     ("morphometry.statistics", "morphometry.volumes"),
@@ -250,7 +250,7 @@ def test_files_and_functions_stay_readable(path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.name != "fit":  # the one flat loop
+        if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
 
 

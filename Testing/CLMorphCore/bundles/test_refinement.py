@@ -25,9 +25,19 @@ def test_what_was_written_is_read(tmp_path):
     assert not list(tmp_path.iterdir())
     write_refinement(tmp_path, Refinement(False, 50, -0.0041))
     assert read_refinement(tmp_path) == Refinement(False, 50, -0.0041)
+    write_refinement(tmp_path, Refinement(True, 50))
+    assert read_refinement(tmp_path) == Refinement(True, 50, None), "taken for good without having been measured"
 
 
-@pytest.mark.parametrize("text", ["on = 1\nsteps = 3\ngain = 0.1", "on = true\nsteps = 0\ngain = 0.1", "gain = 2.0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "on = 1\nsteps = 3\ngain = 0.1",
+        "on = true\nsteps = 0\ngain = 0.1",
+        "gain = 2.0",
+        "on = true\nsteps = 3\ngain = 2.0",
+    ],
+)
 def test_anything_else_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "refinement.toml").write_text(text)
     with pytest.raises(FileError, match="expected on = true or false, steps"):

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
 from CLMorphCore.bundles.config import from_dict
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.errors import InputError
+from CLMorphCore.errors import InputError, OutputError
 from CLMorphCore.io.manifest import Subject
+from CLMorphCore.io.scratch import lasting_array
 from CLMorphCore.networks import build
+from CLMorphCore.training import batches
 from CLMorphCore.training.batches import draw_batch, load_dataset, partner
 
 TREE = {
@@ -83,3 +86,39 @@ def test_a_scan_alone_in_its_group_is_named(subjects):
     alone = [*subjects[:3], replace(subjects[3], group="")]
     with pytest.raises(InputError, match=r"2 subjects have no other image in their group: s2, s3; fill the manifest"):
         load_dataset(config, alone, divisor=(4, 4, 4))
+
+
+def test_volumes_that_memory_does_not_hold_are_read_from_a_file_and_are_the_same(subjects, monkeypatch):
+    config, made = from_dict(TREE), []
+    mixed = [subjects[0], replace(subjects[1], labels=None), replace(subjects[1], name="v", split="validation")]
+    held = load_dataset(config, mixed, divisor=(4, 4, 4))
+
+    def lasting(*words):
+        made.append(lasting_array(*words))
+        return made[-1]
+
+    monkeypatch.setattr(batches, "lasting_array", lasting)
+    monkeypatch.setattr(batches, "memory_gb", lambda device: 1e-3)
+    read = load_dataset(config, mixed, divisor=(4, 4, 4))
+    assert [len(each) for each in made] == [3, 2] and all(isinstance(each, np.memmap) for each in made)
+    for one, other in zip([*held.train, *held.validation], [*read.train, *read.validation], strict=True):
+        assert one.name == other.name and torch.equal(one.image, other.image)
+        assert (one.labels is None) == (other.labels is None)
+        assert one.labels is None or (torch.equal(one.labels, other.labels) and one.labels.dtype == other.labels.dtype)
+    images, labels = made
+    assert np.shares_memory(images, read.train[1].image.numpy()) and np.shares_memory(
+        labels, read.train[0].labels.numpy()
+    )
+    for step in range(3):
+        pairs = [draw_batch(data, config, network_of(config), step) for data in (held, read)]
+        assert torch.equal(pairs[0].fixed, pairs[1].fixed) and torch.equal(pairs[0].moving, pairs[1].moving)
+
+
+def test_no_room_on_the_disk_either_is_said_in_words(subjects, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batches, "memory_gb", lambda device: 1e-3)
+    monkeypatch.setattr("CLMorphCore.io.scratch._reserve", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*coarser data\.spacing_mm, or fewer scans"):
+        load_dataset(from_dict(TREE), subjects[:2], divisor=(4, 4, 4))

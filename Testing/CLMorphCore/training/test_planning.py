@@ -86,6 +86,8 @@ def test_noise_asks_for_wider_windows(noise, window, fine):
     assert config.loss.window_voxels == (window,) * 3
     assert config.network.settings.force_window_voxels == (5, 5, 5), "noise is not to be followed"
     assert config.refinement.every_voxel is fine
+    calm = ("map", "early") if noise == 0.4 else ("change", "converged")
+    assert (config.refinement.smoothed, config.refinement.ends) == calm
 
 
 def test_little_memory_asks_for_a_crop():

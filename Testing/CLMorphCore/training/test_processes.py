@@ -176,6 +176,23 @@ def test_torchrun_starts_them_and_what_is_wrong_is_said_once(words, tmp_path):
     ]
 
 
+def test_a_folder_of_scans_becomes_a_model_by_two_processes(folder, plan_file, tmp_path):
+    """Process 0 alone looks at the scans, speaks, and makes what is beside the network; both share its training."""
+    data, plan, run = tmp_path / "data", tmp_path / "plan.toml", tmp_path / "run"
+    data.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", data / f"s{n}.nii.gz")
+    settings = plan_file.read_text(encoding="utf-8").replace("batch_size = 1", "batch_size = 2")
+    plan.write_text(settings.replace("steps = 8", "steps = 2"), encoding="utf-8")
+    how = ("--plan", plan, "--device", "cpu", "--progress", "none")
+    found = ended(start(2, "-m", "CLMorphCore", "train", data, "-o", run, *how))
+    assert [code for code, _ in found] == [0, 0], found
+    assert sum(err.count("\n") for _, err in found) == 1 and "no scan is labelled" in found[0][1]
+    assert (run / "report.html").exists() and (run / "model" / "card.toml").exists()
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert 2 in steps and (run / "model" / "weights.safetensors").exists()
+
+
 def test_a_norm_of_the_whole_batch_is_refused_and_a_single_process_is_a_team():
     with pytest.raises(SettingError, match=r'network\.norm is "batch"'):
         Team(0, 2).check_network(torch.nn.Sequential(torch.nn.BatchNorm3d(3)))

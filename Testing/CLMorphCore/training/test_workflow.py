@@ -78,6 +78,9 @@ def test_one_labelled_scan_is_enough_for_an_atlas_with_every_structure(folder, p
     assert ran.code == 0, ran.err
     model = load_model(tmp_path / "run" / "model")
     assert [s.value for s in model.atlases[0].structures] == [1, 2, 3]
+    shares = model.atlases[0].shares
+    assert shares is not None and shares.voters == 3  # as the plan says: two by what the only labelled one lends them
+    assert not model.tissue.on and not model.refinement.on, "nothing was measured, voters are few and noise is little"
     assert not (tmp_path / "run" / "model" / "quality.toml").exists() and not (tmp_path / "run" / "test").exists()
     carried = clmorph("segment", folder / "s5.nii.gz", "--model", tmp_path / "run" / "model", "-o", tmp_path / "out")
     assert carried.code == 0, carried.err
