@@ -14,6 +14,7 @@ import torch
 from .atomic import atomic_folder
 from .bundles.atlas import Atlas, Structure, check_one_protocol, structures_of
 from .bundles.model import Model, affine_model
+from .devices import beside
 from .errors import InputError, did_you_mean
 from .extraction.recognise import check_upright
 from .extraction.step import BRAIN, TakenOut, taken_out
@@ -32,7 +33,7 @@ from .io.outputs import check_results
 from .matching import AlignedScan, Match, PreparedAtlas, align_scan, match, prepare
 from .metrics import volumes_ml
 from .progress import Progress, Stopwatch, part, silent
-from .quality.judgement import judge
+from .quality.judgement import Outlook, judge, outlook
 from .registration import JACOBIAN_BITS, WARPED_BITS, Registration, registration_of
 from .reports.making import report_of
 from .reports.report import Report
@@ -112,28 +113,29 @@ class Segmentation:
 
     def _write(self, folder: Path, progress: Progress) -> None:
         registration, watch = self.registration, Stopwatch()
-        with watch.step("writing"):
-            progress("writing", 0.0)
-            warped, jacobian = registration.warp(self.atlas.image), registration.jacobian_on_fixed()
-            files = [
-                ("labels", self.labels, FLOAT32_BITS),
-                ("warped", warped, WARPED_BITS),
-                ("jacobian", jacobian, JACOBIAN_BITS),
-            ]
-            if self.brain_mask is not None:
-                files.append(("brain_mask", self.brain_mask, FLOAT32_BITS))
-            if self.uncertainty is not None:
-                files.append(("uncertainty", self.uncertainty, UNCERTAINTY_BITS))
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            with watch.step("writing"):
+                progress("writing", 0.0)
+                warped, jacobian = registration.warp(self.atlas.image), registration.jacobian_on_fixed()
+                files = [
+                    ("labels", self.labels, FLOAT32_BITS),
+                    ("warped", warped, WARPED_BITS),
+                    ("jacobian", jacobian, JACOBIAN_BITS),
+                ]
+                if self.brain_mask is not None:
+                    files.append(("brain_mask", self.brain_mask, FLOAT32_BITS))
+                if self.uncertainty is not None:
+                    files.append(("uncertainty", self.uncertainty, UNCERTAINTY_BITS))
                 writing = [pool.submit(registration.write, folder)]
                 for name, image, bits in files:
                     path = folder / f"{name}.nii.gz"
                     writing.append(pool.submit(write_image, image, path, scan=self.image, bits=bits))
-            for file in writing:
-                file.result()
-        with watch.step("report"):
-            progress("report", 0.5)
-            (folder / "report.html").write_text(self.page(warped, jacobian), encoding="utf-8")
+            with watch.step("report"):  # meanwhile
+                progress("report", 0.5)
+                (folder / "report.html").write_text(self.page(warped, jacobian), encoding="utf-8")
+            with watch.step("writing"):
+                for file in writing:
+                    file.result()
         self.report.with_durations(watch.seconds).save(folder / REPORT)
 
     def page(self, warped: sitk.Image | None = None, jacobian: sitk.Image | None = None) -> str:
@@ -226,15 +228,15 @@ def segment(
     if tissue not in TISSUE:
         raise InputError(f"unknown `tissue={tissue}`{did_you_mean(tissue, TISSUE)}")
     prepared, watch = _prepared(model, atlases, most_similar), Stopwatch(dict(duration_s or {}))
-    known = known_of(image, affine, mask, landmarks, initial)
-    brain, scan = _aligned(image, brain_extraction, model, prepared, affine, known, watch, progress)
+    guidance = known_of(image, affine, mask, landmarks, initial)
+    brain, scan = _aligned(image, brain_extraction, model, prepared, affine, guidance, watch, progress)
     follow = model.tissue.on if tissue == "auto" else tissue == "on"
-    how = fusion, most_similar, follow, optimization, inverse
-    registration, fused = _labelled(scan, prepared, model, *how, watch, progress)
+    how = fusion, most_similar, follow, optimization or model.refinement.unasked, inverse
+    registration, fused, seen = _made(scan, prepared, model, *how, watch, progress)
     with watch.step("quality"):
         progress("quality", 0.95)
         structures, volumes = structures_of(fused.atlases), volumes_ml(fused.labels)
-        judged = judge(model, fused.match, fused.atlases, structures, fused.labels, fused.disagreement)
+        judged = judge(seen, structures, fused.labels, fused.disagreement)
     expected = placed(fused.tissue.expected, Grid.of(image)) if fused.tissue is not None else None
     found = registration, fused, expected, structures, volumes, judged
     return Segmentation(
@@ -266,12 +268,14 @@ def _aligned(
     brain = taken_out(image, extraction, needed, model.device, watch, progress)
     progress("affine", 0.0)
     off = isinstance(extraction, str) and extraction == "off"
-    if needed and affine is None and known.start is None and not off:
-        with watch.step("affine"):
-            counted = brain.image if known.mask is None else replaced(brain.image, known.mask)
-            check_upright(counted, prepared.atlases[0].image, step=lambda: progress("affine", 0.0))
     step = partial(progress, "affine", 0.0)
-    return brain, align_scan(brain.image, prepared, model, affine=affine, guidance=known, watch=watch, step=step)
+    aligned = partial(align_scan, brain.image, prepared, model, affine=affine, guidance=known, watch=watch, step=step)
+    if not needed or affine is not None or known.start is not None or off:
+        return brain, aligned()
+    with watch.step("affine"):
+        counted = brain.image if known.mask is None else replaced(brain.image, known.mask)
+    with beside(partial(check_upright, counted, prepared.atlases[0].image), partial(watch.step, "affine")):
+        return brain, aligned()
 
 
 @dataclass(frozen=True)
@@ -282,7 +286,7 @@ class _Labelled(Fusion):
     note: str = ""
 
 
-def _labelled(
+def _made(
     scan: AlignedScan,
     prepared: PreparedAtlas,
     model: Model,
@@ -293,18 +297,35 @@ def _labelled(
     inverse: bool,
     watch: Stopwatch,
     progress: Progress,
+) -> tuple[Registration, _Labelled, Outlook]:
+    """The registration with the only atlas, or the most similar one, the labels, and what the match with it tells."""
+    if len(prepared.atlases) > 1:
+        chosen = most_similar_atlases(scan, prepared, most_similar, watch)
+        found = matched(scan, prepared, model, chosen, optimization, watch, part(progress, 0.0, 0.9))
+        labelled = _labelled(found, chosen, prepared, method, follow, inverse, watch, progress)
+        return *labelled, outlook(model, None, labelled[1].atlases, structures_of(labelled[1].atlases))
+    progress("network", 0.04 if optimization else 0.4)
+    at = part(progress, 0.08, 0.76)
+    own = match(scan, prepared, model, optimization=optimization, watch=watch, progress=at)
+    told = partial(outlook, model, own, prepared.atlases, structures_of(prepared.atlases))
+    # On a GPU, which is busy with the one, the other would have to wait for it.
+    with beside(told, partial(watch.step, "quality"), together=model.device == "cpu") as seen:
+        labelled = _labelled([own], [0], prepared, method, follow, inverse, watch, progress)
+    return *labelled, seen.result()
+
+
+def _labelled(
+    matches: Iterable[Match],
+    chosen: Sequence[int],
+    prepared: PreparedAtlas,
+    method: str,
+    follow: bool,
+    inverse: bool,
+    watch: Stopwatch,
+    progress: Progress,
 ) -> tuple[Registration, _Labelled]:
     """The registration with the only atlas, or the most similar one, and the labels."""
-    several, optimization = len(prepared.atlases) > 1, optimization or model.refinement.unasked
-    chosen = most_similar_atlases(scan, prepared, most_similar, watch) if several else [0]
-    atlases = tuple(prepared.atlases[n] for n in chosen)
-    matches: Iterable[Match]
-    if several:
-        matches = matched(scan, prepared, model, chosen, optimization, watch, part(progress, 0.0, 0.9))
-    else:
-        progress("network", 0.04 if optimization else 0.4)
-        at = part(progress, 0.08, 0.76)
-        matches = [match(scan, prepared, model, optimization=optimization, watch=watch, progress=at)]
+    several, atlases = len(prepared.atlases) > 1, tuple(prepared.atlases[n] for n in chosen)
     note = ""
     if follow and several and method == "staple":
         note = "STAPLE's labels do not follow the scan's tissue"
@@ -317,8 +338,9 @@ def _labelled(
         except Unfit as reason:
             note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
         else:
-            labels = sitk.Cast(placed(found.labels, Grid.of(scan.image)), atlases[0].labels.GetPixelID())
-            disagreement = placed(found.disagreement, Grid.of(scan.image)) if several else None
+            grid = Grid.of(matches[0].scan.image)
+            labels = sitk.Cast(placed(found.labels, grid), atlases[0].labels.GetPixelID())
+            disagreement = placed(found.disagreement, grid) if several else None
             return _registration(matches[0], watch, inverse), _Labelled(
                 labels, disagreement, atlases, matches[0], found
             )

@@ -9,7 +9,7 @@ from argparse import Namespace
 import SimpleITK as sitk
 
 from ..console import say
-from ..devices import is_out_of_memory, out_of_memory, use_threads
+from ..devices import is_out_of_memory, keep_freed_memory, out_of_memory, use_threads
 from ..errors import SomeFailed
 from ..progress import Reporter
 from . import apply, build_atlas, cohort, demo, evaluate, models, morphometry, plan, register, segment, train, transform
@@ -51,6 +51,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
     """Runs the chosen verb; its warnings go to stderr when it is done."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of ITK's warnings is checked and said in words
     use_threads(options.threads)
+    keep_freed_memory()
     reporter.check_cancelled()
     warned = _Collected()
     LOG.addHandler(warned)

@@ -56,33 +56,51 @@ class Judgement:
     warnings: tuple[str, ...]
 
 
-def judge(
-    model: Model,
-    found: Match,
-    atlases: Sequence[Atlas],
-    structures: Sequence[Structure],
-    labels: sitk.Image,
-    disagreement: sitk.Image | None,
-) -> Judgement:
-    """The judgement of ``labels``, made from one atlas by a match or from several, with their ``disagreement``."""
-    alternatives = alternative_displacements(model, found) if disagreement is None else []
-    uncertainty = disagreement
-    if alternatives:
-        uncertainty = disagreement_on_fixed(atlases[0].labels, found, alternatives)
-    shares = mean_per_label(uncertainty, labels) if uncertainty is not None else {}
+@dataclass(frozen=True)
+class Outlook:
+    """What a match tells before there are labels.
+
+    uncertainty          map of label disagreement on the scan's grid, 0…1, or None where there is no alternative
+    expected, intervals  value → the Dice to expect and its interval, where they are known
+    """
+
+    uncertainty: sitk.Image | None
+    expected: dict[int, float]
+    intervals: dict[int, tuple[float, float]]
+    quality: QualityEntry
+    warnings: tuple[str, ...]
+
+
+def outlook(model: Model, found: Match | None, atlases: Sequence[Atlas], structures: Sequence[Structure]) -> Outlook:
+    """What the match with the only atlas tells; None where several vote, whose disagreement is the uncertainty."""
+    alternatives = [] if found is None else alternative_displacements(model, found)
     expected, intervals, quality, warnings = _quality(model, found, atlases, structures, alternatives)
+    uncertainty = None
+    if found is not None and alternatives:
+        uncertainty = disagreement_on_fixed(atlases[0].labels, found, alternatives)
+    return Outlook(uncertainty, expected, intervals, quality, warnings)
+
+
+def judge(
+    known: Outlook, structures: Sequence[Structure], labels: sitk.Image, disagreement: sitk.Image | None
+) -> Judgement:
+    """The judgement of ``labels`` by what their match told, or with the ``disagreement`` of several atlases."""
+    uncertainty = known.uncertainty if disagreement is None else disagreement
+    shares = mean_per_label(uncertainty, labels) if uncertainty is not None else {}
     each = {
         s.value: StructureJudgement(
-            _rounded(shares.get(s.value)), _rounded(expected.get(s.value)), _rounded_pair(intervals.get(s.value))
+            _rounded(shares.get(s.value)),
+            _rounded(known.expected.get(s.value)),
+            _rounded_pair(known.intervals.get(s.value)),
         )
         for s in structures
     }
-    return Judgement(uncertainty, each, quality, warnings)
+    return Judgement(uncertainty, each, known.quality, known.warnings)
 
 
 def _quality(
     model: Model,
-    found: Match,
+    found: Match | None,
     atlases: Sequence[Atlas],
     structures: Sequence[Structure],
     alternatives: Sequence[Tensor],
@@ -90,7 +108,7 @@ def _quality(
     """Expected Dice per structure and its intervals, the report's entry, and the warnings."""
     quality = read_quality(model.folder)
     note = _why_not(model, quality, atlases, alternatives)
-    if quality is None or note:
+    if quality is None or found is None or note:
         return {}, {}, QualityEntry(None, None, note), ()
     shown = evidence(found, atlases[0].labels, [s.value for s in structures], alternatives)
     expected, score = quality.expected_dice(shown), quality.outlier_score(shown)

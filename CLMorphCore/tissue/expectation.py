@@ -20,7 +20,8 @@ Expectation = Callable[[Grid, int], Iterable[Prior]]
 
 def of_one(found: Match, prepared: PreparedTissue) -> Expectation:
     """The expectation of a single atlas."""
-    return lambda grid, step: carried(prepared.boxes, atlas_voxels(found, grid, prepared.grid, step))
+    atlas = prepared.grid
+    return lambda grid, step: carried(prepared.boxes, atlas_voxels(found, grid, atlas, step), atlas.shape)
 
 
 def of_several(

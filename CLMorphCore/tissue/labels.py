@@ -18,7 +18,7 @@ from .pieces import without_crumbs
 from .priors import Prior
 from .shares import label_type
 
-SLAB_VOXELS = 4_000_000  # that are in memory at once, by their labels' probabilities
+SLAB_VOXELS = 2_000_000  # that are in memory at once, by their labels' probabilities
 SAMPLES = 300_000  # voxels that the tissues are fitted to
 COARSE_VOXELS = 200_000  # of the lattice on which it is looked where there are labels
 MIN_PRIOR = 1e-3  # of all structures together, below which a voxel is background

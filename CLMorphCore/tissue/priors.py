@@ -12,7 +12,7 @@ from torch import Tensor
 from ..geometry import Grid, linear_parts
 from ..matching import Match
 from ..spatial import gaussian, sample
-from .shares import NONE, LabelBox, extents_of, joined
+from .shares import NONE, LabelBox, block_of, blocks_reached, extents_of, joined
 
 COARSE = 4  # every so many voxels it is looked where a box lies
 MARGIN_VOXELS = 6  # of the atlas: what a point may move between the voxels that are looked at
@@ -69,12 +69,21 @@ def _mapped(linear: tuple[np.ndarray, np.ndarray], points: Sequence[Tensor] | Te
     return torch.stack(rows)
 
 
-def carried(boxes: Sequence[LabelBox], voxels: Tensor) -> Iterator[Prior]:
-    """The labels' shares at continuous voxels of the atlas (3, D, H, W), each where there may be any of it."""
+def carried(boxes: Sequence[LabelBox], voxels: Tensor, shape: Sequence[int]) -> Iterator[Prior]:
+    """The labels' shares at continuous voxels (3, D, H, W) of the atlas of a shape, each where there may be any of it.
+
+    Only one voxel in four of those in the labels' boxes is in a block with a share; only there it is looked up.
+    """
+    block = block_of(voxels, shape)
     for box, place in zip(boxes, _places(boxes, voxels), strict=True):
         if place is not None:
-            points = voxels[(slice(None), *place)] - voxels.new_tensor(box.start).view(3, 1, 1, 1)
-            yield Prior(box.label, place, sample(box.share[None, None], points[None])[0, 0])
+            inside = blocks_reached(box, shape)[block[place]]
+            index = inside.flatten().nonzero()[:, 0]
+            points = voxels[(slice(None), *place)].flatten(1).index_select(1, index)
+            points = (points - voxels.new_tensor(box.start)[:, None]).view(1, 3, 1, 1, -1)
+            probability = voxels.new_zeros(inside.shape)
+            probability.view(-1).index_copy_(0, index, sample(box.share[None, None], points).flatten())
+            yield Prior(box.label, place, probability)
 
 
 def _places(boxes: Sequence[LabelBox], voxels: Tensor) -> list[tuple[slice, slice, slice] | None]:

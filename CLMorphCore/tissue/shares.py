@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FileError
@@ -25,6 +26,7 @@ KEPT_VOXELS = 5  # around the structures, beyond which nothing is kept: farther 
 EM_ROUNDS = 40
 MAX_SAMPLES = 100_000
 ONE = 255  # a share of one, as it is stored
+BLOCK = 4  # voxels along the sides of the blocks by which it is known where a label has no share
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,15 @@ class LabelShares:
 
 @dataclass(frozen=True)
 class LabelBox:
-    """As LabelShare, 0…1 and smoothed, ready to be carried onto a scan."""
+    """As LabelShare, 0…1 and smoothed, ready to be carried onto a scan.
+
+    ``reached`` is whether the label has a share, trilinearly, anywhere within each of the atlas' blocks around the box.
+    """
 
     label: int
     start: tuple[int, int, int]
     share: Tensor
+    reached: Tensor
 
 
 def shares_of(votes: Sequence[np.ndarray]) -> LabelShares:
@@ -164,8 +170,47 @@ def label_boxes(shares: LabelShares, smoothing_voxels: Sequence[float], device: 
         ]
         start = tuple(first - low for first, (low, _) in zip(one.start, pads, strict=True))
         tensor = torch.from_numpy(np.pad(one.share, pads)).to(device)[None, None].float() / ONE
-        boxes.append(LabelBox(one.label, (start[0], start[1], start[2]), gaussian(tensor, smoothing_voxels)[0, 0]))
+        smooth = gaussian(tensor, smoothing_voxels)[0, 0]
+        boxes.append(LabelBox(one.label, (start[0], start[1], start[2]), smooth, _reached(smooth, start)))
     return tuple(boxes)
+
+
+def blocks_of(shape: Sequence[int]) -> list[int]:
+    """How many blocks there are along each side: the first ends before voxel 0, the last is beyond all voxels."""
+    return [(n - 1) // BLOCK + 2 for n in shape]
+
+
+def block_of(voxels: Tensor, shape: Sequence[int]) -> Tensor:
+    """The number of the block, of an atlas of a shape (z, y, x), in which continuous voxels (3, …) lie: int64."""
+    counts = blocks_of(shape)
+    z, y, x = (
+        (along / BLOCK).floor_().add_(1).clamp_(0, n - 1).long() for along, n in zip(voxels, counts, strict=True)
+    )
+    return (z * counts[1] + y) * counts[2] + x
+
+
+def blocks_reached(box: LabelBox, shape: Sequence[int]) -> Tensor:
+    """Whether the label has a share there, for all blocks of an atlas of a shape, as ``block_of`` numbers them."""
+    reached = torch.zeros(blocks_of(shape), dtype=torch.bool, device=box.share.device)
+    z, y, x = (slice(low, low + n) for low, n in zip(map(_first_block, box.start), box.reached.shape, strict=True))
+    reached[z, y, x] = box.reached
+    return reached.flatten()
+
+
+def _first_block(first: int) -> int:
+    """That of the points between a box's first voxel and the one before, along one side."""
+    return (first - 1) // BLOCK + 1
+
+
+def _reached(share: Tensor, start: Sequence[int]) -> Tensor:
+    """``LabelBox.reached`` of a share (D, H, W) whose box begins at ``start``."""
+    padding: list[int] = []
+    for first, n in zip(start, share.shape, strict=True):
+        low, high = _first_block(first), (first + n - 1) // BLOCK + 1
+        before = first - BLOCK * (low - 1)
+        padding = [before, BLOCK * (high - low + 1) + 1 - before - n, *padding]  # F.pad begins with the last axis
+    # A block's voxels, and the first ones of the next, whose share reaches into it.
+    return F.max_pool3d(F.pad(share[None, None], padding), BLOCK + 1, BLOCK)[0, 0] > 0
 
 
 def write_shares(path: Path, shares: LabelShares) -> None:

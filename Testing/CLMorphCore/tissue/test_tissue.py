@@ -49,7 +49,7 @@ def expectation_of(shares, smoothing=1.0):
 
     def expected(grid, step):
         axes = [torch.arange(0, n, step) + round(o) for n, o in zip(grid.shape, grid.origin_mm[::-1], strict=True)]
-        return carried(boxes, torch.stack(torch.meshgrid(*axes, indexing="ij")).float())
+        return carried(boxes, torch.stack(torch.meshgrid(*axes, indexing="ij")).float(), shares.shape)
 
     return expected
 
