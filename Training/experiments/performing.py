@@ -144,4 +144,5 @@ def unfinished(out: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(unfinished(Path(sys.argv[1]))))
+    for name in unfinished(Path(sys.argv[1])):
+        print(name)

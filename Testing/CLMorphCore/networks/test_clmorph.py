@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from CLMorphCore.bundles.config import LossConfig
 from CLMorphCore.networks.clmorph import CLMorph, CLMorphConfig
+from CLMorphCore.training.batches import Batch
+from CLMorphCore.training.objective import loss_terms
 
 SHAPE = (24, 16, 32)
 
@@ -35,6 +38,22 @@ def test_siamese_one_encoder_embeds_both_images():
 def test_embeddings_tell_images_apart():
     embedded = torch.nn.functional.normalize(small().eval().embed(images(0, pairs=4)), dim=1)
     assert (embedded @ embedded.T - torch.eye(4)).max() < 0.999
+
+
+def test_features_of_half_the_resolution_are_contrasted_voxel_by_voxel():
+    network = small().eval()
+    fixed, moving = images(0), images(1)
+    prediction = network(fixed, moving)
+    for image, of_image in zip((fixed, moving), prediction.features, strict=True):
+        assert of_image.shape == (2, 8, *(n // 2 for n in SHAPE))
+        torch.testing.assert_close(of_image, network.encoder(image)[1], atol=1e-5, rtol=1e-4)
+    config = LossConfig(regulariser="diffusion", contrast=0.0, voxel_contrast=1.0)
+    loss = loss_terms(config, Batch(fixed, moving), prediction)["voxel_contrast"]
+    loss.backward()
+    assert next(network.encoder.parameters()).grad is not None
+    assert network.mean.weight.grad is not None  # through the map that warps the moving features
+    one_level = CLMorph(CLMorphConfig(channels=(4,), embedding=16)).eval()
+    assert one_level(fixed, moving).features[0].shape == (2, 4, *SHAPE)
 
 
 def test_samples_in_training_and_takes_the_mean_at_test_time():

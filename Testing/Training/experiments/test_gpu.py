@@ -93,7 +93,8 @@ def test_a_training_that_the_time_ends_goes_on_where_it_was(packed, tmp_path, sy
     monkeypatch.setattr("Training.experiments.performing.time", Ticks())
     pack.unpack(packed, tmp_path / "work")
     network = NETWORK if system == "clmorph" else {"network": {"channels": [4, 8, 8]}}
-    run = Planned("hippocampus", system, "paper", 0, 0.015, network)
+    four_steps = {"training": {"steps": 4, "minutes": 0.0}}  # by no clock
+    run = Planned("hippocampus", system, "paper", 0, 1.0, network | four_steps)
     assert perform_all([run], work_of(tmp_path, deadline=0), SILENT, SILENT) == {run.name: LATER}
     assert unfinished(tmp_path) == []
     assert perform_all([run], work_of(tmp_path, deadline=4), SILENT, SILENT) == {run.name: LATER}
@@ -103,7 +104,7 @@ def test_a_training_that_the_time_ends_goes_on_where_it_was(packed, tmp_path, sy
     assert perform_all([run], work_of(tmp_path), SILENT, SILENT) == {run.name: DONE}
     assert unfinished(tmp_path) == []
     assert first.count("\n") == 2 and log.read_text(encoding="utf-8").startswith(first)
-    assert load(tmp_path).runs[0].train_steps >= 2
+    assert load(tmp_path).runs[0].train_steps == 4
 
 
 def test_minutes_on_a_gpu_are_another_budget():

@@ -75,10 +75,14 @@ class Arm:
     def spread(self, measure: str) -> Spread:
         return Spread.of(one[measure] for one in self.measured if measure in one)
 
-    def ends(self, term: str) -> list[CurveRow]:
-        """The last point of a term's curve of each run that has one."""
-        of_term = [[row for row in curve if row.term == term] for curve in self.curves]
-        return [rows[-1] for rows in of_term if rows]
+    def ends(self, term: str) -> list[float]:
+        """Mean of the last tenth of a term's curve, of each run that has one."""
+        of_term = [[row.value for row in curve if row.term == term] for curve in self.curves]
+        return [mean(values[-max(1, len(values) // 10) :]) for values in of_term if values]
+
+    def steps(self) -> float:
+        """How many steps the runs made, in the mean; NaN where none was logged."""
+        return mean(curve[-1].step for curve in self.curves if curve)
 
 
 def write_encoders(folder: Path) -> list[Path]:
@@ -90,7 +94,7 @@ def write_encoders(folder: Path) -> list[Path]:
         figures = {"curves": draw_curves(arms), "embeddings": draw_embeddings(arms), "readout": draw_read_outs(arms)}
         for name, figure in figures.items():
             path = folder / FOLDER / f"{name}-{dataset}.png"
-            figure.suptitle(f"{title_of(dataset)}: {budget} a training", fontsize=11)
+            figure.suptitle(f"{title_of(dataset)}, each training {budget}", fontsize=11)
             with atomic_write(path) as temporary:
                 figure.savefig(
                     temporary, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None}
@@ -162,7 +166,7 @@ def table(arms: Sequence[Arm]) -> str:
             [
                 arm.title,
                 str(len(arm.runs)),
-                number(mean(row.step for row in arm.ends("similarity")), 0),
+                number(arm.steps(), 0),
                 Spread.of(arm.dice).text(3, "–"),
                 arm.spread(VALIDATION_DICE).text(4, "–"),
                 _end(arm),
@@ -183,7 +187,7 @@ def _end(arm: Arm) -> str:
     """'2.710 / 2.708': the contrastive loss at the end of its curve, and by chance."""
     for term in CONTRASTS:
         if arm.ends(term):
-            return f"{mean(row.value for row in arm.ends(term)):.3f} / {arm.spread(f'{CHANCE}_{term}').mean:.3f}"
+            return f"{mean(arm.ends(term)):.3f} / {arm.spread(f'{CHANCE}_{term}').mean:.3f}"
     return "–"
 
 
