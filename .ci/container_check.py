@@ -21,6 +21,8 @@ from dockerfile import Instruction, environment, instructions, last
 
 ROOT = Path(__file__).parents[1]
 OWN = re.compile(r"(?<![\w./-])/(?=(?:opt|src|in|out)\b)")  # paths of the image that the steps name
+# A worker is a Python of its own, which does not find its library where another user may not read it, as below /root.
+STARTS = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import SimpleITK'], check=True)"
 MAKE_SCANS = """
 import json, pathlib, sys
 import SimpleITK as sitk
@@ -107,7 +109,7 @@ def _alone(root: Path, variables: Mapping[str, str]) -> list[str]:
         ("without a network", ["unshare", "--net", "--map-root-user"] if os.geteuid() else ["unshare", "--net"]),
         ("as another user", ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]),
     ):
-        test = [*prefix, *words, f"{root}/opt/clmorph/bin/python", "-c", "pass"]
+        test = [*prefix, *words, f"{root}/opt/clmorph/bin/python", "-c", STARTS]
         if shutil.which(words[0]) and not subprocess.run(test, env=dict(variables), capture_output=True).returncode:
             prefix += words
         else:

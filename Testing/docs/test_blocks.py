@@ -23,7 +23,7 @@ SHELL = [block for block in BLOCKS if block.language in ("sh", "bash")]
 PYTHON = [block for block in BLOCKS if block.language == "python" and block.page.parent.name != "tutorials"]
 LANGUAGES = {"sh", "python", "text", "csv", "yaml", "bibtex", "toml", "json", ""}
 # What a shell and every system has; whatever else a block calls is a command that is checked below.
-TOOLS = {"cat", "cd", "cp", "cut", "echo", "export", "find", "git", "head", "ls", "mkdir", "printf", "sort"}
+TOOLS = {"cat", "cd", "cp", "cut", "echo", "export", "find", "git", "head", "ls", "mkdir", "printf", "sort", "tar"}
 TOOLS |= {"for", "do", "done", "if", "then", "fi", "."}
 VARIABLES = {"$SLURM_ARRAY_TASK_ID": "1", "$gpu": "0", "$CLMORPH_DATA": "data", "${n}": "01", "$n": "01"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -50,7 +50,7 @@ def violations(page: Path, axe: Path, *, dark: bool = False, width: int = 1200) 
     try:
         shown = dom(copy, dark=dark, width=width)
     finally:
-        copy.unlink()
+        copy.unlink(missing_ok=True)
     found = re.search(r'<pre id="found">(.*?)</pre>', shown, re.S)
     if not found:
         raise RuntimeError(f"axe did not answer on {page}")

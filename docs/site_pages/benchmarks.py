@@ -51,10 +51,15 @@ def _seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
+def segment_times() -> list[dict[str, str]]:
+    """The rows of segment.csv: the whole command on one scan."""
+    with (FOLDER / "segment.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def segment_table() -> str:
     """Seconds and memory of the whole command."""
-    with (FOLDER / "segment.csv").open(newline="", encoding="utf-8") as file:
-        lines = [[row["scan"], f"`{row['model']}`", row["seconds"], row["peak_gb"]] for row in csv.DictReader(file)]
+    lines = [[row["scan"], f"`{row['model']}`", row["seconds"], row["peak_gb"]] for row in segment_times()]
     return markdown(("scan", "`--model`", "seconds", "peak memory (GB)"), lines)
 
 
