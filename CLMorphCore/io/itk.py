@@ -14,7 +14,9 @@ from typing import Any
 from . import itk_child, names
 
 CHILD = Path(itk_child.__file__)
-MIN_SECONDS, SECONDS_PER_MB = 30.0, 2.0  # that a file may take to be read
+# By the clock, that a file may take to be read: long, as a busy machine or a slow disk is no fault of the file; the
+# child ends itself by what it computes, but not on Windows.
+MIN_SECONDS, SECONDS_PER_MB = (120.0 if os.name == "nt" else 300.0), 2.0
 MIN_MEMORY, MEMORY_PER_BYTE = 4 << 30, 64  # that it may take: address space, of which libraries reserve a lot
 
 
@@ -39,6 +41,7 @@ def _read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
         except RuntimeError as error:
             raise CannotRead(reason(str(error))) from None
     size = path.stat().st_size
+    seconds = MIN_SECONDS + SECONDS_PER_MB * size / 2**20
     command = [python, "-P", "-B", str(CHILD), what, str(path), str(MIN_MEMORY + MEMORY_PER_BYTE * size)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
@@ -49,12 +52,14 @@ def _read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=MIN_SECONDS + SECONDS_PER_MB * size / 2**20,
+            timeout=seconds,
             creationflags=hidden,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise CannotRead("ITK does not come to an end with it, it is damaged") from None
+        raise CannotRead(
+            f"ITK does not come to an end with it in {seconds:.0f} s: it is damaged, or the machine or its disk is too busy"
+        ) from None
     line, _, rest = ended.stdout.partition(b"\n")
     try:
         about = json.loads(line)
