@@ -58,7 +58,7 @@ def _read(what: str, path: Path) -> tuple[dict[str, Any], bytes]:
         )
     except subprocess.TimeoutExpired:
         raise CannotRead(
-            f"ITK does not come to an end with it in {seconds:.0f} s: it is damaged, or the machine or its disk is too busy"
+            f"ITK does not come to an end with it in {seconds:.0f} s: it is damaged, or the machine too busy"
         ) from None
     line, _, rest = ended.stdout.partition(b"\n")
     try:
