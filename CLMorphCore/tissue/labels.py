@@ -160,7 +160,7 @@ def _fitted(
     if int(inside.sum()) < MIN_VOXELS:
         raise Unfit("its structures are too small there")
     places = torch.stack([axis.expand(thin.shape)[inside] for axis in _unit_axes(thin)])
-    return fit(thin[inside], prior[:, inside], places, bias=bool(values.min() >= 0))
+    return fit(thin[inside], prior[:, inside], places, bias=bool(values.min() >= 0), voxels_each=step**3)
 
 
 def _unit_axes(values: Tensor) -> list[Tensor]:

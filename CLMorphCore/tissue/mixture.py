@@ -42,8 +42,12 @@ class Mixture:
         return _normal(intensity, self.mean[tissue], self.sd[tissue])
 
 
-def fit(intensity: Tensor, prior: Tensor, places: Tensor, *, bias: bool = True) -> Mixture:
-    """argmax Σₓ log Σₜ prior_t(x) N(I(x) / b(x); mean_t, sd_t): intensity (N,), prior (C, N), places (3, N) in −1…1."""
+def fit(intensity: Tensor, prior: Tensor, places: Tensor, *, bias: bool = True, voxels_each: int = 1) -> Mixture:
+    """argmax Σₓ log Σₜ prior_t(x) N(I(x) / b(x); mean_t, sd_t): intensity (N,), prior (C, N), places (3, N) in −1…1.
+
+    Each sample stands for ``voxels_each`` voxels: small tissues have few samples where not every voxel is one.
+    """
+    pseudo = PSEUDO_VOXELS / voxels_each
     spread = intensity.std()
     least = (MIN_SD * spread).square()
     terms = torch.stack(list(powers(*places)))
@@ -56,9 +60,9 @@ def fit(intensity: Tensor, prior: Tensor, places: Tensor, *, bias: bool = True) 
             share /= share.sum(dim=0) + TINY
         total = share.sum(dim=1)
         overall = values.mean() if not turn else mean
-        mean = torch.where(total > PSEUDO_VOXELS, share @ values / total.clamp_min(1.0), overall)
+        mean = torch.where(total > pseudo, share @ values / total.clamp_min(1.0), overall)
         squares = torch.stack([one @ (values - m).square_() for one, m in zip(share, mean, strict=True)])
-        variance = (squares + PSEUDO_VOXELS * 25 * least) / (total + PSEUDO_VOXELS)
+        variance = (squares + pseudo * 25 * least) / (total + pseudo)
         variance = variance.clamp_min(least)
         if bias and turn >= BIAS_FROM:
             coefficients = _bias(intensity, share / variance[:, None], mean, terms)

@@ -74,6 +74,20 @@ def test_the_mixture_finds_gaussians_and_bias():
     assert float(error.std()) < 0.02
 
 
+def test_a_sample_that_stands_for_eight_voxels_counts_as_eight():
+    rng = np.random.default_rng(4)
+    places = torch.tensor(rng.uniform(-1, 1, (3, 2000)), dtype=torch.float64)
+    tissue = torch.tensor(np.where(np.arange(2000) < 12, 2, rng.integers(0, 2, 2000)))  # the last one is small
+    values = torch.tensor([50.0, 100.0, 200.0])[tissue] + torch.tensor(rng.normal(0, 3, 2000))
+    prior = torch.full((3, 2000), 0.001, dtype=torch.float64)
+    prior[tissue, torch.arange(2000)] = 0.998
+    whole = fit(values.repeat(8), prior.repeat(1, 8), places.repeat(1, 8))
+    found = fit(values, prior, places, voxels_each=8)
+    torch.testing.assert_close(found.mean, whole.mean, rtol=1e-4, atol=0)
+    torch.testing.assert_close(found.sd, whole.sd, rtol=1e-3, atol=0)
+    assert found.mean[2] > 190 and not 190 < fit(values, prior, places).mean[2] < 210
+
+
 def test_a_border_moves_to_where_the_scan_shows_it():
     truth, expected = ball((20, 20, 20), 10), ball((22, 20, 20), 10)
     rng = np.random.default_rng(1)
