@@ -243,7 +243,7 @@ def _itk_errors() -> Iterator[None]:
     except RuntimeError as error:
         why = "the images do not overlap or have too little contrast"
         if "minimum of four pixels" in str(error):
-            why = "one of the images is too thin for it in some direction"
+            why = "one of the images is too thin for it in some direction, or has too little contrast"
         raise InputError(
             f"the affine alignment failed: {why} ({reason(str(error))}); pass `affine`, a transform of your own or none"
         ) from None
