@@ -32,6 +32,7 @@ suppress_warnings = ["myst.header"]  # copied pages begin their headings where t
 copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # a default that is a function has no value that Sphinx can parse
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88

@@ -1,7 +1,7 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
 fresh.png: as it is found, with a sample loaded. panel.png: after Segment. advanced.png: what Speed › Best stands for.
-register.png: after Register. series.png: after Segment on all frames of a sequence. following.png: the same with the
+register.png: after Register. known.png: the same with a lesion left out, and landmarks. series.png: after Segment on all frames of a sequence. following.png: the same with the
 heart model, whose synthetic patient is made to beat. both_sides.png: the hippocampus model on the synthetic patient of
 the brain model. The panel is the real one, and the
 real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
@@ -64,6 +64,15 @@ def draw(headless) -> None:
     run()
     ui.advancedSection.collapsed = ui.installationSection.collapsed = False
     save(widget, "register")
+    known = know(ui, widget._parameterNode.inputVolume)
+    run()
+    for section in (*sections, ui.installationSection):
+        section.collapsed = True
+    save(widget, "known")
+    for selector in known:
+        selector.setCurrentNode(None)
+    ui.knownSection.collapsed = True
+    ui.resultsSection.collapsed = ui.deformationSection.collapsed = False
     ui.taskTabs.currentIndex = 0
     ui.advancedSection.collapsed = ui.installationSection.collapsed = True
     ui.inputVolumeSelector.setCurrentNode(beating(widget._parameterNode.inputVolume))
@@ -92,6 +101,52 @@ def draw(headless) -> None:
 def choose(selector, value: str) -> None:
     """Choose the entry of a selector that stands for a value."""
     selector.currentIndex = [selector.itemData(index) for index in range(selector.count)].index(value)
+
+
+def know(ui, volume) -> list:
+    """Leave a ball of the fixed image out, and give the structures' centres as landmarks; the selectors that say so."""
+    import slicer
+
+    ui.knownSection.collapsed = False
+    segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    template = ui.movingLabelsSelector.currentNode()
+    sample = next(node for node in segmentations if node.GetName() == f"{volume.GetName()} segmentation")
+    chosen = {
+        ui.fixedLeftOutSelector: ball(volume, "Lesion"),
+        ui.fixedLandmarksSelector: centres(sample, "Points of the sample"),
+        ui.movingLandmarksSelector: centres(template, "Points of the template"),
+    }
+    for selector, node in chosen.items():
+        selector.setCurrentNode(node)
+    return list(chosen)
+
+
+def ball(volume, name: str):
+    """A labelmap of 6 mm around a place beside the middle of a volume."""
+    import numpy as np
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    shape = slicer.util.arrayFromVolume(volume).shape
+    away = np.moveaxis(np.indices(shape, float), 0, -1) - np.array(shape) / 3
+    voxels = ((away * volume.GetSpacing()[::-1]) ** 2).sum(axis=-1) < 6.0**2
+    node = slicer.util.addVolumeFromArray(voxels.astype(np.uint8), None, name, "vtkMRMLLabelMapVolumeNode")
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def centres(segmentation, name: str):
+    """A list of points in the middle of each segment, called as it is."""
+    import slicer
+    import vtk
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for segment in segmentation.GetSegmentation().GetSegmentIDs():
+        place = vtk.vtkVector3d(*segmentation.GetSegmentCenterRAS(segment))
+        node.AddControlPoint(place, segmentation.GetSegmentation().GetSegment(segment).GetName())
+    return node
 
 
 def beating(volume):

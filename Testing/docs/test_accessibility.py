@@ -30,6 +30,11 @@ def test_parameters_of_a_signature_are_no_list_of_terms():
     assert "<dl>" not in text and text.count('class="parameter"') == 2 and '<dl class="x"><dt>t</dt><dd>d</dd>' in text
 
 
+def test_an_option_stays_on_its_line():
+    text = mended('<code><span class="pre">--refine</span> <span class="pre">20</span></code>')
+    assert text == '<code><span class="pre option">--refine</span> <span class="pre">20</span></code>'
+
+
 @needs_axe
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_nothing_on_a_page(tmp_path, dark):

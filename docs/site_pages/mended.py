@@ -20,6 +20,7 @@ def mended(text: str) -> str:
     text = re.sub(r'role="heading"(?! aria-level)', 'role="heading" aria-level="2"', text)
     text = text.replace("<pre>", f"<pre {SCROLLED}>")
     text = re.sub(r'<div class="(table-wrapper[^"]*|equation)">', rf'<div class="\1" {SCROLLED}>', text)
+    text = re.sub(r'<span class="pre">(?=-)', '<span class="pre option">', text)  # --refine is not cut at its hyphen
     text = re.sub(r"(?<=\d) ± (?=\d)", "\u00a0±\u00a0", text)  # a figure stays on its line
     return PARAMETERS.sub(lambda found: f'<span class="parameters">{_spans(found[1])}</span>', text)
 
