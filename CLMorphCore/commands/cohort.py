@@ -34,6 +34,7 @@ MAX_LINES = 20  # of failures on stderr; the table has them all
 
 def run(options: Namespace, reporter: Reporter) -> None:
     """Writes a result for each scan, then the table of volumes and the page; SomeFailed where scans failed."""
+    given_output = options.output or options.bids_output
     options.output = output = _output(options)
     reporter("looking for scans", 0.0)
     cohort = find_cohort(
@@ -73,7 +74,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
             "notes": cohort.notes,
         },
     )
-    _announce(options, reporter, cohort, share, rows)
+    _announce(given_output, reporter, cohort, share, rows)
 
 
 def _output(options: Namespace) -> Path:
@@ -138,7 +139,7 @@ def _threads(options: Namespace) -> int | None:
 
 
 def _announce(
-    options: Namespace, reporter: Reporter, cohort: Cohort, share: Sequence[Scan], rows: Sequence[Row]
+    output: Path, reporter: Reporter, cohort: Cohort, share: Sequence[Scan], rows: Sequence[Row]
 ) -> None:
     """Says how many there are of each kind, and why the failed ones of this run have failed."""
     for note in cohort.notes:
@@ -150,7 +151,7 @@ def _announce(
     kinds = dict.fromkeys(row.standing for row in rows)
     counts = ", ".join(f"{sum(row.standing == kind for row in rows)} {kind}" for kind in sorted(kinds))
     waiting = "; the other shards are to come" if any(row.status == WAITING for row in rows) else ""
-    given.done(reporter, options.output, f"{len(rows)} scans: {counts}; volumes.csv and cohort.html{waiting}")
+    given.done(reporter, output, f"{len(rows)} scans: {counts}; volumes.csv and cohort.html{waiting}")
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {len(mine)} scans failed; volumes.csv says why",
