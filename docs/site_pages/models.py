@@ -92,7 +92,7 @@ def _model(model: Model, folder: Path) -> str:
     figures = [[title, *(f"{accuracy[each][key]:.{digits}f}" for each in splits)] for title, key, digits in MEASURES]
     dice = _dice_by_structure(ROOT / "Training" / "recipes" / model.name / "results-test.csv")
     structures = [
-        [str(each.value), each.name, f"`{each.color}`", _code(each.terminology), dice.get(each.value, "–")]
+        [str(each.value), each.name, dice.get(each.value, "–"), f"`{each.color}`", _code(each.terminology)]
         for each in atlas.structures
     ]
     return "\n\n".join(
@@ -102,7 +102,7 @@ def _model(model: Model, folder: Path) -> str:
             table(("", model.about("title")), card),
             table(("", "validation", "test"), figures),
             f"### Structures of {model.name}",
-            table(("label", "structure", "colour", "code", "Dice, test"), structures),
+            table(("label", "structure", "Dice, test", "colour", "code"), structures),
         ]
     )
 

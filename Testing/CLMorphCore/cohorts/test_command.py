@@ -130,7 +130,7 @@ def test_killed_at_random_and_called_again_each_result_is_there_once_and_whole(s
 
 
 def test_shares_side_by_side_make_one_cohort_and_the_same_call_without_costs_nothing(
-    made_scans, small_model, tmp_path, expected, clmorph
+    made_scans, small_model, tmp_path, expected, clmorph, monkeypatch
 ):
     out = tmp_path / "out"
     words = command(made_scans, out, small_model, "--workers", "1", "--progress", "none", "--shard")
@@ -142,6 +142,9 @@ def test_shares_side_by_side_make_one_cohort_and_the_same_call_without_costs_not
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     ran = clmorph("cohort", made_scans, "-o", out, "--model", small_model)
     assert ran.code == 0 and "4 scans: 4 done" in ran.out
+    monkeypatch.chdir(tmp_path)
+    ran = clmorph("cohort", made_scans, "-o", "out", "--model", small_model)
+    assert ran.out.startswith("out: 4 scans: 4 done")
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
 
 
