@@ -138,9 +138,7 @@ def _threads(options: Namespace) -> int | None:
     return max(1, (options.threads or cores) // options.workers)
 
 
-def _announce(
-    output: Path, reporter: Reporter, cohort: Cohort, share: Sequence[Scan], rows: Sequence[Row]
-) -> None:
+def _announce(output: Path, reporter: Reporter, cohort: Cohort, share: Sequence[Scan], rows: Sequence[Row]) -> None:
     """Says how many there are of each kind, and why the failed ones of this run have failed."""
     for note in cohort.notes:
         LOG.warning(note)

@@ -1,9 +1,9 @@
 """Draws the module's panel into CLMorphSlicer/Resources/Screenshots: `python screenshot_panel.py`.
 
 fresh.png: as it is found, with a sample loaded. panel.png: after Segment. advanced.png: what Speed › Best stands for.
-register.png: after Register. known.png: the same with a lesion left out, and landmarks. series.png: after Segment on all frames of a sequence. following.png: the same with the
-heart model, whose synthetic patient is made to beat. both_sides.png: the hippocampus model on the synthetic patient of
-the brain model. The panel is the real one, and the
+register.png: after Register. known.png: the same with a lesion left out, and landmarks. series.png: after Segment on
+all frames of a sequence. following.png: the same with the heart model, whose synthetic patient is made to beat.
+both_sides.png: the hippocampus model on the synthetic patient of the brain model. The panel is the real one, and the
 real engine works on the synthetic patient of the hippocampus model; the widgets are stand-ins.
 """
 
