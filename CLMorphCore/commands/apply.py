@@ -14,6 +14,7 @@ from ..applying.description import folded_inverses
 from ..applying.images import Interpolation, apply, inexact
 from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors, on_grid
 from ..atomic import atomic_write, check_writable
+from ..console import counted
 from ..errors import FileError, InputError, OutputError
 from ..geometry import Grid
 from ..io import frames, points, surfaces
@@ -60,7 +61,7 @@ def _points(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
     reporter.check_cancelled()
     with atomic_write(options.output) as temporary:
         temporary.write_text(found.text(moved), encoding="utf-8", newline="")
-    given.done(reporter, options.output, f"{len(moved)} points of {options.input.name} {_along(steps)}")
+    given.done(reporter, options.output, f"{counted(len(moved), 'point')} of {options.input.name} {_along(steps)}")
 
 
 def _surface(options: Namespace, steps: list[Step], reporter: Reporter) -> None:
@@ -84,7 +85,7 @@ def _tell_inexact(share: float, off_mm: float) -> None:
 
 
 def _along(steps: list[Step]) -> str:
-    return f"along {len(steps)} transform{'s' * (len(steps) > 1)}"
+    return f"along {counted(len(steps), 'transform')}"
 
 
 def check_output(output: Path, endings: tuple[str, ...]) -> None:
@@ -151,7 +152,7 @@ def _frames(options: Namespace, steps: list[Step], reporter: Reporter, interpola
     reporter("writing", 0.8)
     with atomic_write(options.output) as temporary:
         frames.write_frames(moved, temporary, like=series[0], reference=reference)
-    given.done(reporter, options.output, f"{len(series)} frames of {options.input.name} {_along(steps)}")
+    given.done(reporter, options.output, f"{counted(len(series), 'frame')} of {options.input.name} {_along(steps)}")
 
 
 def _check_frame(frame: sitk.Image, name: str, interpolation: Interpolation) -> None:

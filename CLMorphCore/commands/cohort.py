@@ -19,7 +19,7 @@ from ..cohorts.scans import Cohort, Scan, find_cohort, shard_of
 from ..cohorts.tables import RESULTS, check_summary, write_summary
 from ..cohorts.work import Outcome, Settings, is_finished
 from ..cohorts.workers import work_here
-from ..console import say
+from ..console import counted, say
 from ..errors import InputError, SomeFailed
 from ..extraction.step import EXTRACTION
 from ..instance_optimization import InstanceOptimization
@@ -149,7 +149,7 @@ def _announce(output: Path, reporter: Reporter, cohort: Cohort, share: Sequence[
     kinds = dict.fromkeys(row.standing for row in rows)
     counts = ", ".join(f"{sum(row.standing == kind for row in rows)} {kind}" for kind in sorted(kinds))
     waiting = "; the other shards are to come" if any(row.status == WAITING for row in rows) else ""
-    given.done(reporter, output, f"{len(rows)} scans: {counts}; volumes.csv and cohort.html{waiting}")
+    given.done(reporter, output, f"{counted(len(rows), 'scan')}: {counts}; volumes.csv and cohort.html{waiting}")
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {len(mine)} scans failed; volumes.csv says why",

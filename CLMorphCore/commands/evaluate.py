@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 
 from ..atomic import check_writable
+from ..console import counted
 from ..errors import InputError
 from ..evaluating.pairs import OPTIONAL as OF_PAIRS_OPTIONAL
 from ..evaluating.pairs import RESULTS as OF_PAIRS
@@ -79,5 +80,5 @@ def run(options: Namespace, reporter: Reporter) -> None:
         reporter,
         options.output,
         f"Dice {summary.dice:.3f} (affine {summary.dice_affine:.3f}), HD95 {summary.hd95_mm:.2f} mm "
-        f"over {summary.subjects} subjects, folding {summary.folding_fraction_mean:.5%}",
+        f"over {counted(summary.subjects, 'subject')}, folding {summary.folding_fraction_mean:.5%}",
     )

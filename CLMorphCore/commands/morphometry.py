@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..bundles.atlas import Atlas, make_atlas, read_atlas
 from ..bundles.model import model_folder
+from ..console import counted
 from ..errors import InputError
 from ..io.images import read_labels
 from ..morphometry.design import design_of, read_table
@@ -49,7 +50,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
         what = f"{count} voxels{f' on the {result.side} side' if result.side else ''}"
         structures = f" and {strong} structures" if result.side == study.sides[-1] else ""
         found.append(f"{result.voxels.term.name}: {what}{structures} with p < {SIGNIFICANT:g}")
-    given.done(reporter, options.output, f"{len(scans)} scans; {'; '.join(found)}")
+    given.done(reporter, options.output, f"{counted(len(scans), 'scan')}; {'; '.join(found)}")
 
 
 def _atlas(options: Namespace, scan: Scan) -> Atlas:

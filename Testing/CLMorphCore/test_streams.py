@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from made_up import ONE_STEP
 
+from CLMorphCore.console import counted
 from CLMorphCore.errors import InputError, printable
 
 FULL = Path("/dev/full")
@@ -154,3 +155,7 @@ def test_a_current_folder_that_is_gone_is_one_line(verb, words, tmp_path):
     ran = subprocess.run([sys.executable, "-c", code, *words(verb)], capture_output=True, text=True, check=False)
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1, ran.stderr
     assert ran.stderr.startswith("clmorph: the current folder is not there any more"), ran.stderr
+
+
+def test_one_of_a_thing_is_singular():
+    assert [counted(number, "scan") for number in (0, 1, 2)] == ["0 scans", "1 scan", "2 scans"]
