@@ -24,8 +24,6 @@ from ..networks import RegistrationNetwork, build, system
 from ..progress import Progress, part, silent
 from .batches import Dataset, draw_batch, load_dataset, mixed
 from .learner import Learner, learner_of
-from .learner import mixed_precision as mixed_precision
-from .learner import predicted as predicted
 from .log import Log
 from .processes import ALONE, Team
 from .validation import judged, shortfall

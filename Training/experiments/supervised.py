@@ -33,13 +33,13 @@ from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.progress import Progress, silent
 from CLMorphCore.training.augmentation import crop, flip, random_rotation, rotate
 from CLMorphCore.training.batches import Dataset, Volume, mixed
+from CLMorphCore.training.learner import mixed_precision
 from CLMorphCore.training.log import Log
 from CLMorphCore.training.loop import (
     checkpoint_path,
     computing_clock,
     done_fraction,
     learning_rate,
-    mixed_precision,
     restore,
     save_state,
     save_weights,

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +104,21 @@ def by_budget(rows: Sequence[TableRow]) -> dict[Budget | None, list[TableRow]]:
     return groups
 
 
-def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:
+def _of_each_budget(
+    results: Results, dataset: str, variants: Sequence[Variant], under: Callable[[Budget | None], list[TableRow]]
+) -> list[TableRow]:
     """Under the budget that most runs have every variant, also what was not run; under any other what was."""
     first, *others = budgets(results, dataset, variants) or [None]
-    rows = _ablation_under(first, table, results, dataset, variants)
-    return rows + [
-        row
-        for budget in others
-        for row in _ablation_under(budget, table, results, dataset, variants)
-        if row.status == RUN
-    ]
+    return under(first) + [row for budget in others for row in under(budget) if row.status == RUN]
+
+
+def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:
+    under = partial(_ablation_under, table, results, dataset, variants)
+    return _of_each_budget(results, dataset, variants, under)
 
 
 def _ablation_under(
-    budget: Budget | None, table: str, results: Results, dataset: str, variants: Sequence[Variant]
+    table: str, results: Results, dataset: str, variants: Sequence[Variant], budget: Budget | None
 ) -> list[TableRow]:
     selection, published = select(results, dataset, variants, budget=budget), load_paper()
     rows = []
@@ -146,19 +148,12 @@ def load_paper() -> Published:
 
 
 def _comparison(table: str, results: Results, dataset: str, direction: str) -> list[TableRow]:
-    """Under the budget that most runs have every system, also what was not run; under any other what was."""
-    first, *others = budgets(results, dataset, AS_PUBLISHED) or [None]
-    rows = _comparison_under(first, table, results, dataset, direction)
-    return rows + [
-        row
-        for budget in others
-        for row in _comparison_under(budget, table, results, dataset, direction)
-        if row.status == RUN
-    ]
+    under = partial(_comparison_under, table, results, dataset, direction)
+    return _of_each_budget(results, dataset, AS_PUBLISHED, under)
 
 
 def _comparison_under(
-    budget: Budget | None, table: str, results: Results, dataset: str, direction: str
+    table: str, results: Results, dataset: str, direction: str, budget: Budget | None
 ) -> list[TableRow]:
     selection, published = comparison(results, dataset, direction, budget), load_paper()
     rows = []

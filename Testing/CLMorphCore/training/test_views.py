@@ -12,7 +12,7 @@ from CLMorphCore.errors import SettingError
 from CLMorphCore.network_input import normalise
 from CLMorphCore.networks import build
 from CLMorphCore.training.batches import Batch, Dataset, Volume, draw_batch
-from CLMorphCore.training.loop import predicted
+from CLMorphCore.training.learner import predicted
 from CLMorphCore.training.views import curve, view
 
 SPACING = (3.0, 1.0, 2.0)
