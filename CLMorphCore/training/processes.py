@@ -9,6 +9,7 @@ every random choice is a function of the seed, the step and a pair's place in th
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,6 +176,7 @@ def joined(device: str) -> Iterator[Team]:
             "start the processes with torchrun, or unset WORLD_SIZE",
         )
     store, _, _ = next(iter(rendezvous("env://", number, count, timeout=NO_TIMEOUT)))
+    group = None
     try:
         dist.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=NO_TIMEOUT)
         own = _device_of(device, _number("LOCAL_RANK", number), count)
@@ -184,7 +186,12 @@ def joined(device: str) -> Iterator[Team]:
         yield Team(number, count, own, group)
         dist.barrier()  # or the first to leave takes the connections of the others with it
     except BaseException as error:
-        if not _is_first(store):
+        first = _is_first(store)
+        if group is None and dist.is_initialized():  # left to the interpreter's end, gloo's threads abort the process;
+            dist.destroy_process_group()  # NCCL's are left: to close them waits for what the others will never send
+        if number == 0:
+            _wait_for_questions(store, count)
+        if not first:
             raise SystemExit(_exit_code(error)) from None
         raise
     dist.destroy_process_group()
@@ -216,6 +223,16 @@ def _is_first(store: Any) -> bool:
         return store.add(SPOKEN, 1) == 1
     except RuntimeError:
         return True
+
+
+def _wait_for_questions(store: Any, count: int) -> None:
+    """Keeps the store, which process 0 may be the one to have, until all have asked who spoke first, or a while."""
+    ends = time.monotonic() + SPEAKING_S
+    try:
+        while store.add(SPOKEN, 0) < count and time.monotonic() < ends:
+            time.sleep(0.05)
+    except RuntimeError:
+        return  # the store is another process', and gone
 
 
 def _exit_code(error: BaseException) -> int:
