@@ -149,11 +149,17 @@ def _bells(centres: np.ndarray, count: int, sd: float) -> np.ndarray:
 
 
 def paired(
-    fixed_mm: np.ndarray, moving_mm: np.ndarray, fixed_names: Sequence[str] = (), moving_names: Sequence[str] = ()
+    fixed_mm: np.ndarray,
+    moving_mm: np.ndarray,
+    fixed_names: Sequence[str] = (),
+    moving_names: Sequence[str] = (),
+    placed: tuple[Sequence[bool], Sequence[bool]] | None = None,
 ) -> Landmarks:
     """Pairs by name, where all points of both have one of their own and some are the same, otherwise by order.
 
-    InputError where there are no pairs, or by order not as many points in both.
+    ``placed``: which points of each list have a place, where some have none: they keep their number in the order, and
+    what has no place in one list is no pair. InputError where there are no pairs, or by order not as many points in
+    both.
     """
     named = [len(names) > 0 and all(names) and len(set(names)) == len(names) for names in (fixed_names, moving_names)]
     common = [name for name in fixed_names if name in set(moving_names)]
@@ -161,15 +167,40 @@ def paired(
         rows = [[list(names).index(name) for name in common] for names in (fixed_names, moving_names)]
         alone = tuple(sorted(set(fixed_names) ^ set(moving_names)))
         return Landmarks(tuple(common), fixed_mm[rows[0]], moving_mm[rows[1]], "name", alone)
-    if len(fixed_mm) != len(moving_mm):
+    own = placed or ([True] * len(fixed_mm), [True] * len(moving_mm))
+    both = _places_of_both(*own)
+    if both is None:
+        unplaced = any(not all(each) for each in own)
+        lists = f" (lists of {len(own[0])} and {len(own[1])}, with those that have no place)" if unplaced else ""
         raise InputError(
-            f"`landmarks` are {len(fixed_mm)} in the fixed image and {len(moving_mm)} in the moving one, without names "
-            "in common; expected as many in both, in the same order",
+            f"`landmarks` are {len(fixed_mm)} in the fixed image and {len(moving_mm)} in the moving one{lists}, "
+            "without names in common; expected as many in both, in the same order",
             "give both the same names, or leave out what only one has",
         )
-    names = fixed_names if named[0] else [str(n) for n in range(1, len(fixed_mm) + 1)]
-    differ = all(len(own) > 0 and all(own) for own in (fixed_names, moving_names))
-    return Landmarks(tuple(names), fixed_mm, moving_mm, names_differ=differ)
+    # of each list: number in its order -> row among those that have a place
+    fixed_rows, moving_rows = ({at: row for row, at in enumerate(np.flatnonzero(each).tolist())} for each in own)
+    called = {at: fixed_names[row] if named[0] else str(at + 1) for at, row in fixed_rows.items()}
+    called |= {
+        at: moving_names[row] if named[1] else str(at + 1) for at, row in moving_rows.items() if at not in called
+    }
+    differ = all(len(names) > 0 and all(names) for names in (fixed_names, moving_names))
+    return Landmarks(
+        tuple(called[at] for at in both),
+        fixed_mm[[fixed_rows[at] for at in both]],
+        moving_mm[[moving_rows[at] for at in both]],
+        alone=tuple(called[at] for at in sorted(called) if at not in both),
+        names_differ=differ,
+    )
+
+
+def _places_of_both(fixed: Sequence[bool], moving: Sequence[bool]) -> list[int] | None:
+    """The numbers, from 0, at which both lists have a place; None where there are none, or the lists do not fit.
+
+    They do where they are as long, also without what has no place at their ends, as a point that is about to be placed.
+    """
+    ends = [int(np.flatnonzero(each)[-1]) + 1 if any(each) else 0 for each in (fixed, moving)]
+    both = [at for at in range(min(ends)) if fixed[at] and moving[at]]
+    return both if both and (len(fixed) == len(moving) or ends[0] == ends[1]) else None
 
 
 def kind_of(landmarks: Landmarks) -> Kind:

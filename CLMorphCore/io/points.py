@@ -45,12 +45,14 @@ Cells = list[list[str]]
 class Points:
     """Points (N, 3), LPS, mm, and ``text``: the same file with others in their place.
 
-    ``names`` are theirs, empty where they have none.
+    ``names`` are theirs, empty where they have none. ``placed``: which points of the file they are, in its order; the
+    others have no place, or not yet.
     """
 
     lps_mm: np.ndarray
     text: Callable[[np.ndarray], str]
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...]
+    placed: tuple[bool, ...]
 
 
 def read_points(path: Path, space: Space | None = None) -> Points:
@@ -67,7 +69,7 @@ def read_points(path: Path, space: Space | None = None) -> Points:
 def read_landmarks(fixed: Path, moving: Path) -> Landmarks:
     """The landmarks of two files, of a fixed and a moving image, as ``paired``; CSV is in LPS unless it says RAS."""
     first, second = read_points(fixed), read_points(moving)
-    return paired(first.lps_mm, second.lps_mm, first.names, second.names)
+    return paired(first.lps_mm, second.lps_mm, first.names, second.names, (first.placed, second.placed))
 
 
 def space_of(path: Path, said: Space | None, given: Space | None) -> Space:
@@ -98,10 +100,19 @@ def _read_rows(path: Path, lines: str) -> Cells:
         raise FileError(f"{path} cannot be read as points: {error}; expected a CSV file; mend it") from None
 
 
+def _has_cells(row: Sequence[str]) -> bool:
+    return any(cell.strip() for cell in row)
+
+
 def _is_point(row: Sequence[str], status: int | None, unplaced: Sequence[str]) -> bool:
     """Whether a row has cells, and the one of its ``status`` does not say that the point has no place."""
     said = row[status].strip().lower() if status is not None and status < len(row) else ""
-    return any(cell.strip() for cell in row) and said not in unplaced
+    return _has_cells(row) and said not in unplaced
+
+
+def _placed_rows(rows: Cells, counts: Sequence[bool]) -> tuple[bool, ...]:
+    """Of the rows that have cells, which hold a point with a place."""
+    return tuple(count for row, count in zip(rows, counts, strict=True) if _has_cells(row))
 
 
 def _placed(path: Path, rows: Cells, counts: Sequence[bool], columns: Sequence[int], first_row: int) -> np.ndarray:
@@ -139,7 +150,7 @@ def _replaced(rows: Cells, counts: Sequence[bool], columns: Sequence[int], point
 
 def _csv(path: Path, text: str, given: Space | None) -> Points:
     rows = _read_rows(path, text)
-    first = next((row for row in rows if any(cell.strip() for cell in row)), [])
+    first = next((row for row in rows if _has_cells(row)), [])
     header, columns, said = _columns(path, first)
     start = rows.index(first) + 1 if header else 0
     signs = SIGNS[space_of(path, said, given)]
@@ -152,6 +163,7 @@ def _csv(path: Path, text: str, given: Space | None) -> Points:
         _placed(path, body, counts, columns, start + 1) * signs,
         lambda points: head.getvalue() + _replaced(body, counts, columns, points * signs),
         _named(body, counts, names),
+        _placed_rows(body, counts),
     )
 
 
@@ -193,6 +205,7 @@ def _fcsv(path: Path, text: str, given: Space | None) -> Points:
         _placed(path, rows, counts, columns, count + 1) * signs,
         lambda points: head_text + _replaced(rows, counts, columns, points * signs),
         _named(rows, counts, names),
+        _placed_rows(rows, counts),
     )
 
 
@@ -206,7 +219,7 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
             f"{path} cannot be read as markups: {short(error, 60)}; expected Slicer's .mrk.json, with markups and "
             "their controlPoints"
         ) from None
-    found, signs, places = [], [], []
+    found, signs, places, placed = [], [], [], []
     for markup, controls in lists:
         kind = markup.get("type", "Fiducial")
         if kind not in POINT_KINDS:
@@ -223,7 +236,8 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
             if not isinstance(point, dict):
                 raise FileError(f"{path} cannot be read as markups: control point {n} is {short(point, 40)}")
             position = point.get("position")
-            if point.get("positionStatus", "undefined" if position is None else PLACED) != PLACED:
+            placed.append(point.get("positionStatus", "undefined" if position is None else PLACED) == PLACED)
+            if not placed[-1]:
                 continue  # one that has no place, or not yet
             if not isinstance(position, list) or len(position) != 3:
                 raise FileError(
@@ -243,7 +257,7 @@ def _json(path: Path, text: str, given: Space | None) -> Points:
         return json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
 
     names = tuple(str(place.get("label", "")).strip() for place in places)
-    return Points(np.array(found) * np.array(signs), rewritten, names)
+    return Points(np.array(found) * np.array(signs), rewritten, names, tuple(placed))
 
 
 def _check_units(path: Path, units: Any) -> None:

@@ -14,7 +14,7 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, linear_parts
 from CLMorphCore.guidance.landmarks import Landmarks, Pull, fitted, kind_of, paired
 from CLMorphCore.instance_optimization import InstanceOptimization, optimize
-from CLMorphCore.io.points import read_points
+from CLMorphCore.io.points import read_landmarks, read_points
 from CLMorphCore.reports.report import LandmarksEntry, Report
 
 
@@ -135,6 +135,39 @@ def test_where_images_show_nothing_landmarks_lead():
     found = optimize(fixed, fixed, start, InstanceOptimization(60), pull=pull)
     after, _ = pull(found.displacement)
     assert (after / before) ** 0.5 < 0.35  # of the distance
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "pairs", "alone"),
+    [
+        ("1-34", "123-", [(0, 0), (1, 2)], ("2", "4")),  # 1 and 3: what has no place keeps its number
+        ("123-", "123", [(0, 0), (1, 1), (2, 2)], ()),  # the last one is about to be placed
+        ("123-", "1234", [(0, 0), (1, 1), (2, 2)], ("4",)),
+        ("1-3", "12", None, None),  # as many, and yet nobody knows which
+        ("1-", "-2", None, None),
+    ],
+)
+def test_a_point_without_a_place_keeps_its_number_in_the_order(fixed, moving, pairs, alone, tmp_path):
+    """In every format that says so: as Slicer writes them, with labels that name the list, F-1 and M-1."""
+    held = {"csv": (lambda n, set_: f"{n},{-n},0,{int(set_)}", "r,a,s,defined\n"),
+            "fcsv": (lambda n, set_: f"x-{n},{n},{-n},0,,{2 if set_ else 3},0", "# columns = id,x,y,z,label\n"),
+            "mrk.json": (lambda n, set_: json.dumps(
+                {"label": f"x-{n}", "position": [-n, n, 0], "positionStatus": "defined" if set_ else "missing"}), "")
+            }  # fmt: skip
+    for ending, (line, head) in held.items():
+        files = [tmp_path / f"{name}.{ending}" for name in "fm"]
+        for name, path, points_ in zip("FM", files, (fixed, moving), strict=True):
+            lines = [line(n, each != "-").replace("x", name) for n, each in enumerate(points_, start=1)]
+            markup = f'{{"markups": [{{"controlPoints": [{",".join(lines)}]}}]}}'
+            path.write_text(markup if ending == "mrk.json" else head + "\n".join(lines) + "\n", encoding="utf-8")
+        if pairs is None:
+            with pytest.raises(InputError, match="with those that have no place"):
+                read_landmarks(*files)
+            continue
+        found, places = read_landmarks(*files), [[n for n in each if n != "-"] for each in (fixed, moving)]
+        for number, mm in enumerate((found.fixed_mm, found.moving_mm)):
+            assert mm[:, 0].tolist() == [-float(places[number][pair[number]]) for pair in pairs], ending
+        assert found.matched_by == "order" and [name[-1] for name in found.alone] == list(alone), ending
 
 
 def test_pairs_by_name_or_by_order():
