@@ -96,11 +96,17 @@ def export_counted(left_out: LeftOut, volume_node: slicer.vtkMRMLVolumeNode, pat
     write_image(mask, path)
 
 
+def placed(node: slicer.vtkMRMLMarkupsFiducialNode) -> list[bool]:
+    """Which of the points are set: not those that are still to be placed, or that an image does not show (missing)."""
+    status, numbers = node.GetNthControlPointPositionStatus, range(node.GetNumberOfControlPoints())
+    return [status(number) == slicer.vtkMRMLMarkupsNode.PositionDefined for number in numbers]
+
+
 def placed_points(node: slicer.vtkMRMLMarkupsFiducialNode) -> tuple[list[str], np.ndarray]:
     """Labels and places (N, 3), LPS, mm, of the points that are set, under the transforms above the node."""
     labels, places = [], []
-    for number in range(node.GetNumberOfControlPoints()):
-        if node.GetNthControlPointPositionStatus(number) == slicer.vtkMRMLMarkupsNode.PositionDefined:
+    for number, is_set in enumerate(placed(node)):
+        if is_set:
             place = [0.0, 0.0, 0.0]
             node.GetNthControlPointPositionWorld(number, place)
             labels.append(node.GetNthControlPointLabel(number).strip())
@@ -108,10 +114,20 @@ def placed_points(node: slicer.vtkMRMLMarkupsFiducialNode) -> tuple[list[str], n
     return labels, np.reshape(places, (-1, 3)) * LPS_TO_RAS.diagonal()[:3]
 
 
-def pairs_up(fixed: Sequence[str], moving: Sequence[str]) -> bool:
-    """Whether points with these labels are pairs: by label where all have one of their own, or as many in both."""
+def pairs_up(
+    fixed: Sequence[str], moving: Sequence[str], are_placed: tuple[Sequence[bool], Sequence[bool]] | None = None
+) -> bool:
+    """Whether points with these labels are pairs, as the engine finds them.
+
+    By label where all have one of their own, otherwise by their numbers in lists of one length, in which some are not
+    placed: what stands behind the last point that is does not count.
+    """
     named = all(all(labels) and len(set(labels)) == len(labels) for labels in (fixed, moving))
-    return len(fixed) == len(moving) or (named and bool(set(fixed) & set(moving)))
+    if named and set(fixed) & set(moving):
+        return True
+    own = are_placed or ([True] * len(fixed), [True] * len(moving))
+    ends = [max((number for number, is_set in enumerate(each, start=1) if is_set), default=0) for each in own]
+    return any(map(all, zip(*own, strict=False))) and (len(own[0]) == len(own[1]) or ends[0] == ends[1])
 
 
 def check_landmarks(landmarks: Landmarks) -> None:
@@ -133,7 +149,7 @@ def check_landmarks(landmarks: Landmarks) -> None:
         refused = _("the landmarks of both images are “{name}”: choose those of each image")
         raise NodeError(refused.format(name=fixed.GetName()))
     labels = [placed_points(node)[0] for node in landmarks]
-    if not pairs_up(*labels):
+    if not pairs_up(labels[0], labels[1], (placed(fixed), placed(moving))):
         refused = _(
             "“{fixed}” has {here} points and “{moving}” {there}, without labels in common: "
             "place as many in both, in the same order, or give pairs the same label"
@@ -143,8 +159,13 @@ def check_landmarks(landmarks: Landmarks) -> None:
 
 
 def export_points(node: slicer.vtkMRMLMarkupsFiducialNode, path: Path) -> None:
-    """Write the points that are set, with their labels, as .mrk.json in LPS."""
+    """Write the points with their labels as .mrk.json in LPS; those that are not set keep their number, by which
+    points are paired."""
     labels, places = placed_points(node)
-    points = [{"label": label, "position": place} for label, place in zip(labels, places.tolist(), strict=True)]
+    found = iter(zip(labels, places.tolist(), strict=True))
+    points: list[dict] = []
+    for is_set in placed(node):
+        label, place = next(found) if is_set else ("", None)
+        points.append({"label": label, "position": place, "positionStatus": "defined" if is_set else "undefined"})
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
     path.write_text(json.dumps({"markups": [markup]}), encoding="ascii")

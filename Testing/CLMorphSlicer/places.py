@@ -79,3 +79,13 @@ def labelmap_node(image: sitk.Image) -> object:
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(image)))
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def points_node(places: np.ndarray, labels: tuple[str, ...] = (), name: str = "F"):
+    """A list of points at places (N, 3), LPS, mm."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for number, place in enumerate(np.asarray(places) * FLIP):
+        at = node.AddControlPoint(vtk.vtkVector3d(*place))
+        if labels:
+            node.SetNthControlPointLabel(at, labels[number])
+    return node

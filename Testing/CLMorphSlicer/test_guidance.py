@@ -4,15 +4,12 @@ import numpy as np
 import phantom
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
-from hypothesis import strategies as st
-from places import FLIP, TOLERANCE_MM, greatest_disagreement, linear_node, random_points
+from places import FLIP, TOLERANCE_MM, greatest_disagreement, linear_node, points_node, random_points
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
 import slicer
 import slicer.util
-import vtk
 from CLMorphSlicerLib import exporting, guidance
 from CLMorphSlicerLib.errors import NodeError
 from CLMorphSlicerLib.geometry import grid_transform, ijk_to_ras, linear_transform_ras
@@ -52,16 +49,6 @@ def painted(*images: sitk.Image, name: str = "Lesion"):
         slicer.mrmlScene.RemoveNode(labels)
     for number in range(node.GetSegmentation().GetNumberOfSegments()):
         node.GetSegmentation().GetNthSegment(number).SetName(f"Part {number + 1}")
-    return node
-
-
-def points_node(places: np.ndarray, labels: tuple[str, ...] = (), name: str = "F"):
-    """A list of points at places (N, 3), LPS, mm."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
-    for number, place in enumerate(np.asarray(places) * FLIP):
-        at = node.AddControlPoint(vtk.vtkVector3d(*place))
-        if labels:
-            node.SetNthControlPointLabel(at, labels[number])
     return node
 
 
@@ -159,60 +146,6 @@ def test_what_cannot_be_left_out_is_told(headless, tmp_path):
 def test_least_of_a_mask_is_the_engines():
     engine = pytest.importorskip("CLMorphCore.guidance.masks", reason="the engine needs torch")
     assert guidance.MIN_COUNTED == engine.MIN_COUNTED
-
-
-# -- landmarks
-
-
-def test_points_reach_the_engine_in_lps_where_they_are_seen(headless, tmp_path):
-    points = pytest.importorskip("CLMorphCore.io.points", reason="the engine needs torch")
-    places = np.array([[10.0, 20.0, 30.0], [-5.0, 4.0, 7.0], [1.0, 2.0, 3.0]])
-    node, above = points_node(places, ("  a ", "b", "Größe")), linear_node()
-    node.SetAndObserveTransformNodeID(above.GetID())
-    node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), "not set")
-    node.UnsetNthControlPointPosition(3)
-    guidance.export_points(node, tmp_path / "p.mrk.json")
-    read = points.read_points(tmp_path / "p.mrk.json")
-    seen = [above.GetTransformToParent().TransformPoint(*(place * FLIP)) for place in places]
-    assert read.names == ("a", "b", "Größe")
-    assert np.abs(read.lps_mm * FLIP - seen).max() < 1e-6
-
-
-labels_of_points = st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=4)
-
-
-@given(labels_of_points, labels_of_points)
-def test_points_are_pairs_where_the_engine_pairs_them(fixed, moving):
-    engine = pytest.importorskip("CLMorphCore.guidance.landmarks", reason="the engine needs torch")
-    from CLMorphCore.errors import InputError
-
-    try:
-        engine.paired(np.zeros((len(fixed), 3)), np.zeros((len(moving), 3)), fixed, moving)
-        paired = True
-    except InputError:
-        paired = False
-    assert guidance.pairs_up(fixed, moving) is paired
-
-
-def test_what_are_no_landmarks_is_told(headless):
-    two, three = points_node(np.eye(3)[:2], ("a", "b"), "Two"), points_node(np.eye(3), ("c", "d", "e"), "Three")
-    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Empty")
-    curve = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsCurveNode", "Sulcus")
-    for wrong, told in (
-        ((two, three), "“Two” has 2 points and “Three” 3, without labels in common"),
-        ((two, two), "the landmarks of both images are “Two”"),
-        ((two, empty), "“Empty” has no points"),
-        ((curve, two), "“Sulcus” is no list of points"),
-        ((two, None), "None is no list of points"),
-        (two, "two nodes of points"),
-    ):
-        with pytest.raises(NodeError, match=told):
-            guidance.check_landmarks(wrong)
-    three.SetNthControlPointLabel(2, "a")
-    guidance.check_landmarks((two, three))
-    slicer.mrmlScene.RemoveNode(two)
-    with pytest.raises(NodeError, match="no longer in the scene"):
-        guidance.check_landmarks((two, three))
 
 
 # -- a transform to begin with
