@@ -27,7 +27,14 @@ from CLMorphSlicerLib.guidance_panel import GuidancePanel
 from CLMorphSlicerLib.job import State, start_process
 from CLMorphSlicerLib.options import Options, RegisterOptions
 from CLMorphSlicerLib.panel import ProgressPanel, wait_cursor
-from CLMorphSlicerLib.parameters import CLMorphSlicerParameterNode, GuiConnection, Scope, what_is_missing, work_of
+from CLMorphSlicerLib.parameters import (
+    CLMorphSlicerParameterNode,
+    GuiConnection,
+    Scope,
+    forget_unreadable,
+    what_is_missing,
+    work_of,
+)
 from CLMorphSlicerLib.results import RESULT_ATTRIBUTE, Results, watch_scene_loading
 from CLMorphSlicerLib.run import Run
 from CLMorphSlicerLib.runner import Runner, Work, may_extract
@@ -108,7 +115,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         window.setMRMLScene(slicer.mrmlScene)
         self.logic = CLMorphSlicerLogic()
         self.progress, self.deformation = ProgressPanel(self.ui), DeformationPanel(self.ui)
-        self.choices, self.guidance = ChoicesPanel(self.ui), GuidancePanel(self.ui)
+        self.choices, self.guidance = ChoicesPanel(self.ui), GuidancePanel(self.ui, self._refresh)
         self.ui.modelFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.resultSelector.addAttribute("vtkMRMLStorableNode", RESULT_ATTRIBUTE)
         self.ui.segmentsTable.jumpToSelectedSegmentEnabled = True
@@ -292,6 +299,7 @@ class CLMorphSlicerLogic(ScriptedLoadableModuleLogic):
         node = super().getParameterNode()
         if self._parameters is None or self._parameters.parameterNode is not node:
             isNew = node.GetParameterCount() == 0
+            forget_unreadable(node)
             self._parameters = CLMorphSlicerParameterNode(node)
             if isNew:
                 settings.recall(self._parameters)

@@ -30,6 +30,7 @@ class DeformationPanel:
     def __init__(self, ui) -> None:
         self.ui = ui
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
+        self._before: display.Layers | None = None  # the overlays
         self._style: Any = None  # as which the deformation is wished to be seen; None: not at all
         self._overlays: tuple[float | None, float] = (None, 0.0)  # wished: between before and after, opacity of the map
         self._crosshair: Any = None
@@ -45,7 +46,11 @@ class DeformationPanel:
         return node if is_result(node) else None
 
     def forget(self) -> None:
-        """Take nothing for drawn, and follow no sequence: the scene is another one, or the window goes."""
+        """Take nothing for drawn, and follow no sequence: the scene is another one, or the window goes.
+
+        The slice views show what they did before the overlays.
+        """
+        self._uncover()
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
         self._follow_frames(None)
 
@@ -186,9 +191,20 @@ class DeformationPanel:
         wanted = (self._result_id, blend, jacobian)
         if self._layers is None and blend is None and not jacobian:
             return  # the views show what the user chose, and no overlay is asked for
-        if wanted != self._layers:
-            display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
-            self._layers = wanted
+        if wanted == self._layers:
+            return
+        if self._before is None:
+            self._before = display.layers_now()
+        display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
+        if blend is None and not jacobian:
+            self._uncover()
+        self._layers = wanted
+
+    def _uncover(self) -> None:
+        """Let the slice views show what they did before the overlays."""
+        if self._before is not None:
+            display.put_back(self._before)
+            self._before = None
 
 
 def style_of(parameters) -> display.DeformationStyle:

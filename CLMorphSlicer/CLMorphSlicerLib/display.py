@@ -23,6 +23,7 @@ AXIAL_SLICE = "vtkMRMLSliceNodeRed"
 # Of a slice view 0 is the background, 1 the foreground, 2 the labels; the others lie above. Slicer shows the legend of
 # a map in the foreground, not of one in the layers above it.
 LAYERS = (1, 3, 4)
+Layers = dict[str, list[tuple[int, str | None, float]]]  # of slice views, by their composite nodes
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,35 @@ def show_slices(
             show_legend(results.jacobian, jacobian_opacity > 0.0)
 
 
+def layers_now() -> Layers:
+    """What the user has laid over each other in each slice view: (layer, volume's ID, opacity), overlays left out."""
+    overlays, found = _overlay_ids(), {}
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        layers = [
+            (each, composite.GetNthLayerVolumeID(each), composite.GetNthLayerOpacity(each)) for each in (0, *LAYERS)
+        ]
+        found[composite.GetID()] = [(each, None if held in overlays else held, much) for each, held, much in layers]
+    return found
+
+
+def put_back(layers: Layers) -> None:
+    """Lay the volumes over each other that were there before the overlays, which go.
+
+    What somebody has chosen since stays, and what the scene no longer has is not put back.
+    """
+    overlays, patients = _overlay_ids(), _patient_ids()
+    with slicer.util.RenderBlocker():
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            with slicer.util.NodeModify(composite):
+                _set_layers(composite, [], overlays)
+                for layer, before, opacity in layers.get(composite.GetID(), []):
+                    now = composite.GetNthLayerVolumeID(layer)
+                    if now is None or (layer == 0 and now in patients):
+                        if before is not None and slicer.mrmlScene.GetNodeByID(before) is not None:
+                            composite.SetNthLayerVolumeID(layer, before)
+                        composite.SetNthLayerOpacity(layer, opacity)
+
+
 def blend_opacities(blend: float, opacity: float) -> tuple[float, float]:
     """(lower, upper) opacities of two layers that show opacity * ((1 - blend) * lower + blend * upper) together."""
     upper = opacity * blend
@@ -190,10 +220,17 @@ def stacked_opacities(weights: list[float]) -> list[float]:
     return opacities
 
 
+def _runs() -> list[Results]:
+    return [results_of(node) for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node)]
+
+
 def _overlay_ids() -> set[str]:
-    runs = [results_of(node) for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node)]
-    volumes = [volume for run in runs for volume in (run.affine_warped, run.warped, run.jacobian)]
+    volumes = [volume for run in _runs() for volume in (run.affine_warped, run.warped, run.jacobian)]
     return {volume.GetID() for volume in volumes if volume is not None}
+
+
+def _patient_ids() -> set[str]:
+    return {run.volume.GetID() for run in _runs() if run.volume is not None}
 
 
 def _set_layers(

@@ -78,11 +78,15 @@ def check_image(node: Any, proxy: slicer.vtkMRMLVolumeNode | None = None) -> Non
     if _is_a(node, "vtkMRMLLabelMapVolumeNode"):
         raise NodeError(_("{given} is a labelmap: choose the image that it belongs to").format(given=_called(node)))
     check_volume(node, proxy)
+    check_in_scene(node)
 
 
 def check_labels(node: Any) -> None:
     """Raise NodeError, saying why, if what is given can hold no labels; None is none."""
-    if node is None or _is_a(node, "vtkMRMLSegmentationNode") or _is_a(node, "vtkMRMLScalarVolumeNode"):
+    if node is None:
+        return
+    if _is_a(node, "vtkMRMLSegmentationNode") or _is_a(node, "vtkMRMLScalarVolumeNode"):
+        check_in_scene(node)
         return
     refused = _("{given} holds no labels: choose a segmentation or a labelmap")
     raise NodeError(refused.format(given=_called(node)))
@@ -188,9 +192,21 @@ def check_start(node: Any, moved: Any, *, linear: bool) -> None:
     if linear and not node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
         refused = _("“{name}” is not linear: choose a linear transform to start from")
         raise NodeError(refused.format(name=node.GetName()))
+    _check_invertible(node)
     if moved is not None and node in transforms_above([moved]):
         refused = _("“{name}” moves “{volume}” already, and would twice: take the volume out of it (module Data)")
         raise NodeError(refused.format(name=node.GetName(), volume=moved.GetName()))
+
+
+def _check_invertible(node: slicer.vtkMRMLTransformNode) -> None:
+    """Raise NodeError if a linear transform has no inverse: VTK would give the identity in its place."""
+    to_world = vtk.vtkMatrix4x4()
+    if not node.GetMatrixTransformToWorld(to_world):
+        return  # one that bends is tried where it is written
+    matrix = slicer.util.arrayFromVTKMatrix(to_world)
+    if not (np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix[:3, :3]) == 3):
+        refused = _("“{name}” makes space flat, and has no inverse: choose another transform to start from")
+        raise NodeError(refused.format(name=node.GetName()))
 
 
 def check_in_scene(node: slicer.vtkMRMLNode) -> None:

@@ -44,11 +44,12 @@ def nodes_of(*given: LeftOut | Landmarks) -> list[slicer.vtkMRMLNode]:
 
 def check_left_out(left_out: LeftOut) -> None:
     """Raise NodeError, saying why, if what is given cannot say what is left out; None leaves nothing out."""
+    if left_out is None:
+        return
     node, segment = parts_of(left_out)
     if node is None:
-        return
+        raise NodeError(_("nothing is given that the segment “{segment}” is one of").format(segment=segment))
     check_labels(node)
-    check_in_scene(node)
     if not node.IsA("vtkMRMLSegmentationNode"):
         if segment:
             refused = _("“{name}” is a labelmap, and has no segment “{segment}”: give it alone")

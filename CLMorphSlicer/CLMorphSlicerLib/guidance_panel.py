@@ -11,6 +11,9 @@ from .words import _
 
 OF_TASKS = {Task.SEGMENT: ("leftOut",), Task.REGISTER: ("fixedLeftOut", "movingLeftOut")}
 LANDMARKS = ("fixedLandmarks", "movingLandmarks")
+# Of points: set, no longer, not to be seen in the image, gone. Moving one is of no matter to what may be started.
+PLACING = ("PointPositionDefinedEvent", "PointPositionUndefinedEvent", "PointPositionMissingEvent",
+           "PointRemovedEvent")  # fmt: skip
 UNSEEN = "not looked at yet"
 TITLE_LETTERS = 48  # the panel is as wide as the longest title makes it
 
@@ -79,10 +82,14 @@ class LeftOutRow:
 
 
 class GuidancePanel:
-    """What is left out of the images, and landmarks; `parameters` is None while the window shows none."""
+    """What is left out of the images, and landmarks; `parameters` is None while the window shows none.
 
-    def __init__(self, ui) -> None:
-        self.ui = ui
+    changed(): is called where landmarks are placed or taken away, which can be done beside the window.
+    """
+
+    def __init__(self, ui, changed: Callable[..., None]) -> None:
+        self.ui, self._changed = ui, changed
+        self._followed: dict[Any, list[int]] = {}  # landmarks, and their observers
         self.parameters: Any = None
         self.rows = {
             name: LeftOutRow(ui, name, lambda: self.parameters) for names in OF_TASKS.values() for name in names
@@ -91,6 +98,7 @@ class GuidancePanel:
     def show(self, parameters) -> None:
         """Show these parameters; None: the widgets change nothing from now on."""
         self.parameters = parameters
+        self._follow([getattr(parameters, name) for name in LANDMARKS] if parameters is not None else [])
         if parameters is None:
             for row in self.rows.values():
                 row.forget()
@@ -107,6 +115,15 @@ class GuidancePanel:
         known += [_("landmarks")] if registers and parameters.fixedLandmarks is not None else []
         title = _("What you know")
         self.ui.knownSection.text = _shortened(f"{title}: {', '.join(known)}" if known else title)
+
+    def _follow(self, chosen: list) -> None:
+        """Observe these landmarks, and no others; None is none."""
+        for node in [node for node in self._followed if node not in chosen]:
+            for tag in self._followed.pop(node):
+                node.RemoveObserver(tag)
+        for node in chosen:
+            if node is not None and node not in self._followed:
+                self._followed[node] = [node.AddObserver(getattr(node, event), self._changed) for event in PLACING]
 
 
 def _shortened(title: str) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import slicer.util
-import vtk
 
 from .colors import color_by_jacobian
 from .errors import NodeError
@@ -25,7 +24,7 @@ from .figures import fill_landmarks, fill_table
 from .geometry import grid_transform, ijk_to_ras, linear_transform_ras, vtk_matrix
 from .labels import name_segment
 from .output import SIDES, Deformation, EngineOutput
-from .outputs import Kept, Outputs, Undo
+from .outputs import Kept, Outputs, Undo, items_below
 from .results import Results, interpolate_linearly, link
 from .terminology import with_standard_looks
 from .words import _
@@ -180,7 +179,7 @@ class _Work:
                 undo.added = [node for node in made if node is not None and node not in given]
                 undo.note()
                 if self.loading.in_folder:
-                    _file_in_folder(self.volume, undo.added)
+                    undo.folders = _file_in_folder(self.volume, undo.added)
         return results
 
     def _targets(self) -> dict[str, Any]:
@@ -355,11 +354,11 @@ def all_or_nothing(kept: list[Kept]) -> Iterator[None]:
     scene = slicer.mrmlScene
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
-    items_before = set(_hierarchy_items(hierarchy))
+    items_before = set(items_below(hierarchy, hierarchy.GetSceneItemID()))
     try:
         yield
     except Exception:
-        for item in set(_hierarchy_items(hierarchy)) - items_before:
+        for item in set(items_below(hierarchy, hierarchy.GetSceneItemID())) - items_before:
             hierarchy.RemoveItem(item, False, False)
         for node in slicer.util.getNodesByClass("vtkMRMLNode"):
             if node.GetID() not in before:
@@ -369,18 +368,14 @@ def all_or_nothing(kept: list[Kept]) -> Iterator[None]:
         raise
 
 
-def _hierarchy_items(hierarchy: Any) -> list[int]:
-    items = vtk.vtkIdList()
-    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
-    return [items.GetId(i) for i in range(items.GetNumberOfIds())]
-
-
-def _file_in_folder(volume_node: Any, nodes: list) -> None:
+def _file_in_folder(volume_node: Any, nodes: list) -> list[int]:
+    """File nodes beside their volume, in a folder of their own; its item, if there was anything to file."""
     if not nodes:
-        return
+        return []
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.GetItemByDataNode(volume_node)
     parent = hierarchy.GetItemParent(patient) if patient else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent, f"{volume_node.GetName()} CLMorph")
     for node in nodes:
         hierarchy.CreateItem(folder, node)
+    return [folder]

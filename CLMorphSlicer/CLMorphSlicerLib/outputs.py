@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 import slicer
+import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .exporting import transforms_above
@@ -104,11 +105,13 @@ def _own_roles(node: slicer.vtkMRMLNode) -> list[str]:
 class Undo:
     """Takes a run back: what it wrote into is as before, what it added goes.
 
-    `drawn`: segmentations as the run left them; what plays a sequence is one of several, or nothing.
+    `drawn`: segmentations as the run left them; what plays a sequence is one of several, or nothing. `folders`: items
+    of the subject hierarchy that it made.
     """
 
     kept: list[Kept] = field(default_factory=list)
     added: list[slicer.vtkMRMLNode] = field(default_factory=list)
+    folders: list[int] = field(default_factory=list)
     drawn: dict[slicer.vtkMRMLNode, list[tuple]] = field(default_factory=dict)
 
     def note(self) -> None:
@@ -126,6 +129,7 @@ class Undo:
         """Take back what another run did, too. What plays a sequence is known by its frames."""
         self.kept += other.kept
         self.added += [node for node in other.added if node.GetScene() is not None]
+        self.folders += other.folders
         self.drawn |= {node: voxels for node, voxels in other.drawn.items() if browser_of(node) is None}
 
     @property
@@ -146,11 +150,27 @@ class Undo:
         for node in self.added:
             if node.GetScene() is not None:
                 slicer.mrmlScene.RemoveNode(node)
-        self.kept, self.added, self.drawn = [], [], {}
+        self._remove_folders()
+        self.kept, self.added, self.folders, self.drawn = [], [], [], {}
+
+    def _remove_folders(self) -> None:
+        """But for those that somebody has put something else into."""
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        for folder in set(self.folders) & set(items_below(hierarchy, hierarchy.GetSceneItemID())):
+            held = [hierarchy.GetItemDataNode(item) for item in items_below(hierarchy, folder)]
+            if all(node is None or node.GetScene() is None for node in held):
+                hierarchy.RemoveItem(folder, False, True)
 
     def __bool__(self) -> bool:
         """Whether the scene still has something to be taken back."""
         return any(node.GetScene() is not None for node in [*(each.node for each in self.kept), *self.added])
+
+
+def items_below(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, item: int) -> list[int]:
+    """All items of the subject hierarchy below one."""
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(item, items, True)
+    return [items.GetId(i) for i in range(items.GetNumberOfIds())]
 
 
 def _voxels(node: slicer.vtkMRMLSegmentationNode) -> tuple:

@@ -1,7 +1,9 @@
 """What the window shows, typed and kept with the scene."""
 
+import enum
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin
 
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -98,6 +100,27 @@ class CLMorphSlicerParameterNode:
     jacobianOpacity: Annotated[float, WithinRange(0, 1)] = 0.5
     showAtlas: bool = False
     blend: Annotated[float, WithinRange(0, 1)] = 1.0
+
+
+def forget_unreadable(node: slicer.vtkMRMLScriptedModuleNode) -> None:
+    """Take out values that are none here, as of a scene of another version: the wrapper would refuse them all."""
+    for name in CLMorphSlicerParameterNode.allParameters:
+        kind, text = CLMorphSlicerParameterNode.dataType(name), node.GetParameter(name)
+        if node.HasParameter(name) and not _is_readable(kind, text):
+            logging.warning("CLMorph: the scene's %s = %s is not known here, and is the default now", name, text)
+            node.UnsetParameter(name)
+
+
+def _is_readable(kind: Any, text: str) -> bool:
+    bare, *limits = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    if isinstance(bare, type) and issubclass(bare, enum.Enum):
+        return text in bare.__members__
+    if bare not in (int, float):
+        return True
+    try:
+        return all(limit.minimum <= bare(text) <= limit.maximum for limit in limits)
+    except ValueError:
+        return False
 
 
 class GuiConnection:

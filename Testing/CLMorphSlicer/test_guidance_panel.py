@@ -188,6 +188,26 @@ def test_distances_of_landmarks_are_told_in_the_line_and_in_tables(pair, window)
     assert node.GetScene() is None
 
 
+def test_landmarks_placed_beside_the_window_are_seen(pair, window):
+    """The toolbar's place button needs no other module, and so no second visit to this one."""
+    fixed, moving, other = points("F"), points("M", "M-1"), points("Other")
+    window.ui.fixedLandmarksSelector.setCurrentNode(fixed)
+    window.ui.movingLandmarksSelector.setCurrentNode(moving)
+    assert "“F” has no points" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+    fixed.AddControlPoint(vtk.vtkVector3d(1.0, 2.0, 3.0), "F-1")
+    assert window.ui.statusLabel.text == "Ready." and window.ui.runButton.enabled
+    for take_away in (fixed.SetNthControlPointPositionMissing, fixed.UnsetNthControlPointPosition,
+                      fixed.RemoveNthControlPoint):  # fmt: skip
+        fixed.SetNthControlPointPosition(0, 1.0, 2.0, 3.0)
+        assert window.ui.runButton.enabled
+        take_away(0)
+        assert not window.ui.runButton.enabled, take_away
+    window.ui.fixedLandmarksSelector.setCurrentNode(other)
+    assert not fixed.HasObserver(fixed.PointPositionDefinedEvent) and moving.HasObserver(moving.PointRemovedEvent)
+    window.exit()
+    assert not moving.HasObserver(moving.PointRemovedEvent)
+
+
 # -- refused, in the line below the button
 
 
@@ -266,6 +286,22 @@ def test_several_images_and_frames_refuse_what_belongs_to_one(beating, patient, 
         logic.segment(sequence, "phantom", frames="each", initial=turn)
 
 
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+@pytest.mark.parametrize("alignment", ["TRANSFORM", "START"])
+def test_transform_without_an_inverse_is_refused_and_not_passed_over(pair, window, scale, alignment):
+    """VTK gives the identity for its inverse, and the alignment would begin there without a word."""
+    from CLMorphSlicerLib.parameters import Alignment
+
+    flat = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Flat")
+    flat.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([scale, 1.0, 1.0, 1.0])))
+    window._parameterNode.alignment = Alignment[alignment]
+    window.ui.initialTransformSelector.setCurrentNode(flat)
+    assert "“Flat” makes space flat" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+    flat.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1e-3, 1.0, 1.0, 1.0])))
+    window._refresh()
+    assert window.ui.runButton.enabled  # it mirrors, and comes back
+
+
 # -- from Python, and with the scene
 
 
@@ -302,3 +338,18 @@ def test_what_is_known_is_kept_with_the_scene_and_not_between_sessions(
     assert node.GetSegmentation().GetSegment(parameters.movingLeftOutSegment).GetName() == "Cyst"
     assert (parameters.fixedLandmarks.GetName(), parameters.movingLandmarks.GetName()) == ("F", "M")
     assert not [name for name in settings.CHOICES if "eftOut" in name or "andmarks" in name]
+
+
+def test_nodes_that_are_no_longer_there_are_refused(patient, template, lesions, module):
+    logic = module.CLMorphSlicerLogic(fake_engine("works"))
+    with pytest.raises(ValueError, match="nothing is given that the segment “Cyst” is one of"):
+        logic.segment(patient, "phantom", leave_out=(None, "Cyst"))
+    slicer.mrmlScene.RemoveNode(lesions)
+    with pytest.raises(ValueError, match="“Lesions” is no longer in the scene"):
+        logic.register(patient, template, labels=lesions)
+    slicer.mrmlScene.RemoveNode(template)
+    for call in (lambda: logic.register(patient, template), lambda: logic.register(template, patient),
+                 lambda: logic.segment(template, "phantom"), lambda: logic.segment([patient, template], "phantom"),
+                 lambda: logic.segment(patient, "phantom", atlas=template, atlas_labels=template)):  # fmt: skip
+        with pytest.raises(ValueError, match="“Template” is no longer in the scene"):
+            call()

@@ -308,3 +308,21 @@ def test_undo_takes_one_run_back(patient, window, own_segmentation):
         finish(window)
     window.ui.undoButton.click()
     assert names(own_segmentation)[0] == "Body" and not window.ui.undoButton.enabled
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_undo_takes_the_folder_of_the_results_along(patient, window, used):
+    """But for one that somebody has put something else into."""
+    from CLMorphSlicerLib.outputs import items_below
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    begin(window, "works")
+    finish(window)
+    folder = hierarchy.GetItemByName(f"{patient.GetName()} CLMorph")
+    assert folder and len(items_below(hierarchy, folder)) > 5
+    if used:
+        note = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", "Findings")
+        hierarchy.CreateItem(folder, note)
+    window.ui.undoButton.click()
+    assert (folder in items_below(hierarchy, hierarchy.GetSceneItemID())) is used
+    assert patient.GetScene() is not None and (not used or note.GetScene() is not None)

@@ -196,3 +196,43 @@ def test_engine_that_says_nothing_for_long_is_told():
     assert progress_text(Progress("affine", 0.1, 30.0), State.RUNNING) == "Affine · about 30 s left"
     assert "no word from the engine for 75 s" in progress_text(Progress("affine", 0.1), State.RUNNING, 75.0)
     assert time_left(300.0) == "about 5 min left" and time_left(None) == ""
+
+
+@pytest.mark.parametrize("way", ["unticked", "undone", "unloaded"])
+def test_views_show_again_what_they_did_before_the_overlays(done, patient, window, headless, other, way):
+    """Another background, a foreground and its opacity: all three are in use by an overlay."""
+    composite = headless.views["Red"].logic.GetSliceCompositeNode()
+    composite.SetBackgroundVolumeID(other.GetID())
+    composite.SetForegroundVolumeID(patient.GetID())
+    composite.SetForegroundOpacity(0.25)
+    window.ui.jacobianCheckBox.checked = window.ui.atlasCheckBox.checked = True
+    window.ui.blendSlider.value = 0.4
+    assert composite.GetBackgroundVolumeID() == patient.GetID() and composite.GetNthLayerVolumeID(3)
+    if way == "unticked":
+        window.ui.jacobianCheckBox.checked = window.ui.atlasCheckBox.checked = False
+    elif way == "undone":
+        window.ui.undoButton.click()
+    else:
+        window.cleanup()
+    layers = [composite.GetNthLayerVolumeID(layer) for layer in (0, 1, 3, 4)]
+    assert layers == [other.GetID(), patient.GetID(), None, None] and composite.GetForegroundOpacity() == 0.25
+
+
+def test_what_was_chosen_over_the_overlays_stays(done, patient, window, headless, other):
+    composite = headless.views["Red"].logic.GetSliceCompositeNode()
+    composite.SetBackgroundVolumeID(patient.GetID())
+    window.ui.jacobianCheckBox.checked = True
+    composite.SetBackgroundVolumeID(other.GetID())
+    window.ui.jacobianCheckBox.checked = False
+    assert composite.GetBackgroundVolumeID() == other.GetID() and composite.GetForegroundVolumeID() is None
+
+
+def test_names_are_shown_as_they_are_written(patient, window):
+    """Qt would take a tag in them for a format of the line, and leave it out."""
+    import qt
+
+    patient.SetName("T1 <b>late</b>")
+    begin(window, "works")
+    finish(window)
+    assert window.ui.statusLabel.text == "Done: 3 structures in T1 <b>late</b>."
+    assert window.ui.statusLabel.textFormat == qt.Qt.PlainText

@@ -199,3 +199,20 @@ def test_slider_reads_no_model_cards(patient, window, monkeypatch):
     monkeypatch.setattr(models, "read_card", read.append)
     window.ui.scaleSlider.value = 3.0
     assert window._parameterNode.scale == 3.0 and read == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mode", "STREAMLINE"), ("task", ""), ("refine", "9000"), ("spacing", "a lot"), ("scale", "nan")],
+)
+def test_scene_of_another_version_is_shown_as_far_as_it_is_known(patient, window, name, value):
+    """And is no empty panel: a wrapper that cannot read one value has none of them."""
+    window.ui.refineSpinBox.value = 7
+    node, defaults = window._parameterNode.parameterNode, {"refine": 0, "spacing": 10.0, "scale": 1.0}
+    slicer.mrmlScene.StartState(slicer.mrmlScene.ImportState)
+    node.SetParameter(name, value)
+    slicer.mrmlScene.EndState(slicer.mrmlScene.ImportState)
+    shown = window._parameterNode
+    first = next(iter(type(getattr(shown, name)))) if name in ("mode", "task") else defaults[name]
+    assert getattr(shown, name) == first and shown.inputVolume is patient
+    assert shown.refine == (0 if name == "refine" else 7) and window.ui.runButton.enabled

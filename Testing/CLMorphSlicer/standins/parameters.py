@@ -66,6 +66,7 @@ class Parameter:
     """A typed attribute of a wrapper: reads from and writes to the node, and refuses a value of another type."""
 
     def __init__(self, name: str, hint: object, default: object) -> None:
+        self.hint = hint
         bare, *self.annotations = typing.get_args(typing.Annotated[hint, ""])[:-1]
         union = typing.get_origin(bare) in (typing.Union, types.UnionType)
         self.name, self.kinds = name, typing.get_args(bare) if union else (bare,)
@@ -92,6 +93,8 @@ class Parameter:
             return node.GetNodeReference(self.name)
         text, kind = node.GetParameter(self.name), self.kinds[0]
         if issubclass(kind, enum.Enum):
+            if text not in kind.__members__:
+                raise ValueError(f"Found {text!r} in parameter node but it is not a name in {kind!r}")
             return kind[text]
         return text == "True" if kind is bool else kind(text)
 
@@ -145,6 +148,10 @@ class Wrapper:
         for name, parameter in self.allParameters.items():
             if name not in self.writing:
                 self.cache[name] = parameter.read(self.parameterNode)
+
+    @classmethod
+    def dataType(cls, name: str) -> object:
+        return cls.allParameters[name].hint
 
     def AddObserver(self, event, callback, priority: float = 0.0) -> int:
         return self.parameterNode.AddObserver(event, callback, priority)
