@@ -174,6 +174,7 @@ class CLMorphSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode, self._gui = parameterNode, None
         self.choices.show(None)
         self.guidance.show(None)
+        self.deformation.show(None)
         if parameterNode is not None:
             self._gui = GuiConnection(parameterNode, self.ui)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)

@@ -205,9 +205,12 @@ class ChoicesPanel:
 
     @staticmethod
     def _choose(selector, parameters, name: str) -> None:
-        choices = [selector.itemData(index) for index in range(selector.count)]
-        if getattr(parameters, name) not in choices:
+        choices, chosen = [selector.itemData(index) for index in range(selector.count)], getattr(parameters, name)
+        if not chosen and chosen not in choices:
             setattr(parameters, name, choices[0])
+        elif chosen not in choices:  # of a scene: seen, and refused
+            selector.addItem(_("{model} (not in this version)").format(model=chosen), chosen)
+            choices.append(chosen)
         selector.currentIndex = choices.index(getattr(parameters, name))
 
     def _show_atlases(self, parameters) -> None:

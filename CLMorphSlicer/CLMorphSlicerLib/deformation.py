@@ -25,10 +25,17 @@ def spacing_for(transform) -> float:
 
 
 class DeformationPanel:
-    """Shows the chosen result: its tables, its deformation, and the overlays in the slice views."""
+    """Shows the chosen result: its tables, its deformation, and the overlays in the slice views.
+
+    The selector of results is tied to its parameter here: Slicer's own connection makes a node of the parameter's class
+    to ask for its name, which an abstract one, as of both transforms and tables, does not allow.
+    """
 
     def __init__(self, ui) -> None:
         self.ui = ui
+        self._parameters: Any = None  # those that the window shows, None while it shows none
+        self._choosing = False  # while the selector is set, its signal tells nothing new
+        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_result)
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
         self._before: display.Layers | None = None  # the overlays
         self._style: Any = None  # as which the deformation is wished to be seen; None: not at all
@@ -63,8 +70,12 @@ class DeformationPanel:
         self.show(parameters)
 
     def show(self, parameters) -> None:
-        """Draw what the parameters say, where it is not drawn already."""
+        """Draw what the parameters say, where it is not drawn already; None: the widgets change nothing from now on."""
+        self._parameters = parameters
+        if parameters is None:
+            return
         result = parameters.result
+        self._choose(result)
         deformed = has_deformation(result)
         self._enable(deformed)
         self._style = style_of(parameters) if deformed and parameters.showDeformation else None
@@ -74,6 +85,18 @@ class DeformationPanel:
             self._result_id = result and result.GetID()
             self._show_result()
         self._update()
+
+    def _choose(self, result) -> None:
+        if self.ui.resultSelector.currentNode() is not result:
+            self._choosing = True
+            try:
+                self.ui.resultSelector.setCurrentNode(result)
+            finally:
+                self._choosing = False
+
+    def _on_result(self, node) -> None:
+        if self._parameters is not None and not self._choosing:
+            self._parameters.result = node
 
     def _update(self) -> None:
         """Draw what is wished, as far as there is a result of it; what is wrong is told."""

@@ -192,7 +192,8 @@ def check_start(node: Any, moved: Any, *, linear: bool) -> None:
     if linear and not node.GetMatrixTransformFromWorld(vtk.vtkMatrix4x4()):
         refused = _("“{name}” is not linear: choose a linear transform to start from")
         raise NodeError(refused.format(name=node.GetName()))
-    _check_invertible(node)
+    for each in (node, *transforms_above([node])):
+        _check_invertible(each)
     if moved is not None and node in transforms_above([moved]):
         refused = _("“{name}” moves “{volume}” already, and would twice: take the volume out of it (module Data)")
         raise NodeError(refused.format(name=node.GetName(), volume=moved.GetName()))
@@ -200,10 +201,10 @@ def check_start(node: Any, moved: Any, *, linear: bool) -> None:
 
 def _check_invertible(node: slicer.vtkMRMLTransformNode) -> None:
     """Raise NodeError if a linear transform has no inverse: VTK would give the identity in its place."""
-    to_world = vtk.vtkMatrix4x4()
-    if not node.GetMatrixTransformToWorld(to_world):
+    to_parent = vtk.vtkMatrix4x4()
+    if not node.GetMatrixTransformToParent(to_parent):
         return  # one that bends is tried where it is written
-    matrix = slicer.util.arrayFromVTKMatrix(to_world)
+    matrix = slicer.util.arrayFromVTKMatrix(to_parent)
     if not (np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix[:3, :3]) == 3):
         refused = _("“{name}” makes space flat, and has no inverse: choose another transform to start from")
         raise NodeError(refused.format(name=node.GetName()))

@@ -29,7 +29,8 @@ def spacing_and_direction(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def image_from_array(array: np.ndarray, matrix: np.ndarray) -> sitk.Image:
     """SimpleITK image of an array (k, j, i), or of vectors (k, j, i, 3), on the grid of an ijk-to-RAS matrix (4, 4)."""
-    image = sitk.GetImageFromArray(array, isVector=array.ndim == 4)
+    known = array.view(array.dtype.str)  # SimpleITK tells C's integers of one size apart, and knows one of them
+    image = sitk.GetImageFromArray(known, isVector=array.ndim == 4)
     lps = LPS_TO_RAS @ matrix
     spacing, direction = spacing_and_direction(lps)
     image.SetSpacing(spacing.tolist())

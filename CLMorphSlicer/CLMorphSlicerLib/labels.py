@@ -39,7 +39,7 @@ def labels_of_segmentation(
     labels.CopyInformation(grid)
     present = set(np.unique(array))
     segments = [(value, segmentation.GetSegment(segment_id)) for value, segment_id in enumerate(ids, start=1)]
-    rows = [(v, s.GetName(), hex_color(s.GetColor()), _type_code(s)) for v, s in segments if v in present]
+    rows = [(v, _name(s.GetName(), v), hex_color(s.GetColor()), _type_code(s)) for v, s in segments if v in present]
     return labels, rows
 
 
@@ -110,8 +110,14 @@ def labels_of_labelmap(
         if colors is not None and value < colors.GetNumberOfColors():
             name = colors.GetColorName(value)
             colors.GetColor(value, rgba)
-        rows.append((value, name or _("Label {value}").format(value=value), hex_color(rgba[:3]), ""))
+        rows.append((value, _name(name, value), hex_color(rgba[:3]), ""))
     return labels, rows
+
+
+def _name(given: str | None, value: int) -> str:
+    """A name as the engine takes it: one line of letters that can be printed, and not empty."""
+    letters = "".join(letter if letter.isprintable() else " " for letter in given or "")
+    return letters.strip() or _("Label {value}").format(value=value)
 
 
 def _no_label(array: np.ndarray) -> float | None:

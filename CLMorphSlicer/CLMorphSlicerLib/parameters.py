@@ -29,10 +29,10 @@ from .options import Options, RegisterOptions, atlas_count, model_card
 from .outputs import Outputs
 from .results import browser_of
 from .series import SequenceFrames, Volumes, work_on
+from .settings import FOLDER
 from .tasks import Registration, Segmentation
 from .words import _
 
-FOLDER = "folder:"  # the choice of a model that is not shipped
 SEVERAL_ROLE = "CLMorph.several"  # of the volumes that are segmented one after the other
 
 

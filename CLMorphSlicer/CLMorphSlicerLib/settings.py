@@ -4,8 +4,12 @@ import json
 
 import slicer
 
+from .models import shipped_models
+
 CHOICES = ("model", "modelFolder", "device", "threads", "effort", "refine", "atlases", "fusion", "tissue", "similarity",
            "registerModel", "steps", "standardNames")  # fmt: skip
+MODELS = ("model", "registerModel")
+FOLDER = "folder:"  # the choice of a model that is not shipped
 PREFIX = "CLMorph/"
 
 
@@ -19,13 +23,15 @@ def remember(parameters) -> None:
 
 def recall(parameters) -> None:
     """Give new parameters the choices of the last session; what no longer fits is left as it is."""
-    settings = slicer.app.userSettings()
+    settings, known = slicer.app.userSettings(), {"", FOLDER, *(card.name for card in shipped_models())}
     for name in CHOICES:
         text = settings.value(PREFIX + name)
         if text is None:
             continue
         try:
             kind = type(getattr(parameters, name))
-            setattr(parameters, name, kind(json.loads(text)))
+            value = kind(json.loads(text))
+            if name not in MODELS or value in known:
+                setattr(parameters, name, value)
         except (ValueError, TypeError):
             continue

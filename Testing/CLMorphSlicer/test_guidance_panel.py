@@ -297,6 +297,12 @@ def test_transform_without_an_inverse_is_refused_and_not_passed_over(pair, windo
     window._parameterNode.alignment = Alignment[alignment]
     window.ui.initialTransformSelector.setCurrentNode(flat)
     assert "“Flat” makes space flat" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+    bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "Bent")
+    bent.SetAndObserveTransformNodeID(flat.GetID())
+    if alignment == "START":  # one that bends, under one that is flat
+        window.ui.initialTransformSelector.setCurrentNode(bent)
+        assert "“Flat” makes space flat" in window.ui.statusLabel.text and not window.ui.runButton.enabled
+        window.ui.initialTransformSelector.setCurrentNode(flat)
     flat.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1e-3, 1.0, 1.0, 1.0])))
     window._refresh()
     assert window.ui.runButton.enabled  # it mirrors, and comes back

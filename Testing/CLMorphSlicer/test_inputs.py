@@ -3,6 +3,7 @@
 import numpy as np
 import phantom
 import pytest
+import SimpleITK as sitk
 from places import labelmap_node
 from qt_fixtures import fake_engine, write_bundle
 
@@ -11,7 +12,7 @@ pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer
 import slicer
 import slicer.util
 import vtk
-from CLMorphSlicerLib import options
+from CLMorphSlicerLib import exporting, options
 from CLMorphSlicerLib.outputs import Outputs
 
 
@@ -119,3 +120,31 @@ def test_node_that_plays_a_sequence_is_not_written_into(patient, module, chosen)
     outputs = Outputs(**{chosen: getattr(played, chosen)})
     said = segmenting(patient, outputs=outputs)
     assert "shows the frames of a sequence" in said and getattr(played, chosen).GetName() in said
+
+
+@pytest.mark.parametrize("kind", [vtk.VTK_CHAR, vtk.VTK_LONG, vtk.VTK_UNSIGNED_LONG, vtk.VTK_LONG_LONG,
+                                  vtk.VTK_UNSIGNED_LONG_LONG])  # fmt: skip
+def test_voxels_of_every_whole_number_of_c_reach_the_engine(headless, tmp_path, kind):
+    """Of one size there are several; NRRD's int64 is another one than numpy's."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(3, 4, 5)
+    image.AllocateScalars(kind, 1)
+    image.GetPointData().GetScalars().Fill(100)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Counts")
+    node.SetAndObserveImageData(image)
+    exporting.export_volume(node, tmp_path / "image.nii")
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "image.nii")))
+    assert written.shape == (5, 4, 3) and (written == 100).all()
+
+
+def test_model_of_a_scene_that_is_not_here_is_told_and_not_replaced(patient, window):
+    node = window._parameterNode.parameterNode
+    for name in ("model", "registerModel"):
+        node.SetParameter(name, "spine")
+    selector = window.ui.modelSelector
+    assert selector.itemText(selector.currentIndex) == "spine (not in this version)"
+    assert window.ui.statusLabel.text.startswith("no model 'spine'") and not window.ui.runButton.enabled
+    selector.currentIndex = 0
+    assert window._parameterNode.model == "phantom" and window.ui.runButton.enabled
+    window.ui.taskTabs.currentIndex = 1
+    assert window._parameterNode.registerModel == "spine" and not window.ui.runButton.enabled

@@ -202,3 +202,14 @@ def test_two_structures_of_one_name_have_a_column_each_over_time(headless):
     assert [column.GetName() for column in columns] == ["time", "Ventricle (ml)", "Ventricle (2) (ml)"]
     assert [columns[2].GetValue(0), columns[1].GetValue(0), columns[1].GetValue(1)] == [3.0, 2.0, 2.0]
     assert np.isnan(columns[2].GetValue(1))
+
+
+@pytest.mark.parametrize(("called", "told"), [("", "Label 2"), ("  ", "Label 2"), ("Left\nlobe\t", "Left lobe")])
+def test_names_are_such_as_the_engine_takes(drawn, tmp_path, called, told):
+    """Slicer lets a person empty a name; the engine would refuse the atlas after it was written."""
+    engine = pytest.importorskip("CLMorphCore.bundles.atlas", reason="the engine needs torch")
+    atlas, segmentation = drawn
+    segmentation.GetSegmentation().GetNthSegment(1).SetName(called)
+    exporting.export_labels(segmentation, atlas, tmp_path / "labels.nii.gz", tmp_path / "names.csv")
+    structures = engine.read_structures(tmp_path / "names.csv")
+    assert [each.name for each in structures if each.value == 2] == [told]

@@ -220,7 +220,7 @@ def connector(widget, parameter: Parameter) -> Connector:
     """The connector of a widget and a parameter. Raises RuntimeError where Slicer has none for the two."""
     kind, widget_kind = parameter.kinds[0], type(widget)
     if parameter.is_node and widget_kind is slicer.qMRMLNodeComboBox:
-        widget.nodeTypes = [node.__name__ for node in parameter.kinds if node is not type(None)]
+        widget.nodeTypes = [node().GetClassName() for node in parameter.kinds if node is not type(None)]
         return Connector(widget.currentNode, widget.setCurrentNode, widget.currentNodeChanged)
     if kind is bool and widget_kind is qt.QCheckBox:
         return _by_property(widget, "checked", widget.stateChanged, bool)
