@@ -104,6 +104,9 @@ class Following:
             link(results, SEGMENT)
         return results
 
+    def moved(self) -> list[str]:
+        return []  # the node shows one frame after the other
+
     def done(self, results: Results, report: dict) -> str:
         values, series = self.written[0].values, report["series"]
         done = _("Done: labels of {count} frames, which follow that at {place}.").format(

@@ -118,6 +118,7 @@ class Run:
             self.report = read_report(self.folder)
             self.warnings = [str(warning) for warning in self.report.get("warnings", ())]
             self.results = self.task.load(self.folder, self.undo)
+            self.warnings += self.task.moved()
         except (ValueError, LookupError, TypeError, OSError, RuntimeError) as error:
             logging.debug("CLMorph: results could not be read", exc_info=True)
             said = _("The results could not be read: {error}").format(error=error)

@@ -13,7 +13,9 @@ from pathlib import Path
 import slicer
 
 from . import exporting, guidance, job, models, nodes, plan, presets
+from .errors import NodeError
 from .options import Options, RegisterOptions, model_card, why_not, why_not_register
+from .output import on_one_grid
 from .outputs import Undo
 from .results import Results
 from .words import _
@@ -101,12 +103,16 @@ class Segmentation:
 
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
-        # of a frame the node may show another one by now; of a volume, a change during the run is an error
-        grid = self.grid[0] if self.proxy is not None else None
+        # of a frame the node may show another one by now, and a volume may have been moved
         names, alone = self.options.standard_names, self.proxy is None
-        loading = nodes.Loading(self.options.outputs, standard_names=names, grid=grid, in_folder=alone, undo=undo)
+        loading = nodes.Loading(
+            self.options.outputs, standard_names=names, grid=self.grid[0], in_folder=alone, undo=undo
+        )
         atlas = atlas_file(folder, model_card(self.options.model), read_report(folder))
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
+
+    def moved(self) -> list[str]:
+        return told_moved(self.grid[0], self.volume) if self.proxy is None else []
 
     def done(self, results: Results, _report: dict) -> str:
         node = results.segmentation
@@ -126,6 +132,7 @@ class Registration:
     fixed: slicer.vtkMRMLScalarVolumeNode
     moving: slicer.vtkMRMLScalarVolumeNode
     options: RegisterOptions
+    grid: list[nodes.Grid] = field(default_factory=list)  # of the fixed and the moving volume when they were written
 
     @property
     def node(self) -> slicer.vtkMRMLScalarVolumeNode:
@@ -147,6 +154,7 @@ class Registration:
         options = self.options
         exporting.export_volume(self.fixed, folder / IMAGE)
         exporting.export_volume(self.moving, folder / MOVING)
+        self.grid[:] = [nodes.Grid.of(self.fixed), nodes.Grid.of(self.moving)]
         arguments = ["register", IMAGE, MOVING, "-o", OUTPUT]
         if options.model:
             arguments += ["--model", str(model_card(options.model).folder)]
@@ -167,10 +175,13 @@ class Registration:
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
         names = folder / LABEL_NAMES if self.options.labels is not None else None
-        loading = nodes.Loading(self.options.outputs, undo=undo)
+        loading = nodes.Loading(self.options.outputs, grid=self.grid[0], undo=undo)
         return nodes.import_registration(
             folder / OUTPUT, self.fixed, self.moving, folder / MOVING, names, loading=loading
         )
+
+    def moved(self) -> list[str]:
+        return told_moved(self.grid[0], self.fixed) + told_moved(self.grid[1], self.moving)
 
     def done(self, results: Results, report: dict) -> str:
         done = _("Done: {moving} lies on {fixed}.").format(moving=self.moving.GetName(), fixed=self.fixed.GetName())
@@ -180,6 +191,17 @@ class Registration:
             return done
         lost = _("None of the labels of {labels} lies inside it.")
         return f"{done} {lost.format(labels=self.options.labels.GetName())}"
+
+
+def told_moved(before: nodes.Grid, volume: slicer.vtkMRMLVolumeNode) -> list[str]:
+    """A sentence if a volume no longer lies where it was written: results belong to that place."""
+    try:
+        if volume.GetImageData() is not None and on_one_grid(before, nodes.Grid.of(volume)):
+            return []
+    except NodeError:  # it is under a transform that bends by now
+        pass
+    told = _("“{name}” was moved or changed during the run: the results belong to where it was.")
+    return [told.format(name=volume.GetName())]
 
 
 def segment_arguments(image: str, options: Options, folder: Path, *more: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import time
 
+import numpy as np
 import pytest
+from places import linear_node
 from qt_fixtures import begin, finish, get_started, leftovers, node_ids, wait_until
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
@@ -248,3 +250,23 @@ def test_window_stays_alive_while_the_engine_works(patient, window):
     finish(window)
     timer.stop()
     assert len(ticks) >= 10 * (ticks[-1] - ticks[0])
+
+
+@pytest.mark.parametrize("tab", [0, 1])
+def test_patient_that_is_moved_meanwhile_costs_no_result(patient, window, tab):
+    """One can go on working: what comes back lies where the patient was, and is told."""
+    other = slicer.util.addVolumeFromArray(np.ones((6, 6, 6), np.float32), name="Other")
+    window.ui.taskTabs.currentIndex = tab
+    window.ui.fixedVolumeSelector.setCurrentNode(patient)
+    window.ui.movingVolumeSelector.setCurrentNode(other)
+    before = [0.0] * 6
+    patient.GetRASBounds(before)
+    run = begin(window, "works")
+    patient.SetAndObserveTransformNodeID(linear_node().GetID())
+    finish(window)
+    assert window.ui.statusLabel.text.endswith(
+        f"“{patient.GetName()}” was moved or changed during the run: the results belong to where it was."
+    )
+    bounds = [0.0] * 6
+    run.results.warped.GetRASBounds(bounds)
+    assert bounds == pytest.approx(before, abs=0.01)
