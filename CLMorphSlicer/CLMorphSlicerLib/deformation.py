@@ -38,6 +38,7 @@ class DeformationPanel:
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_result)
         self._drawn, self._layers, self._result_id = None, None, UNSEEN
         self._before: display.Layers | None = None  # the overlays
+        self._laid: tuple[set[str], set[str]] = set(), set()  # IDs of what was shown since: overlays, and patients
         self._style: Any = None  # as which the deformation is wished to be seen; None: not at all
         self._overlays: tuple[float | None, float] = (None, 0.0)  # wished: between before and after, opacity of the map
         self._crosshair: Any = None
@@ -101,6 +102,7 @@ class DeformationPanel:
     def _update(self) -> None:
         """Draw what is wished, as far as there is a result of it; what is wrong is told."""
         if self._result is None:
+            self._uncover()
             return
         for part in (self._draw, self._lay):
             try:
@@ -218,16 +220,20 @@ class DeformationPanel:
             return
         if self._before is None:
             self._before = display.layers_now()
+        results = results_of(self._result)
+        self._laid[0].update(display.overlays_of(results))
+        self._laid[1].update([results.volume.GetID()] if results.volume is not None else [])
         display.show_slices(self._result, blend=blend, jacobian_opacity=jacobian)
         if blend is None and not jacobian:
             self._uncover()
-        self._layers = wanted
+        else:
+            self._layers = wanted
 
     def _uncover(self) -> None:
         """Let the slice views show what they did before the overlays."""
         if self._before is not None:
-            display.put_back(self._before)
-            self._before = None
+            display.put_back(self._before, *self._laid)
+            self._before, self._laid, self._layers = None, (set(), set()), None
 
 
 def style_of(parameters) -> display.DeformationStyle:

@@ -177,12 +177,12 @@ def layers_now() -> Layers:
     return found
 
 
-def put_back(layers: Layers) -> None:
+def put_back(layers: Layers, overlays: set[str], patients: set[str]) -> None:
     """Lay the volumes over each other that were there before the overlays, which go.
 
-    What somebody has chosen since stays, and what the scene no longer has is not put back.
+    `overlays`, `patients`: IDs of the volumes that were shown since, on top and below. What somebody has chosen
+    meanwhile stays, and what the scene no longer has is not put back.
     """
-    overlays, patients = _overlay_ids(), _patient_ids()
     with slicer.util.RenderBlocker():
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             with slicer.util.NodeModify(composite):
@@ -224,13 +224,14 @@ def _runs() -> list[Results]:
     return [results_of(node) for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if is_result(node)]
 
 
-def _overlay_ids() -> set[str]:
-    volumes = [volume for run in _runs() for volume in (run.affine_warped, run.warped, run.jacobian)]
+def overlays_of(results: Results) -> set[str]:
+    """IDs of the volumes that overlays of a result are made of."""
+    volumes = (results.affine_warped, results.warped, results.jacobian)
     return {volume.GetID() for volume in volumes if volume is not None}
 
 
-def _patient_ids() -> set[str]:
-    return {run.volume.GetID() for run in _runs() if run.volume is not None}
+def _overlay_ids() -> set[str]:
+    return set().union(*map(overlays_of, _runs()))
 
 
 def _set_layers(

@@ -198,7 +198,7 @@ def test_engine_that_says_nothing_for_long_is_told():
     assert time_left(300.0) == "about 5 min left" and time_left(None) == ""
 
 
-@pytest.mark.parametrize("way", ["unticked", "undone", "unloaded"])
+@pytest.mark.parametrize("way", ["unticked", "undone", "deleted", "unloaded"])
 def test_views_show_again_what_they_did_before_the_overlays(done, patient, window, headless, other, way):
     """Another background, a foreground and its opacity: all three are in use by an overlay."""
     composite = headless.views["Red"].logic.GetSliceCompositeNode()
@@ -212,6 +212,8 @@ def test_views_show_again_what_they_did_before_the_overlays(done, patient, windo
         window.ui.jacobianCheckBox.checked = window.ui.atlasCheckBox.checked = False
     elif way == "undone":
         window.ui.undoButton.click()
+    elif way == "deleted":  # what knows the other nodes of the result, which stay
+        slicer.mrmlScene.RemoveNode(done.transform)
     else:
         window.cleanup()
     layers = [composite.GetNthLayerVolumeID(layer) for layer in (0, 1, 3, 4)]
