@@ -112,6 +112,7 @@ class Segmentation:
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
 
     def moved(self) -> list[str]:
+        """What is to be told where the volume no longer lies where it was written."""
         return told_moved(self.grid[0], self.volume) if self.proxy is None else []
 
     def done(self, results: Results, _report: dict) -> str:
@@ -181,6 +182,7 @@ class Registration:
         )
 
     def moved(self) -> list[str]:
+        """What is to be told where a volume no longer lies where it was written."""
         return told_moved(self.grid[0], self.fixed) + told_moved(self.grid[1], self.moving)
 
     def done(self, results: Results, report: dict) -> str:
