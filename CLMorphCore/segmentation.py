@@ -373,4 +373,5 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
         expected = of_one(matches[0], tissue)
     image = matches[0].scan.image
     mask = matches[0].scan.mask
-    return tissue_labels(image, expected, tissue.groups, exponent=settings.exponent, device=prepared.device, mask=mask)
+    how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
+    return tissue_labels(image, expected, tissue.groups, mask=mask, **how)

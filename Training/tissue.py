@@ -9,11 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import choose, read_manifest
-from CLMorphCore.tissue.choosing import Tried, choose_tissue, register_labelled
+from CLMorphCore.tissue.choosing import Tried, choose_tissue, reached, register_labelled
 from CLMorphCore.tissue.settings import write_settings
 from Training.command_line import exit_code, write_figures
 from Training.provenance import provenance
@@ -36,20 +38,34 @@ def _run(options: argparse.Namespace) -> None:
     chosen, (without, *tried) = choose_tissue(register_labelled(model, subjects), tell=_say)
     write_settings(options.output or model.folder, chosen)
     rows = [
-        {"smoothing_mm": one.settings.smoothing_mm, "exponent": one.settings.exponent, "dice": round(one.dice, 5)}
+        {
+            "smoothing_mm": one.settings.smoothing_mm,
+            "exponent": one.settings.exponent,
+            "background": one.settings.background,
+            "dice": round(one.dice, 5),
+            "log_volume_ratio": round(one.volume, 4),
+        }
         for one in tried
         if one.settings is not None
     ]
-    figures = {"split": options.split, "subjects": len(subjects), "dice_without": round(without.dice, 5), "tried": rows}
+    figures = {
+        "split": options.split,
+        "subjects": len(subjects),
+        "dice_without": round(without.dice, 5),
+        "log_volume_ratio_without": round(without.volume, 4),
+        "tried": rows,
+    }
     if options.figures is not None:
         write_figures(options.figures, figures | provenance())
-    print(f"{'on' if chosen.on else 'off'}: {chosen}, gain {max(one.dice for one in tried) - without.dice:+.4f}")
+    print(f"{'on' if chosen.on else 'off'}: {chosen}, gain {reached(chosen, [without, *tried]) - without.dice:+.4f}")
 
 
 def _say(tried: Tried) -> None:
     how = tried.settings
-    what = f"smoothing {how.smoothing_mm:g} mm, exponent {how.exponent:g}" if how is not None else "without"
-    print(f"{what}: Dice {tried.dice:.4f}", flush=True)
+    what = "without"
+    if how is not None:
+        what = f"smoothing {how.smoothing_mm:g} mm, exponent {how.exponent:g}, background {how.background:g}"
+    print(f"{what}: Dice {tried.dice:.4f}, volume {np.expm1(tried.volume):+.1%}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

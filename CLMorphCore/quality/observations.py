@@ -70,7 +70,7 @@ def observe(
     if not labelled:
         return Observation(subject.name, kind, shown, None, subject.split), found
     labels = (
-        followed_labels(found, prepared, prepared.tissue, model.tissue.exponent)
+        followed_labels(found, prepared, prepared.tissue, model.tissue)
         if model.tissue.on
         else warped_labels(found, prepared)
     )

@@ -10,6 +10,7 @@ from ..registration import transform_of
 from .expectation import of_one
 from .labels import Unfit, tissue_labels
 from .prepared import PreparedTissue
+from .settings import TissueSettings
 
 
 def warped_labels(found: Match, prepared: PreparedAtlas) -> sitk.Image:
@@ -17,11 +18,14 @@ def warped_labels(found: Match, prepared: PreparedAtlas) -> sitk.Image:
     return resample_labels(prepared.atlases[0].labels, Grid.of(found.scan.image), transform_of(found))
 
 
-def followed_labels(found: Match, prepared: PreparedAtlas, tissue: PreparedTissue, exponent: float) -> sitk.Image:
+def followed_labels(
+    found: Match, prepared: PreparedAtlas, tissue: PreparedTissue, settings: TissueSettings
+) -> sitk.Image:
     """The labels that follow the scan's tissue, or the warped ones where that tells nothing."""
     image = found.scan.image
     try:
-        followed = tissue_labels(image, of_one(found, tissue), tissue.groups, exponent=exponent, device=prepared.device)
+        how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
+        followed = tissue_labels(image, of_one(found, tissue), tissue.groups, **how)
     except Unfit:
         return warped_labels(found, prepared)
     return placed(followed.labels, Grid.of(image))

@@ -6,7 +6,7 @@ chosen; off where that gains less than MIN_GAIN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,15 +27,21 @@ from .settings import TissueSettings
 SMOOTHING_VOXELS = (0.3, 0.5, 0.8, 1.2, 2.0)  # of the atlas, along its finest axis
 EXPONENTS = (0.2, 0.35, 0.5, 0.75, 1.0)
 FIRST_EXPONENT = 0.35  # at which the smoothing is chosen
+BACKGROUNDS = (0.9, 0.8, 0.65, 0.5)  # factors, beside 1
 MIN_GAIN = 0.002  # mean Dice
 
 
 @dataclass(frozen=True)
 class Tried:
-    """Settings and the mean Dice that labels reached with them; None: without the tissue model."""
+    """Settings and what labels reached with them; None: without the tissue model.
+
+    dice    mean over structures and scans
+    volume  mean of log (volume found / true), which is 0 where too little is as frequent as too much
+    """
 
     settings: TissueSettings | None
     dice: float
+    volume: float
 
 
 @dataclass(frozen=True)
@@ -71,23 +77,41 @@ def choose_tissue(
 ) -> tuple[TissueSettings, list[Tried]]:
     """The settings that are best on labelled scans, and all that was tried, without first; each is told of at once.
 
-    InputError where the atlas' labels cannot follow a scan.
+    The background's factor is the best of those that leave volumes no farther off than 1 does. InputError where the
+    atlas' labels cannot follow a scan.
     """
     prepared, cases = scans.prepared, scans.cases
     tried: list[Tried] = []
 
-    def keep(settings: TissueSettings | None, dice: Sequence[float]) -> float:
-        tried.append(Tried(settings, float(np.mean(dice))))
+    def keep(settings: TissueSettings | None, measured: Sequence[tuple[float, float]]) -> Tried:
+        tried.append(Tried(settings, *np.mean(measured, axis=0).tolist()))
         tell(tried[-1])
-        return tried[-1].dice
+        return tried[-1]
 
-    without = keep(None, [_dice(warped_labels(case.found, prepared), case, prepared) for case in cases])
+    def best_of(candidates: Iterable[TissueSettings]) -> Tried:
+        return max((keep(one, _followed(cases, prepared, one)) for one in candidates), key=lambda one: one.dice)
+
+    keep(None, [_measured(warped_labels(case.found, prepared), case, prepared) for case in cases])
     finest = min(Grid.of(prepared.atlases[0].labels).voxel_mm)
-    first = [TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS]
-    best = max(first, key=lambda one: keep(one, _followed(cases, prepared, one)))
-    second = [replace(best, exponent=exponent) for exponent in EXPONENTS]
-    best = max(second, key=lambda one: keep(one, _followed(cases, prepared, one)))
-    return replace(best, on=max(each.dice for each in tried) - without >= MIN_GAIN), tried
+    best = best_of(TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS)
+    best = best_of(replace(_settings(best), exponent=exponent) for exponent in EXPONENTS)
+    weighed = [keep(one, _followed(cases, prepared, one)) for one in _weighed(_settings(best))]
+    best = max((best, *(one for one in weighed if abs(one.volume) <= abs(best.volume))), key=lambda one: one.dice)
+    return replace(_settings(best), on=best.dice - tried[0].dice >= MIN_GAIN), tried
+
+
+def reached(settings: TissueSettings, tried: Sequence[Tried]) -> float:
+    """The Dice of the settings that were chosen, or without where that is higher."""
+    return max(one.dice for one in tried if one.settings in (None, replace(settings, on=True)))
+
+
+def _settings(tried: Tried) -> TissueSettings:
+    assert tried.settings is not None
+    return tried.settings
+
+
+def _weighed(settings: TissueSettings) -> list[TissueSettings]:
+    return [replace(settings, background=factor) for factor in BACKGROUNDS]
 
 
 def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> _Case:
@@ -97,17 +121,20 @@ def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> _Case:
     return _Case(truth, match(align_scan(image, prepared, model), prepared, model))
 
 
-def _followed(cases: Sequence[_Case], prepared: PreparedAtlas, settings: TissueSettings) -> list[float]:
+def _followed(cases: Sequence[_Case], prepared: PreparedAtlas, settings: TissueSettings) -> list[tuple[float, float]]:
     try:
         tissue = prepare_tissue(prepared.atlases, settings, prepared.device)
     except Unfit as reason:
         raise InputError(f"labels of this atlas cannot follow a scan: {reason}") from None
-    return [_dice(followed_labels(case.found, prepared, tissue, settings.exponent), case, prepared) for case in cases]
+    return [_measured(followed_labels(case.found, prepared, tissue, settings), case, prepared) for case in cases]
 
 
-def _dice(labels: sitk.Image, case: _Case, prepared: PreparedAtlas) -> float:
-    """Mean over the structures that the subject has."""
-    there = set(np.unique(sitk.GetArrayViewFromImage(case.truth)).tolist())
-    values = [s.value for s in prepared.atlases[0].structures if s.value in there]
+def _measured(labels: sitk.Image, case: _Case, prepared: PreparedAtlas) -> tuple[float, float]:
+    """Means over the structures that the subject has: Dice, and log (volume / true volume) of those that were found."""
     whole = [sitk.Cast(image, sitk.sitkInt32) for image in (labels, case.truth)]
-    return float(np.mean(list(dice_per_label(whole[0], whole[1], values).values())))
+    found, true = (np.unique(sitk.GetArrayViewFromImage(image), return_counts=True) for image in whole)
+    there, true_there = (dict(zip(*(each.tolist() for each in counted), strict=True)) for counted in (found, true))
+    values = [s.value for s in prepared.atlases[0].structures if s.value in true_there]
+    ratios = [np.log(there[value] / true_there[value]) for value in values if value in there]
+    dice = dice_per_label(whole[0], whole[1], values)
+    return float(np.mean(list(dice.values()))), float(np.mean(ratios)) if ratios else 0.0

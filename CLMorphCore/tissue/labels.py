@@ -1,4 +1,4 @@
-"""argmaxₖ prior_k(x) · p(I(x) | tissue of k)^T: labels where the scan shows their tissue."""
+"""argmaxₖ w_k · prior_k(x) · p(I(x) | tissue of k)^T: labels where the scan shows their tissue."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ def tissue_labels(
     *,
     exponent: float,
     device: str,
+    background: float = 1.0,
     mask: sitk.Image | None = None,
 ) -> TissueLabels:
     """The labels of a scan by what an atlas expects and what the scan shows.
 
     ``tissues`` are groups of labels with one Gaussian each; labels below zero are the background's. ``exponent`` T
-    weighs the intensities. Where ``mask``, on the scan's grid, is 0 they count for nothing: labels there are what the
-    atlas expects alone. Raises Unfit for a scan whose intensities tell no tissues apart.
+    weighs the intensities, ``background`` what is no structure. Where ``mask``, on the scan's grid, is 0 intensities
+    count for nothing: labels there are what the atlas expects alone. Raises Unfit for a scan whose intensities tell no
+    tissues apart.
     """
     grid, group = Grid.of(image), {label: n for n, labels in enumerate(tissues) for label in labels}
     place = _where_structures_are(expected, grid)
@@ -82,12 +84,13 @@ def tissue_labels(
     disagreement = np.zeros(grid.shape, np.float32)
     z, y, x = _unit_axes(values)
     depth = max(1, SLAB_VOXELS // values[0].numel())
+    weighed = _Weighed(mixture, exponent, OUTLIER / spread, background)
     for start in range(0, len(values), depth):
         rows = slice(start, min(start + depth, len(values)))
         slab = (slice(place[0].start + rows.start, place[0].start + rows.stop), place[1], place[2])
         shown = mixture.corrected(values[rows], z[rows], y, x)
         priors = list(expected(grid.part(slab), 1))
-        best, first, share = _likeliest(shown, priors, group, mixture, exponent, OUTLIER / spread)
+        best, first, share = _likeliest(shown, priors, group, weighed)
         best = torch.where(counts[rows], best, first)
         labels[slab], alone[slab] = best.cpu().numpy(), first.cpu().numpy()
         disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
@@ -172,8 +175,22 @@ def _unit_axes(values: Tensor) -> list[Tensor]:
     return axes
 
 
+@dataclass(frozen=True)
+class _Weighed:
+    """The tissues' likelihoods and what weighs them."""
+
+    mixture: Mixture
+    exponent: float
+    outlier: float
+    background: float
+
+    def likelihood(self, tissue: int, values: Tensor) -> Tensor:
+        """(p(I | tissue) + p(I | outlier))^T."""
+        return self.mixture.density(tissue, values).add_(self.outlier).pow_(self.exponent)
+
+
 def _likeliest(
-    values: Tensor, priors: Sequence[Prior], group: dict[int, int], mixture: Mixture, exponent: float, outlier: float
+    values: Tensor, priors: Sequence[Prior], group: dict[int, int], weighed: _Weighed
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The labels of the highest posterior, those of the highest prior, and the latter's share."""
     labels, alone = (torch.zeros(values.shape, dtype=torch.int64, device=values.device) for _ in range(2))
@@ -183,7 +200,7 @@ def _likeliest(
         by_tissue.setdefault(group[prior.label], []).append(prior)
     for tissue, members in by_tissue.items():
         around, inner = _around([prior.place for prior in members])
-        likelihood = mixture.density(tissue, values[around]).add_(outlier).pow_(exponent)
+        likelihood = weighed.likelihood(tissue, values[around])
         for prior, place in zip(members, inner, strict=True):
             score = prior.probability * likelihood[place]
             if prior.label < 0:
@@ -193,7 +210,7 @@ def _likeliest(
             _raise(best[prior.place], labels[prior.place], score, prior.label)
             _raise(most[prior.place], alone[prior.place], prior.probability, prior.label)
     rest = 1 - structures
-    labels[background >= best] = 0
+    labels[background * weighed.background >= best] = 0
     alone[rest >= most] = 0
     return labels, alone, torch.maximum(most, rest)
 

@@ -20,11 +20,14 @@ class TissueSettings:
     on            whether ``tissue="auto"`` takes the tissue model
     smoothing_mm  standard deviation of a Gaussian over the shares: how far borders may be wrong
     exponent      T, of the intensities' likelihood: neighbouring voxels do not speak independently
+    background    factor of the background's score. Below 1 a voxel is a structure's where that is a little less likely
+                  than not, as Dice asks for: the best threshold is half the Dice that is reached (Lipton et al., 2014)
     """
 
     on: bool = False
     smoothing_mm: float = 0.8
     exponent: float = 0.35
+    background: float = 1.0
 
 
 OFF = TissueSettings()
@@ -38,12 +41,13 @@ def read_settings(folder: Path | None) -> TissueSettings:
     tree = read_toml(path, "TOML with on, smoothing_mm and exponent", kind="settings of the tissue model")
     on = tree.get("on")
     smoothing, exponent = _within(tree.get("smoothing_mm"), MAX_SMOOTHING_MM), _within(tree.get("exponent"), 1.0)
-    if not isinstance(on, bool) or smoothing is None or exponent is None:
+    background = _within(tree.get("background", 1.0), 1.0)
+    if not isinstance(on, bool) or smoothing is None or exponent is None or not background:
         raise FileError(
-            f"{path} gives {short(tree)}; expected on = true or false, smoothing_mm from 0 to {MAX_SMOOTHING_MM:g} "
-            "and exponent from 0 to 1; make it again with python -m Training.tissue"
+            f"{path} gives {short(tree)}; expected on = true or false, smoothing_mm from 0 to {MAX_SMOOTHING_MM:g}, "
+            "exponent from 0 to 1 and background above 0 and up to 1; make it again with python -m Training.tissue"
         )
-    return TissueSettings(on, smoothing, exponent)
+    return TissueSettings(on, smoothing, exponent, background)
 
 
 def _within(value: object, most: float) -> float | None:
@@ -58,6 +62,7 @@ def write_settings(folder: Path, settings: TissueSettings) -> None:
         f"on = {str(settings.on).lower()}",
         f"smoothing_mm = {settings.smoothing_mm:g}",
         f"exponent = {settings.exponent:g}",
+        f"background = {settings.background:g}",
     )
     with atomic_write(folder / NAME) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

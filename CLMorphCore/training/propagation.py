@@ -33,6 +33,7 @@ from ..tissue.settings import TissueSettings
 
 LOG = logging.getLogger(__name__)
 MIN_VOTERS = 5  # whose labels follow a scan's tissue where nothing was measured
+BACKGROUND = 0.8
 LENDING = 0.25  # share of the progress
 
 
@@ -59,12 +60,12 @@ def atlas_of_one(
 def unmeasured_tissue(atlas: Atlas) -> TissueSettings:
     """What other data have chosen: labels of several voters follow the tissue.
 
-    Four organs have, of all smoothings, chosen the least, and of the exponents one of the two least. Labels of a single
-    scan lost by following.
+    Four organs have, of all smoothings, chosen the least, and of the exponents one of the two least; the
+    background's factor three of three organs have chosen. Labels of a single scan lost by following.
     """
     voters = atlas.shares.voters if atlas.shares is not None else 1
     least = round(SMOOTHING_VOXELS[0] * min(Grid.of(atlas.labels).voxel_mm), 3)
-    return TissueSettings(voters >= MIN_VOTERS, least, EXPONENTS[0])
+    return TissueSettings(voters >= MIN_VOTERS, least, EXPONENTS[0], BACKGROUND)
 
 
 def propagated(

@@ -42,7 +42,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import Registered, Tried, choose_tissue, register_labelled
+from ..tissue.choosing import Registered, Tried, choose_tissue, reached, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
@@ -70,7 +70,7 @@ MAX_REFERENCE_SUBJECTS = 15  # of the affine average that scans are aligned with
 MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation
 MIN_REFINEMENT_GAIN = 0.005  # mean Dice, for which a segmentation may take twice as long
-TISSUE_TRIED = 11  # settings, of which ``choose_tissue`` tells
+TISSUE_TRIED = 15  # settings, of which ``choose_tissue`` tells
 CORRUPT_EVERY = 4  # scans of the quality's fit
 # Shares of the progress bar up to the end of each stage.
 ENDS = {"looking": 0.05, "reference": 0.1, "network": 0.65, "atlas": 0.78, "tissue": 0.83, "quality": 0.92}
@@ -239,7 +239,7 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
     try:
         registered = register_labelled(model, scans)
         settings, tried = choose_tissue(registered, tell=tell)
-        refinement, refined_settings = _refined(registered, _best(tried), tell)
+        refinement, refined_settings = _refined(registered, reached(settings, tried), tell)
     except InputError as error:
         LOG.warning(f"labels will not follow a scan's tissue: {error.problem}")
         write_settings(run.model, OFF)
@@ -253,12 +253,8 @@ def _refined(
 ) -> tuple[Refinement, TissueSettings]:
     """What refinement does to the labels that reach a Dice of ``without``, and the tissue's settings with it."""
     settings, tried = choose_tissue(registered.refined(InstanceOptimization(Refinement().steps)), tell=tell)
-    gain = _best(tried) - without
+    gain = reached(settings, tried) - without
     return Refinement(gain >= MIN_REFINEMENT_GAIN, gain=gain), settings
-
-
-def _best(tried: Sequence[Tried]) -> float:
-    return max(each.dice for each in tried)
 
 
 def _fit_quality(run: Run, progress: Progress) -> None:

@@ -35,3 +35,37 @@ def test_refined_maps_are_those_of_a_match_that_is_refined_and_scans_are_aligned
         found = warped_labels(scans.cases[0].found, prepared)
         assert np.array_equal(*(sitk.GetArrayFromImage(labels) for labels in (found, expected)))
     assert refined.cases[0].found.steps > 0 == registered.cases[0].found.steps
+
+
+@pytest.mark.parametrize(
+    ("at_one", "expected"),
+    [(-0.03, 0.8), (-0.1, 0.65), (0.004, 0.8), (0.0, 1.0)],
+    ids=["volumes too small", "far too small", "as far off on the other side", "right already"],
+)
+def test_the_background_counts_for_less_where_labels_gain_and_volumes_do_not_suffer(
+    at_one, expected, model, subjects, monkeypatch
+):
+    """Made-up measurements: the less the background counts, the higher Dice and the larger volumes are."""
+    gains = {1.0: (0.70, at_one), 0.9: (0.71, at_one / 2), 0.8: (0.72, 0.004), 0.65: (0.73, 0.04), 0.5: (0.725, 0.08)}
+    monkeypatch.setattr(choosing, "_measured", lambda *_: (0.6, 0.0))
+    monkeypatch.setattr(choosing, "_followed", lambda cases, prepared, one: [gains[one.background]])
+    told = []
+    chosen, tried = choosing.choose_tissue(choosing.register_labelled(model, subjects), tell=told.append)
+    expected = 0.9 if expected == 1.0 else expected  # half of nothing is nothing
+    assert chosen.on and chosen.background == expected and told == tried
+    assert choosing.reached(chosen, tried) == gains[expected][0] > choosing.reached(chosen, tried[:1]) == 0.6
+
+
+def test_volumes_are_those_of_the_structures_that_were_found(model, subjects):
+    registered = choosing.register_labelled(model, subjects)
+    truth = sitk.Cast(registered.cases[0].truth, sitk.sitkInt32)
+    assert choosing._measured(truth, registered.cases[0], registered.prepared) == (1.0, 0.0)
+    values = [s.value for s in registered.prepared.atlases[0].structures]
+    array = sitk.GetArrayFromImage(truth)
+    array[array == values[0]] = 0
+    half = np.argwhere(array == values[1])[::2]
+    array[tuple(half.T)] = 0
+    less = sitk.GetImageFromArray(array)
+    less.CopyInformation(truth)
+    dice, volume = choosing._measured(less, registered.cases[0], registered.prepared)
+    assert volume == pytest.approx(np.log(0.5) / (len(values) - 1), abs=0.01) and dice < 1

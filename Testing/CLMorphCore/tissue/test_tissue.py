@@ -1,6 +1,7 @@
 """Labels that follow the scan's tissue: Gaussians are found, borders move to where the scan shows them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,23 @@ def test_slabs_change_nothing(monkeypatch):
     slabs = tissue_labels(scan, expected, [(1,), (PADDING - 1,)], exponent=0.5, device="cpu")
     for name in ("labels", "expected", "disagreement"):
         np.testing.assert_allclose(getattr(slabs, name), getattr(whole, name), atol=1e-5)
+
+
+def test_less_weight_of_the_background_gives_a_structure_the_voxels_that_are_a_little_less_likely_its():
+    """P > w (1 − P), where the intensities say nothing: above 1/2, 3/8 and 2/7 for w of 1, 0.6 and 0.4."""
+    voters = ball((22, 20, 20), 10), ball((20, 20, 20), 8), ball((19, 21, 20), 9)
+    expected = expectation_of(shares_of(votes_of(*voters)))
+    scan = image_of(np.random.default_rng(3).normal(50, 9, (40, 40, 40)))
+    probability = np.zeros((40, 40, 40))
+    for prior in expected(Grid.of(scan), 1):
+        if prior.label == 1:
+            probability[prior.place] += prior.probability.numpy()
+    for weight, threshold in ((1.0, 1 / 2), (0.6, 3 / 8), (0.4, 2 / 7)):
+        how = {"exponent": 0.0, "background": weight, "device": "cpu"}
+        found = tissue_labels(scan, expected, [(1,), (PADDING - 1,)], **how).labels == 1
+        sure = abs(probability - threshold) > 0.01  # votes are kept to 1/255
+        assert (found == (probability > threshold))[sure].mean() > 0.999
+    assert found.sum() > 1.2 * (probability > 0.5).sum()
 
 
 def test_with_exponent_zero_the_atlas_speaks_alone():
@@ -300,8 +318,14 @@ def test_a_part_of_the_scan_expects_what_the_whole_does(atlas, phantom, model):
 def test_settings_are_read_as_written_and_nonsense_is_one_line(tmp_path):
     assert read_settings(tmp_path) == read_settings(None) == TissueSettings(on=False)
     write_settings(tmp_path, ON)
+    assert read_settings(tmp_path) == ON and ON.background == 1
+    weighed = replace(ON, background=0.8)
+    write_settings(tmp_path, weighed)
+    assert read_settings(tmp_path) == weighed
+    (tmp_path / "tissue.toml").write_text("on = true\nsmoothing_mm = 1\nexponent = 0.5\n")  # as earlier versions wrote
     assert read_settings(tmp_path) == ON
-    for text in ("on = 1", "on = true\nsmoothing_mm = nan\nexponent = 0.5", "on = true\nsmoothing_mm = 1", "[["):
+    none = "on = true\nsmoothing_mm = 1\nexponent = 0.5\nbackground = 0"
+    for text in (none, "on = 1", "on = true\nsmoothing_mm = nan\nexponent = 0.5", "on = true\nsmoothing_mm = 1", "[["):
         (tmp_path / "tissue.toml").write_text(text)
         with pytest.raises(FileError):
             read_settings(tmp_path)
