@@ -77,8 +77,8 @@ def choose_tissue(
 ) -> tuple[TissueSettings, list[Tried]]:
     """The settings that are best on labelled scans, and all that was tried, without first; each is told of at once.
 
-    The background's factor is the best of those that leave volumes no farther off than 1 does. InputError where the
-    atlas' labels cannot follow a scan.
+    The background's factor is, of those that lower no Dice, the one with which volumes are nearest to the true ones.
+    InputError where the atlas' labels cannot follow a scan.
     """
     prepared, cases = scans.prepared, scans.cases
     tried: list[Tried] = []
@@ -96,7 +96,7 @@ def choose_tissue(
     best = best_of(TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS)
     best = best_of(replace(_settings(best), exponent=exponent) for exponent in EXPONENTS)
     weighed = [keep(one, _followed(cases, prepared, one)) for one in _weighed(_settings(best))]
-    best = max((best, *(one for one in weighed if abs(one.volume) <= abs(best.volume))), key=lambda one: one.dice)
+    best = min((best, *(one for one in weighed if one.dice >= best.dice)), key=lambda one: abs(one.volume))
     return replace(_settings(best), on=best.dice - tried[0].dice >= MIN_GAIN), tried
 
 
