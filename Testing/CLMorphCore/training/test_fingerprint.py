@@ -173,7 +173,8 @@ def test_structures_that_a_few_scans_lack(scans, tmp_path):
         sitk.WriteImage(sitk.Mask(labels, labels != 2), str(tmp_path / f"{scan.name}.nii.gz"))
         changed.append(Subject(scan.name, scan.image, tmp_path / f"{scan.name}.nii.gz", ""))
     text = "lacks the label 2, which 4 of 6 scans have"
-    assert [(f.subject, f.text) for f in take_fingerprint([*changed, *scans[2:]]).findings] == [("0", text), ("1", text)]
+    findings = take_fingerprint([*changed, *scans[2:]]).findings
+    assert [(f.subject, f.text) for f in findings] == [("0", text), ("1", text)]
 
 
 @pytest.mark.parametrize(("change", "said"), [("units", "header has other units"), ("contrast", "do not resemble")])
