@@ -59,6 +59,7 @@ LAYERS = (
         "reports.segmentation",
         "reports.series",
     ),
+    ("io.label_files",),
     (
         "series.volumes",
         "bundles.palette",
