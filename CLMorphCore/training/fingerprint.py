@@ -46,7 +46,7 @@ class Scan:
     extent_mm   of the foreground's box, and ``filled``, the share of it that is foreground
     noise       its standard deviation as a share of the foreground's
     intensity   the 99th percentile of the foreground above the minimum
-    thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels
+    thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
     values      label values, None without labels, and
     labels_mm   the extent of the box around all labels
     """
@@ -59,6 +59,7 @@ class Scan:
     intensity: float
     thumbnail: np.ndarray
     digest: str
+    grid: tuple[float, ...] = ()
     values: tuple[int, ...] | None = None
     labels_mm: tuple[float, float, float] | None = None
 
@@ -172,7 +173,13 @@ def _scan(subject: Subject, image: sitk.Image) -> Scan:
         bright - low,
         _thumbnail(image, lower, upper),
         hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),  # as of ``digests``
+        grid_of(image),
     )
+
+
+def grid_of(image: sitk.Image) -> tuple[float, ...]:
+    """Spacing, origin and direction, as the header has them."""
+    return (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
 
 
 def _profiles(mask: np.ndarray) -> list[np.ndarray]:
