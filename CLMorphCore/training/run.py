@@ -86,6 +86,7 @@ def plan_scans(
     for finding in fingerprint.findings:
         tell(finding)
     check_enough(fingerprint)
+    _tell_unlike(start, fingerprint.kept, tell)
     kept = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
     alignment = choose_alignment(kept, part(progress, 0.7, 0.95))
     progress("measuring a step", 0.95)
@@ -131,7 +132,9 @@ def begin(
         team.check_batch(plan.config.training.batch_size)
         fingerprint = take_fingerprint(collection.subjects, look)
         kept = _as_planned(plan, fingerprint, collection, tell)
-        _check_planned(plan, [scan for scan in fingerprint.scans if scan.subject in kept])
+        scans = [scan for scan in fingerprint.scans if scan.subject in kept]
+        _check_planned(plan, scans)
+        _tell_unlike(start, scans, tell)
     subjects = make_splits(kept)
     _check_pair(subjects)
     _tell_held_out(subjects, tell)
@@ -152,12 +155,20 @@ def _check_planned(plan: Plan, scans: Sequence[Scan]) -> None:
     given = np.array(plan.config.data.spacing_mm)
     own, extent = (np.median([getattr(s, key) for s in scans], axis=0) for key in ("voxel_mm", "extent_mm"))
     sides = extent / np.where(given > 0, given, own)
-    if sides.min() < MIN_SIDE or sides.prod() > MAX_GRID_VOXELS:
+    too_coarse = (sides < MIN_SIDE) & (given > own)
+    if too_coarse.any() or sides.prod() > MAX_GRID_VOXELS:
         spacing, size, few = (" × ".join(f"{n:.3g}" for n in each[::-1]) for each in (given, extent, np.ceil(sides)))
         raise SettingError(
             f"data.spacing_mm is {spacing} mm in the plan, by which the scans' foreground, {size} mm, has {few} "
             f"voxels; expected {MIN_SIDE} or more along each side, {MAX_GRID_VOXELS:.2g} in all"
         )
+
+
+def _tell_unlike(start: Start | None, scans: Sequence[Scan], tell: Tell) -> None:
+    """That the scans are of another size than those of the model that is started from."""
+    what = starting.unlike(start, scans) if start is not None else ""
+    if start is not None and what:
+        tell(Finding(start.name, what))
 
 
 def _check_pair(subjects: Sequence[Subject]) -> None:
