@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import FileError, InputError
 from .checksums import KEY
+from .contrasts import one_contrast
 from .dicom import is_dicom
 from .files import cannot_read, check_file, parse_json, read_text, short
 from .label_files import CHANNEL, folders_of_labels, in_folders, is_image, of_name, pairs, scan_name, stem
@@ -210,6 +211,11 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
             in_folder[path.parent].append(path)
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
+    with_all = in_folder
+    in_folder, left, kept = one_contrast(with_all)
+    if left:
+        what = f"a model is of one contrast, {kept} is taken; give a list of files to choose others"
+        notes.append(f"{some(left, folder)} are left out: {what}")
     unused: list[Path] = []
     of_folders, without_image, beside = in_folders(in_folder)
     for files in (files for place, files in in_folder.items() if place not in beside):
@@ -223,7 +229,7 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         notes.append(f"{some(without_image, folder)} are taken for labels and have no images beside them")
     if unused:
         notes.append(f"{some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
-    found += [(path, None) for path in _series(folder, in_folder)]
+    found += [(path, None) for path in _series(folder, with_all)]
     found, more = _one_kind(sorted(found), in_folder)
     subjects, of_splits = _splits_of_folders(named(found, folder), folder)
     return subjects, [*notes, *more, *of_splits]

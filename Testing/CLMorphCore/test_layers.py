@@ -60,6 +60,7 @@ LAYERS = (
         "reports.series",
     ),
     ("io.label_files",),
+    ("io.contrasts",),
     (
         "series.volumes",
         "bundles.palette",

@@ -44,7 +44,7 @@ def test_labels_have_the_name_of_their_scan_with_more_or_less_in_it(image, label
 
 
 def test_labels_that_may_be_of_two_scans_are_of_none(found):
-    assert set(found("m1_T1.nii.gz", "m1_T2.nii.gz", "m1_seg.nii.gz", "m10.nii.gz").values()) == {None}
+    assert set(found("m1_a.nii.gz", "m1_b.nii.gz", "m1_seg.nii.gz", "m10.nii.gz").values()) == {None}
 
 
 def test_one_file_of_labels_in_a_folder_beside_the_only_scan(found):
@@ -94,3 +94,24 @@ def test_a_list_has_labels_in_the_folder_beside_its_scans(found, tmp_path):
     found("scans/a.nii.gz", "labels/a.nii.gz")
     (tmp_path / "list.txt").write_text("scans/a.nii.gz\n")
     assert [s.labels for s in find_scans(tmp_path / "list.txt").subjects] == [tmp_path / "labels" / "a.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["{n}/B{n}_{kind}", "B{n}_{kind}", "{n}/{kind}"])
+def test_of_several_contrasts_one_is_taken_with_the_labels_of_all(name, found, tmp_path):
+    def named(n, kind):
+        return f"{name.format(n=n, kind=kind)}.nii.gz"
+
+    files = [named(n, kind) for n in (1, 2, 3) for kind in ("flair", "t1", "t2", "seg")]
+    assert found(*files) == {named(n, "t1"): named(n, "seg") for n in (1, 2, 3)}
+    notes = find_scans(tmp_path).notes
+    assert len(notes) == 1 and notes[0].startswith("6 files (") and "t1 is taken" in notes[0]
+
+
+def test_the_contrast_that_has_labels_of_its_own_is_taken(found):
+    files = [f"m{n}_{kind}.nii" for n in (1, 2) for kind in ("T1", "T2", "T2_seg")]
+    assert found(*files) == {f"m{n}_T2.nii": f"m{n}_T2_seg.nii" for n in (1, 2)}
+
+
+def test_scans_of_several_contrasts_of_other_subjects_are_all_left_to_be_looked_at(found):
+    files = ["a_t1.nii", "b_t1.nii", "c_t2.nii", "d_t1.nii", "d_t2.nii"]
+    assert found(*files) == dict.fromkeys(files)
