@@ -20,7 +20,8 @@ def one_contrast(in_folder: Mapping[Path, Sequence[Path]]) -> tuple[dict[Path, l
     """(the files of each folder without other contrasts, those that are left, the contrast that is kept).
 
     Contrasts are told by the end of a name, p1_t1 and p1_t2, and left only where most subjects have several: the one
-    with labels of its own is kept, then the commonest, then T1. Labels of other contrasts go with them.
+    with labels of its own is kept, then the commonest, then the first by its name. Labels of the others go with them,
+    and a subject that lacks it stays as it is.
     """
     own = {path: _contrast(path) for files in in_folder.values() for path in files}
     of_subject: dict[tuple[Path, str], set[str]] = defaultdict(set)
@@ -32,8 +33,12 @@ def one_contrast(in_folder: Mapping[Path, Sequence[Path]]) -> tuple[dict[Path, l
     if len(counts) < 2 or several < MIN_SHARE * max(counts.values()):
         return {place: list(files) for place, files in in_folder.items()}, [], ""
     labelled = Counter(contrast for path, (_, contrast) in own.items() if OF_LABELS.fullmatch(stem(path)))
-    kept = max(sorted(counts), key=lambda each: (labelled[each], counts[each], each.startswith("t1")))
-    left = [path for path, (_, contrast) in own.items() if contrast not in ("", kept)]
+    kept = max(sorted(counts), key=lambda each: (labelled[each], counts[each]))
+    left = [
+        path
+        for path, (base, contrast) in own.items()
+        if contrast not in ("", kept) and kept in of_subject.get((path.parent, base), ())
+    ]
     return {place: [p for p in files if p not in left] for place, files in in_folder.items()}, left, kept
 
 

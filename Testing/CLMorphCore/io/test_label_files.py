@@ -101,8 +101,11 @@ def test_of_several_contrasts_one_is_taken_with_the_labels_of_all(name, found, t
     def named(n, kind):
         return f"{name.format(n=n, kind=kind)}.nii.gz"
 
-    files = [named(n, kind) for n in (1, 2, 3) for kind in ("flair", "t1", "t2", "seg")]
-    assert found(*files) == {named(n, "t1"): named(n, "seg") for n in (1, 2, 3)}
+    files = [named(n, kind) for n in (1, 2, 3) for kind in ("t1", "t1ce", "t2", "seg")]
+    assert found(*files, "other/x_t1.nii.gz", "other/y_t2.nii.gz") == {
+        **{"other/x_t1.nii.gz": None, "other/y_t2.nii.gz": None},
+        **{named(n, "t1"): named(n, "seg") for n in (1, 2, 3)},
+    }
     notes = find_scans(tmp_path).notes
     assert len(notes) == 1 and notes[0].startswith("6 files (") and "t1 is taken" in notes[0]
 
