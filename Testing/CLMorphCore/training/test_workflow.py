@@ -31,6 +31,8 @@ def test_everything_is_made_and_the_model_segments(made, folder):
     assert model.about("training_data") == "3 images, 8 steps"
     assert model.refinement.gain is not None and model.refinement.on == (model.refinement.gain >= 0.005)
     assert model.card["accuracy"]["test"]["subjects"] == 1 and model.card["accuracy"]["test"]["dice"] > 0.5
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert "1 scan, affine only" in page and page.count(" ± 0.") == 1, "of one scan there is no deviation"
 
 
 def test_the_same_call_goes_on_after_every_stop_and_ends_in_the_same_model(made, folder, plan_file, tmp_path):
