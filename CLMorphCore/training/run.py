@@ -186,11 +186,11 @@ def _check_pair(subjects: Sequence[Subject]) -> None:
 def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
     """That nothing will be measured, where there are labels."""
     labelled = [s for s in subjects if s.labels is not None]
-    if labelled and not any(s.split == "test" for s in labelled):
+    if labelled and not any(s.split in ("test", "validation") for s in labelled):
         groups = len({s.group for s in labelled if s.group})
         of = f" of {groups} persons, as their folders say" if groups else ""
         scans = f"{len(labelled)} labelled scan{'s' if len(labelled) > 1 else ''}"
-        what = f"{scans}{of}: none is held out for test, and how good the model is stays unknown"
+        what = f"{scans}{of}: none is held out, and how good the model is stays unknown"
         tell(Finding("", what))
 
 

@@ -78,7 +78,7 @@ def test_one_labelled_scan_is_enough_for_an_atlas_with_every_structure(folder, p
     words = ("train", tmp_path / "scans.txt", "-o", tmp_path / "run", "--plan", plan_file, "--labels-for", given)
     ran = clmorph(*words)
     assert ran.code == 0, ran.err
-    assert "all scans: 1 labelled scan: none is held out for test, and how good the model is stays unknown" in ran.out
+    assert "all scans: 1 labelled scan: none is held out, and how good the model is stays unknown" in ran.out
     model = load_model(tmp_path / "run" / "model")
     assert [s.value for s in model.atlases[0].structures] == [1, 2, 3]
     shares = model.atlases[0].shares
