@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +20,8 @@ from .aligning.prepared import prepare as prepare
 from .aligning.prepared import prepare_image as prepare_image
 from .alignment import align, align_centres, closest_similarity
 from .bundles.model import Model
-from .errors import AlignmentError
-from .geometry import Grid, crop_padding, linear_parts, resample
+from .errors import AlignmentError, InputError
+from .geometry import Grid, crop_padding, foreground_box, linear_parts, resample
 from .guidance.landmarks import Guidance, Landmarks
 from .guidance.masks import WHOLE, checked_mask, counted_on, filled_pair, replaced
 from .instance_optimization import InstanceOptimization, optimize
@@ -34,6 +35,7 @@ EXTRA_PASSES = 2  # after the first, for stacks of slices
 MAX_FINE_VOXELS = 10_000_000  # of an instance optimization: 1 mm over a whole head
 # Mean correlation in windows of so many voxels: T1 brains with a T1 atlas .38 to .56, FLAIR .11, T2 −.11 to −.15
 CONTRAST_WINDOW, MIN_SAME_CONTRAST = 5, 0.25
+MAX_SIZE_RATIO = 4.0  # of the cube roots of two foregrounds' boxes, a body and one organ of it, say
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def align_scan(
     if mask is not None:
         mask = checked_mask(mask, image)
         image = replaced(image, mask)
-    with watch.step("affine"):
+    with watch.step("affine"), _size_told(image, prepared.reference):
         step()
         # Estimated from moving to fixed: the samples then lie on the atlas, however the scan is stored.
         if affine is None:
@@ -135,7 +137,7 @@ def align_scan(
         else:
             to_fixed = affine.GetInverse()
         _check_overlap(image, prepared.reference, to_fixed)
-    with watch.step("network"):
+    with watch.step("network"), _size_told(image, prepared.reference):
         visible = crop_padding(image)
         adjustable = affine is None and start is None and model.config.data.alignment == "centres"
         forward = affine if affine is not None else to_fixed.GetInverse()
@@ -178,6 +180,30 @@ def first_alignment(
     if model is not None and model.config.data.alignment == "centres":
         return align_centres(fixed, moving) if start is None else _linear(start)
     return align(fixed, moving, masks=masks, start=start, step=step)
+
+
+@contextmanager
+def _size_told(image: sitk.Image, reference: sitk.Image) -> Iterator[None]:
+    """An InputError within says, too, where two images are of sizes that no affine of one organ brings together."""
+    try:
+        yield
+    except InputError as error:
+        if not (remark := unlike_sizes(image, reference)):
+            raise
+        raise type(error)(f"{remark}; {error.problem}", error.remedy) from None
+
+
+def unlike_sizes(image: sitk.Image, reference: sitk.Image) -> str:
+    """That two images' foregrounds differ in size as those of one organ do not; empty where they do not."""
+    own, its = (np.subtract(*foreground_box(each)[::-1]) for each in (image, reference))
+    ratio = float(np.prod(own / its)) ** (1 / 3)
+    if 1 / MAX_SIZE_RATIO < ratio < MAX_SIZE_RATIO:
+        return ""
+    fixed, moving = (" × ".join(f"{mm:.3g}" for mm in each) for each in (own, its))
+    return (
+        f"the fixed image's (the scan's) foreground is {fixed} mm and the moving one's (the atlas') {moving} mm: "
+        "another organ or species, or other units in a header"
+    )
 
 
 def _check_overlap(image: sitk.Image, reference: sitk.Image, to_fixed: sitk.Transform) -> None:

@@ -34,7 +34,7 @@ from .instance_optimization import InstanceOptimization
 from .io.checksums import seal
 from .io.outputs import check_results
 from .io.transforms import write_transform
-from .matching import Match, PreparedAtlas, align_scan, match, prepare_image
+from .matching import Match, PreparedAtlas, align_scan, match, prepare_image, unlike_sizes
 from .progress import Progress, Stopwatch, part, silent
 from .spatial import folding_fraction, jacobian_determinant, refine_inverse, resize_field
 
@@ -59,6 +59,7 @@ class Registration:
     similarity  mean local normalised cross-correlation over the foreground: after the affine, after the deformation
     optimization_steps  on this pair after the network, at all resolutions
     duration_s  of the steps so far: ``affine``, ``network`` and, if there was one, ``refinement``
+    unlike      that the two images are of sizes that those of one organ do not have; empty where they are not
     """
 
     transform: sitk.CompositeTransform
@@ -70,6 +71,7 @@ class Registration:
     similarity: tuple[float, float]
     optimization_steps: int
     duration_s: dict[str, float]
+    unlike: str = ""
 
     def warp(self, image: sitk.Image, *, labels: bool = False, affine_only: bool = False) -> sitk.Image:
         """An image in the moving image's space, resampled once, onto the fixed image's own grid."""
@@ -97,8 +99,8 @@ class Registration:
         return float(np.sqrt(np.square(sitk.GetArrayViewFromImage(field)).sum(axis=-1).max()))
 
     def warnings(self) -> list[str]:
-        """What is doubtful about the map itself: an affine that was given may mirror."""
-        return [MIRRORS] if np.linalg.det(linear_parts(self.affine)[0]) < 0 else []
+        """What is doubtful about the map itself: an affine that was given may mirror, the images differ in size."""
+        return [MIRRORS] * bool(np.linalg.det(linear_parts(self.affine)[0]) < 0) + [self.unlike] * bool(self.unlike)
 
     def save(self, folder: Path) -> None:
         """Writes transform.h5, affine.h5 and, where there is one, inverse.h5, all or none.
@@ -221,6 +223,7 @@ def registration_of(found: Match, watch: Stopwatch) -> Registration:
         similarity=similarity,
         optimization_steps=found.steps,
         duration_s=dict(watch.seconds),
+        unlike=unlike_sizes(found.scan.image, found.moving.image),
     )
 
 

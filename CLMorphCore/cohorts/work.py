@@ -194,7 +194,7 @@ def _try(scan: Scan, settings: Settings, made: Made) -> str:
     if not found.volumes_ml:
         raise FileError(
             "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
-            "in its place and orientation",
+            "in its size, place and orientation",
             "check its header and the model",
         )
     if stamp(scan.image) != before:  # or the new file would be taken for what was segmented

@@ -84,8 +84,9 @@ def facts(card: Mapping[str, Any]) -> list[str]:
             _number(figures.get(key)) for key in ("dice", "dice_sd_over_subjects", "dice_affine", "subjects")
         )
         if dice is not None:
-            within = f" ± {spread:.3f}" if spread is not None else ""
-            of = f" on {subjects:g} scans that were held out" if subjects else ""
+            within = f" ± {spread:.3f}" if spread is not None and subjects != 1 else ""
+            held_out = "scan that was" if subjects == 1 else "scans that were"
+            of = f" on {subjects:g} {held_out} held out" if subjects else ""
             before = f" (affine only: {affine:.3f})" if affine is not None else ""
             lines.append(f"Dice, {split}: {dice:.3f}{within}{of}{before}")
     return lines

@@ -70,7 +70,7 @@ def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, *
     if not segmentation.volumes_ml:
         raise InputError(
             "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
-            "in its place and orientation",
+            "in its size, place and orientation",
             "check its header, `model` and `affine`",
         )
     segmentation.save(folder, part(reporter, 0.6, 0.98), **files)

@@ -14,6 +14,7 @@ from ..progress import Reporter
 from ..training.loop import RESULTS, follow, train
 from ..training.plan import read_plan
 from ..training.processes import Team, joined
+from ..training.run import PLAN
 from ..training.workflow import RESULTS as MADE
 from ..training.workflow import train_scans
 from . import options as given
@@ -57,6 +58,12 @@ def _from_scans(options: Namespace, reporter: Reporter, team: Team) -> None:
     collection = find_scans(options.scans, dict(options.labels_for))
     initial = initial_weights(options.initial) if options.initial else None
     inputs = (options.scans, options.plan, options.label_names, collection.label_names, initial)
+    if options.scans.resolve() == options.output.resolve():
+        raise InputError(
+            f"{options.output} is the folder of the scans and `output`; expected another, whose results are not taken "
+            "for scans by the next call",
+            f"choose {options.output / 'RUN'}, or a folder elsewhere",
+        )
     given.check_inputs(options, MADE, *inputs, *given.files_of(collection.subjects))
     plan = read_plan(options.plan) if options.plan else None
     if plan is not None and options.minutes is not None:
@@ -67,6 +74,9 @@ def _from_scans(options: Namespace, reporter: Reporter, team: Team) -> None:
     teller = Teller(reporter)
     for note in collection.notes:
         teller.note(note)
+    begun = options.output / PLAN
+    if options.minutes is not None and begun.exists():
+        teller.note(f"goes on by {begun}, whose minutes hold; --minutes is for a new training")
     model = train_scans(
         collection,
         options.output,

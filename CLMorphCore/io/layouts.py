@@ -13,22 +13,14 @@ from pathlib import Path
 
 from ..errors import FileError, InputError
 from .checksums import KEY
+from .contrasts import one_contrast
 from .dicom import is_dicom
 from .files import cannot_read, check_file, parse_json, read_text, short
+from .label_files import CHANNEL, folders_of_labels, in_folders, is_image, of_name, pairs, scan_name, stem
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
 EXPECTED = "a folder of scans, a CSV manifest or a list of image files"
-# What names a file of labels, the likeliest first: as a whole name, at its end or, with a separator, at its start.
-LABEL_WORDS = (
-    *("labels", "label", "labelmap", "seg", "segmentation", "dseg", "gt", "groundtruth", "parcellation", "annotation"),
-    *("manual", "mask", "roi"),
-)
-_WORDS = "|".join(LABEL_WORDS)
-OF_LABELS = re.compile(
-    rf"(?:(?P<base>.*?)[-_. ]+)?(?:brain[-_]?)?(?P<word>{_WORDS})(?:[-_. ]?\d)?|(?P<first>{_WORDS})[-_. ].*",
-    re.IGNORECASE,
-)
 # Folders of images and, beside them, of their labels under the same names; the last ones are test scans.
 BESIDE = (
     *(("imagesTr", "labelsTr"), ("images", "labels"), ("image", "label"), ("imgs", "masks"), ("images", "masks")),
@@ -36,8 +28,13 @@ BESIDE = (
 )
 TEST = ("imagesTs", "labelsTs")
 OF_DERIVED = ("space-", "desc-", "label-", "res-", "den-", "atlas-", "seg-", "scale-")  # entities of BIDS' derivatives
-CHANNEL = re.compile(r"(.*)_(\d{4})")  # of nnU-Net: name_0000 is the first channel of a scan
 RECURRING = 0.5  # of the folders that a name must be found in, to be one of a kind of scan and not a scan's own
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+WEIGHTED = re.compile(r"(?<![a-z])t[12]", re.IGNORECASE)
 TABLES = ("labels.csv", "label-names.csv", "label_names.csv")
 
 
@@ -108,35 +105,40 @@ def _beside(image: Path, alone: bool) -> Path | None:
     for images, labels in (*BESIDE, TEST):
         if image.parent.name != images:
             continue
-        for name in (stem(image), _scan_name(image)):
-            if found := _of_name(image.parent.with_name(labels), name):
+        for name in (stem(image), scan_name(image)):
+            if found := of_name(image.parent.with_name(labels), name):
                 return found
+    if image.is_file() and (others := folders_of_labels(image.parent)):
+        return next((found for folder in others if (found := of_name(folder, scan_name(image)))), None)
     _, paired, _ = (
-        _pairs(sorted(p for p in image.parent.iterdir() if _is_image(p)), alone) if image.is_file() else ([], {}, [])
+        pairs(sorted(p for p in image.parent.iterdir() if is_image(p)), alone) if image.is_file() else ([], {}, [])
     )
     return paired.get(image)
 
 
-def _of_name(folder: Path, name: str) -> Path | None:
-    """The label file of a scan in a folder of labels: of its name, or of its name and a word for labels."""
-    if not folder.is_dir():
-        return None
-    for path in sorted(p for p in folder.iterdir() if _is_image(p)):
-        split = OF_LABELS.fullmatch(stem(path))
-        if name in (stem(path), split["base"] if split else None):
-            return path
-    return None
-
-
 def _folder(folder: Path) -> Collection:
-    names = _table_in(folder)
+    names, inner = _table_in(folder), _only_folder(folder)
+    if inner is not None:
+        found = _folder(inner)
+        return replace(found, label_names=found.label_names or names)
+    below = {path.name.lower(): path.name for path in _entries(folder) if path.is_dir()}
     for images, labels in BESIDE:
-        if (folder / images).is_dir():
-            return replace(_two_folders(folder, images, labels), label_names=names)
+        if images.lower() in below and (labels.lower() in below or images == BESIDE[0][0]):
+            found = _two_folders(folder, below[images.lower()], below.get(labels.lower(), labels))
+            return replace(found, label_names=names)
     subjects, notes = _bids(folder) if any(path.is_dir() for path in folder.glob("sub-*")) else ([], [])
     if not subjects:
         subjects, notes = _walked(folder)
     return Collection(_with_splits(subjects, folder), tuple(notes), names)
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The folder in which all lies, as a data set of nnU-Net or BIDS does that was unpacked here."""
+    entries = [path for path in _entries(folder) if not path.name.startswith(".")]
+    folders = [path for path in entries if path.is_dir()]
+    beside = any(is_image(path) or path.name == "split.csv" for path in entries if path.is_file())
+    alone = len(folders) == 1 and not beside and not _is_result(folders[0])
+    return folders[0] if alone and any(path.is_dir() for path in _entries(folders[0])) else None
 
 
 def _two_folders(folder: Path, images: str, labels: str) -> Collection:
@@ -145,7 +147,7 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
     for one, other, split in ((images, labels, ""), (*TEST, "test")):
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
-        own = {p: _of_name(folder / other, stem(p)) for p in sorted((folder / one).iterdir()) if _is_image(p)}
+        own = {p: of_name(folder / other, stem(p)) for p in sorted((folder / one).iterdir()) if is_image(p)}
         numbered = any(labels_of and CHANNEL.fullmatch(stem(p)) for p, labels_of in own.items())  # scans, not channels
         for path, of_scan in own.items():
             name, channel = stem(path), CHANNEL.fullmatch(stem(path))
@@ -153,23 +155,18 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
                 if channel[2] != "0000":
                     channels.add(channel[2])
                     continue
-                name, of_scan = channel[1], _of_name(folder / other, channel[1])
+                name, of_scan = channel[1], of_name(folder / other, channel[1])
             gone += of_scan is None
             subjects.append(Subject(name, path, of_scan, split))
     notes = [f"the channels {', '.join(sorted(channels))} are left out: a model is of one contrast"] if channels else []
-    if gone and (gone < len(subjects) or any(map(_is_image, _entries(folder / labels)))):
+    if gone and (gone < len(subjects) or any(map(is_image, _entries(folder / labels)))):
         notes.append(f"{gone} of {len(subjects)} images have no labels in {labels}: they are trained on without")
     return Collection(_with_splits(subjects, folder), tuple(notes))
 
 
-def _scan_name(path: Path) -> str:
-    channel = CHANNEL.fullmatch(stem(path))
-    return channel[1] if channel else stem(path)
-
-
 def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
     """sub-NAME[/ses-NAME]/anat/…_SUFFIX, of the commonest suffix; labels are …_dseg there or below derivatives."""
-    files = [p for p in _files(folder) if _is_image(p) and p.name.startswith("sub-")]
+    files = [p for p in _files(folder) if is_image(p) and p.name.startswith("sub-")]
     labels = [p for p in files if stem(p).endswith(("_dseg", "_seg", "_labels", "_mask"))]
     raw = [p for p in files if p not in labels and "derivatives" not in p.relative_to(folder).parts]
     raw = [p for p in raw if "_" in stem(p) and "-" not in stem(p).rpartition("_")[2]]
@@ -210,15 +207,20 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
     """Every scan below a folder; of several kinds in each subject's folder, those that have labels."""
     in_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in _files(folder):
-        if _is_image(path):
+        if is_image(path):
             in_folder[path.parent].append(path)
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
+    with_all = in_folder
+    in_folder, left, kept = one_contrast(with_all)
+    if left:
+        what = f"a model is of one contrast, {kept} is taken; give a list of files to choose others"
+        notes.append(f"{some(left, folder)} are left out: {what}")
     unused: list[Path] = []
-    without_image: list[Path] = []
-    for files in in_folder.values():
-        images, labels, without = _pairs(files, alone=len(in_folder) > 1)
-        found += [(image, labels.get(image)) for image in images]
+    of_folders, without_image, beside = in_folders(in_folder)
+    for files in (files for place, files in in_folder.items() if place not in beside):
+        images, labels, without = pairs(files, alone=len(in_folder) > 1)
+        found += [(image, labels.get(image) or of_folders.get(image)) for image in images]
         without_image += without
         unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
     if len(without_image) == 1:
@@ -227,32 +229,10 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         notes.append(f"{some(without_image, folder)} are taken for labels and have no images beside them")
     if unused:
         notes.append(f"{some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
-    found += [(path, None) for path in _series(folder, in_folder)]
+    found += [(path, None) for path in _series(folder, with_all)]
     found, more = _one_kind(sorted(found), in_folder)
-    return list(named(found, folder)), [*notes, *more]
-
-
-def _pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Path], list[Path]]:
-    """(images, their labels, labels without an image) of one folder's files.
-
-    With ``alone``, where each folder is of one subject, labels of any name are those of a folder's only image.
-    """
-    marked = {path: OF_LABELS.fullmatch(stem(path)) for path in files}
-    images = [path for path in files if not marked[path]]
-    by_stem = {stem(path): path for path in images}
-    chosen: dict[Path, tuple[int, Path]] = {}
-    without = []
-    for path, mark in marked.items():
-        if not mark:
-            continue
-        anybodys = len(images) == 1 and (alone or not mark["base"])
-        image = by_stem.get(mark["base"] or "") or (images[0] if anybodys else None)
-        if image is None:
-            without.append(path)
-            continue
-        rank = LABEL_WORDS.index((mark["word"] or mark["first"]).lower())
-        chosen[image] = min(chosen.get(image, (rank, path)), (rank, path))
-    return images, {image: path for image, (_, path) in chosen.items()}, without
+    subjects, of_splits = _splits_of_folders(named(found, folder), folder)
+    return subjects, [*notes, *more, *of_splits]
 
 
 def _one_kind(
@@ -261,7 +241,7 @@ def _one_kind(
     """Where each subject's folder holds files of the same few names, the scans of one name and a note of the others."""
     counts = Counter(image.name for image, _ in found)
     recurring = [name for name, n in counts.items() if n >= max(2, RECURRING * len({p.parent for p, _ in found}))]
-    if len(recurring) < 2:
+    if len(recurring) < 2 or len({p.parent for p, _ in found}) < len(recurring) or _numbered(recurring):
         return found, []
     labelled = Counter(image.name for image, labels in found if labels is not None)
     kept = max(sorted(recurring), key=lambda name: (labelled[name], counts[name]))
@@ -270,9 +250,19 @@ def _one_kind(
     return [pair for pair in found if pair[0].name not in others], [f"{note} of files to choose others"]
 
 
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether names differ by a number alone, as those of subjects do; T1 and T2 are contrasts."""
+    return len({re.sub(r"\d+", "#", name) for name in names}) == 1 and not any(map(WEIGHTED.search, names))
+
+
 def named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subject, ...]:
-    """Subjects called by their files or, where files are called alike, by their folders too; groups are folders."""
+    """Subjects called by their files or, where files are called alike, by their folders too.
+
+    Groups are folders that are of one person each: of few scans, in many folders, or called as their scans begin. Few
+    folders of many scans are something else, a treatment's or a scanner's.
+    """
     per_folder = Counter(image.parent for image, _ in found)
+    persons = len(per_folder) >= max(per_folder.values(), default=0)
     stems = Counter(stem(image) for image, _ in found)
     parents = {Path(os.path.abspath(image)).parent for image, _ in found}
     base = Path(os.path.commonpath(parents)) if len(parents) > 1 else Path(os.path.abspath(folder))
@@ -285,7 +275,8 @@ def named(found: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Subj
         if stems[name] > 1:
             name = "_".join(above) if alone else "_".join((*above, name))
         seen[name] += 1
-        group = "_".join(above) if above and 1 < per_folder[image.parent] < len(found) / 2 else ""
+        is_group = persons or stem(image).lower().startswith(place.name.lower())
+        group = "_".join(above) if above and is_group and 1 < per_folder[image.parent] < len(found) / 2 else ""
         subjects.append(Subject(f"{name}_{seen[name]}" if seen[name] > 1 else name, image, labels, "", group))
     return tuple(subjects)
 
@@ -339,6 +330,21 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(files) if not name.startswith(".") and name not in made)
 
 
+def _splits_of_folders(subjects: Sequence[Subject], folder: Path) -> tuple[list[Subject], list[str]]:
+    """The subjects in the splits that their folders name, train/a.nii.gz and test/b.nii.gz; one alone says nothing.
+
+    Such a folder is no person's.
+    """
+    words = [[word.lower() for word in s.image.relative_to(folder).parts[:-1]] for s in subjects]
+    splits = [next((SPLIT_FOLDERS[word] for word in own if word in SPLIT_FOLDERS), "") for own in words]
+    if len(set(splits) - {""}) < 2:
+        return list(subjects), []
+    counts = Counter(split or "no split yet" for split in splits)
+    note = f"splits are taken from the folders' names: {', '.join(f'{n} for {split}' for split, n in counts.items())}"
+    group = ["" if s.group.lower() in SPLIT_FOLDERS else s.group for s in subjects]
+    return [replace(s, split=split, group=g) for s, split, g in zip(subjects, splits, group, strict=True)], [note]
+
+
 def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
     """Folders without image files, of whose files one is of DICOM; the index of a disk of them is none."""
     seen = set(in_folder)
@@ -378,14 +384,3 @@ def some(files: Sequence[Path], folder: Path) -> str:
     """'5 files (a, b, c …)', seen from a folder."""
     names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
     return f"{len(files)} files ({names}{' …' if len(files) > 3 else ''})"
-
-
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
-
-
-def stem(path: Path) -> str:
-    """The name without the ending of its format; other dots stay."""
-    name = path.name
-    ending = max((e for e in ENDINGS if name.lower().endswith(e)), key=len, default="")
-    return name[: len(name) - len(ending)] if ending else name

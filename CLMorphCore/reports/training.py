@@ -94,9 +94,10 @@ def training_page(run: TrainingRun) -> str:
 
 def _header(run: TrainingRun) -> str:
     splits = ", ".join(f"{count} for {split}" for split, count in run.counts.items() if count)
+    about = " · ".join(filter(None, (page.when(), escape(run.about))))
     return (
         f"<header><h1>Training of {escape(run.name)}</h1>"
-        f'<p class="soft">{page.when()} · {escape(run.about)}<br>Scans: {escape(splits)}. '
+        f'<p class="soft">{about}<br>Scans: {escape(splits)}. '
         "The network was trained without labels. For research; not a medical device.</p></header>"
     )
 
@@ -132,7 +133,7 @@ def _key_figures(run: TrainingRun) -> str:
             (
                 f"Dice, {split}",
                 f"{page.number(summary.dice_affine, 3)} → {page.number(summary.dice, 3)}",
-                f"{summary.subjects} scans, affine only → the model",
+                f"{summary.subjects} scan{'s' if summary.subjects != 1 else ''}, affine only → the model",
             )
         )
     folds = [one.folding_fraction for one in run.held_out]
@@ -155,7 +156,7 @@ def _accuracy(accuracy: Mapping[str, Summary]) -> str:
                 f'<a href="{escape(split)}/report.html">{escape(split)}</a>',
                 str(one.subjects),
                 page.number(one.dice_affine, 3),
-                f"{one.dice:.3f} ± {one.dice_sd_over_subjects:.3f}",
+                f"{one.dice:.3f}" + (f" ± {one.dice_sd_over_subjects:.3f}" if one.subjects > 1 else ""),
                 page.number(one.hd95_mm, 2),
                 page.number(one.assd_mm, 2),
                 page.percent(one.folding_fraction_mean),

@@ -1,4 +1,4 @@
-"""Whether the files that a training began with still hold the same voxels when it goes on."""
+"""Whether the files that a training began with still hold the same voxels, in the same place, when it goes on."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ..errors import InputError
 from ..io.files import parse_json, read_text
 from ..io.images import read_image, read_labels
 from ..io.manifest import Subject
-from .fingerprint import Scan
+from .fingerprint import Scan, grid_of
 
 DIGESTS = "digests.json"
 MAX_NAMED = 3
+MAX_DRIFT = 1e-4  # between two accounts of one grid, of lengths in mm and of directions' cosines
 
 
 def write_digests(path: Path, scans: Iterable[Scan]) -> None:
-    """Of each scan and its labels the voxels' digest, and the size and time by which an untouched file is known."""
+    """Of each scan and its labels the voxels' digest, size and time, by which an untouched file is known, the grid."""
     entries = {}
     for scan in scans:
         subject = scan.subject
-        entries[subject.name] = {"image": [scan.digest, *_stamp(subject.image)]}
+        entries[subject.name] = {"image": [scan.digest, *_stamp(subject.image), scan.grid]}
         if subject.labels is not None:
             entries[subject.name]["labels"] = [digest(read_labels(subject.labels)), *_stamp(subject.labels)]
     with atomic_write(path) as temporary:
@@ -39,19 +40,25 @@ def check_digests(path: Path, subjects: Sequence[Subject]) -> None:
     if not path.exists():
         return
     entries = parse_json(read_text(path, "the digests of a training's scans"))
-    changed = []
+    changed, moved = [], []
     for subject in subjects:
         for kind, file, read in (("image", subject.image, read_image), ("labels", subject.labels, read_labels)):
             entry = entries.get(subject.name, {}).get(kind) if isinstance(entries, dict) else None
-            if entry and file is not None and entry[1:] != _stamp(file) and entry[0] != digest(read(file)):
+            if not entry or file is None or entry[1:3] == _stamp(file):
+                continue
+            image = read(file)
+            if entry[0] != digest(image):
                 changed.append(str(file))
-    if changed:
-        more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-        raise InputError(
-            f"the voxels of {', '.join(changed[:MAX_NAMED])}{more} are other ones than when {path.parent} began; "
-            "expected the same scans",
-            "put them back, or train in another folder",
-        )
+            elif len(entry) > 3 and not np.allclose(entry[3], grid_of(image), rtol=MAX_DRIFT, atol=MAX_DRIFT):
+                moved.append(str(file))
+    for files, what in ((changed, "voxels of"), (moved, "spacing, origin or axes in the header of")):
+        if files:
+            more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
+            raise InputError(
+                f"the {what} {', '.join(files[:MAX_NAMED])}{more} are other ones than when {path.parent} began; "
+                "expected the same scans",
+                "put them back, or train in another folder",
+            )
 
 
 def digest(image: sitk.Image) -> str:

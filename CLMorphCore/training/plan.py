@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..atomic import atomic_write
-from ..bundles.config import Config, check_trainable, from_dict
+from ..bundles.config import Config, check_trainable, from_dict, to_dict
 from ..errors import SettingError, did_you_mean
 from ..io.files import read_text, read_toml, short
 
@@ -74,6 +75,28 @@ def starting_from(plan: Plan, given: str, reason: str) -> Plan:
     """A plan that was read and says nothing of a start, with one."""
     text = f"{plan.text.rstrip()}\n\n[start]\n{_setting('model', given, reason)}\n"
     return replace(plan, start=given, text=text)
+
+
+def differing(plan: Plan, other: Plan) -> list[str]:
+    """The settings in which two plans differ, 'section.key', but for the model that they start from."""
+    one, two = (to_dict(each.config) for each in (plan, other))
+    keys = dict.fromkeys((section, key) for tree in (one, two) for section, table in tree.items() for key in table)
+    names = [".".join(key) for key in keys if _of(one, *key) != _of(two, *key)]
+    names += ["atlas.subjects"] * (plan.atlas_subjects != other.atlas_subjects)
+    names += ["atlas.margin_mm"] * (plan.atlas_margin_mm != other.atlas_margin_mm)
+    return names + ["scans.leave_out"] * (set(plan.left_out or ()) != set(other.left_out or ()))
+
+
+def changed_since(plan: Plan, trained: Config) -> list[str]:
+    """The settings of a plan that was read which are other ones than a network was trained by."""
+    now, then = to_dict(plan.config), to_dict(trained)
+    tree = tomllib.loads(plan.text)
+    given = [(section, key) for section, table in tree.items() if section not in OWN for key in table]
+    return [f"{section}.{key}" for section, key in given if _of(now, section, key) != _of(then, section, key)]
+
+
+def _of(tree: Mapping[str, Any], section: str, key: str) -> Any:
+    return tree.get(section, {}).get(key)
 
 
 def plan_text(plan: Plan) -> str:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..bundles import checkpoint
 from ..bundles.atlas import Structure
-from ..bundles.config import Config
+from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, SettingError
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose, read_manifest, write_manifest
+from ..network_input import MAX_GRID_VOXELS
 from ..progress import Progress, part, silent
 from . import starting
 from .alignments import choose_alignment
 from .digests import DIGESTS, check_digests, write_digests
-from .fingerprint import Finding, Fingerprint, duplicates, take_fingerprint
+from .fingerprint import Finding, Fingerprint, Scan, duplicates, take_fingerprint
 from .measuring import StepCost, measure_step
-from .plan import Plan, read_plan, starting_from, write_plan
-from .planning import check_enough, make_plan
+from .plan import Plan, changed_since, differing, read_plan, starting_from, write_plan
+from .planning import MIN_SCANS, check_enough, make_plan
 from .processes import ALONE, Team
 from .splits import check_same, make_splits
 from .starting import Start, read_start
 
-PLAN, SCANS = "plan.toml", "scans.csv"
+PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
+MIN_SIDE = 4  # voxels of the foreground, with fewer of which no network has two levels
 
 Tell = Callable[[Finding], None]
 
@@ -81,6 +86,7 @@ def plan_scans(
     for finding in fingerprint.findings:
         tell(finding)
     check_enough(fingerprint)
+    _tell_unlike(start, fingerprint.kept, tell)
     kept = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
     alignment = choose_alignment(kept, part(progress, 0.7, 0.95))
     progress("measuring a step", 0.95)
@@ -126,7 +132,12 @@ def begin(
         team.check_batch(plan.config.training.batch_size)
         fingerprint = take_fingerprint(collection.subjects, look)
         kept = _as_planned(plan, fingerprint, collection, tell)
+        scans = [scan for scan in fingerprint.scans if scan.subject in kept]
+        _check_planned(plan, scans)
+        _tell_unlike(start, scans, tell)
     subjects = make_splits(kept)
+    _check_pair(subjects)
+    _tell_held_out(subjects, tell)
     for finding in _across_splits(subjects, fingerprint):
         tell(finding)
     if start is not None:
@@ -137,6 +148,50 @@ def begin(
     write_digests(output / DIGESTS, fingerprint.scans)
     write_manifest(output / SCANS, subjects)
     return Run(output, plan, tuple(subjects), None, device, start, team)
+
+
+def _check_planned(plan: Plan, scans: Sequence[Scan]) -> None:
+    """InputError where the grid of a plan has no use for these scans."""
+    given = np.array(plan.config.data.spacing_mm)
+    own, extent = (np.median([getattr(s, key) for s in scans], axis=0) for key in ("voxel_mm", "extent_mm"))
+    sides = extent / np.where(given > 0, given, own)
+    too_coarse = (sides < MIN_SIDE) & (given > own)
+    if too_coarse.any() or sides.prod() > MAX_GRID_VOXELS:
+        spacing, size, few = (" × ".join(f"{n:.3g}" for n in each[::-1]) for each in (given, extent, np.ceil(sides)))
+        raise SettingError(
+            f"data.spacing_mm is {spacing} mm in the plan, by which the scans' foreground, {size} mm, has {few} "
+            f"voxels; expected {MIN_SIDE} or more along each side, {MAX_GRID_VOXELS:.2g} in all"
+        )
+
+
+def _tell_unlike(start: Start | None, scans: Sequence[Scan], tell: Tell) -> None:
+    """That the scans are of another size than those of the model that is started from."""
+    what = starting.unlike(start, scans) if start is not None else ""
+    if start is not None and what:
+        tell(Finding(start.name, what))
+
+
+def _check_pair(subjects: Sequence[Subject]) -> None:
+    """InputError where too few scans are for training, before anything is written."""
+    counts = Counter(s.split for s in subjects)
+    if counts["train"] < MIN_SCANS:
+        others = ", ".join(f"{n} for {split}" for split, n in counts.items() if split != "train")
+        raise InputError(
+            f"{counts['train']} of {len(subjects)} scans are for training{f', {others}' if others else ''}; expected "
+            f"at least {MIN_SCANS}, to make a pair",
+            "leave out or hold out fewer, or add scans",
+        )
+
+
+def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
+    """That nothing will be measured, where there are labels."""
+    labelled = [s for s in subjects if s.labels is not None]
+    if labelled and not any(s.split in ("test", "validation") for s in labelled):
+        groups = len({s.group for s in labelled if s.group})
+        of = f" of {groups} persons, as their folders say" if groups else ""
+        scans = f"{len(labelled)} labelled scan{'s' if len(labelled) > 1 else ''}"
+        what = f"{scans}{of}: none is held out, and how good the model is stays unknown"
+        tell(Finding("", what))
 
 
 def _across_splits(subjects: Sequence[Subject], fingerprint: Fingerprint) -> list[Finding]:
@@ -181,6 +236,17 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
     return [readable[name] for name in wanted]
 
 
+def _check_trained(output: Path, plan: Plan) -> None:
+    """InputError where a network was trained to its end by other settings than the plan beside it has now."""
+    if not all((output / name).exists() for name in (CARD, WEIGHTS)):
+        return
+    if other := changed_since(plan, from_dict(checkpoint.load(output / WEIGHTS)[1]["config"])):
+        raise InputError(
+            f"{output / PLAN} was changed after the training ended ({', '.join(other[:3])}); expected it as it was",
+            "put it back, or train by it in another folder, with `plan`",
+        )
+
+
 def go_on(
     collection: Collection,
     output: Path,
@@ -200,8 +266,12 @@ def go_on(
         )
     check_same(subjects, collection.subjects, own.left_out or {}, output)
     check_digests(output / DIGESTS, subjects)
-    if plan is not None and plan.config != own.config:
-        raise InputError(f"{output} holds a training by another plan, its {PLAN}; expected that, or another folder")
+    if plan is not None and (other := differing(plan, own)):
+        raise InputError(
+            f"{output} holds a training by another plan, its {PLAN} ({', '.join(other[:3])} differ); expected that, or "
+            "another folder"
+        )
+    _check_trained(output, own)
     start = read_start(own.start) if own.start else None
     given = read_start(initial).given if initial is not None else plan.start if plan is not None else ""
     if given and given != own.start:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..bundles import checkpoint
+from ..bundles.atlas import FILES
 from ..bundles.config import Config, from_dict, to_dict
 from ..bundles.model import BUNDLED, initial_weights, read_card
 from ..errors import FileError, SettingError
+from ..io.manifest import Subject
+from .fingerprint import MAX_SIZE_RATIO, Scan, look_at
 from .plan import Choice
 
 MIN_COARSEST = 3  # voxels along a side of the coarsest level: with fewer there is nothing to be found there
@@ -61,6 +66,23 @@ def kept(start: Start, *, labelled: bool) -> str:
     new = "the average atlas, tissue model and quality" if labelled else "nothing"
     own = "" if labelled else ", and its atlas, for no scan is labelled"
     return f"kept its network{size} and its losses{own}; made anew: {new}"
+
+
+def unlike(start: Start, scans: Sequence[Scan]) -> str:
+    """How the scans' size differs from that of the start's atlas; empty where it does not, or there is no atlas."""
+    images = sorted((start.weights.parent / "atlases").glob(f"*/{FILES[0]}"))
+    atlas = look_at(Subject(start.name, images[0], None, ""))[0] if images else None
+    if atlas is None or not scans:
+        return ""
+    extent = np.median([scan.extent_mm for scan in scans], axis=0)
+    ratio = float(np.prod(extent / atlas.extent_mm)) ** (1 / 3)
+    if max(ratio, 1 / ratio) <= MAX_SIZE_RATIO:
+        return ""
+    own, its = (" × ".join(f"{mm:.3g}" for mm in each[::-1]) for each in (extent.tolist(), atlas.extent_mm))
+    return (
+        f"its atlas is {its} mm large and the scans' foreground {own} mm, {ratio:.2g} times as long: another organ or "
+        "species, or scans that are cut otherwise"
+    )
 
 
 def network_choices(start: Start) -> list[Choice]:

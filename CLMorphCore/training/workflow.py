@@ -54,11 +54,11 @@ from .loop import checkpoint_path, fit
 from .plan import Plan
 from .processes import ALONE, Team
 from .propagation import atlas_of_one, unmeasured_tissue
-from .run import PLAN, SCANS, Run, Tell, begin, check_begun, go_on
+from .run import CARD, PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
 
 LOG = logging.getLogger(__name__)
-REFERENCE, CARD, QUALITY, PAGE = "reference.nii.gz", "model/card.toml", "model/quality.toml", "report.html"
+REFERENCE, QUALITY, PAGE = "reference.nii.gz", "model/quality.toml", "report.html"
 ATLAS = "model/atlases/average"
 RESULTS = (
     *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, QUALITY, PAGE),
@@ -181,6 +181,7 @@ def _make_atlas(run: Run, progress: Progress) -> None:
     elif not run.labelled:
         LOG.warning("no scan is labelled: the model registers, and labels with an atlas that is given to it")
     if not run.labelled or (run.output / ATLAS / FILES[2]).exists():
+        _check_names(run)
         return
     most = run.plan.atlas_subjects
     labelled = _spread(run.labelled, most)
@@ -194,6 +195,16 @@ def _make_atlas(run: Run, progress: Progress) -> None:
         early = refining if run.plan.config.refinement.ends == "early" else None
         atlas = build_atlas([*labelled, *others], model=model, optimization=early, **how)
     save_atlas(run.output / ATLAS, atlas)
+
+
+def _check_names(run: Run) -> None:
+    """A warning where names are given that an atlas which is there does not have."""
+    path = run.output / ATLAS / "labels.csv"
+    if run.structures is None or not path.is_file():
+        return
+    given = {s.value: s.name for s in run.structures}
+    if other := [f"{s.value} {s.name}" for s in read_structures(path) if given.get(s.value, s.name) != s.name]:
+        LOG.warning(f"the atlas is made and keeps its names ({', '.join(other[:3])}); change them in {path}")
 
 
 def _keep_atlas(run: Run) -> None:

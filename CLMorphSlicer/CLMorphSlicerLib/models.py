@@ -85,7 +85,7 @@ class ModelCard:
     def _accuracy(self) -> str:
         if self.dice is None:
             return _("Its accuracy was not measured: no labelled scan was held out") if self.scans else ""
-        within = f" ± {self.dice_spread:.2f}" if self.dice_spread is not None else ""
+        within = f" ± {self.dice_spread:.2f}" if self.dice_spread is not None and self.subjects != 1 else ""
         chosen = _("; choices were made by them") if self.chosen_by else ""
         told = _("Mean Dice {dice} on {subjects} unseen subjects")
         return told.format(dice=f"{self.dice:.2f}{within}", subjects=self.subjects) + chosen

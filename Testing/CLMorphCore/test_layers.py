@@ -59,6 +59,8 @@ LAYERS = (
         "reports.segmentation",
         "reports.series",
     ),
+    ("io.label_files",),
+    ("io.contrasts",),
     (
         "series.volumes",
         "bundles.palette",

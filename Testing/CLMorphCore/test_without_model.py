@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from CLMorphCore.bundles.model import load_model, models_without_weights
 from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.errors import InputError
 from CLMorphCore.instance_optimization import InstanceOptimization
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.registration import register
@@ -86,3 +87,17 @@ def test_labelled_subjects_are_measured_without_a_model(clmorph, scan, own_atlas
     ran = clmorph("evaluate", "--data", manifest, *own_atlas, "--refine", 1, "-o", tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert ran.code == 0 and summary["dice"] > 0.95
+
+
+@pytest.mark.parametrize("factor", [0.02, 0.2])
+def test_a_scan_of_other_units_is_said_to_be_of_another_size(factor, atlas, phantom):
+    """In the error where no affine is found, in a warning where one is."""
+    small = phantom.image[:]
+    small.SetSpacing([factor * mm for mm in small.GetSpacing()])
+    try:
+        said = " ".join(segment(small, atlases=[atlas], optimization=InstanceOptimization(1)).report.warnings)
+    except InputError as error:
+        said = error.problem
+    assert "another organ or species, or other units in a header" in said
+    usual = segment(phantom.image, atlases=[atlas], optimization=InstanceOptimization(1)).report.warnings
+    assert "units" not in " ".join(usual)

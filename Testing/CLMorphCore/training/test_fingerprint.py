@@ -151,3 +151,40 @@ def test_a_duplicate_in_another_split_says_so(scans):
     test = Subject("again", scans[0].image, None, "test")
     (found,) = findings_of([Subject("one", scans[0].image, None, "train"), *scans[1:], test], "again")
     assert found.left_out and "has the same voxels as one: a duplicate among splits (test and train)" in found.text
+
+
+def test_nothing_but_what_cannot_be_used_is_named(scans, tmp_path):
+    (tmp_path / "bad.nii.gz").write_bytes(b"abc")
+    labels = saved(sitk.ReadImage(str(scans[0].labels)), tmp_path, "labels")
+    fingerprint = take_fingerprint([Subject("bad", tmp_path / "bad.nii.gz", None, ""), labels])
+    assert fingerprint.kept == () and set(fingerprint.left_out) == {"bad", "labels"}
+    assert "where they have its name and _labels" in fingerprint.left_out["labels"]
+
+
+def test_of_a_scan_that_is_there_twice_the_labelled_one_is_kept(scans):
+    (found,) = take_fingerprint([Subject("a", scans[0].image, None, ""), *scans]).findings
+    assert (found.subject, found.left_out) == ("a", True) and "the same voxels as 0" in found.text
+
+
+def test_structures_that_a_few_scans_lack(scans, tmp_path):
+    changed = []
+    for scan in scans[:2]:
+        labels = sitk.ReadImage(str(scan.labels))
+        sitk.WriteImage(sitk.Mask(labels, labels != 2), str(tmp_path / f"{scan.name}.nii.gz"))
+        changed.append(Subject(scan.name, scan.image, tmp_path / f"{scan.name}.nii.gz", ""))
+    text = "lacks the label 2, which 4 of 6 scans have"
+    findings = take_fingerprint([*changed, *scans[2:]]).findings
+    assert [(f.subject, f.text) for f in findings] == [("0", text), ("1", text)]
+
+
+@pytest.mark.parametrize(("change", "said"), [("units", "header has other units"), ("contrast", "do not resemble")])
+def test_of_two_scans_it_is_said_that_they_do_not_fit_and_both_are_kept(change, said, scans, tmp_path):
+    other = sitk.ReadImage(str(scans[1].image))
+    voxels = sitk.GetArrayFromImage(other)
+    if change == "contrast":
+        other = of_voxels(np.where(voxels > voxels.min(), voxels.max() * 1.2 - voxels, 0), other)
+    else:
+        other.SetSpacing([0.15] * 3)
+    fingerprint = take_fingerprint([scans[0], saved(other, tmp_path, "other")])
+    assert len(fingerprint.kept) == 2 and any(said in f.text for f in fingerprint.findings if not f.subject)
+    assert take_fingerprint(scans[:2]).findings == ()

@@ -1,5 +1,6 @@
 """From a folder of scans to a model in one command, which goes on wherever it was stopped."""
 
+import html
 import shutil
 from dataclasses import replace
 
@@ -31,6 +32,8 @@ def test_everything_is_made_and_the_model_segments(made, folder):
     assert model.about("training_data") == "3 images, 8 steps"
     assert model.refinement.gain is not None and model.refinement.on == (model.refinement.gain >= 0.005)
     assert model.card["accuracy"]["test"]["subjects"] == 1 and model.card["accuracy"]["test"]["dice"] > 0.5
+    page = html.unescape((made / "report.html").read_text(encoding="utf-8"))
+    assert "1 scan, affine only" in page and page.count(" ± 0.") == 1, "of one scan there is no deviation"
 
 
 def test_the_same_call_goes_on_after_every_stop_and_ends_in_the_same_model(made, folder, plan_file, tmp_path):
@@ -76,6 +79,7 @@ def test_one_labelled_scan_is_enough_for_an_atlas_with_every_structure(folder, p
     words = ("train", tmp_path / "scans.txt", "-o", tmp_path / "run", "--plan", plan_file, "--labels-for", given)
     ran = clmorph(*words)
     assert ran.code == 0, ran.err
+    assert "all scans: 1 labelled scan: none is held out, and how good the model is stays unknown" in ran.out
     model = load_model(tmp_path / "run" / "model")
     assert [s.value for s in model.atlases[0].structures] == [1, 2, 3]
     shares = model.atlases[0].shares
@@ -133,6 +137,29 @@ def test_a_plan_decides_what_is_used_but_not_what_can_be_read(faulty, plan_file,
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("4.0, 4.0, 4.0", "400, 400, 400"), "data.spacing_mm is 400 × 400 × 400 mm in the plan, by which the scans'"),
+        (("4.0, 4.0, 4.0", "0.01, 0.01, 0.01"), "expected 4 or more along each side, 1.3e+08 in all"),
+        (("[atlas]", '[scans]\nleave_out = ["s0", "s1"]\n[atlas]'), "1 of 4 scans are for training, 2 for validation"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_written(
+    change, message, folder, plan_file, clmorph, tmp_path
+):
+    (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8").replace(*change))
+    ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_are_not_written_among_the_scans_that_the_next_call_finds(faulty, plan_file, clmorph):
+    ran = clmorph("train", faulty, "-o", faulty, "--plan", plan_file)
+    assert ran.code == 2 and "is the folder of the scans and --output" in ran.err
+    assert not (faulty / "plan.toml").exists()
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         ([], "holds no scan"),
@@ -158,6 +185,15 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
     (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8").replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
     assert ran.code == 2 and "by another plan" in ran.err
+    for change in (("subjects = 3", "subjects = 2"), ("[atlas]", '[scans]\nleave_out = ["s0"]\n[atlas]')):
+        (tmp_path / "mine.toml").write_text(plan_file.read_text(encoding="utf-8").replace(*change))
+        ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+        what = "atlas.subjects" if "subjects" in change[0] else "scans.leave_out"
+        assert ran.code == 2 and f"by another plan, its plan.toml ({what} differ)" in ran.err
+    own = (tmp_path / "run" / "plan.toml").read_text(encoding="utf-8")
+    (tmp_path / "run" / "plan.toml").write_text(own.replace("steps = 8", "steps = 9"))
+    ran = clmorph("train", folder, "-o", tmp_path / "run")
+    assert ran.code == 2 and "plan.toml was changed after the training ended (training.steps)" in ran.err
     (tmp_path / "run" / "plan.toml").unlink()
     ran = clmorph("train", folder, "-o", tmp_path / "run")
     assert ran.code == 2 and "is there already" in ran.err
@@ -218,6 +254,28 @@ def test_voxels_that_changed_under_their_name_are_named_and_a_touched_file_is_no
         sitk.WriteImage(sitk.Flip(image, (True, False, False)), str(tmp_path / "data" / name))
     with pytest.raises(InputError, match=r"the voxels of .*s1.nii.gz, .*s4_labels.nii.gz are other ones than when"):
         train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_a_header_that_changed_is_named(made, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(made, tmp_path / "run")
+    table = (tmp_path / "run" / "scans.csv").read_text(encoding="utf-8")
+    (tmp_path / "run" / "scans.csv").write_text(table.replace(str(folder), str(tmp_path / "data")))
+    image = sitk.ReadImage(str(tmp_path / "data" / "s0.nii.gz"))
+    sitk.WriteImage(image, str(tmp_path / "data" / "s0.nii.gz"), useCompression=False)
+    train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+    image.SetSpacing([1.0, 1.0, 1.0])
+    sitk.WriteImage(image, str(tmp_path / "data" / "s0.nii.gz"))
+    with pytest.raises(InputError, match=r"spacing, origin or axes in the header of .*s0.nii.gz are other ones"):
+        train_scans(find_scans(tmp_path / "data"), tmp_path / "run", minutes=1.0, device=CPU)
+
+
+def test_what_a_finished_training_does_not_take_up_is_said(made, folder, clmorph, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    (tmp_path / "names.csv").write_text("value,name\n1,Other part\n2,Second part\n")
+    ran = clmorph("train", folder, "-o", tmp_path / "run", "--label-names", tmp_path / "names.csv", "--minutes", "9")
+    assert ran.code == 0 and "whose minutes hold" in ran.out
+    assert "the atlas is made and keeps its names (1 First part); change them in" in ran.err
 
 
 def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps_it(folder, plan_file, tmp_path):
