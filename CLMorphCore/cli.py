@@ -355,6 +355,7 @@ def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) 
     parser.set_defaults(words=tuple((FLAGS | alone).items()))
     _effort_options(parser)
     _atlas_options(parser)
+    add_colors(parser)
     _refine_options(parser)
 
 

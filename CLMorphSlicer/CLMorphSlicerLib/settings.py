@@ -5,7 +5,7 @@ import json
 import slicer
 
 CHOICES = ("model", "modelFolder", "device", "threads", "effort", "refine", "atlases", "fusion", "tissue", "similarity",
-           "registerModel", "steps", "standardNames")  # fmt: skip
+           "registerModel", "steps", "standardNames", "safeColors")  # fmt: skip
 PREFIX = "CLMorph/"
 
 

@@ -103,8 +103,14 @@ class Segmentation:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
         # of a frame the node may show another one by now; of a volume, a change during the run is an error
         grid = self.grid[0] if self.proxy is not None else None
-        names, alone = self.options.standard_names, self.proxy is None
-        loading = nodes.Loading(self.options.outputs, standard_names=names, grid=grid, in_folder=alone, undo=undo)
+        loading = nodes.Loading(
+            self.options.outputs,
+            standard_names=self.options.standard_names,
+            safe_colors=self.options.safe_colors,
+            grid=grid,
+            in_folder=self.proxy is None,
+            undo=undo,
+        )
         atlas = atlas_file(folder, model_card(self.options.model), read_report(folder))
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
 
@@ -193,7 +199,7 @@ def segment_arguments(image: str, options: Options, folder: Path, *more: str) ->
         exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
         arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
     arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
-    arguments += presets.extraction(options.brain_extraction)
+    arguments += [*presets.extraction(options.brain_extraction), *presets.colors(options.safe_colors)]
     return arguments + _common(options, folder)
 
 
