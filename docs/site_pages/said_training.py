@@ -242,8 +242,8 @@ def _acdc() -> list[str]:
         f"its Dice is {once('unet acdc trained')}, on six validation frames {once('unet acdc validation')}",
         f"the contrastive loss falls, to {contrast:.3f}",
         f"The term adds {_gain(A, 'recon', digits=3)[1:]} of Dice (95 % interval over seeds "
-        f"{_interval(A, 'recon', 3)}) without the smoothness term and {_gain(A, 'recon+smooth', digits=3)[1:]} ({_interval(A, 'recon+smooth', 3)}) "
-        f"with it; BYOL {byol[0]} and {byol[1]}",
+        f"{_interval(A, 'recon', 3)}) without the smoothness term and {_gain(A, 'recon+smooth', digits=3)[1:]} "
+        f"({_interval(A, 'recon+smooth', 3)}) with it; BYOL {byol[0]} and {byol[1]}",
         f"({single[-2]:+.3f} and {single[-1]:+.3f}; the others {single[0]:+.3f} to {single[-3]:+.3f})",
     ]
 
