@@ -211,7 +211,6 @@ def _series() -> Sentences:
             f"a warning above {MAX_CLOSING_MM:.0f} mm",
             f"by more than {100 * ALIKE:.0f} % of the volume",
             f"with noise, {FRAMES} frames",
-            f"End-diastole of {len(tree('benchmarks/series.json')['cine'])} of the patients",
             f"({dice['carried']:.3f} and {dice['alone']:.3f})",
             f"is {off['ef_carried']:.2f} off on average instead of {off['ef_alone']:.2f}",
         ),
