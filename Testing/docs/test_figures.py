@@ -5,7 +5,9 @@ from site_pages.figures import NO_FIGURES, Sentences, from_nowhere, put
 from site_pages.places import ROOT
 from site_pages.readme import filled_pages, sentences
 
-WRITTEN = [page for page in filled_pages() if page.name != "CHANGELOG.md"]  # what was, which no file has any more
+# What was tried is told there as it was then; of it, only what is so today is put in.
+TOLD = {"CHANGELOG.md", *(f"Training/results/{name}.md" for name in ("quality", "heads/README", "benchmarks/README"))}
+WRITTEN = [page for page in filled_pages() if page.relative_to(ROOT).as_posix() not in TOLD]
 PAGE = "A mean Dice of 0.853 over 20\nsubjects, and 1,234 voxels, in Slicer 5.10.\n"
 
 
@@ -17,7 +19,7 @@ def test_no_figure_is_from_nowhere(page):
 
 
 def test_every_sentence_belongs_to_a_page():
-    assert set(sentences()) <= {page.relative_to(ROOT).as_posix() for page in WRITTEN}
+    assert set(sentences()) <= {page.relative_to(ROOT).as_posix() for page in filled_pages()}
 
 
 def test_numbers_are_put_where_the_sentence_stands_and_nothing_else_changes():

@@ -56,7 +56,7 @@ def differences(found: Segmentation, expected: Segmentation, distance_mm: np.nda
         "ball_mm": round(float(off_mm[distance_mm < 0].mean()), 3),
         "around_mm": round(float(off_mm[(distance_mm >= 0) & (distance_mm < AROUND_MM)].mean()), 3),
         "far_dice": round(float(np.mean(list(dice.values()))), 4),
-        "far_below": sum(dice[each] < MIN_DICE and (labels == each).sum() >= MIN_VOXELS for each in far),
+        "far_below": int(sum(dice[each] < MIN_DICE and (labels == each).sum() >= MIN_VOXELS for each in far)),
     }
 
 

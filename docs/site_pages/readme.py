@@ -1,7 +1,7 @@
 """Tables and figures in README and pages, which are generated: python docs/make.py readme puts them in.
 
 Such a table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; figures in sentences are those of
-``said.py`` and ``said_training.py``. The tests compare both.
+``said.py``, ``said_training.py`` and ``said_results.py``. The tests compare both.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from Training.quality.table import table as quality_table
+
 from . import benchmarks, commands, models
 from .figures import Sentences, put
 from .places import RESULTS, ROOT, pages
 from .said import site
+from .said_results import results
 from .said_training import training
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -27,19 +30,21 @@ TABLES: dict[str, Callable[[], str]] = {
     "beats": benchmarks.beats_table,
     "systoles": benchmarks.systoles_table,
     "mice": benchmarks.mice_table,
+    "quality": quality_table,
 }
 MARKED = re.compile(r"(<!-- generated: (?P<name>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled_pages() -> list[Path]:
     """Every page that may have tables or figures of ours in it."""
-    return [*pages(), ROOT / "Training" / "README.md", RESULTS / "README.md"]
+    told = ("README.md", "quality.md", "heads/README.md", "benchmarks/README.md")
+    return [*pages(), ROOT / "Training" / "README.md", *(RESULTS / name for name in told)]
 
 
 @cache
 def sentences() -> dict[str, Sentences]:
     """What each page says in figures, by its path in the project."""
-    return site() | training()
+    return site() | training() | results()
 
 
 def filled(text: str, page: Path) -> str:
