@@ -14,24 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from .arguments import above_zero as _above_zero
-from .arguments import (
-    add_apply,
-    add_cohort,
+from .arguments.kinds import above_zero, path, text_of, threads
+from .arguments.scans import add_cohort, add_models, add_morphometry, add_plan, add_train
+from .arguments.shared import (
+    add_affine,
+    add_atlases,
     add_colors,
+    add_effort,
     add_frames,
     add_guidance,
-    add_models,
-    add_morphometry,
     add_pairs,
-    add_plan,
-    add_train,
-    add_transform,
-    smoothing,
+    add_refinement,
 )
-from .arguments import path as _path
-from .arguments import text_of as _text
-from .arguments import threads as _threads
+from .arguments.transforms import add_apply, add_transform
 from .errors import Cancelled, CLMorphError, InputError, SomeFailed
 
 if TYPE_CHECKING:
@@ -176,88 +171,15 @@ def _common_options() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("how it runs")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    group.add_argument("--threads", type=_threads, help="CPU threads (default: all)")
+    group.add_argument("--threads", type=threads, help="CPU threads (default: all)")
     group.add_argument(
         "--progress",
         choices=("bar", "json", "none"),
         default="bar",
         help="a bar, one JSON object a line on stdout, or nothing (default: bar)",
     )
-    group.add_argument("--cancel-file", type=_path, metavar="F", help="stop at the next step when this file appears")
+    group.add_argument("--cancel-file", type=path, metavar="F", help="stop at the next step when this file appears")
     return common
-
-
-def _affine_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--affine",
-        type=_text,
-        metavar="none|FILE",
-        help="instead of the built-in affine alignment, and exactly so: none, or an "
-        "ITK transform file that maps the fixed image's points to the moving image's (LPS, mm)",
-    )
-
-
-def _refine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--refine",
-        type=_above_zero,
-        metavar="STEPS",
-        help="go on from the network's answer by optimising the deformation of this pair: at most STEPS steps at each "
-        "of three resolutions, fewer where nothing improves; 50 is plenty",
-    )
-    parser.add_argument(
-        "--refine-smoothing", type=smoothing, metavar="VOXELS", help="of the change (default: by noise)"
-    )
-    parser.add_argument(
-        "--similarity",
-        choices=("lncc", "mind"),
-        help="what it maximises: local cross-correlation, or MIND for different contrasts (default: lncc)",
-    )
-
-
-def _atlas_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--atlas", type=_path, metavar="IMAGE", help="an atlas of your own instead of the model's")
-    parser.add_argument("--atlas-labels", type=_path, metavar="LABELS", help="its labels, on its grid")
-    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of its labels")
-    parser.add_argument(
-        "--atlas-dir",
-        type=_path,
-        metavar="DIR",
-        help="several atlases in one space instead of the "
-        "model's: what build-atlas --each writes; their labels are fused",
-    )
-    parser.add_argument(
-        "--atlases",
-        type=_above_zero,
-        metavar="K",
-        help="fuse the labels of the K atlases, of the "
-        "model or of --atlas-dir, whose local correlation with the scan is greatest after the affine "
-        "alignment (default: the model's first one alone, all of --atlas-dir)",
-    )
-    parser.add_argument(
-        "--fusion",
-        choices=("majority", "similarity", "staple"),
-        default="similarity",
-        help="how several atlases vote: all the same, by how much each resembles the scan at a place, "
-        "or by STAPLE's reliability (on brains far worse than the others; default: similarity)",
-    )
-
-
-def _effort_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--effort",
-        choices=("fast", "balanced", "best"),
-        default="balanced",
-        help="fast: the network alone; balanced: and labels that follow the scan's tissue, and refinement, "
-        "where the model's validation scans gained by them; best: and 50 steps of refinement, with every atlas of the "
-        "model (default: balanced)",
-    )
-    parser.add_argument(
-        "--tissue",
-        choices=("auto", "on", "off"),
-        help="whether labels follow the scan's own tissue, found by its grey values "
-        "(default: auto, as was found best for the model)",
-    )
 
 
 def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -267,15 +189,15 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         help="labels for a scan",
         description="Labels for a scan, on its own grid, with transform and report.",
     )
-    parser.add_argument("image", metavar="IMAGE", type=_path, help="3D image file, or folder of one DICOM series")
+    parser.add_argument("image", metavar="IMAGE", type=path, help="3D image file, or folder of one DICOM series")
     add_frames(parser)
     parser.add_argument(
-        "--model", type=_text, help="name or folder of a model (default: none, --atlas by optimisation)"
+        "--model", type=text_of, help="name or folder of a model (default: none, --atlas by optimisation)"
     )
-    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument(
         "--brain-extraction",
-        type=_text,
+        type=text_of,
         default="auto",
         metavar="auto|on|off|MASK",
         help="take the brain out of a whole head first; auto: where the model needs that and the scan is not "
@@ -292,12 +214,12 @@ def _segment(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         action="store_true",
         help="as --dicom-seg, and volumes.dcm, the volumes of its segments as a structured report (TID 1500)",
     )
-    _effort_options(parser)
-    _atlas_options(parser)
+    add_effort(parser)
+    add_atlases(parser)
     add_colors(parser)
-    _affine_option(parser)
+    add_affine(parser)
     add_guidance(parser, "IMAGE", "the atlas")
-    _refine_options(parser)
+    add_refinement(parser)
 
 
 def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -307,28 +229,28 @@ def _register(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         help="transform between two images",
         description="The transform that warps MOVING onto FIXED, with its inverse.",
     )
-    parser.add_argument("fixed", metavar="FIXED", type=_path, help="image whose grid is the output grid")
+    parser.add_argument("fixed", metavar="FIXED", type=path, help="image whose grid is the output grid")
     parser.add_argument(
         "--frames",
-        type=_text,
+        type=text_of,
         metavar="all|N,M",
         help="of a FIXED of several frames in time those that MOVING is warped onto: all, or numbers from 1; MOVING is "
         "registered to the number that comes first, or the first frame, and follows its motion to the others",
     )
-    parser.add_argument("moving", metavar="MOVING", type=_path, help="image that is warped")
+    parser.add_argument("moving", metavar="MOVING", type=path, help="image that is warped")
     parser.add_argument(
         "--model",
-        type=_text,
+        type=text_of,
         help="name or folder of a model (its atlas is not used); with --refine it may be "
         "omitted: any organ and modality, the affine alignment is then what is refined",
     )
-    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument(
-        "--moving-labels", type=_path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
+        "--moving-labels", type=path, metavar="LABELS", help="labels on MOVING's grid, to be warped along with it"
     )
-    _affine_option(parser)
+    add_affine(parser)
     add_guidance(parser, "FIXED", "MOVING")
-    _refine_options(parser)
+    add_refinement(parser)
 
 
 def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -339,13 +261,13 @@ def _evaluate(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser
         description="Segments the labelled subjects of a split and measures the agreement; or, with --pairs, measures "
         "registrations that are there already.",
     )
-    parser.add_argument("--model", type=_text, help="name or folder of a model (default: as in segment)")
+    parser.add_argument("--model", type=text_of, help="name or folder of a model (default: as in segment)")
     add_pairs(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("-o", "--output", type=_path, required=True, metavar="OUT", help="folder for the results")
-    _effort_options(parser)
-    _atlas_options(parser)
-    _refine_options(parser)
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="OUT", help="folder for the results")
+    add_effort(parser)
+    add_atlases(parser)
+    add_refinement(parser)
 
 
 def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -353,9 +275,10 @@ def _cohort(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) 
     # For the lines of failures that other processes write; what one scan needs alone is segment's.
     alone = {name: f"{FLAGS[name]} of clmorph segment" for name in ("affine", "initial", "landmarks", "mask")}
     parser.set_defaults(words=tuple((FLAGS | alone).items()))
-    _effort_options(parser)
-    _atlas_options(parser)
-    _refine_options(parser)
+    add_effort(parser)
+    add_atlases(parser)
+    add_colors(parser)
+    add_refinement(parser)
 
 
 def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -365,21 +288,23 @@ def _build_atlas(verbs: argparse._SubParsersAction, common: argparse.ArgumentPar
         help="an atlas from many subjects",
         description="The average image of the train split with voted labels.",
     )
-    parser.add_argument("--data", type=_path, required=True, metavar="MANIFEST.csv")
+    parser.add_argument("--data", type=path, required=True, metavar="MANIFEST.csv")
     parser.add_argument(
-        "-o", "--output", type=_path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
+        "-o", "--output", type=path, required=True, metavar="ATLAS", help="folder, for instance MODEL/atlases/average"
     )
-    parser.add_argument("--model", type=_text, help="model that registers, its name or folder (default: affine alone)")
-    parser.add_argument("--rounds", type=_above_zero, help="rounds of registration to the average (default: 3)")
+    parser.add_argument(
+        "--model", type=text_of, help="model that registers, its name or folder (default: affine alone)"
+    )
+    parser.add_argument("--rounds", type=above_zero, help="rounds of registration to the average (default: 3)")
     parser.add_argument("--typical", action="store_true", help="the subject most like the average, as in the paper")
-    parser.add_argument("--margin", type=_above_zero, metavar="MM", help="cut the atlas to so much around its labels")
+    parser.add_argument("--margin", type=above_zero, metavar="MM", help="cut the atlas to so much around its labels")
     parser.add_argument(
         "--each",
         action="store_true",
         help="every labelled subject as an atlas of its own in a folder "
         "below ATLAS, all on one grid (the model's atlas', if it has one): for label fusion",
     )
-    parser.add_argument("--label-names", type=_path, metavar="CSV", help="value,name,color,terminology of the labels")
+    parser.add_argument("--label-names", type=path, metavar="CSV", help="value,name,color,terminology of the labels")
 
 
 def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -390,6 +315,6 @@ def _demo(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) ->
         description="Makes a subject from a shipped atlas by a known random deformation, "
         "segments it and prints the true Dice.",
     )
-    parser.add_argument("--model", type=_text, default="hippocampus", help="name of a model (default: hippocampus)")
-    parser.add_argument("-o", "--output", type=_path, default=Path("demo"), metavar="OUT", help="(default: demo)")
+    parser.add_argument("--model", type=text_of, default="hippocampus", help="name of a model (default: hippocampus)")
+    parser.add_argument("-o", "--output", type=path, default=Path("demo"), metavar="OUT", help="(default: demo)")
     add_colors(parser)

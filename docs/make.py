@@ -1,6 +1,6 @@
 """What the documentation is made with: python docs/make.py readme | tutorials | way | screenshot | accessibility
 
-``readme`` puts the generated tables into README and pages, ``tutorials`` runs every block of the tutorials,
+``readme`` puts the generated tables and figures into README and pages, ``tutorials`` runs every block of the tutorials,
 ``way`` draws the picture of CONTRIBUTING, ``screenshot PAGE PICTURE`` draws a page of HTML with Chromium,
 ``accessibility PAGES`` has axe-core look at pages.
 """
@@ -35,7 +35,7 @@ def main() -> int:
         from site_pages.readme import fill_all
 
         for page in fill_all():
-            print(f"{page} has new tables")
+            print(f"{page} has new tables or figures")
     elif options.verb == "accessibility":
         from site_pages.accessibility import check
 

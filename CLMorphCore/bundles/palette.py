@@ -7,7 +7,7 @@ Application 1999). Structures that are not neighbours may share a colour.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -24,6 +24,14 @@ TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
 )
 WHITE = TO_XYZ.sum(axis=1)  # D65
+
+
+ATLAS, SAFE = COLORS = ("atlas", "safe")  # as the atlas has them, or told apart
+
+
+def colored(atlases: Iterable[Atlas], colors: str) -> list[Atlas]:
+    """The atlases with ``COLORS`` of one kind or the other."""
+    return [told_apart(each) if colors == SAFE else each for each in atlases]
 
 
 def told_apart(atlas: Atlas) -> Atlas:

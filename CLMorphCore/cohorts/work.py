@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, affine_model, load_model, model_folder, models_without_weights
+from ..bundles.palette import ATLAS, colored
 from ..devices import choose_device, is_out_of_memory, out_of_memory, use_threads
 from ..errors import CLMorphError, FileError, InputError
 from ..extraction.sides import Prepared, Sides, locator_of, prepare_sides, segment_sides, shows_the_whole
@@ -29,7 +30,7 @@ from .results import Made, clear_failure, is_whole, save, save_failure, stamp
 from .scans import Scan
 
 # Of the settings, to the labels; of model and atlases it is the files' content that counts.
-NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir", "words")
+NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir", "words", "colors")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Settings:
 
     ``model`` is a name or an absolute folder, None for the affine alignment; ``atlas`` are image, labels and perhaps
     the table of names of an atlas of one's own, ``atlas_dir`` a folder of several. ``threads`` is of each worker, None
-    as it is there. ``words`` are what failures call the library's parameters.
+    as it is there. ``colors`` are one of ``COLORS``. ``words`` are what failures call the library's parameters.
     """
 
     model: str | None
@@ -52,6 +53,7 @@ class Settings:
     tissue: str = "auto"
     brain_extraction: str = "auto"
     keep: tuple[str, ...] = ()
+    colors: str = ATLAS
     words: tuple[tuple[str, str], ...] = ()
     version: str = __version__
 
@@ -73,6 +75,8 @@ class Settings:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         if self.model is None or self.model in models_without_weights():
             digest.update(str(self.model).encode())
+        if self.colors != ATLAS:  # what was made before there was a choice is as good as it was
+            digest.update(self.colors.encode())
         return Made(digest.hexdigest(), self.keep)
 
     def _files(self) -> Iterator[Path]:
@@ -122,8 +126,8 @@ def own_atlases(settings: Settings) -> list[Atlas] | None:
     """The atlases of one's own, or None for the model's."""
     if settings.atlas is not None:
         image, labels, names = settings.atlas
-        return [make_atlas(image.name, image, labels, names)]
-    return None if settings.atlas_dir is None else list(read_atlases(settings.atlas_dir))
+        return colored([make_atlas(image.name, image, labels, names)], settings.colors)
+    return None if settings.atlas_dir is None else colored(read_atlases(settings.atlas_dir), settings.colors)
 
 
 @lru_cache(maxsize=1)
@@ -137,6 +141,7 @@ def loaded(settings: Settings) -> Loaded:
     use_threads(settings.threads)
     device = choose_device(settings.device)
     model = affine_model(device) if settings.model is None else load_model(settings.model, device)
+    model = replace(model, atlases=tuple(colored(model.atlases, settings.colors)))
     atlases = own_atlases(settings)
     return Loaded(model, prepare_atlases(model, atlases, settings.most_similar), atlases is not None)
 

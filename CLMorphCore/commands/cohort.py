@@ -118,6 +118,7 @@ def _settings(options: Namespace) -> tuple[Settings, Model]:
         tissue=given.tissue(options),
         brain_extraction=options.brain_extraction,
         keep=tuple(dict.fromkeys(options.keep)),
+        colors=options.colors,
         words=options.words,
     )
     if own is not None or not model.atlases:

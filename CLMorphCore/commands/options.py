@@ -21,7 +21,7 @@ from ..applying.maps import Step
 from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles.atlas import Atlas, make_atlas, read_atlases
 from ..bundles.model import Model, affine_model, load_model, model_folder
-from ..bundles.palette import told_apart
+from ..bundles.palette import ATLAS, colored
 from ..console import say
 from ..devices import choose_device
 from ..errors import InputError, OutputError, did_you_mean
@@ -44,18 +44,18 @@ def model(options: Namespace) -> Model:
     """The model called --model, on --device; without --model the one that leaves it at the affine alignment."""
     device = choose_device(options.device)
     found = affine_model(device) if options.model is None else load_model(options.model, device)
-    return replace(found, atlases=tuple(told_apart(each) for each in found.atlases)) if _safe(options) else found
+    return replace(found, atlases=tuple(colored(found.atlases, _colors(options))))
 
 
-def _safe(options: Namespace) -> bool:
-    """Whether --colors asks for colours that are told apart with any colour vision."""
-    return vars(options).get("colors") == "safe"
+def _colors(options: Namespace) -> str:
+    """Which colours structures have, as --colors says where a verb has it."""
+    return vars(options).get("colors", ATLAS)
 
 
 def own_atlases(options: Namespace) -> list[Atlas] | None:
     """The atlases that the options give, or None for the model's; InputError where there is no model either."""
     found = _own_atlases(options)
-    return [told_apart(each) for each in found] if found and _safe(options) else found
+    return found and colored(found, _colors(options))
 
 
 def _own_atlases(options: Namespace) -> list[Atlas] | None:

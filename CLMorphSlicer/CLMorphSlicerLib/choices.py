@@ -31,7 +31,15 @@ from .picture import PictureLabel
 from .results import browser_of
 from .words import _
 
-ADVANCED_ROWS = ("refine", "atlases", "fusion", "tissue", "sceneAtlas", "standardNames")  # of Segment alone
+ADVANCED_ROWS = (
+    "refine",
+    "atlases",
+    "fusion",
+    "tissue",
+    "sceneAtlas",
+    "standardNames",
+    "safeColors",
+)  # of Segment alone
 # A tab is as high as the higher one of the two would be, if what stands in the other one were not hidden.
 SEGMENT_ROWS = ("scope", "model", "effort", "segmentTime")  # and those that depend on more
 REGISTER_ROWS = ("fixedVolume", "movingVolume", "movingLabels", "registerModel", "similarity", "steps", "registerTime",

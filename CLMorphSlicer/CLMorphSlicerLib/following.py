@@ -90,7 +90,8 @@ class Following:
         grid = PatientGrid(written.grid.size, written.grid.matrix)
         labels = grid.read_frames(folder / OUTPUT / FOLLOWED_LABELS, len(written.values))
         rows = _rows(report, written.values)  # or it is a report of another kind
-        looks = with_standard_looks(report["structures"]) if self.options.standard_names else report["structures"]
+        looks, colors = report["structures"], not self.options.safe_colors
+        looks = with_standard_looks(looks, colors=colors) if self.options.standard_names else looks
 
         def draw(node: slicer.vtkMRMLSegmentationNode, number: int) -> None:
             fill_segmentation(node, self.node, labels[number], written.grid.matrix, looks)

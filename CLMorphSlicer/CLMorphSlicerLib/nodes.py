@@ -54,14 +54,15 @@ class Loading:
     """How results are put into the scene.
 
     outputs: existing nodes to write into. display_resolution: of the field that is drawn, per voxel of the patient.
-    standard_names: whether segments get Slicer's names and colours. grid: of the volume when it was exported, where the
-    node may show another frame by now. in_folder: whether new nodes are filed in a folder of their own. undo: is told
-    how to take it back.
+    standard_names: whether segments get Slicer's names and colours. safe_colors: whether they keep the engine's colours
+    then. grid: of the volume when it was exported, where the node may show another frame by now. in_folder: whether new
+    nodes are filed in a folder of their own. undo: is told how to take it back.
     """
 
     outputs: Outputs = field(default_factory=Outputs)
     display_resolution: float = 0.5
     standard_names: bool = False
+    safe_colors: bool = False
     grid: Grid | None = None
     in_folder: bool = True
     undo: Undo = field(default_factory=Undo)
@@ -290,7 +291,8 @@ class _Work:
     def _segmentation(self) -> Any | None:
         if self.output.labels is None or not self.structures:
             return None
-        structures = with_standard_looks(self.structures) if self.loading.standard_names else self.structures
+        names, colors = self.loading.standard_names, not self.loading.safe_colors
+        structures = with_standard_looks(self.structures, colors=colors) if names else self.structures
         node = self._segments("segmentation", self.output.labels, structures)
         show_surfaces(node)
         return node

@@ -28,8 +28,8 @@ class Options:
     one of presets.EXTRACTION, whether the brain is taken out of a head first, by itself where the model needs that and
     the image is not stripped; frames: one of presets.FRAMES, whether the frames of a sequence follow one of them, by
     themselves where the model knows a beating heart; fusion: one of FUSIONS; threads: 0 for as many as there are;
-    standard_names: Slicer's names and colours of anatomy in place of the model's; outputs: existing nodes to write
-    into.
+    standard_names: Slicer's names and colours of anatomy in place of the model's; safe_colors: colours that people with
+    any colour vision tell apart; outputs: existing nodes to write into.
     """
 
     model: str | Path = ""
@@ -49,6 +49,7 @@ class Options:
     threads: int = 0
     keep_files: bool = False
     standard_names: bool = False
+    safe_colors: bool = False
     outputs: Outputs = field(default_factory=Outputs)
 
     @property

@@ -85,6 +85,7 @@ class CLMorphSlicerParameterNode:
     atlasVolume: slicer.vtkMRMLScalarVolumeNode
     atlasLabels: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLLabelMapVolumeNode | None
     standardNames: bool = False
+    safeColors: bool = False
     threads: Annotated[int, WithinRange(0, 256)] = 0
     keepFiles: bool = False
     result: slicer.vtkMRMLStorableNode
@@ -188,6 +189,7 @@ def options_of(parameters: CLMorphSlicerParameterNode) -> Options:
         threads=parameters.threads,
         keep_files=parameters.keepFiles,
         standard_names=parameters.standardNames,
+        safe_colors=parameters.safeColors,
         outputs=Outputs(parameters.outputSegmentation, parameters.outputTransform) if one else Outputs(),
     )
 

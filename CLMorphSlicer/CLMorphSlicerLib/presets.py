@@ -48,6 +48,11 @@ def extraction(chosen: str) -> list[str]:
     return ["--brain-extraction", chosen] if chosen != AUTOMATIC else []
 
 
+def colors(safe: bool) -> list[str]:
+    """What the engine is told of the structures' colours."""
+    return ["--colors", "safe"] if safe else []
+
+
 def refinement(steps: int) -> list[str]:
     """What the engine is told of refinement steps, of a segmentation or a registration."""
     return ["--refine", str(steps)] if steps else []

@@ -7,7 +7,7 @@ import slicer
 from .models import shipped_models
 
 CHOICES = ("model", "modelFolder", "device", "threads", "effort", "refine", "atlases", "fusion", "tissue", "similarity",
-           "registerModel", "steps", "standardNames")  # fmt: skip
+           "registerModel", "steps", "standardNames", "safeColors")  # fmt: skip
 MODELS = ("model", "registerModel")
 FOLDER = "folder:"  # the choice of a model that is not shipped
 PREFIX = "CLMorph/"

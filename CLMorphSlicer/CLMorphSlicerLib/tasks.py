@@ -104,9 +104,14 @@ class Segmentation:
     def load(self, folder: Path, undo: Undo) -> Results:
         """Put what the engine made into the scene. Raises nodes.NodeError where something is wrong with it."""
         # of a frame the node may show another one by now, and a volume may have been moved
-        names, alone = self.options.standard_names, self.proxy is None
+        options = self.options
         loading = nodes.Loading(
-            self.options.outputs, standard_names=names, grid=self.grid[0], in_folder=alone, undo=undo
+            options.outputs,
+            standard_names=options.standard_names,
+            safe_colors=options.safe_colors,
+            grid=self.grid[0],
+            in_folder=self.proxy is None,
+            undo=undo,
         )
         atlas = atlas_file(folder, model_card(self.options.model), read_report(folder))
         return nodes.import_results(folder / OUTPUT, self.node, atlas, self.options.atlas, loading=loading)
@@ -217,7 +222,7 @@ def segment_arguments(image: str, options: Options, folder: Path, *more: str) ->
         exporting.export_labels(options.atlas_labels, options.atlas, folder / LABELS, folder / LABEL_NAMES)
         arguments += ["--atlas", ATLAS, "--atlas-labels", LABELS, "--label-names", LABEL_NAMES]
     arguments += presets.arguments(options.effort, options.tissue, options.refine, options.atlases, options.fusion)
-    arguments += presets.extraction(options.brain_extraction)
+    arguments += [*presets.extraction(options.brain_extraction), *presets.colors(options.safe_colors)]
     return arguments + _common(options, folder)
 
 

@@ -20,16 +20,17 @@ def standard_looks() -> dict[str, tuple[str, tuple[float, float, float]]]:
     return looks
 
 
-def with_standard_looks(structures: list[dict]) -> list[dict]:
+def with_standard_looks(structures: list[dict], *, colors: bool = True) -> list[dict]:
     """Structures of a report, those with a code of Slicer's list by its name and colour.
 
     A side stands behind the name, as in Slicer's own ("Thalamus, Left"). Where two structures would come to the same
-    name, both keep their own.
+    name, both keep their own. Without ``colors`` all keep their colours.
     """
     looks = standard_looks()
     wanted = [_standard(structure, looks) for structure in structures]
     names = [structure["name"] for structure in wanted]
-    return [new if names.count(new["name"]) == 1 else old for new, old in zip(wanted, structures, strict=True)]
+    chosen = [new if names.count(new["name"]) == 1 else old for new, old in zip(wanted, structures, strict=True)]
+    return chosen if colors else [new | {"color": old["color"]} for new, old in zip(chosen, structures, strict=True)]
 
 
 def _standard(structure: dict, looks: dict) -> dict:

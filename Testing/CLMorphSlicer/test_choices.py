@@ -316,7 +316,7 @@ def test_choices_come_back_in_the_next_session_and_what_belongs_to_a_patient_doe
     parameters = window._parameterNode
     parameters.device, parameters.refine, parameters.threads = Device.CPU, 20, 3
     parameters.similarity, parameters.standardNames, parameters.showJacobian = Similarity.MIND, True, True
-    parameters.effort, parameters.tissue = Effort.FAST, Tissue.ON
+    parameters.effort, parameters.tissue, parameters.safeColors = Effort.FAST, Tissue.ON, True
     begin(window, "works")
     finish(window)
     window.cleanup()
@@ -324,7 +324,7 @@ def test_choices_come_back_in_the_next_session_and_what_belongs_to_a_patient_doe
     later = application.make_widget(module)
     parameters = later._parameterNode
     assert (parameters.device, parameters.refine, parameters.threads) == (Device.CPU, 20, 3)
-    assert parameters.similarity is Similarity.MIND and parameters.standardNames
+    assert parameters.similarity is Similarity.MIND and parameters.standardNames and parameters.safeColors
     assert (parameters.effort, parameters.tissue) == (Effort.FAST, Tissue.ON)
     assert parameters.inputVolume is None and not parameters.showJacobian
     later.cleanup()

@@ -60,7 +60,8 @@ def test_tab_says_what_is_missing(patient, moving, window):
 
 
 def test_what_only_segmenting_uses_is_hidden(pair, window):
-    for name in ("refineSpinBox", "atlasesSpinBox", "fusionSelector", "sceneAtlasCheckBox", "standardNamesCheckBox"):
+    for name in ("refineSpinBox", "atlasesSpinBox", "fusionSelector", "sceneAtlasCheckBox", "standardNamesCheckBox",
+                 "safeColorsCheckBox"):  # fmt: skip
         assert not getattr(window.ui, name).isVisibleTo(window.ui.advancedSection), name
     window.ui.taskTabs.currentIndex = 0
     assert window.ui.refineSpinBox.isVisibleTo(window.ui.advancedSection)

@@ -150,6 +150,7 @@ def test_effort_and_tissue_become_arguments(patient, module, tmp_path):
     told = write(patient, tmp_path, effort="best", tissue="off", fusion="majority")
     assert (told["--effort"], told["--tissue"], told["--fusion"]) == ("best", "off", "majority")
     assert "--refine" not in told and "--atlases" not in told  # best's own
+    assert "--colors" not in told and write(patient, tmp_path, safe_colors=True)["--colors"] == "safe"
 
 
 def test_ways_to_fuse_are_the_engines(module):

@@ -50,6 +50,8 @@ def looks(structures: list[dict]) -> list[tuple[str, str]]:
 def test_code_that_is_in_the_list_gives_name_and_colour(anatomy):
     found = looks([structure("My ventricle", "SCT^35764002^Brain ventricle"), structure("Other", "SCT^1^Thing")])
     assert found == [("Ventricle of brain", "#5a5046"), ("Other", "#102030")]
+    (named,) = with_standard_looks([structure("My ventricle", "SCT^35764002^Brain ventricle")], colors=False)
+    assert (named["name"], named["color"]) == ("Ventricle of brain", "#102030")
 
 
 def test_side_of_a_structure_is_kept(anatomy):

@@ -33,6 +33,11 @@ def test_parameters_of_a_signature_are_no_list_of_terms():
 def test_an_option_stays_on_its_line():
     text = mended('<code><span class="pre">--refine</span> <span class="pre">20</span></code>')
     assert text == '<code><span class="pre option">--refine</span> <span class="pre">20</span></code>'
+    block = '<div class="highlight-sh notranslate"><div class="highlight"><pre>a<span class="w"> </span>--refine <span'
+    text = mended(f'{block} class="m">20</span> -C out/\n</pre>')
+    assert '</span><span class="option">--refine</span> <span class="m">20' in text
+    assert ' <span class="option">-C</span> out/' in text
+    assert mended(text).count('class="option"') == 2
 
 
 @needs_axe

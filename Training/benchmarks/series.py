@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,9 @@ from CLMorphCore.progress import Stopwatch, silent
 from CLMorphCore.segmentation import segment
 from CLMorphCore.series.following import FOLLOWING, Closing, follow
 from CLMorphCore.series.segmentation import segment_series
-from Training.command_line import exit_code
+from Training.command_line import exit_code, write_figures
+from Training.markdown import table
+from Training.provenance import provenance
 from Training.recipes.acdc.prepare import main as write_acdc
 
 LEFT, VALUES = 3, (1, 2, 3)
@@ -47,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=("cine", "pairs"))
     parser.add_argument("--steps", type=int, default=FOLLOWING.steps, help="of each frame's optimization")
     parser.add_argument("--patients", type=int, default=6, help="the first so many of the split")
+    parser.add_argument("--figures", type=Path, metavar="JSON", help="file for what is found")
     options = parser.parse_args(arguments)
     return exit_code("series", lambda: _run(options))
 
@@ -54,16 +57,46 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     model, patients = load_model("heart"), _patients(options.data)
     chosen = dict(list(patients.items())[: options.patients])
-    if options.only != "pairs":
-        print("| patient | Dice | worst frame | EF, error | jump, ml (true) | closing, mm (max) | s a frame |")
-        print("|---|---|---|---|---|---|---|")
-        for patient, frames in chosen.items():
-            print(_cine_row(patient, *frames["ED"], model, options.steps), flush=True)
-    if options.only != "cine":
-        print("\n| patient | Dice ED | Dice ES carried | Dice ES alone | EF true | carried | alone |")
-        print("|---|---|---|---|---|---|---|")
-        for patient, frames in chosen.items():
-            print(_pair_row(patient, frames, model), flush=True)
+    found: dict[str, dict[str, dict[str, float]]] = {"cine": {}, "pairs": {}}
+    for patient, frames in chosen.items():
+        if options.only != "pairs":
+            found["cine"][patient] = _cine(*frames["ED"], model, options.steps)
+            print(patient, found["cine"][patient], flush=True)
+        if options.only != "cine":
+            found["pairs"][patient] = _pair(frames, model)
+            print(patient, found["pairs"][patient], flush=True)
+    print(f"\n{cine_table(found['cine'])}\n\n{pairs_table(found['pairs'])}")
+    if options.figures is not None:
+        write_figures(options.figures, found | provenance())
+
+
+def cine_table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Beats that are known: a row for each patient."""
+    heads = ("patient", "Dice, mean of frames", "worst frame", "ejection fraction, error (%)", "jump, ml (true)")
+    rows = [
+        [
+            name,
+            f"{each['dice']:.3f}",
+            f"{each['worst']:.3f}",
+            f"{100 * each['ef_error']:+.1f} of {100 * each['ef_true']:.1f}",
+            f"{each['jump_ml']:.2f} ({each['jump_true_ml']:.2f})",
+            f"{each['closing_mm']:.2f} ({each['closing_max_mm']:.1f})",
+        ]
+        for name, each in found.items()
+    ]
+    return table((*heads, "closing error, mm (greatest)"), rows)
+
+
+def pairs_table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """Real ends of systole: a row for each patient, and means."""
+    heads = ("patient", "Dice, end-diastole", "end-systole, carried", "end-systole, by itself")
+    dice, fractions = ("diastole", "carried", "alone"), ("ef_true", "ef_carried", "ef_alone")
+    rows = [
+        [name, *(f"{each[key]:.3f}" for key in dice), *(f"{each[key]:.2f}" for key in fractions)]
+        for name, each in found.items()
+    ]
+    means = [f"{np.mean([each[key] for each in found.values()]):.3f}" for key in dice] if found else []
+    return table((*heads, "ejection fraction, true", "carried", "by itself"), [*rows, ["mean", *means, "", "", ""]])
 
 
 def _patients(data: Path) -> dict[str, dict[str, tuple[sitk.Image, sitk.Image]]]:
@@ -112,7 +145,7 @@ def cine(
     return made
 
 
-def _cine_row(patient: str, image: sitk.Image, labels: sitk.Image, model: Model, steps: int) -> str:
+def _cine(image: sitk.Image, labels: sitk.Image, model: Model, steps: int) -> dict[str, float]:
     frames = cine(image, labels)
     found, closing, began = {0: frames[0][1]}, Closing(0, np.nan, np.nan), time.monotonic()
     for one in follow(
@@ -130,26 +163,34 @@ def _cine_row(patient: str, image: sitk.Image, labels: sitk.Image, model: Model,
             closing = one
         else:
             found[one.frame] = one.registration.warp(labels, labels=True)
-    seconds = (time.monotonic() - began) / len(frames)
     scores = [_dice(found[n], truth) for n, (_, truth) in enumerate(frames)]
     ours, true = [_left(found[n]) for n in range(len(frames))], [_left(truth) for _, truth in frames]
-    return (
-        f"| {patient} | {np.mean(scores):.3f} | {min(scores):.3f} | {100 * (_ef(ours) - _ef(true)):+.1f} of "
-        f"{100 * _ef(true):.1f} % | {_jump(ours):.2f} ({_jump(true):.2f}) | {closing.mean_mm:.2f} "
-        f"({closing.max_mm:.1f}) | {seconds:.1f} |"
-    )
+    return {
+        "dice": float(np.mean(scores)),
+        "worst": min(scores),
+        "ef_error": _ef(ours) - _ef(true),
+        "ef_true": _ef(true),
+        "jump_ml": _jump(ours),
+        "jump_true_ml": _jump(true),
+        "closing_mm": closing.mean_mm,
+        "closing_max_mm": closing.max_mm,
+        "seconds_a_frame": (time.monotonic() - began) / len(frames),
+    }
 
 
-def _pair_row(patient: str, frames: dict[str, tuple[sitk.Image, sitk.Image]], model: Model) -> str:
+def _pair(frames: dict[str, tuple[sitk.Image, sitk.Image]], model: Model) -> dict[str, float]:
     (diastole, true_ed), (systole, true_es) = frames["ED"], frames["ES"]
     found = segment_series(ImageSeries((diastole, systole)), model, frames="1,2")
     alone = segment(systole, model).labels
     carried_ed, carried_es = found.labels
-    fractions = [
-        _ef([_left(a), _left(b)]) for a, b in ((true_ed, true_es), (carried_ed, carried_es), (carried_ed, alone))
-    ]
-    scores = [_dice(*pair) for pair in ((carried_ed, true_ed), (carried_es, true_es), (alone, true_es))]
-    return f"| {patient} | {' | '.join(f'{s:.3f}' for s in scores)} | {' | '.join(f'{f:.2f}' for f in fractions)} |"
+    return {
+        "diastole": _dice(carried_ed, true_ed),
+        "carried": _dice(carried_es, true_es),
+        "alone": _dice(alone, true_es),
+        "ef_true": _ef([_left(true_ed), _left(true_es)]),
+        "ef_carried": _ef([_left(carried_ed), _left(carried_es)]),
+        "ef_alone": _ef([_left(carried_ed), _left(alone)]),
+    }
 
 
 def _dice(labels: sitk.Image, truth: sitk.Image) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from statistics import mean
 
+from Training.benchmarks import lesions, series
 from Training.benchmarks.results import OK, BenchmarkRow, read_results
 from Training.benchmarks.summary import NOTE, table
 from Training.markdown import table as markdown
 
 from .places import RESULTS
+from .sources import mice, rows, tree
 
 FOLDER = RESULTS / "benchmarks"
 SHOWN = {
@@ -29,10 +32,10 @@ SETS = {"brain": "brain, 97 structures", "heart": "heart, end-diastole → end-s
 
 def compared_table() -> str:
     """Dice and seconds of one registration, for each data set and system."""
-    rows = read_results(FOLDER / "results.csv")
+    measured = read_results(FOLDER / "results.csv")
     lines = []
     for dataset, title in SETS.items():
-        own = [row for row in rows if row.dataset == dataset]
+        own = [row for row in measured if row.dataset == dataset]
         done = [[row for row in own if row.system == system and row.status == OK] for system in SHOWN]
         pairs = max(map(len, done))
         affine = f"{mean(row.dice_affine for row in own if row.status == OK):.3f}"
@@ -77,9 +80,64 @@ def gpu_table() -> str:
     )
 
 
+def lesion_table() -> str:
+    """What a lesion does to a brain's map and labels, with and without a mask."""
+    heads = (
+        "",
+        "map in the ball off by",
+        f"up to {lesions.AROUND_MM:.0f} mm around",
+        f"structures ≥ {lesions.FAR_MM:.0f} mm away, mean Dice",
+        f"of them with ≥ {lesions.MIN_VOXELS} voxels below {lesions.MIN_DICE}",
+    )
+    runs = json.loads((FOLDER / "lesions.json").read_text(encoding="utf-8"))["runs"]
+    lines = [
+        [
+            re.sub(r"--.+", r"`\g<0>`", name),
+            f"{run['ball_mm']:.1f} mm",
+            f"{run['around_mm']:.2f} mm",
+            f"{run['far_dice']:.3f}",
+            str(run["far_below"]),
+        ]
+        for name, run in runs.items()
+    ]
+    return markdown(heads, lines)
+
+
+def beats_table() -> str:
+    """Hearts whose beat is known, followed."""
+    return series.cine_table(tree("benchmarks/series.json")["cine"])
+
+
+def systoles_table() -> str:
+    """Real ends of systole, carried and by themselves."""
+    return series.pairs_table(tree("benchmarks/series.json")["pairs"])
+
+
+def mice_table() -> str:
+    """A model of mice, by how many of them are labelled, beside Greedy."""
+    runs = {
+        "eleven, as it is made": ("their votes on the average, refined (ended early), with tissue", ""),
+        "eleven, network's votes": ("as before: votes by the network alone, unrefined, with tissue", ""),
+        "one, lent": ("its labels lent to the ten others by refined maps, all vote; refined, with tissue", "one"),
+        "one, its own atlas": ("itself as the atlas, refined", "one"),
+    }
+    lines = [
+        [run.partition(",")[0], what, mice(run, "validation"), mice(run, "test"), *_greedy(peer or run)]
+        for run, (what, peer) in runs.items()
+    ]
+    heads = ("labelled", "CLMorph, as `train FOLDER` makes and chooses it", "validation", "test")
+    return markdown((*heads, "Greedy, validation", "test"), lines)
+
+
+def _greedy(run: str) -> list[str]:
+    measured = {(each["run"], each["split"]) for each in rows("Training/results/mice.csv")}
+    splits = ("validation", "test")
+    return [mice(f"Greedy, {run}", each) if (f"Greedy, {run}", each) in measured else "–" for each in splits]
+
+
 def benchmarks_page() -> str:
     """Every data set's whole table with its picture, and the speed of the command."""
-    rows = read_results(FOLDER / "results.csv")
+    measured = read_results(FOLDER / "results.csv")
     parts = [
         "# Benchmarks",
         "Generated from `Training/results/benchmarks/`: `results.csv` has a row for each pair and tool. How to run "
@@ -102,6 +160,6 @@ def benchmarks_page() -> str:
     ]
     for dataset in SETS:
         picture = f"training/results/benchmarks/{dataset}.png"
-        own = [row for row in rows if row.dataset == dataset]
+        own = [row for row in measured if row.dataset == dataset]
         parts += [f"### {dataset}", f"![{dataset}: Dice against seconds, a point for each tool]({picture})", table(own)]
     return "\n\n".join(parts) + "\n"

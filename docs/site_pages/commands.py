@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from CLMorphCore import cli
@@ -61,7 +62,8 @@ def _verbs(parser: argparse.ArgumentParser) -> str:
 
 def _usage(parser: argparse.ArgumentParser) -> str:
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=WIDTH)
-    return f"```text\n{parser.format_usage().removeprefix('usage: ').rstrip()}\n```"
+    told = re.sub(r"\n +", "\n    ", parser.format_usage().removeprefix("usage: ").rstrip())
+    return f"```text\n{told}\n```"
 
 
 def _title(group: argparse._ArgumentGroup) -> str:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 SCROLLED = 'tabindex="0" role="group" aria-label="can be scrolled"'
+SHELL = re.compile(r'<div class="highlight-(?:sh|bash) notranslate"><div class="highlight"><pre>.*?</pre>', re.S)
+OPTION = re.compile(r'(?<=[\s>])(?<!option">)--?[A-Za-z][\w-]*')
 PARAMETERS = re.compile(r"<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>", re.S)
 
 
@@ -18,6 +20,7 @@ def mend(folder: Path) -> None:
 def mended(text: str) -> str:
     """Headings get a level, what scrolls is moved by the keyboard, parameters of a signature are no list of terms."""
     text = re.sub(r'role="heading"(?! aria-level)', 'role="heading" aria-level="2"', text)
+    text = SHELL.sub(lambda found: OPTION.sub(r'<span class="option">\g<0></span>', found.group()), text)
     text = text.replace("<pre>", f"<pre {SCROLLED}>")
     text = re.sub(r'<div class="(table-wrapper[^"]*|equation)">', rf'<div class="\1" {SCROLLED}>', text)
     text = re.sub(r'<span class="pre">(?=-)', '<span class="pre option">', text)  # --refine is not cut at its hyphen

@@ -15,15 +15,15 @@ from Training.markdown import table
 from .benchmarks import segment_times
 from .places import ROOT
 
-HEADS = (
+HEADS = (  # what is looked for stands first: a phone shows three columns
     "model",
-    "what it labels",
-    "test subjects",
-    "Dice, affine",
     "Dice",
+    "Dice, affine",
     "HD95 (mm)",
     "folding",
     "seconds, two cores",
+    "test subjects",
+    "what it labels",
 )
 ROWS = (
     ("what it is for", "purpose"),
@@ -53,8 +53,8 @@ def accuracy_table() -> str:
         test = model.card["accuracy"]["test"]
         dice = f"{test['dice']:.3f} ± {test['dice_sd_over_subjects']:.3f}"
         folding = f"{100 * test['folding_fraction_mean']:.2g} %"
-        figures = [f"{test['dice_affine']:.3f}", dice, f"{test['hd95_mm']:.2f}", folding, seconds[name]]
-        lines.append([f"`{name}`", model.about("title"), str(test["subjects"]), *figures])
+        figures = [dice, f"{test['dice_affine']:.3f}", f"{test['hd95_mm']:.2f}", folding, seconds[name]]
+        lines.append([f"`{name}`", *figures, str(test["subjects"]), model.about("title")])
     return table(HEADS, lines)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CLMorphCore.bundles.palette import PALETTE
 from CLMorphCore.cli import build_parser
 from CLMorphCore.cohorts import workers
 from CLMorphCore.cohorts.scans import find_cohort
@@ -173,6 +174,14 @@ def test_as_a_bids_app(made_scans, small_model, tmp_path, clmorph):
     )
     assert sidecar["Sources"] == ["bids:raw:sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz"]
     assert not (out / "sub-2").exists()  # there is nothing to say of it but the row
+    picture = sidecar["cohort"]["thumbnail"]
+    assert picture in (out / "cohort.html").read_text(encoding="utf-8")
+
+    safe = clmorph("cohort", root, out, "participant", "--model", small_model, "--colors", "safe")
+    table = (out / "sub-1" / "ses-a" / "anat" / f"{start}desc-clmorph_dseg.tsv").read_text(encoding="utf-8")
+    colors = {row.rpartition("\t")[2] for row in table.splitlines()[1:]}
+    assert safe.code == 3 and len(colors) == 2 and colors <= set(PALETTE)
+    assert picture not in (out / "cohort.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

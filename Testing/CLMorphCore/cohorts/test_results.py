@@ -61,6 +61,7 @@ def test_what_is_whole_is_kept_and_what_does_not_fit_any_more_is_made_again(firs
 
     other = replace(settings, tissue="off")
     assert not is_whole(first, other.made())
+    assert not is_whole(first, replace(settings, colors="safe").made())
     more = replace(settings, keep=("transform",))
     assert not is_whole(first, more.made())
     assert work(first, more, more.made()).failure == ""

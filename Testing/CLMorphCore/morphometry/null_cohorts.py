@@ -1,9 +1,10 @@
-"""python Testing/CLMorphCore/morphometry/null_cohorts.py: cohorts in which nothing differs, and how many seem to.
+"""python Testing/CLMorphCore/morphometry/null_cohorts.py [COUNT [JSON]]: how many cohorts seem to differ that do not.
 
 Each is the whole way from maps to p on a tiny grid: random smooth deformations, their smoothed log-Jacobians, a group
 that means nothing and an age that they are corrected for. A cohort is a false positive where any voxel has p < 0.05.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def most_expected(cohorts):
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     found = false_positives(count, permutations=999)
-    low, high = binom.ppf([0.025, 0.975], count, LEVEL)
+    low, high = (int(each) for each in binom.ppf([0.025, 0.975], count, LEVEL))
     print(f"{found} of {count} null cohorts have a voxel with p < {LEVEL:g} (corrected)")
     most = most_expected(count)
-    print(f"at the nominal level 95 of 100 experiments have {low:.0f} to {high:.0f}, 99 of 100 at most {most}")
+    print(f"at the nominal level 95 of 100 experiments have {low} to {high}, 99 of 100 at most {most}")
+    if len(sys.argv) > 2:
+        told = {"cohorts": count, "false_positives": found, "level": LEVEL, "nominal_95": [low, high]}
+        Path(sys.argv[2]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,298 @@
+"""The figures in the sentences about trainings and the paper's experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from statistics import mean
+
+from CLMorphCore.tissue.choosing import MIN_GAIN
+from Training.robustness.processes import MEMORY, SECONDS
+
+from .figures import Sentences
+from .sources import of_table, once, paper, paper_gains, rows, test_of, weights
+
+H, M, A = "hippocampus", "mindboggle101", "acdc"
+TABLES = {H: "table1", M: "table1", A: "table4"}  # of the systems' segmentations
+
+
+def training() -> dict[str, Sentences]:
+    """Of each page with figures, by its path in the project."""
+    said = [*_in_short(), *_what_can_be_read(), *_hippocampus(), *_pyramid(), *_mindboggle(), *_acdc(), *_weights()]
+    return {
+        "Training/README.md": Sentences(
+            (
+                f"nothing gains {MIN_GAIN} of Dice",
+                f"more than {MEMORY >> 30} GiB of addresses beside what it began with, or {SECONDS} seconds a file",
+                f"the libraries themselves are about {once('libraries of a reader')}",
+                f"as a `.tar.xz` {once('packed site')} MB",
+            ),
+            (
+                "learns at 3e-4",  # TestingCLMorphCore/training holds it
+                "agree to 1e-10 after ten steps",
+                "at least 1/N of the device",
+                "intensities from 0 to 1000",
+                "(0.15 mm, 37 labels, noise 37 % of the contrast)",
+                "a network of 26 minutes",
+                "NCC 2x2x2, 100x50x10, labels by LABEL 0.2vox",
+                "At step 0 and",
+                "Process 0 does",
+            ),
+        ),
+        "Training/results/README.md": Sentences(
+            tuple(said),
+            (
+                "20 hours of a P100",
+                "20 hours on a P100 with batches of eight",
+                "2 mm here, 1 mm there",
+                "17 brains here, 42 there",
+                "at 4 minutes it had been stopped",
+                "after 4 minutes",
+                "(4 on `hippocampus` and `acdc`, 10 on `mindboggle101`)",
+                "with a training of 30 minutes",
+                "of 30 and rising",
+                "which is ln 3",
+                "ln(2B − 1)",
+                "stays at ln 3",
+                "4 minutes** (",
+                "(95 % interval over seeds −",
+                "95 % intervals that hold 0",
+                "(figure 8: one seed, 2 minutes",
+                "with a cosine to 0",
+                "below 0.05, and none is claimed",
+                "20 test subjects",
+                "over the 20 test patients",
+                "at α = 1 and β = 0.01",
+                "at α = 1, β = 0.01*",
+                "Decathlon's task 4",
+                "(Dice above 0.9)",
+                "whose finest level saw 30 steps",
+            ),
+        ),
+    }
+
+
+def _dice(dataset: str, system: str) -> str:
+    return f"{of_table(TABLES[dataset], dataset, system, 'dice'):.3f}"
+
+
+def _paper(dataset: str, system: str) -> str:
+    return f"{paper(dataset, system, table=TABLES[dataset]):.3f}"
+
+
+def _both(dataset: str, system: str) -> str:
+    return f"({_dice(dataset, system)}, the paper {_paper(dataset, system)})"
+
+
+def _unet(dataset: str) -> str:
+    """Mean and spread over three seeds."""
+    dice, spread = (of_table("table3", dataset, "unet", key, over="seeds") for key in ("dice", "dice_sd"))
+    return f"{dice:.3f} ± {spread:.3f}"
+
+
+def _gain(dataset: str, loss: str, what: str = "contrast", digits: int = 4) -> str:
+    """By how much the Dice is higher with a term of the loss, in the mean over seeds."""
+    return f"{test_of(dataset, f'{loss}+{what}', loss)['difference']:+.{digits}f}".replace("-", "−")
+
+
+def _interval(dataset: str, loss: str, digits: int) -> str:
+    found = test_of(dataset, f"{loss}+contrast", loss)
+    return " … ".join(f"{found[end]:+.{digits}f}".replace("-", "−") for end in ("low", "high"))
+
+
+def _steps(dataset: str, systems: Iterable[str]) -> list[int]:
+    return [int(of_table(TABLES[dataset], dataset, each, "train_steps")) for each in systems]
+
+
+def _in_short() -> list[str]:
+    affine = {each: of_table(TABLES[each], each, "affine", "dice") for each in (H, M, A)}
+    gained = [
+        of_table(TABLES[each], each, name, "dice") - affine[each]
+        for each in affine
+        for name in ("voxelmorph", "clmorph", "clmorph-byol", "lapirn")
+    ]
+    gained += [of_table(TABLES[each], each, name, "dice") - affine[each] for each in (H, A)
+               for name in ("faim", "vtn", "clmorph-pyramid")]  # fmt: skip
+    unet = of_table("table3", H, "unet", "dice", over="seeds")
+    best = max(of_table("table1", H, name, "dice") for name in ("lddmm", "syn", "voxelmorph", "faim", "vtn", "clmorph"))
+    gains = paper_gains().values()
+    byol = [test_of(each, f"{loss}+byol", loss)["difference"] for each in (H, A) for loss in ("recon", "recon+smooth")]
+    hd = [
+        of_table("table4", A, name, "hd_mm")
+        for name in (
+            "lddmm",
+            "syn",
+            "voxelmorph",
+            "faim",
+            "lapirn",
+            "vtn",
+            "pdd-net",
+            "clmorph",
+            "clmorph-byol",
+            "clmorph-pyramid",
+        )
+    ]
+    theirs = [paper(A, name, "hd_mm", "table4") for name in ("syn", "voxelmorph", "clmorph")]
+    by = [_by_weight(each, place) for each in (H, A) for place in (0, 1)]
+    spreads = [max(each.values()) - min(each.values()) for each in by]
+    distances = f"{min(hd):.0f} to {max(hd):.0f}"
+    return [
+        f"on `hippocampus` ({unet:.3f}; the best unsupervised row {best:.3f})",
+        f"{of_table('table3', A, 'unet', 'dice', over='seeds'):.3f} after",
+        f"{once('unet acdc test')} at {float(once('unet acdc minutes')):.0f} of",
+        f"SyN and VTN {of_table('table4', A, 'syn', 'dice'):.2f}; why is measured",
+        f"by {min(gained):.2f} to {max(gained):.2f}, but for PDD-Net",
+        f"*The contrastive term adds {min(gains):.2f} to {max(gains):.2f} of Dice*: no; {_gain(H, 'recon')} and "
+        f"{_gain(H, 'recon+smooth', digits=3)} (`hippocampus`), {_gain(A, 'recon', digits=3)} and "
+        f"{_gain(A, 'recon+smooth', digits=3)} (`acdc`",
+        f"{min(byol):+.3f} to {max(byol):+.3f} of Dice, within the seeds' spread".replace("-", "−"),
+        f"α matters by {max(spreads[0], spreads[2]):.2f}, β by {max(spreads[1], spreads[3]):.3f}",
+        f"distances {distances} mm where the paper has {min(theirs):.0f} to {max(theirs):.0f}",
+        f"Distances (HD {distances} mm, the paper {min(theirs):.0f} to {max(theirs):.0f}) tell",
+    ]  # fmt: skip
+
+
+def _what_can_be_read() -> list[str]:
+    steps = [int(float(each["train_steps"])) for name in ("table1", "table4")
+             for each in rows(f"Training/results/report/{name}.csv")
+             if each["train_steps"] and float(each["train_steps"]) > 0]  # fmt: skip
+    seeds = [f"{float(each['dice']):.3f}" for each in rows("Training/results/report/table3.csv")
+             if (each["dataset"], each["system"], each["variant"], each["region"], each["spread_over"])
+             == (H, "clmorph-byol", "paper", "all", "subjects")]  # fmt: skip
+    return [
+        f"are {min(steps)} to {max(steps)} steps, so",
+        f"PDD-Net ({_steps(H, ['pdd-net'])[0]} steps) and LVM-S3 ({_steps(H, ['lvm-s3'])[0]}) stay",
+        f"differ by up to {max(map(float, seeds)) - min(map(float, seeds)):.2f} in mean Dice (CLMorph with BYOL: "
+        f"{', '.join(seeds)})",
+        f"bound of the paper is {paper(M, 'unet', table='table3'):.3f} on",
+    ]
+
+
+def _hippocampus() -> list[str]:
+    lost = [of_table("table3", H, "clmorph", "contrast_loss", variant=each, over="seeds")
+            for each in ("recon+contrast", "paper")]  # fmt: skip
+    gains = paper_gains()
+    reported = [f"{gains['lpba40', loss]:+.3f}" for loss in ("recon", "recon+smooth")]
+    brains = [f"{gains['mindboggle101', loss]:+.3f}" for loss in ("recon", "recon+smooth")]
+    byol = [_gain(H, loss, "byol") for loss in ("recon", "recon+smooth")]
+    collapsed = of_table("table3", H, "clmorph", "contrast_loss", variant="recon+byol", over="seeds")
+    return [
+        f"U-Net ({_unet(H)} over three seeds) stands",
+        f"improve on the affine alignment ({_dice(H, 'affine')})",
+        f"CLMorph ({_dice(H, 'clmorph')}) does not lead; VoxelMorph ({_dice(H, 'voxelmorph')}), FAIM and VTN "
+        f"({_dice(H, 'vtn')}) are within",
+        f"LDDMM ({_dice(H, 'lddmm')}) and SyN ({_dice(H, 'syn')}), which",
+        f"folds in {of_table('table1', H, 'clmorph', 'folding_percent'):.0f} % of its voxels",
+        f"reports {' and '.join(reported)} (LPBA40) and {' and '.join(brains)} (Mindboggle101) of Dice",
+        f"Here it is {_gain(H, 'recon')} (95 % interval over seeds {_interval(H, 'recon', 4)}) without and "
+        f"{_gain(H, 'recon+smooth')} ({_interval(H, 'recon+smooth', 4)}) with it; for BYOL {byol[0]} and {byol[1]}",
+        f"the loss stayed at {lost[0]:.4f} and {lost[1]:.4f}, which",
+        f"falls to {collapsed:.3f} by making all embeddings one",
+    ]
+
+
+def _pyramid() -> list[str]:
+    def said(variant: str) -> str:
+        dice, spread = (of_table("pyramid", H, "clmorph-pyramid", key, variant=variant, over="seeds")
+                        for key in ("dice", "dice_sd"))  # fmt: skip
+        return f"{dice:.3f} ± {spread:.3f}"
+
+    def of(key: str, variant: str) -> float:
+        return of_table("pyramid", H, "clmorph-pyramid", key, variant=variant, over="seeds")
+
+    return [
+        f"diffusion alone ({said('lncc')} over seeds): the image-level contrast {said('paper')}, the voxel-level one "
+        f"{said('lncc+voxel')}, both {said('lncc+image+voxel')}, similarity at the coarser levels too "
+        f"{said('lncc+coarse')}, three passes at each level {said('lncc+passes')}, the forces of local correlation as "
+        f"input {said('lncc+forces')}, passes and forces {said('lncc+passes+forces')}",
+        f"({of('contrast_loss', 'paper'):.4f}), for the reason above",
+        f"({of('train_steps', 'lncc+passes'):.0f} steps for {of('train_steps', 'lncc'):.0f})",
+    ]
+
+
+def _mindboggle() -> list[str]:
+    steps = _steps(M, ("voxelmorph", "clmorph", "clmorph-byol"))
+    return [
+        f"VoxelMorph {_both(M, 'voxelmorph')}, CLMorph {_both(M, 'clmorph')} and CLMorph with BYOL "
+        f"({_dice(M, 'clmorph-byol')}) lift the affine alignment ({_dice(M, 'affine')}) by a tenth within 10 minutes, "
+        f"{min(steps)} to {max(steps)} steps",
+        f"SyN {_both(M, 'syn')} and LDDMM {_both(M, 'lddmm')} are ahead of all networks, and LapIRN "
+        f"({_dice(M, 'lapirn')})",
+        f"does fall, to {of_table('table1', M, 'clmorph', 'contrast_loss'):.2f}: the two",
+    ]
+
+
+def _acdc() -> list[str]:
+    contrast = of_table("table3", A, "clmorph", "contrast_loss", over="seeds")
+    byol = [_gain(A, loss, "byol", 3) for loss in ("recon", "recon+smooth")]
+    vtn = of_table("table4", A, "vtn", "dice") - float(once("unet acdc test"))
+    single = sorted(_single_gains())
+    return [
+        f"SyN {_both(A, 'syn')} and all trained systems",
+        f"lift the affine row ({_dice(A, 'affine')}, here",
+        f"CLMorph {_both(A, 'clmorph')} is level with VoxelMorph {_both(A, 'voxelmorph')}",
+        f"VTN ({_dice(A, 'vtn')}), SyN, PDD-Net ({_dice(A, 'pdd-net')}, whose",
+        f"LapIRN ({_dice(A, 'lapirn')}) and LDDMM ({_dice(A, 'lddmm')}) are ahead of it, CLMorph with BYOL "
+        f"({_dice(A, 'clmorph-byol')}), CLMorph-Pyramid ({_dice(A, 'clmorph-pyramid')}) and FAIM ({_dice(A, 'faim')})",
+        f"U-Net ({_unet(A)} over three seeds, {of_table('table3', A, 'unet', 'train_steps', over='seeds'):.0f} steps)",
+        f"islands of labels {of_table('table4', A, 'unet', 'hd_mm'):.0f} mm away",
+        f"of one heart starts at a Dice of {_dice(A, 'affine')}",
+        f"At {once('unet acdc steps')} steps, after {once('unet acdc minutes')} minutes, it has a test Dice of "
+        f"{once('unet acdc test')} (20 patients, end-systole), level with CLMorph, {vtn:.2f} below VTN",
+        f"its Dice is {once('unet acdc trained')}, on six validation frames {once('unet acdc validation')}",
+        f"the contrastive loss falls, to {contrast:.3f}",
+        f"The term adds {_gain(A, 'recon', digits=3)[1:]} of Dice (95 % interval over seeds "
+        f"{_interval(A, 'recon', 3)}) without the smoothness term and {_gain(A, 'recon+smooth', digits=3)[1:]} "
+        f"({_interval(A, 'recon+smooth', 3)}) with it; BYOL {byol[0]} and {byol[1]}",
+        f"({single[-2]:+.3f} and {single[-1]:+.3f}; the others {single[0]:+.3f} to {single[-3]:+.3f})",
+    ]
+
+
+def _single_gains() -> list[float]:
+    """Dice with the contrastive term less that without, of equal seeds, on hearts."""
+    dice = {(each["variant"], each["seeds"]): float(each["dice"])
+            for each in rows("Training/results/report/table3.csv")
+            if (each["dataset"], each["system"], each["region"], each["spread_over"], each["status"])
+            == (A, "clmorph", "all", "subjects", "run")}  # fmt: skip
+    pairs = (("recon+contrast", "recon"), ("paper", "recon+smooth"))
+    return [dice[more, seed] - dice[less, seed] for more, less in pairs for seed in "012"]
+
+
+def _by_weight(dataset: str, place: int) -> dict[str, float]:
+    """The mean Dice for each α (place 0) or β (1), over the other."""
+    found: dict[str, list[float]] = {}
+    for pair, dice in weights(dataset).items():
+        found.setdefault(pair[place], []).append(dice)
+    return {weight: mean(values) for weight, values in found.items()}
+
+
+def _weights() -> list[str]:
+    hippocampus, heart = weights(H), weights(A)
+    (a, b), (c, d) = (max(each, key=lambda pair, dice=each: dice[pair]) for each in (hippocampus, heart))
+    assert c == d
+    on_h, on_a = _by_weight(H, 0), _by_weight(A, 0)
+    budget = [int(float(each["train_steps"])) for each in rows("Training/results/runs.csv") if "alpha=" in each["run"]]
+    chosen = ("1", "0.01")
+    return [
+        f"2 minutes, {min(budget)} to {max(budget)} steps a run",
+        f"On the hippocampus the best is α = {a}, β = {b} ({hippocampus[a, b]:.3f}; the paper's choice "
+        f"{hippocampus[chosen]:.3f}), on ACDC α = β = {c} ({heart[c, d]:.3f}; the paper's choice {heart[chosen]:.3f})",
+        f"Dice goes from {min(on_h.values()):.3f} to {max(on_h.values()):.3f} with α on the hippocampus, highest at "
+        f"{max(on_h, key=lambda each: on_h[each])}, and falls from {max(on_a.values()):.3f} to "
+        f"{min(on_a.values()):.3f} on ACDC, lowest at {min(on_a, key=lambda each: on_a[each])}",
+        f"β changes {max(_spread(H), _spread(A)):.3f} on either",
+        f"Neighbouring cells differ by up to {_neighbours(hippocampus):.2f} on the hippocampus",
+    ]
+
+
+def _spread(dataset: str) -> float:
+    found = _by_weight(dataset, 1).values()
+    return max(found) - min(found)
+
+
+def _neighbours(dice: dict[tuple[str, str], float]) -> float:
+    """The most that two cells of the table differ that lie side by side."""
+    scale = sorted({each for each, _ in dice}, key=float)
+    steps = list(pairwise(scale))
+    found = [abs(dice[a, c] - dice[b, c]) for a, b in steps for c in scale]
+    return max(found + [abs(dice[c, a] - dice[c, b]) for a, b in steps for c in scale])
