@@ -21,7 +21,8 @@ class TissueSettings:
     smoothing_mm  standard deviation of a Gaussian over the shares: how far borders may be wrong
     exponent      T, of the intensities' likelihood: neighbouring voxels do not speak independently
     background    factor of the background's score. Below 1 a voxel is a structure's where that is a little less likely
-                  than not, as Dice asks for: the best threshold is half the Dice that is reached (Lipton et al., 2014)
+                  than not, as Dice asks for: the best threshold is half the Dice that is reached (Lipton, Elkan and
+                  Naryanaswamy, ECML 2014)
     """
 
     on: bool = False
