@@ -58,12 +58,18 @@ def structures(model: str) -> int:
     return len(load_model(model).atlases[0].structures)
 
 
-def of_table(table: str, dataset: str, system: str, column: str, *, variant: str = "paper", over: str = "") -> float:
-    """A cell of the paper's tables, over all regions: of a single seed, or the mean ``over`` seeds."""
+def of_table(
+    table: str, dataset: str, system: str, column: str, *, variant: str = "paper", over: str = "", budget: str = ""
+) -> float:
+    """A cell of the paper's tables, over all regions: of a single seed, or the mean ``over`` seeds.
+
+    ``budget`` is how one begins, as "30 min"; without it the first that a table has.
+    """
     for each in rows(f"Training/results/report/{table}.csv"):
         found = each["dataset"], each["system"], each["variant"], each["region"], each["status"]
         spread = each["spread_over"] == (over or "subjects")
-        if found == (dataset, system, variant, "all", "run") and spread and each[column]:
+        there = spread and each[column] and each["budget"].startswith(budget)
+        if found == (dataset, system, variant, "all", "run") and there:
             return float(each[column])
     raise KeyError(f"{table}: {dataset}, {system}, {variant}, {column}")
 

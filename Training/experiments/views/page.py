@@ -127,7 +127,7 @@ def write_view(results_folder: Path, out_folder: Path, view: str, datasets: Sequ
 
 
 def _write_table(folder: Path, name: str, rows: Sequence[tables.TableRow]) -> None:
-    if rows:
+    if any(row.status == tables.RUN for row in rows):
         csv_tables.write_table(folder / f"{name}.csv", rows)
 
 
