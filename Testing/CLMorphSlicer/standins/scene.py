@@ -55,7 +55,13 @@ class HeadlessSlicer:
         self._set_up_files()
         self._set_up_crosshair()
         self.application_logic = self._application_logic()
+        rules = slicer.vtkSegmentationConverterFactory.GetInstance()
+        known = rules.GetConverterRules()
         self.logics = {name: self._module_logic(*entry) for name, entry in MODULE_LOGICS.items()}
+        # Each scene's logic registers them anew, for the process: a node's copy would take as long as their square.
+        for rule in rules.GetConverterRules() if known else ():
+            if rule not in known:
+                rules.UnregisterConverterRule(rule)
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         self._publish()
 
