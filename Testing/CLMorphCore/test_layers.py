@@ -46,7 +46,7 @@ LAYERS = (
         "io.nrrd",
         "io.scratch",
     ),
-    ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
+    ("io.nifti_writer", "io.transforms", "bundles.mean_map", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
     ("io.surfaces", "io.series", "io.pairs", "guidance.initial", "reports.pairs"),
     ("evaluating.pairs",),
