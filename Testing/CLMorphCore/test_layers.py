@@ -81,7 +81,7 @@ LAYERS = (
     ("aligning.prepared",),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
-    ("tissue.priors", "training.validation", "training.learner"),
+    ("tissue.priors", "training.validation", "training.learner", "training.sharing"),
     ("tissue.expectation",),
     ("series.following", "fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
     (
