@@ -26,9 +26,9 @@ from Training.markdown import table
 HEAD = """# What trainings reached
 
 `clmorph train` on real scans, each line one folder that it left. *Minutes* are the network's, of processor time, as its
-log has them, *pairs* the mean Dice of pairs of validation scans by the network alone, at the first validation and at
-its best. Validation and test are `evaluate` of the whole model with its average atlas, refined where that is said. Made
-by `python -m Training.trained`; how each was called is in `Training/README.md`.
+log has them, *pairs* the mean Dice of pairs of validation scans by the network alone: at its best, after what it began
+with where it was trained on from another model. Validation and test are `evaluate` of the whole model with its average
+atlas, refined where that is said. Made by `python -m Training.trained`; how each was called is in `Training/README.md`.
 """
 HEADS = (
     *("training", "minutes", "steps", "seed", "pairs", "refined"),
@@ -41,14 +41,14 @@ NONE = "–"
 class Trained:
     """The figures of one run; a Dice is None where there was nothing to measure it by.
 
-    pairs   mean Dice of validation pairs by the network: of the first validation, and of the best
+    pairs   mean Dice of validation pairs by the network: of what it began with, if that was another model, and the best
     splits  Dice (affine, of the model) of validation and test
     """
 
     minutes: float
     steps: int
     seed: int
-    pairs: tuple[float, float] | None
+    pairs: tuple[float, ...]
     refined: bool
     splits: tuple[tuple[float, float] | None, ...]
 
@@ -59,12 +59,12 @@ def read_trained(run: Path) -> Trained:
     steps = [line for line in log if "loss" in line]
     if not steps:
         raise InputError(f"{run / 'log.jsonl'} has no step of a training")
-    pairs = [line["validation_dice"] for line in log if "validation_dice" in line]
+    pairs = {line["step"]: line["validation_dice"] for line in log if "validation_dice" in line}
     return Trained(
         steps[-1]["seconds"] / 60,
         steps[-1]["step"],
         read_plan(run / PLAN).config.training.seed,
-        (pairs[0], max(pairs)) if pairs else None,
+        (*([pairs[0]] if 0 in pairs else []), *([max(pairs.values())] if pairs else [])),
         read_refinement(run / "model").on,
         tuple(_measured(run / split / SUMMARY) for split in ("validation", "test")),
     )
@@ -80,7 +80,7 @@ def _measured(path: Path) -> tuple[float, float] | None:
 def line(name: str, one: Trained) -> tuple[str, ...]:
     """The cells of a run."""
     splits = [cell for split in one.splits for cell in ((NONE, NONE) if split is None else map(_dice, split))]
-    pairs = NONE if one.pairs is None else " → ".join(map(_dice, one.pairs))
+    pairs = " → ".join(map(_dice, one.pairs)) or NONE
     return (name, f"{one.minutes:.1f}", str(one.steps), str(one.seed), pairs, "yes" if one.refined else "no", *splits)
 
 

@@ -56,7 +56,9 @@ def build_atlas(
     registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
     average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them;
-    ``optimization`` refines the model's maps that carry the votes. Raises InputError without labelled subjects.
+    ``optimization`` refines the model's maps that carry the votes. The memory that it takes does not go by the number of
+    subjects: what is kept of each lies in temporary files. Raises InputError without labelled subjects, and OutputError
+    where the disk has no room.
     """
     train, largest = _checked(subjects, structures, part(progress, 0.0, 0.05))
     template, maps = _template(train, model, rounds, part(progress, 0.05, 0.9))

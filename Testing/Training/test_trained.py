@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from Training.trained import Trained, main, read_trained
+from Training.trained import Trained, line, main, read_trained
 
 LOG = [
     {"step": 0, "validation_dice": 0.5},
@@ -29,6 +29,14 @@ def run(tmp_path):
 
 def test_figures_are_those_of_the_log_and_of_the_evaluations(run):
     assert read_trained(run) == Trained(1.5, 2, 7, (0.5, 0.75), True, (None, (0.25, 0.8765)))
+
+
+def test_fresh_weights_have_no_start_and_without_labels_there_is_nothing(run):
+    log = run / "log.jsonl"
+    log.write_text("".join(json.dumps(each) + "\n" for each in LOG[1:]), encoding="utf-8")
+    assert read_trained(run).pairs == (0.75,)
+    log.write_text(json.dumps(LOG[1]) + "\n", encoding="utf-8")
+    assert read_trained(run).pairs == () and line("a", read_trained(run))[4] == "–"
 
 
 def test_every_training_is_a_line_under_its_name(run, tmp_path):
