@@ -56,8 +56,8 @@ def build_atlas(
     registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
     average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them;
-    ``optimization`` refines the model's maps that carry the votes. The memory that it takes does not go by the number of
-    subjects: what is kept of each lies in temporary files. Raises InputError without labelled subjects, and OutputError
+    ``optimization`` refines the model's maps that carry the votes. What is kept of each subject lies in temporary
+    files: their number does not change what memory it takes. Raises InputError without labelled subjects, OutputError
     where the disk has no room.
     """
     train, largest = _checked(subjects, structures, part(progress, 0.0, 0.05))
