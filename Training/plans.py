@@ -25,7 +25,8 @@ RECIPES = Path(__file__).with_name("recipes")
 HEAD = """# Plans of the shipped organs
 
 What `clmorph plan` chooses from the scans, beside the recipe that the shipped model was trained by. Made by
-`python -m Training.plans`; nothing was trained by these plans. Bold is what differs.
+`python -m Training.plans`, without training; what both reached in the same minutes is in `trained.md`. Bold is what
+differs.
 """
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,17 +18,20 @@ from ..instance_optimization import InstanceOptimization
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
 from ..io.outputs import check_distinct
+from ..io.scratch import lasting_array
 from ..matching import first_alignment
 from ..network_input import normalise
 from ..progress import Progress, part, silent
 from ..registration import register
-from ..tissue.shares import shares_of, single_vote
+from ..tissue.shares import label_type, shares_of, single_vote
 from .atlas import Atlas, Structure, default_structures, label_values
+from .mean_map import SubjectMaps, unbiased
 from .model import Model
 
 LOG = logging.getLogger(__name__)
 AFFINE_ROUNDS = 2
 ROUNDS = 3  # of registration to the average, after the affine ones
+FEWER = "give fewer subjects"  # where the disk has no room
 TEMPLATE_MAXIMUM = 4000  # of the stored template: 12 bits, as scanners write
 # Of one voter; divided by √voters. 0.6 for nine brains was best among 0 to 1.6 on the brain recipe's validation
 # subjects, and none for 180 hippocampi on theirs. One alone has nobody to agree with: its labels are taken as they are.
@@ -52,38 +56,47 @@ def build_atlas(
     registration to the average so far follow, each undoing the mean deformation, so that the template's shape is the
     mean shape and no subject's (Guimond et al., 2000). With ``typical`` the subject that correlates best with the
     average is the atlas, as in the paper. ``margin_mm`` cuts the atlas to its labels and so much around them;
-    ``optimization`` refines the model's maps that carry the votes. Raises InputError without labelled subjects.
+    ``optimization`` refines the model's maps that carry the votes. What is kept of each subject lies in temporary
+    files: their number does not change what memory it takes. Raises InputError without labelled subjects, OutputError
+    where the disk has no room.
     """
-    train, images, labels = _read(subjects, structures, part(progress, 0.0, 0.05))
-    template, maps = _template(images, model, rounds, part(progress, 0.05, 0.9))
+    train, largest = _checked(subjects, structures, part(progress, 0.0, 0.05))
+    template, maps = _template(train, model, rounds, part(progress, 0.05, 0.9))
     progress("labels", 0.9)
+    labelled = [n for n, subject in enumerate(train) if subject.labels is not None]
     if typical:
-        labelled = [(n, of) for n, of in enumerate(labels) if of is not None]
-        best, own = max(labelled, key=lambda each: _agreement(template, images[each[0]], maps[each[0]]))
-        return _atlas(train[best].name, *_cut(images[best], own, margin_mm), structures)
-    labelled = [(image, of, to) for image, of, to in zip(images, labels, maps, strict=True) if of is not None]
-    votes = _registered_votes(template, labelled, model, optimization, part(progress, 0.9, 1.0))
-    structure_votes = [sitk.Maximum(each, 0) for each in votes]
+        best = train[max(labelled, key=lambda n: _agreement(template, read_image(train[n].image), maps[n]))]
+        image, own = read_subject(best)
+        assert own is not None  # only labelled subjects were compared
+        box = _box(own, margin_mm)
+        return _atlas(best.name, sitk.RegionOfInterest(image, *box), sitk.RegionOfInterest(own, *box), structures)
+    votes = lasting_array((len(labelled), *Grid.of(template).shape), label_type(largest), FEWER)
+    last = part(progress, 0.9, 1.0)
+    for row, n in enumerate(labelled):
+        image, own = read_subject(train[n])
+        assert own is not None
+        if model is None:
+            to = maps[n]
+        else:  # once more, to the finished template: the map so far is to the one before
+            to = _to_subject(template, image, model, last, AFFINE_ROUNDS, row / len(labelled), optimization)
+        votes[row] = _vote_of(image, own, to, Grid.of(template))
     smoothing = VOTE_SMOOTHING_VOXELS / len(votes) ** 0.5 if len(votes) > 1 else 0.0
-    voted = vote(structure_votes, smoothing_voxels=smoothing)
-    _warn_of_lost(voted, structure_votes)
-    template, voted, *votes = _cut_all([template, voted, *votes], voted, margin_mm)
-    shares = shares_of([sitk.GetArrayFromImage(each) for each in votes])
-    return replace(_atlas(name, template, voted, structures), shares=shares)
+    voted = placed(_most_frequent(votes, smoothing), Grid.of(template))
+    _warn_of_lost(voted, votes)
+    box = _box(voted, margin_mm)
+    shares = shares_of([vote[_slices(box)] for vote in votes])
+    image, labels = (sitk.RegionOfInterest(whole, *box) for whole in (template, voted))
+    return replace(_atlas(name, image, labels, structures), shares=shares)
 
 
 def average_image(subjects: Sequence[Subject], *, progress: Progress = silent) -> sitk.Image:
     """The affine average of all subjects' images, labelled or not: what scans are aligned with in a training."""
-    images = []
-    for index, subject in enumerate(subjects):
-        progress(f"reading {index + 1}/{len(subjects)}", 0.05 * index / len(subjects))
-        images.append(read_image(subject.image))
-    return _template(images, None, 0, part(progress, 0.05, 1.0))[0]
+    return _template(subjects, None, 0, progress)[0]
 
 
-def _warn_of_lost(voted: sitk.Image, votes: Sequence[sitk.Image]) -> None:
+def _warn_of_lost(voted: sitk.Image, votes: Iterable[np.ndarray]) -> None:
     """Logs which labels no vote was won for; InputError where none was for any."""
-    won, cast = set(label_values(voted)), set().union(*[label_values(each) for each in votes])
+    won, cast = set(label_values(voted)), set().union(*[np.unique(vote[vote > 0]).tolist() for vote in votes])
     if not won:
         raise InputError(
             "the subjects' labels lie where no other subject's do, so that the atlas would have none; expected labels "
@@ -97,27 +110,10 @@ def _warn_of_lost(voted: sitk.Image, votes: Sequence[sitk.Image]) -> None:
         )
 
 
-def _registered_votes(
-    template: sitk.Image,
-    labelled: Sequence[tuple[sitk.Image, sitk.Image, sitk.Transform]],
-    model: Model | None,
-    optimization: InstanceOptimization | None,
-    progress: Progress,
-) -> list[sitk.Image]:
-    """Each subject's labels on the template, with the tissues of its background below zero.
-
-    A model registers the subjects once more, to the finished template: their maps so far are those to the one before.
-    """
-    votes = []
-    for n, (image, labels, to) in enumerate(labelled):
-        if model is not None:
-            to = _to_subject(template, image, model, progress, AFFINE_ROUNDS, n / len(labelled), optimization)
-        votes.append(resample(_with_background(image, labels), Grid.of(template), to, labels=True))
-    return votes
-
-
-def _with_background(image: sitk.Image, labels: sitk.Image) -> sitk.Image:
-    return placed(single_vote(image, labels), Grid.of(labels))
+def _vote_of(image: sitk.Image, labels: sitk.Image, to: sitk.Transform, grid: Grid) -> np.ndarray:
+    """A subject's labels on the template's grid, with the tissues of its background below zero: (D, H, W)."""
+    own = placed(single_vote(image, labels), Grid.of(labels))
+    return sitk.GetArrayFromImage(resample(own, grid, to, labels=True))
 
 
 def build_each(
@@ -134,71 +130,88 @@ def build_each(
     aligned as ``model`` wants it. Raises InputError without labelled subjects, and for names that some file systems do
     not tell apart.
     """
+    return list(each_built(subjects, reference=reference, model=model, structures=structures, progress=progress))
+
+
+def each_built(
+    subjects: Sequence[Subject],
+    *,
+    reference: sitk.Image | None = None,
+    model: Model | None = None,
+    structures: Sequence[Structure] | None = None,
+    progress: Progress = silent,
+) -> Iterator[Atlas]:
+    """The atlases of ``build_each``, one after another."""
     check_distinct([s.name for s in choose(subjects, "train", labelled=True)])
-    train, images, labels = _read([s for s in subjects if s.labels is not None], structures, part(progress, 0.0, 0.05))
+    labelled = [s for s in subjects if s.labels is not None]
+    train, _ = _checked(labelled, structures, part(progress, 0.0, 0.05))
+    aligning, maps = part(progress, 0.05, 0.95), None
     if reference is None:
-        reference, maps = _template(images, model, 0, part(progress, 0.05, 0.95))
-    else:
-        maps = [
-            _to_subject(reference, image, model, part(progress, 0.05, 0.95), 0, n / len(images))
-            for n, image in enumerate(images)
-        ]
-    progress("labels", 0.95)
+        reference, maps = _template(train, model, 0, aligning)
+        progress("labels", 0.95)
     grid = Grid.of(reference)
-    return [
-        _atlas(subject.name, _as_stored(image, grid, to), resample_labels(of, grid, to), structures)
-        for subject, image, of, to in zip(train, images, labels, maps, strict=True)
-        if of is not None
-    ]
+    for n, subject in enumerate(train):
+        image, own = read_subject(subject)
+        assert own is not None
+        to = maps[n] if maps is not None else _to_subject(reference, image, model, aligning, 0, n / len(train))
+        yield _atlas(subject.name, _as_stored(image, grid, to), resample_labels(own, grid, to), structures)
 
 
-def _read(
+def _checked(
     subjects: Sequence[Subject], structures: Sequence[Structure] | None, progress: Progress
-) -> tuple[list[Subject], list[sitk.Image], list[sitk.Image | None]]:
-    """The subjects of the train split, their images and labels; InputError for no label, and for one without a name.
+) -> tuple[list[Subject], int]:
+    """The subjects of the train split, each read once, and the largest of their labels.
 
-    Also for a subject whose labels are empty, or are those of no other: of another protocol, or of another file.
+    InputError for no label, and for one without a name; also for a subject whose labels are empty, or are those of no
+    other: of another protocol, or of another file.
     """
     train = choose(subjects, "train")
     if not any(s.labels for s in train):
         raise InputError("no subject with split train has labels; an atlas needs at least one labelled subject")
-    images, labels = [], []
+    values: dict[str, set[int]] = {}
     for index, subject in enumerate(train):
         progress(f"reading {index + 1}/{len(train)}", index / len(train))
-        for kept, read in zip((images, labels), read_subject(subject), strict=True):
-            kept.append(read)
-    values = {s.name: set(label_values(of)) for s, of in zip(train, labels, strict=True) if of is not None}
+        _, labels = read_subject(subject)
+        if labels is not None:
+            values[subject.name] = set(label_values(labels))
     for name in [name for name, own in values.items() if not own]:
         raise InputError(
             f"the labels of subject {name} are empty; expected at least one label above zero",
             "leave its labels out of the manifest, or correct them",
         )
+    owners = Counter(value for own in values.values() for value in own)
     for name, own in values.items():
-        if len(values) > 1 and not own & set().union(*[other for key, other in values.items() if key != name]):
+        if len(values) > 1 and all(owners[value] == 1 for value in own):
             raise InputError(
                 f"the labels of subject {name}, {sorted(own)[:10]}, are those of no other subject; expected labels of "
                 "one protocol",
                 "leave its labels out of the manifest, or give its structures the others' numbers",
             )
     if structures is not None:
-        unnamed = set().union(*values.values()) - {s.value for s in structures}
+        unnamed = owners.keys() - {s.value for s in structures}
         if unnamed:
             raise InputError(f"the labels {sorted(unnamed)[:10]} have no name; add them to the table of label names")
-    return train, images, labels
+    return train, max(owners)
 
 
 def _template(
-    images: Sequence[sitk.Image], model: Model | None, rounds: int, progress: Progress
-) -> tuple[sitk.Image, list[sitk.Transform]]:
-    """The average image, and the maps from it to every image: AFFINE_ROUNDS, then ``rounds`` of the model."""
+    subjects: Sequence[Subject], model: Model | None, rounds: int, progress: Progress
+) -> tuple[sitk.Image, SubjectMaps]:
+    """The average image, and the maps from it to every image: AFFINE_ROUNDS, then ``rounds`` of the model.
+
+    Every image is read in every round: their number does not change what the memory holds.
+    """
     passes = AFFINE_ROUNDS + (rounds if model is not None else 0)
-    template = _scaled(images[0])
-    maps: list[sitk.Transform] = []
+    template, maps = _scaled(read_image(subjects[0].image)), None
     for index in range(passes):
         step = part(progress, index / passes, (index + 1) / passes)
-        found = [_to_subject(template, image, model, step, index, n / len(images)) for n, image in enumerate(images)]
-        maps = _unbiased(found, Grid.of(template))
-        template = _average(images, maps, Grid.of(template))
+        found = (
+            _to_subject(template, read_image(s.image), model, step, index, n / len(subjects))
+            for n, s in enumerate(subjects)
+        )
+        maps = unbiased(found, len(subjects), Grid.of(template))
+        template = _average(subjects, maps, Grid.of(template))
+    assert maps is not None
     return template, maps
 
 
@@ -216,20 +229,33 @@ def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk
     G is a Gaussian of ``smoothing_voxels``: where few subjects vote on a folded cortex, neighbours have a say too.
     """
     arrays = [sitk.GetArrayViewFromImage(image) for image in labels]
-    best = np.zeros(arrays[0].shape, np.min_scalar_type(max(int(a.max()) for a in arrays)))
-    most = _votes(arrays, 0, smoothing_voxels)
-    for value in sorted(set().union(*[np.unique(a).tolist() for a in arrays]) - {0}):
-        votes = _votes(arrays, value, smoothing_voxels)
-        best[votes > most] = value
-        np.maximum(most, votes, out=most)
-    return placed(best, Grid.of(labels[0]))
+    return placed(_most_frequent(arrays, smoothing_voxels), Grid.of(labels[0]))
 
 
-def _votes(arrays: Sequence[np.ndarray], value: int, smoothing_voxels: float) -> np.ndarray:
-    votes = np.asarray(np.sum([a == value for a in arrays], axis=0, dtype=np.float32))
-    if smoothing_voxels == 0:
-        return votes
-    smooth = sitk.DiscreteGaussian(sitk.GetImageFromArray(votes), [smoothing_voxels**2] * 3, 16, 0.01, False)
+def _most_frequent(votes: Sequence[np.ndarray] | np.ndarray, smoothing_voxels: float) -> np.ndarray:
+    """The same of N arrays (D, H, W), where the background is 0 and below."""
+    values = sorted(set().union(*[np.unique(one[one > 0]).tolist() for one in votes]))
+    best = np.zeros(votes[0].shape, np.min_scalar_type(max(values, default=0)))
+    most = _smoothed(_counted(votes, lambda one: one <= 0), smoothing_voxels)
+    for value in values:
+        count = _smoothed(_counted(votes, lambda one, value=value: one == value), smoothing_voxels)
+        best[count > most] = value
+        np.maximum(most, count, out=most)
+    return best
+
+
+def _counted(votes: Sequence[np.ndarray] | np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """How many of the votes ``which`` is true of, at each voxel: float32."""
+    count = np.zeros(votes[0].shape, np.float32)
+    for one in votes:
+        count += which(one)
+    return count
+
+
+def _smoothed(count: np.ndarray, voxels: float) -> np.ndarray:
+    if voxels == 0:
+        return count
+    smooth = sitk.DiscreteGaussian(sitk.GetImageFromArray(count), [voxels**2] * 3, 16, 0.01, False)
     return sitk.GetArrayFromImage(smooth)
 
 
@@ -254,42 +280,12 @@ def _to_subject(
     return registration.inverse
 
 
-def _unbiased(maps: Sequence[sitk.Transform], grid: Grid) -> list[sitk.Transform]:
-    """T_i ∘ M⁻¹ with the mean map M: what remains has no common part, so the template drifts towards the mean shape."""
-    centre = grid.corners_mm().mean(axis=0).tolist()
-    linear = [t for t in maps if t.IsLinear()]
-    if len(linear) == len(maps):
-        mean = _mean_linear([sitk.AffineTransform(t) for t in linear], centre)
-        return [chain(t, mean.GetInverse()) for t in maps]
-    affines = [sitk.AffineTransform(sitk.CompositeTransform(t).GetNthTransform(0)) for t in maps]
-    deformations = [sitk.CompositeTransform(t).GetNthTransform(1) for t in maps]
-    back = chain(_inverse_of_mean(deformations), _mean_linear(affines, centre).GetInverse())
-    return [chain(t, back) for t in maps]
-
-
-def _mean_linear(affines: Sequence[sitk.AffineTransform], centre: Sequence[float]) -> sitk.AffineTransform:
-    """p ↦ c + mean(A_i) (p − c): the average matrix about the grid's centre.
-
-    Not the average shift: where in a scanner the subjects lay would carry the template off its grid.
-    """
-    matrices = np.array([a.GetMatrix() for a in affines]).mean(axis=0)
-    return sitk.AffineTransform(matrices.tolist(), (0.0, 0.0, 0.0), centre)
-
-
-def _inverse_of_mean(deformations: Sequence[sitk.Transform]) -> sitk.DisplacementFieldTransform:
-    """The inverse of p ↦ mean of D_i(p), on the grid that the fields share."""
-    fields = [sitk.DisplacementFieldTransform(d).GetDisplacementField() for d in deformations]
-    vectors = np.mean([sitk.GetArrayViewFromImage(f) for f in fields], axis=0)
-    mean = placed(vectors, Grid.of(fields[0]), vectors=True)
-    return sitk.DisplacementFieldTransform(sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20))
-
-
-def _average(images: Sequence[sitk.Image], maps: Sequence[sitk.Transform], grid: Grid) -> sitk.Image:
+def _average(subjects: Sequence[Subject], maps: SubjectMaps, grid: Grid) -> sitk.Image:
     """Mean of the normalised images, warped onto the grid, scaled to whole numbers."""
     total = torch.zeros(1, 1, *grid.shape)
-    for image, to in zip(images, maps, strict=True):
-        total += _on_grid(image, to, grid)
-    return _scaled(to_image(total / len(images), grid))
+    for subject, to in zip(subjects, maps, strict=True):
+        total += _on_grid(read_image(subject.image), to, grid)
+    return _scaled(to_image(total / len(subjects), grid))
 
 
 def _on_grid(image: sitk.Image, to_subject: sitk.Transform, grid: Grid) -> Tensor:
@@ -311,20 +307,23 @@ def _agreement(template: sitk.Image, image: sitk.Image, to_subject: sitk.Transfo
     return float(torch.corrcoef(torch.stack([warped, target]))[0, 1])
 
 
-def _cut(image: sitk.Image, labels: sitk.Image, margin_mm: float | None) -> tuple[sitk.Image, sitk.Image]:
-    image, labels = _cut_all([image, labels], labels, margin_mm)
-    return image, labels
+Box = tuple[list[int], list[int]]  # size and first voxel (x, y, z)
 
 
-def _cut_all(images: Sequence[sitk.Image], labels: sitk.Image, margin_mm: float | None) -> list[sitk.Image]:
-    """Images within the labels' box and ``margin_mm`` around it, rounded up to voxels; None leaves them whole."""
+def _box(labels: sitk.Image, margin_mm: float | None) -> Box:
+    """The labels' box and ``margin_mm`` around it, rounded up to voxels; all of the image for None."""
     if margin_mm is None:
-        return list(images)
+        return list(labels.GetSize()), [0, 0, 0]
     index = np.argwhere(sitk.GetArrayViewFromImage(labels))[:, ::-1]
     margin = np.ceil(margin_mm / np.array(labels.GetSpacing()) - 1e-6).astype(int)
     first = np.maximum(index.min(axis=0) - margin, 0)
     size = np.minimum(index.max(axis=0) + margin + 1, labels.GetSize()) - first
-    return [sitk.RegionOfInterest(whole, size.tolist(), first.tolist()) for whole in images]
+    return size.tolist(), first.tolist()
+
+
+def _slices(box: Box) -> tuple[slice, ...]:
+    """The box of an array (z, y, x)."""
+    return tuple(slice(first, first + size) for size, first in zip(*box, strict=True))[::-1]
 
 
 def _atlas(name: str, image: sitk.Image, labels: sitk.Image, structures: Sequence[Structure] | None) -> Atlas:

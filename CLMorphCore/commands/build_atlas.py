@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..atomic import atomic_folder, check_writable, claimed
 from ..bundles.atlas import FILES, SHARES, check_atlas_place, read_structures, save_atlas
-from ..bundles.template import ROUNDS, build_atlas, build_each
+from ..bundles.template import ROUNDS, build_atlas, each_built
 from ..errors import InputError
 from ..io.manifest import Subject, choose, read_manifest
 from ..progress import Reporter
@@ -42,11 +42,12 @@ def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) ->
                 f"--each and {' and '.join(others)} were given; --each takes every subject as it is", "omit one of them"
             )
         reference = model.atlases[0].image if model is not None and model.atlases else None
-        atlases = build_each(subjects, reference=reference, model=model, structures=structures, progress=reporter)
-        with atomic_folder(options.output, optional=[f"{atlas.name}/{SHARES}" for atlas in atlases]) as folder:
+        atlases = each_built(subjects, reference=reference, model=model, structures=structures, progress=reporter)
+        names = [subject.name for subject in choose(subjects, "train", labelled=True)]
+        with atomic_folder(options.output, optional=[f"{name}/{SHARES}" for name in names]) as folder:
             for atlas in atlases:
                 save_atlas(folder / atlas.name, atlas)
-        given.done(reporter, options.output, f"{len(atlases)} atlases; use them with --atlas-dir")
+        given.done(reporter, options.output, f"{len(names)} atlases; use them with --atlas-dir")
         return
     atlas = build_atlas(
         subjects,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +21,40 @@ def scratch_array(shape: tuple[int, ...], kind: Any, less: str = "give fewer atl
     """Zeros of a shape and type that lie on disk until the block ends; OutputError where there is no room for them.
 
     ``less`` is what else would help then.
+    """
+    with _mapped(tempfile.TemporaryFile, shape, kind, less) as (array, _):
+        yield array
+
+
+def lasting_array(shape: tuple[int, ...], kind: Any, less: str) -> np.ndarray:
+    """The same, for as long as anything refers to it: what is mapped outlives the file that has no name."""
+    with scratch_array(shape, kind, less) as array:
+        return array
+
+
+@contextmanager
+def shared_array(shape: tuple[int, ...], kind: Any, less: str) -> Iterator[tuple[np.ndarray, Path]]:
+    """As ``scratch_array``, in a file whose name other processes open until the block ends, with ``opened_array``."""
+    with _mapped(tempfile.NamedTemporaryFile, shape, kind, less) as (array, file):
+        yield array, Path(file.name)
+
+
+def opened_array(path: Path, shape: tuple[int, ...], kind: Any) -> np.ndarray | None:
+    """A ``shared_array`` of another process, for as long as anything refers to it; None where it cannot be opened here.
+
+    That is on another machine, and on systems where one process alone opens a temporary file.
+    """
+    try:
+        return np.memmap(path, kind, mode="r+", shape=shape)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _mapped(
+    make: Callable[..., Any], shape: tuple[int, ...], kind: Any, less: str
+) -> Iterator[tuple[np.ndarray, BinaryIO]]:
+    """The array, and the file that ``make`` has made for it.
 
     The room is taken at the start: a file that grows as it is written to through memory kills the process by a signal
     when the disk is full.
@@ -27,7 +62,7 @@ def scratch_array(shape: tuple[int, ...], kind: Any, less: str = "give fewer atl
     size = math.prod(shape) * np.dtype(kind).itemsize
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(tempfile.TemporaryFile(prefix="clmorph-"))
+            file = stack.enter_context(make(prefix="clmorph-"))
             _reserve(file, max(size, 1))
             array = np.memmap(file, kind, mode="r+", shape=shape)
         except OSError as error:
@@ -36,13 +71,7 @@ def scratch_array(shape: tuple[int, ...], kind: Any, less: str = "give fewer atl
                 f"{error.strerror or error}",
                 f"name a folder with more room in the environment variable TMPDIR, or {less}",
             ) from None
-        yield array
-
-
-def lasting_array(shape: tuple[int, ...], kind: Any, less: str) -> np.ndarray:
-    """The same, for as long as anything refers to it: what is mapped outlives the file that has no name."""
-    with scratch_array(shape, kind, less) as array:
-        return array
+        yield array, file
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -65,13 +65,18 @@ class LabelBox:
 
 def shares_of(votes: Sequence[np.ndarray]) -> LabelShares:
     """Shares of votes (D, H, W) each, which are labels, tissues of the background below zero, or NONE."""
-    near = _near(np.logical_or.reduce([vote > 0 for vote in votes]))
-    votes = [np.where(near, vote, NONE) for vote in votes]
-    extents = joined([extents_of(vote) for vote in votes])
+    structures = np.zeros(votes[0].shape, bool)
+    for vote in votes:
+        structures |= vote > 0
+    near = _near(structures)
+    extents = joined([extents_of(np.where(near, vote, NONE)) for vote in votes])
     each = []
     for label, box in sorted(extents.items()):
         place = tuple(slice(*ends) for ends in box)
-        count = np.sum([vote[place] == label for vote in votes], axis=0, dtype=np.int32)
+        count = np.zeros(near[place].shape, np.int32)
+        for vote in votes:
+            count += vote[place] == label
+        count[~near[place]] = 0
         start = box[0][0], box[1][0], box[2][0]
         each.append(LabelShare(label, start, np.rint(count * (ONE / len(votes))).astype(np.uint8)))
     z, y, x = votes[0].shape

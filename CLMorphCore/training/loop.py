@@ -26,6 +26,7 @@ from .batches import Dataset, draw_batch, load_dataset, mixed
 from .learner import Learner, learner_of
 from .log import Log
 from .processes import ALONE, Team
+from .sharing import give, outline_of, receive
 from .validation import judged, shortfall
 
 RESULTS = ("checkpoint.safetensors", "log.jsonl", "model/weights.safetensors", "model/card.toml")
@@ -72,8 +73,8 @@ def train(
 def follow(team: Team) -> None:
     """What every process but 0 does: takes part in each training, until there is none any more."""
     while (job := team.shared(None)) is not None:
-        config, data = job
-        fit(config, data, Path(), device=team.device, team=team)
+        config, outline = job
+        fit(config, receive(outline, team), Path(), device=team.device, team=team)
 
 
 def fit(
@@ -158,8 +159,9 @@ def _begun(
     learner = learner_of(config, network, device)
     start, spent = restore(state_path, config, learner.parts, learner.optimizer) if resume else (0, 0.0)
     best = best_so_far(state_path) if resume else None
-    if team.leads:
-        team.shared((config, data))
+    if team.leads and team.count > 1:
+        team.shared((config, outline_of(data)))
+        give(data, team)
     start = int(team.told(start))
     team.made_alike(learner.parts, learner.optimizer)
     network.first_row = team.share(config.training.batch_size).start

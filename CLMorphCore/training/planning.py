@@ -106,7 +106,7 @@ def make_plan(
         *(_loss_choices(grid, window, noise, pairs) if start is None else starting.loss_choices(start, pairs)),
         *_augment_choices(scans, grid, measured, pairs // processes),
         *(starting.view_choices(start) if start is not None else []),
-        Choice("training.minutes", training, f"of {minutes:g}: aligning, atlas and measuring take about {rest:.2g}"),
+        Choice("training.minutes", training, _of_minutes(minutes, training, rest)),
         Choice("training.steps", EVERY_STEP, f"as many as the minutes allow, about {steps:.0f} on this device"),
         Choice("training.batch_size", pairs, several if pairs > 1 else "more steps"),
         Choice("training.learning_rate", rate, rate_reason),
@@ -159,6 +159,11 @@ def check_enough(fingerprint: Fingerprint) -> None:
         f"{MIN_SCANS}, to make a pair",
         "add scans; one labelled scan serves without any training: clmorph register",
     )
+
+
+def _of_minutes(minutes: float, training: float, rest: float) -> str:
+    reason, whole = f"of {minutes:g}: aligning, atlas and measuring take about {rest:.2g}", training + rest
+    return reason if whole < 1.05 * minutes else f"{reason}, the whole about {whole:.2g}"
 
 
 def rest_minutes(scans: Sequence[Scan], alignment: Alignment) -> float:

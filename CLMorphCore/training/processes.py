@@ -39,12 +39,14 @@ class Team:
     rank      the number of this process
     device    that it computes on
     gradients the group that averages on the device; None is gloo's, which waits for as long as it takes
+    local     the number of this process on its machine
     """
 
     rank: int = 0
     count: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     gradients: Any = None
+    local: int = 0
 
     @property
     def leads(self) -> bool:
@@ -82,6 +84,21 @@ class Team:
         with _together(self.count):
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
+
+    def everyones(self, value: Any) -> list[Any]:
+        """The values of all processes, of any kind, in their order."""
+        values = [value] * self.count
+        if self.count > 1:
+            with _together(self.count):
+                dist.all_gather_object(values, value)
+        return values
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """Process 0's values for a tensor on the CPU, the same one."""
+        if self.count > 1:
+            with _together(self.count):
+                dist.broadcast(tensor, src=0)
+        return tensor
 
     def told(self, number: float) -> float:
         """Process 0's number."""
@@ -179,11 +196,12 @@ def joined(device: str) -> Iterator[Team]:
     group = None
     try:
         dist.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=NO_TIMEOUT)
-        own = _device_of(device, _number("LOCAL_RANK", number), count)
+        local = _number("LOCAL_RANK", number)
+        own = _device_of(device, local, count)
         if own.type == "cuda":
             torch.cuda.set_device(own)
         group = dist.new_group(backend="nccl") if own.type == "cuda" else None
-        yield Team(number, count, own, group)
+        yield Team(number, count, own, group, local)
         dist.barrier()  # or the first to leave takes the connections of the others with it
     except BaseException as error:
         first = _is_first(store)

@@ -47,7 +47,7 @@ LAYERS = (
         "io.nrrd",
         "io.scratch",
     ),
-    ("io.nifti_writer", "io.transforms", "reports.pictures", "applying.maps"),
+    ("io.nifti_writer", "io.transforms", "bundles.mean_map", "reports.pictures", "applying.maps"),
     ("io.images", "io.frames", "io.displacement_fields", "io.points", "applying.images", "applying.description"),
     ("io.surfaces", "io.series", "io.pairs", "guidance.initial", "reports.pairs"),
     ("evaluating.pairs",),
@@ -84,7 +84,7 @@ LAYERS = (
     ("aligning.prepared",),
     ("matching", "training.batches", "training.processes"),
     ("registration", "training.objective", "quality.evidence", "quality.uncertainty"),
-    ("tissue.priors", "training.validation", "training.learner"),
+    ("tissue.priors", "training.validation", "training.learner", "training.sharing"),
     ("tissue.expectation",),
     ("series.following", "fusion", "tissue.labels", "bundles.template", "quality.score", "training.loop"),
     (

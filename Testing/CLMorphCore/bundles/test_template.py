@@ -1,6 +1,8 @@
 """An atlas from many subjects: their mean shape, their voted labels, and nobody's scan."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from CLMorphCore.bundles.atlas import Structure, read_atlas
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.bundles.template import build_atlas, build_each, vote
 from CLMorphCore.errors import Cancelled, InputError
+from CLMorphCore.geometry import Grid, chain, placed
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.registration import register
@@ -27,6 +30,15 @@ def subjects(atlas, tmp_path_factory):
         labels = folder / f"{seed}-labels.nii.gz" if seed < 3 else None
         made.append(Subject(str(seed), folder / f"{seed}.nii.gz", labels, "train"))
     return made
+
+
+STATUS = Path("/proc/self/status")
+
+
+def anonymous_mb():
+    """What this process holds that lies in no file."""
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def label_image(values):
@@ -79,6 +91,27 @@ def test_where_the_subjects_lay_in_the_scanner_does_not_matter(subjects, tmp_pat
         moved.append(replace(subject, image=files[0], labels=files[1]))
     here, there = (build_atlas(chosen) for chosen in (subjects[:3], moved))
     assert min(dice_per_label(there.labels, here.labels).values()) > 0.95
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="a system that does not tell a process' memory")
+def test_memory_does_not_grow_with_the_number_of_subjects(subjects, model, monkeypatch):
+    """Maps of 6 MB each, several copies of the one that is looked at: subjects in memory would be 30 MB each."""
+
+    def registered(image, template, *_, **__):
+        bent = placed(np.full((64, 64, 64, 3), 0.5), replace(Grid.of(template), size=(64, 64, 64)), vectors=True)
+        return SimpleNamespace(inverse=chain(sitk.AffineTransform(3), sitk.DisplacementFieldTransform(bent)))
+
+    def most_mb(count):
+        held = []
+        many = [replace(subjects[n % 3], name=str(n)) for n in range(count)]
+        build_atlas(many, model=model, rounds=1, progress=lambda *_: held.append(anonymous_mb()))
+        return max(held)
+
+    monkeypatch.setattr("CLMorphCore.bundles.template.register", registered)
+    monkeypatch.setattr("CLMorphCore.bundles.template.first_alignment", lambda *_, **__: sitk.AffineTransform(3))
+    most_mb(2)
+    few, many = most_mb(3), most_mb(9)
+    assert many - few < 60
 
 
 def test_the_typical_subject_is_one_of_the_labelled(subjects):
