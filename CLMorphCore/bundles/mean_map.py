@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..geometry import Grid, chain, placed
-from ..io.scratch import lasting_array
+from ..io.scratch import ScratchRows
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class SubjectMaps:
     """Tᵢ = Aᵢ ∘ Dᵢ ∘ B, average → subject i, as ``maps[i]``; iterating makes one after another.
 
     affines   Aᵢ, in memory
-    fields    (N, D, H, W, 3) of the Dᵢ, mm, LPS, on ``grid``, in a file; None where there are none
+    fields    (D, H, W, 3) of each Dᵢ, mm, LPS, on ``grid``, in a file; None where there are none
     before    B, of all
     """
 
     affines: Sequence[sitk.Transform]
     before: sitk.Transform
-    fields: np.ndarray | None = None
+    fields: ScratchRows | None = None
     grid: Grid | None = None
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ def unbiased(found: Iterable[sitk.Transform], count: int, grid: Grid) -> Subject
         field = sitk.DisplacementFieldTransform(bent).GetDisplacementField()
         vectors = sitk.GetArrayFromImage(field)
         if fields is None or total is None:
-            fields = lasting_array((count, *vectors.shape), np.float32, "give fewer subjects")
+            fields = ScratchRows(count, vectors.shape, np.float32, "give fewer subjects")
             lattice, total = Grid.of(field), np.zeros_like(vectors)
         fields[n] = vectors
         total += vectors

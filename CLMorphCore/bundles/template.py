@@ -18,7 +18,7 @@ from ..instance_optimization import InstanceOptimization
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
 from ..io.outputs import check_distinct
-from ..io.scratch import lasting_array
+from ..io.scratch import ScratchRows
 from ..matching import first_alignment
 from ..network_input import normalise
 from ..progress import Progress, part, silent
@@ -70,7 +70,7 @@ def build_atlas(
         assert own is not None  # only labelled subjects were compared
         box = _box(own, margin_mm)
         return _atlas(best.name, sitk.RegionOfInterest(image, *box), sitk.RegionOfInterest(own, *box), structures)
-    votes = lasting_array((len(labelled), *Grid.of(template).shape), label_type(largest), FEWER)
+    votes = ScratchRows(len(labelled), Grid.of(template).shape, label_type(largest), FEWER)
     last = part(progress, 0.9, 1.0)
     for row, n in enumerate(labelled):
         image, own = read_subject(train[n])
@@ -84,7 +84,7 @@ def build_atlas(
     voted = placed(_most_frequent(votes, smoothing), Grid.of(template))
     _warn_of_lost(voted, votes)
     box = _box(voted, margin_mm)
-    shares = shares_of([vote[_slices(box)] for vote in votes])
+    shares = shares_of(votes, _slices(box))
     image, labels = (sitk.RegionOfInterest(whole, *box) for whole in (template, voted))
     return replace(_atlas(name, image, labels, structures), shares=shares)
 
@@ -204,6 +204,7 @@ def _template(
     passes = AFFINE_ROUNDS + (rounds if model is not None else 0)
     template, maps = _scaled(read_image(subjects[0].image)), None
     for index in range(passes):
+        maps = None  # those of the round before would take their room still
         step = part(progress, index / passes, (index + 1) / passes)
         found = (
             _to_subject(template, read_image(s.image), model, step, index, n / len(subjects))
@@ -232,7 +233,7 @@ def vote(labels: Sequence[sitk.Image], *, smoothing_voxels: float = 0.0) -> sitk
     return placed(_most_frequent(arrays, smoothing_voxels), Grid.of(labels[0]))
 
 
-def _most_frequent(votes: Sequence[np.ndarray] | np.ndarray, smoothing_voxels: float) -> np.ndarray:
+def _most_frequent(votes: Sequence[np.ndarray] | ScratchRows, smoothing_voxels: float) -> np.ndarray:
     """The same of N arrays (D, H, W), where the background is 0 and below."""
     values = sorted(set().union(*[np.unique(one[one > 0]).tolist() for one in votes]))
     best = np.zeros(votes[0].shape, np.min_scalar_type(max(values, default=0)))
@@ -244,7 +245,7 @@ def _most_frequent(votes: Sequence[np.ndarray] | np.ndarray, smoothing_voxels: f
     return best
 
 
-def _counted(votes: Sequence[np.ndarray] | np.ndarray, which: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _counted(votes: Sequence[np.ndarray] | ScratchRows, which: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """How many of the votes ``which`` is true of, at each voxel: float32."""
     count = np.zeros(votes[0].shape, np.float32)
     for one in votes:

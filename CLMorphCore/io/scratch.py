@@ -66,12 +66,50 @@ def _mapped(
             _reserve(file, max(size, 1))
             array = np.memmap(file, kind, mode="r+", shape=shape)
         except OSError as error:
-            raise OutputError(
-                f"cannot reserve {size / 1e9:.3g} GB for intermediate results in {_folder()}: "
-                f"{error.strerror or error}",
-                f"name a folder with more room in the environment variable TMPDIR, or {less}",
-            ) from None
+            raise _no_room(size, less, error) from None
         yield array, file
+
+
+class ScratchRows:
+    """``count`` arrays of a shape and type in a file without a name, zeros at first: memory has only those in use.
+
+    OutputError where there is no room for them; ``less`` is what else would help then.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], kind: Any, less: str) -> None:
+        self._count, self._shape, self._kind = count, shape, np.dtype(kind)
+        self._size = math.prod(shape) * self._kind.itemsize
+        try:
+            self._file: BinaryIO = tempfile.TemporaryFile(prefix="clmorph-")  # noqa: SIM115, closed when nothing refers
+            _reserve(self._file, max(count * self._size, 1))
+        except OSError as error:
+            raise _no_room(count * self._size, less, error) from None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[n] for n in range(self._count))
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        self._seek(index)
+        return np.frombuffer(self._file.read(self._size), self._kind).reshape(self._shape)
+
+    def __setitem__(self, index: int, row: np.ndarray) -> None:
+        self._seek(index)
+        self._file.write(np.ascontiguousarray(np.broadcast_to(row, self._shape), self._kind).tobytes())
+
+    def _seek(self, index: int) -> None:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        self._file.seek(index * self._size)
+
+
+def _no_room(size: int, less: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot reserve {size / 1e9:.3g} GB for intermediate results in {_folder()}: {error.strerror or error}",
+        f"name a folder with more room in the environment variable TMPDIR, or {less}",
+    )
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,24 +63,30 @@ class LabelBox:
     reached: Tensor
 
 
-def shares_of(votes: Sequence[np.ndarray]) -> LabelShares:
-    """Shares of votes (D, H, W) each, which are labels, tissues of the background below zero, or NONE."""
-    structures = np.zeros(votes[0].shape, bool)
+WHOLE = (slice(None),) * 3
+
+
+def shares_of(votes: Iterable[np.ndarray], within: tuple[slice, ...] = WHOLE) -> LabelShares:
+    """Shares of votes (D, H, W) each, which are labels, tissues of the background below zero, or NONE.
+
+    Of the part ``within`` the grid. They are gone through several times, and may come from a file one by one.
+    """
+    structures, voters = np.zeros((), bool), 0
     for vote in votes:
-        structures |= vote > 0
+        structures, voters = structures | (vote[within] > 0), voters + 1
     near = _near(structures)
-    extents = joined([extents_of(np.where(near, vote, NONE)) for vote in votes])
+    extents = joined([extents_of(np.where(near, vote[within], NONE)) for vote in votes])
     each = []
     for label, box in sorted(extents.items()):
         place = tuple(slice(*ends) for ends in box)
         count = np.zeros(near[place].shape, np.int32)
         for vote in votes:
-            count += vote[place] == label
+            count += vote[within][place] == label
         count[~near[place]] = 0
         start = box[0][0], box[1][0], box[2][0]
-        each.append(LabelShare(label, start, np.rint(count * (ONE / len(votes))).astype(np.uint8)))
-    z, y, x = votes[0].shape
-    return LabelShares((z, y, x), len(votes), tuple(each))
+        each.append(LabelShare(label, start, np.rint(count * (ONE / voters)).astype(np.uint8)))
+    z, y, x = near.shape
+    return LabelShares((z, y, x), voters, tuple(each))
 
 
 def _near(structures: np.ndarray) -> np.ndarray:
