@@ -39,7 +39,8 @@ def one_contrast(in_folder: Mapping[Path, Sequence[Path]]) -> tuple[dict[Path, l
         for path, (base, contrast) in own.items()
         if contrast not in ("", kept) and kept in of_subject.get((path.parent, base), ())
     ]
-    return {place: [p for p in files if p not in left] for place, files in in_folder.items()}, left, kept
+    gone = set(left)
+    return {place: [p for p in files if p not in gone] for place, files in in_folder.items()}, left, kept
 
 
 def _contrast(path: Path) -> tuple[str, str]:

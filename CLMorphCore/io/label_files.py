@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,14 +50,13 @@ def bases(name: str) -> list[str]:
     return found
 
 
-def of_name(folder: Path, name: str) -> Path | None:
-    """The label file of a scan in a folder of labels: of its name, or of its name and a word for labels."""
-    if not folder.is_dir():
-        return None
-    for path in sorted(p for p in folder.iterdir() if is_image(p)):
-        if name in (stem(path), *bases(stem(path))):
-            return path
-    return None
+def by_name(folder: Path) -> dict[str, Path]:
+    """The files of a folder of labels by the scan's name: their own name, and it without words for labels."""
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if is_image(p)) if folder.is_dir() else ():
+        for name in (stem(path), *bases(stem(path))):
+            found.setdefault(name, path)
+    return found
 
 
 def folders_of_labels(folder: Path) -> list[Path]:
@@ -73,13 +73,16 @@ def pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Pa
     """
     marked = {path: OF_LABELS.fullmatch(stem(path)) for path in files}
     images = [path for path in files if not marked[path]]
+    names = defaultdict(list)
+    for image in images:
+        names[stem(image).lower()].append(image)
     chosen: dict[Path, tuple[int, Path]] = {}
     without = []
     for path, mark in marked.items():
         if not mark:
             continue
         anybodys = len(images) == 1 and (alone or not mark["base"])
-        image = _image_of(path, images) or (images[0] if anybodys else None)
+        image = _image_of(path, names) or (images[0] if anybodys else None)
         if image is None:
             without.append(path)
             continue
@@ -88,14 +91,14 @@ def pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Pa
     return images, {image: path for image, (_, path) in chosen.items()}, without
 
 
-def _image_of(labels: Path, images: Sequence[Path]) -> Path | None:
+def _image_of(labels: Path, names: Mapping[str, Sequence[Path]]) -> Path | None:
     """The image of the labels' base or, where only one's name goes on after it, that: m1_T2 of m1_seg."""
-    names = {image: stem(image).lower() for image in images}
     for base in map(str.lower, bases(stem(labels))):
-        same = [image for image, name in names.items() if name == base]
-        longer = [image for image, name in names.items() if name.startswith(tuple(base + c for c in SEPARATORS))]
-        if same or len(longer) == 1:
-            return (same or longer)[0]
+        if base in names:
+            return names[base][0]
+        longer = [own for name, own in names.items() if name.startswith(tuple(base + c for c in SEPARATORS))]
+        if sum(map(len, longer)) == 1:
+            return longer[0][0]
     return None
 
 
@@ -111,14 +114,18 @@ def in_folders(in_folder: Mapping[Path, Sequence[Path]]) -> tuple[dict[Path, Pat
         beside = [p for p in near if p == place.parent or not FOLDER_OF_LABELS.fullmatch(p.name)]
         images = [image for p in beside for image in in_folder[p]]
         alone = len(images) == len(files) == 1
-        own = {image: path for path in files for image in images if alone or _is_of(path, image)}
+        called = defaultdict(list)
+        for image in images:
+            for name in {stem(image), scan_name(image)}:
+                called[name].append(image)
+        own = {
+            image: path
+            for path in files
+            for image in (images if alone else (i for name in (stem(path), *bases(stem(path))) for i in called[name]))
+        }
         of_one = len(images) == 1 and beside == [place.parent]  # a file for each structure of one scan
         if own or of_one:
             found |= own
             without += [path for path in files if path not in own.values()]
             folders.add(place)
     return found, without, folders
-
-
-def _is_of(labels: Path, image: Path) -> bool:
-    return bool({stem(labels), *bases(stem(labels))} & {stem(image), scan_name(image)})

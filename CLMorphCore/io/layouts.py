@@ -6,8 +6,9 @@ import csv
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from .checksums import KEY
 from .contrasts import one_contrast
 from .dicom import is_dicom
 from .files import cannot_read, check_file, parse_json, read_text, short
-from .label_files import CHANNEL, folders_of_labels, in_folders, is_image, of_name, pairs, scan_name, stem
+from .label_files import CHANNEL, by_name, folders_of_labels, in_folders, is_image, pairs, scan_name, stem
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
@@ -93,27 +94,29 @@ def _file(path: Path) -> Collection:
             "expected the path of an image on each line, from the list's own folder on"
         )
     alone = len({image.parent for image in images}) > 1
-    labels_of = {image: _beside(image, alone) for image in images}
-    of_others = [image for image in images if image in labels_of.values()]
-    found = [(image, labels_of[image]) for image in images if image not in of_others]
+    in_folder = cache(by_name)
+    beside = cache(lambda folder: pairs(sorted(p for p in folder.iterdir() if is_image(p)), alone)[1])
+    labels_of = {image: _beside(image, in_folder, beside) for image in images}
+    labels = set(labels_of.values())
+    of_others = [image for image in images if image in labels]
+    found = [(image, labels_of[image]) for image in images if image not in labels]
     notes = (f"{some(of_others, path.parent)} are the labels of others and no scans",) if of_others else ()
     return Collection(_with_splits(named(found, path.parent), path.parent), notes, _table_in(path.parent))
 
 
-def _beside(image: Path, alone: bool) -> Path | None:
-    """The labels of one image, in its folder or in the folder of labels beside that."""
+def _beside(
+    image: Path, in_folder: Callable[[Path], Mapping[str, Path]], beside: Callable[[Path], Mapping[Path, Path]]
+) -> Path | None:
+    """The labels of one image: of its name ``in_folder`` of labels, or ``beside`` it in its own folder."""
     for images, labels in (*BESIDE, TEST):
         if image.parent.name != images:
             continue
         for name in (stem(image), scan_name(image)):
-            if found := of_name(image.parent.with_name(labels), name):
+            if found := in_folder(image.parent.with_name(labels)).get(name):
                 return found
     if image.is_file() and (others := folders_of_labels(image.parent)):
-        return next((found for folder in others if (found := of_name(folder, scan_name(image)))), None)
-    _, paired, _ = (
-        pairs(sorted(p for p in image.parent.iterdir() if is_image(p)), alone) if image.is_file() else ([], {}, [])
-    )
-    return paired.get(image)
+        return next((found for folder in others if (found := in_folder(folder).get(scan_name(image)))), None)
+    return beside(image.parent).get(image) if image.is_file() else None
 
 
 def _folder(folder: Path) -> Collection:
@@ -147,15 +150,16 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
     for one, other, split in ((images, labels, ""), (*TEST, "test")):
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
-        own = {p: of_name(folder / other, stem(p)) for p in sorted((folder / one).iterdir()) if is_image(p)}
-        numbered = any(labels_of and CHANNEL.fullmatch(stem(p)) for p, labels_of in own.items())  # scans, not channels
+        labels_of = by_name(folder / other)
+        own = {p: labels_of.get(stem(p)) for p in sorted((folder / one).iterdir()) if is_image(p)}
+        numbered = any(of_scan and CHANNEL.fullmatch(stem(p)) for p, of_scan in own.items())  # scans, not channels
         for path, of_scan in own.items():
             name, channel = stem(path), CHANNEL.fullmatch(stem(path))
             if channel and not numbered:
                 if channel[2] != "0000":
                     channels.add(channel[2])
                     continue
-                name, of_scan = channel[1], of_name(folder / other, channel[1])
+                name, of_scan = channel[1], labels_of.get(channel[1])
             gone += of_scan is None
             subjects.append(Subject(name, path, of_scan, split))
     notes = [f"the channels {', '.join(sorted(channels))} are left out: a model is of one contrast"] if channels else []
@@ -222,7 +226,7 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         images, labels, without = pairs(files, alone=len(in_folder) > 1)
         found += [(image, labels.get(image) or of_folders.get(image)) for image in images]
         without_image += without
-        unused += [p for p in files if p not in images and p not in labels.values() and p not in without]
+        unused += sorted({*files} - {*images} - {*labels.values()} - {*without})
     if len(without_image) == 1:
         notes.append(f"{without_image[0].relative_to(folder)} is taken for labels and has no image beside it")
     if len(without_image) > 1:
@@ -239,9 +243,9 @@ def _one_kind(
     found: list[tuple[Path, Path | None]], in_folder: Mapping[Path, Sequence[Path]]
 ) -> tuple[list[tuple[Path, Path | None]], list[str]]:
     """Where each subject's folder holds files of the same few names, the scans of one name and a note of the others."""
-    counts = Counter(image.name for image, _ in found)
-    recurring = [name for name, n in counts.items() if n >= max(2, RECURRING * len({p.parent for p, _ in found}))]
-    if len(recurring) < 2 or len({p.parent for p, _ in found}) < len(recurring) or _numbered(recurring):
+    counts, folders = Counter(image.name for image, _ in found), len({image.parent for image, _ in found})
+    recurring = [name for name, n in counts.items() if n >= max(2, RECURRING * folders)]
+    if len(recurring) < 2 or folders < len(recurring) or _numbered(recurring):
         return found, []
     labelled = Counter(image.name for image, labels in found if labels is not None)
     kept = max(sorted(recurring), key=lambda name: (labelled[name], counts[name]))
