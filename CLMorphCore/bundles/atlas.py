@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import csv
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from ..io.outputs import check_results
 from ..io.tables import doubled, escaped, more_cells, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
 
+LOG = logging.getLogger(__name__)
 NAMES = "labels.csv"
 SHARES = "shares.npz"  # of the voters, where there are several
 CHECKSUMS = "checksums.json"  # which tells later whether an atlas was corrected by hand; nothing else reads it
@@ -32,6 +34,7 @@ EXPECTED_NAMES = "a CSV with the columns value,name,color,terminology"
 # What other programs call the two columns that are needed, in small letters.
 VALUE_COLUMNS = ("value", "index", "id", "label")
 NAME_COLUMNS = ("name", "structure", "region", "label name", "label")
+RANGE = re.compile(r"\d+\s*[~:–-]\s*\d+")  # of labels, in a row that names a group of them
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,12 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
 
 
 def _is_remark(row: dict[str, str]) -> bool:
-    """Whether a row has words instead of a value, and no name."""
+    """Whether a row has words instead of a value, and no name; or names a range of labels, 1~20, as a group."""
     value = row["value"] or ""
-    return bool(value.strip()) and not any(map(str.isdigit, value)) and not (row["name"] or "").strip()
+    if RANGE.fullmatch(value.strip()):
+        LOG.warning(f"the row {value.strip()} of a table of labels names a group of them; it is passed over")
+        return True
+    return bool(re.search(r"[^\W\d]", value)) and not (row["name"] or "").strip()
 
 
 def _named_as_here(columns: Sequence[str]) -> list[str]:

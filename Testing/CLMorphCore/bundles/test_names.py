@@ -17,10 +17,19 @@ def test_columns_may_be_called_as_others_call_them(header, tmp_path):
 
 
 def test_remarks_between_the_rows_are_passed_over(tmp_path):
-    (tmp_path / "names.csv").write_text("Label,Structure\n1,Liver\nAfter the split,\n# others #,\n7,Spleen\n")
+    (tmp_path / "names.csv").write_text("Label,Structure\n1,Liver\nAfter the split,\n# others #,\n(label 22 is part of 2),\n7,Spleen\n")
     assert [s.value for s in read_structures(tmp_path / "names.csv")] == [1, 7]
     (tmp_path / "names.csv").write_text("value,name\n1,Liver\nseven,Spleen\n")
     with pytest.raises(InputError, match="cannot be read as a table of labels"):
+        read_structures(tmp_path / "names.csv")
+
+
+def test_a_row_for_a_group_of_labels_is_passed_over_and_told(tmp_path, caplog):
+    (tmp_path / "names.csv").write_text("Label,Structure\n1,Liver\n7,Spleen\n1~20,Abdomen\n21 - 40,Chest\n")
+    assert [s.name for s in read_structures(tmp_path / "names.csv")] == ["Liver", "Spleen"]
+    assert [record.message.split(" of a table")[0] for record in caplog.records] == ["the row 1~20", "the row 21 - 40"]
+    (tmp_path / "names.csv").write_text("value,name\n-1,Liver\n")
+    with pytest.raises(InputError, match="names the label"):
         read_structures(tmp_path / "names.csv")
 
 
