@@ -17,7 +17,8 @@ def test_columns_may_be_called_as_others_call_them(header, tmp_path):
 
 
 def test_remarks_between_the_rows_are_passed_over(tmp_path):
-    (tmp_path / "names.csv").write_text("Label,Structure\n1,Liver\nAfter the split,\n# others #,\n(label 22 is part of 2),\n7,Spleen\n")
+    remarks = "After the split,\n# others #,\n(label 22 is part of 2),\n"
+    (tmp_path / "names.csv").write_text(f"Label,Structure\n1,Liver\n{remarks}7,Spleen\n")
     assert [s.value for s in read_structures(tmp_path / "names.csv")] == [1, 7]
     (tmp_path / "names.csv").write_text("value,name\n1,Liver\nseven,Spleen\n")
     with pytest.raises(InputError, match="cannot be read as a table of labels"):
