@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from ..errors import OutputError
 from .compression import CHUNK_BYTES
+
+SMALL_BYTES = 1 << 20  # for which no file is worth its while
 
 
 @contextmanager
@@ -73,17 +76,21 @@ def _mapped(
 class ScratchRows:
     """``count`` arrays of a shape and type in a file without a name, zeros at first: memory has only those in use.
 
-    OutputError where there is no room for them; ``less`` is what else would help then.
+    Few and small ones stay in memory. OutputError where there is no room for them; ``less`` is what else would help.
     """
 
     def __init__(self, count: int, shape: tuple[int, ...], kind: Any, less: str) -> None:
         self._count, self._shape, self._kind = count, shape, np.dtype(kind)
         self._size = math.prod(shape) * self._kind.itemsize
+        size = count * self._size
+        if size <= SMALL_BYTES:
+            self._file: BinaryIO = BytesIO(bytes(size))
+            return
         try:
-            self._file: BinaryIO = tempfile.TemporaryFile(prefix="clmorph-")  # noqa: SIM115, closed when nothing refers
-            _reserve(self._file, max(count * self._size, 1))
+            self._file = tempfile.TemporaryFile(prefix="clmorph-")  # noqa: SIM115, closed when nothing refers to it
+            _reserve(self._file, size)
         except OSError as error:
-            raise _no_room(count * self._size, less, error) from None
+            raise _no_room(size, less, error) from None
 
     def __len__(self) -> int:
         return self._count

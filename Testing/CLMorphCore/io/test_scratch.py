@@ -44,7 +44,9 @@ def test_an_error_of_the_work_is_not_taken_for_a_full_disk():
         raise OSError(errno.EIO, "of another file", os.devnull)
 
 
-def test_rows_are_kept_exactly_and_leave_no_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("small_bytes", [0, 1 << 20], ids=["in a file", "in memory"])
+def test_rows_are_kept_exactly_and_leave_no_file(small_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "SMALL_BYTES", small_bytes)
     monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
     rows = ScratchRows(3, (4, 5), np.int32, "give fewer")
     assert len(rows) == 3 and all(not row.any() and row.dtype == np.int32 for row in rows)
