@@ -95,7 +95,8 @@ def choose_tissue(
     finest = min(Grid.of(prepared.atlases[0].labels).voxel_mm)
     best = best_of(TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS)
     best = best_of(replace(_settings(best), exponent=exponent) for exponent in EXPONENTS)
-    weighed = [keep(one, _followed(cases, prepared, one)) for one in _weighed(_settings(best))]
+    others = [replace(_settings(best), background=factor) for factor in BACKGROUNDS]
+    weighed = [keep(one, _followed(cases, prepared, one)) for one in others]
     best = min((best, *(one for one in weighed if one.dice >= best.dice)), key=lambda one: abs(one.volume))
     return replace(_settings(best), on=best.dice - tried[0].dice >= MIN_GAIN), tried
 
@@ -108,10 +109,6 @@ def reached(settings: TissueSettings, tried: Sequence[Tried]) -> float:
 def _settings(tried: Tried) -> TissueSettings:
     assert tried.settings is not None
     return tried.settings
-
-
-def _weighed(settings: TissueSettings) -> list[TissueSettings]:
-    return [replace(settings, background=factor) for factor in BACKGROUNDS]
 
 
 def _case(subject: Subject, model: Model, prepared: PreparedAtlas) -> _Case:
