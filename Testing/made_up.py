@@ -121,3 +121,11 @@ def write_series(
             one.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{(number * 7) % len(order):03}-{number}.dcm"))
         writer.Execute(one)
+
+
+def placement(image: sitk.Image) -> np.ndarray:
+    """4×4, voxel → LPS, of an ITK image."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    return matrix

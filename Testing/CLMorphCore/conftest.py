@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from made_up import ONE_STEP, Ellipsoid, ellipsoid_atlas, fresh_model
+from made_up_faults import make_faulty_files
 
 from CLMorphCore.bundles.atlas import Atlas, Structure
 from CLMorphCore.bundles.model import load_model
@@ -129,3 +130,11 @@ def place(tmp_path, scan, tiny_model):
     (tmp_path / "m.csv").write_text("subject,image,labels,split\n" + rows + "c,scan.nii.gz,labels.nii.gz,test\n")
     sitk.WriteTransform(sitk.AffineTransform(3), str(tmp_path / "t.tfm"))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def bad(tmp_path_factory, atlas, phantom, tiny_model) -> Path:
+    """A folder of files with one fault each."""
+    folder = tmp_path_factory.mktemp("bad")
+    make_faulty_files(folder, atlas, phantom, tiny_model)
+    return folder

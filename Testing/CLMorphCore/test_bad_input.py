@@ -2,20 +2,12 @@
 
 import json
 import re
-import resource
 import shlex
-import shutil
-import signal
-from contextlib import contextmanager
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
-import torch
-from safetensors.torch import save_file
+from made_up_faults import one_line, tree
 
-from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles import model as models
 
 # verb and options ({bad} is a folder of broken files, -o is added), and what the line must hold, in this order
@@ -201,149 +193,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def bad(tmp_path_factory, atlas, phantom, tiny_model):
-    """A folder of everything that the table names."""
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "folder").mkdir()
-    write_images(folder, phantom)
-    write_labels(folder, atlas.labels)
-    write_models(folder / "models", tiny_model)
-    write_transforms(folder)
-    write_tables(folder)
-    return folder
-
-
-def write_images(folder, phantom):
-    values = sitk.GetArrayFromImage(phantom.image)
-    rng = np.random.default_rng(0)
-    write(folder / "scan.nii.gz", phantom.image)
-    write(folder / "labels.nii.gz", phantom.labels)
-    write(folder / "protocol.nii.gz", phantom.labels * 50)
-    write(folder / "4d.nii.gz", sitk.JoinSeries([phantom.image, phantom.image]))
-    write(folder / "rgb.nii.gz", sitk.Compose([sitk.Cast(phantom.image, sitk.sitkUInt8)] * 3))
-    write(folder / "complex.nii.gz", sitk.RealAndImaginaryToComplex(phantom.image, phantom.image))
-    write(folder / "2d.png", sitk.Cast(phantom.image[:, :, 16], sitk.sitkUInt8))
-    write(folder / "slice.nii.gz", phantom.image[:, :, 16:17])
-    write(folder / "constant.nii.gz", phantom.image * 0 + 7)
-    for name, count, value in (("nan", 1, np.nan), ("inf", 2, np.inf)):
-        wrong = values.copy()
-        wrong[16, 20, :count] = value
-        write(folder / f"{name}.nii.gz", sitk.GetImageFromArray(wrong))
-    for ending in ("nii", "nii.gz", "nrrd", "mha"):
-        file = folder / f"cut.{ending}"
-        write(file, phantom.image)
-        file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
-    write(folder / "pair.hdr", phantom.image)
-    voxels = folder / "pair.img"
-    voxels.write_bytes(voxels.read_bytes()[: voxels.stat().st_size * 3 // 4])
-    shear = sitk.Image(phantom.image)
-    shear.SetDirection((1, 0, 0, 0, 1, 0.26, 0, 0, 0.966))
-    write(folder / "sheared.nrrd", shear)
-    huge = sitk.Image(phantom.image)
-    huge.SetSpacing([1500.0] * 3)
-    write(folder / "huge.nrrd", huge)
-    for name in ("M\udcfcller.nii.gz", "letters/\udcfc.dcm"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"")
-    (folder / "empty.nii.gz").write_bytes(b"")
-    for name in ("random.nii.gz", "random.h5"):
-        (folder / name).write_bytes(rng.bytes(4000))
-    (folder / "two").mkdir()
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for number in (1, 2):
-        one_slice = sitk.GetImageFromArray(values[16:17].astype(np.int16))
-        one_slice.SetMetaData("0020|000e", f"1.2.3.{number}")
-        writer.SetFileName(str(folder / "two" / f"{number}.dcm"))
-        writer.Execute(one_slice)
-
-
-def write_labels(folder, labels):
-    """Of the atlas, and what is wrong with them."""
-    shifted = sitk.Image(labels)
-    shifted.SetOrigin([o + 0.5 for o in labels.GetOrigin()])
-    write(folder / "shifted.nii.gz", shifted)
-    write(folder / "zero.nii.gz", labels * 0)
-    write(folder / "half.nii.gz", sitk.Cast(labels, sitk.sitkFloat32) * 0.5)
-    write(folder / "nanlabels.nii.gz", sitk.Cast(labels, sitk.sitkFloat32) / 0.0 * 0.0)
-    write(folder / "nan.nrrd", sitk.Cast(labels, sitk.sitkFloat32) / 0.0 * 0.0)
-    write(folder / "negative.nii.gz", sitk.Cast(labels, sitk.sitkInt16) - 1)
-
-
-def write_models(folder, tiny_model):
-    for name in ("random", "cut", "empty", "foreign", "shapes", "names", "bare", "card", "alone", "atlas"):
-        shutil.copytree(tiny_model, folder / name)
-    whole = (tiny_model / "weights.safetensors").read_bytes()
-    tensors, header = checkpoint.load(tiny_model / "weights.safetensors")
-    first = next(iter(tensors))
-    (folder / "random" / "weights.safetensors").write_bytes(np.random.default_rng(1).bytes(4000))
-    (folder / "cut" / "weights.safetensors").write_bytes(whole[:-100])
-    (folder / "empty" / "weights.safetensors").write_bytes(b"")
-    save_file({"layer": torch.zeros(3)}, folder / "foreign" / "weights.safetensors")
-    save_file({"layer": torch.zeros(3)}, folder / "bare" / "weights.safetensors", {"format": checkpoint.FORMAT})
-    checkpoint.save(folder / "shapes" / "weights.safetensors", tensors | {first: torch.zeros(2, 2)}, header)
-    renamed = {("other" if name == first else name): tensor for name, tensor in tensors.items()}
-    checkpoint.save(folder / "names" / "weights.safetensors", renamed, header)
-    (folder / "card" / "card.toml").write_text("[model\n", encoding="utf-8")
-    shutil.rmtree(folder / "alone" / "atlases")
-    (folder / "atlas" / "atlases" / "ellipsoids" / "labels.nii.gz").unlink()
-
-
-def write_transforms(folder):
-    for name, transform in {
-        "2d.tfm": sitk.Euler2DTransform(),
-        "far.tfm": sitk.TranslationTransform(3, (5000.0, 0.0, 0.0)),
-        "singular.tfm": sitk.AffineTransform([1, 0, 0, 0, 1, 0, 0, 0, 0], [0, 0, 0]),
-        "field.h5": sitk.DisplacementFieldTransform(sitk.Image(4, 4, 4, sitk.sitkVectorFloat64)),
-    }.items():
-        sitk.WriteTransform(transform, str(folder / name))
-
-
-def write_tables(folder):
-    texts = {
-        "fast.toml": "[network]\nname = 'clmorph-pyramid'\nchannels = [4, 8]\n[data]\naffine = false\n"
-        "[loss]\nregulariser = 'diffusion'\ncontrast = 0\n[training]\nsteps = 1\nbatch_size = 1\n",
-        "broken.toml": "[network\n",
-        "one.csv": "value,name\n1,One\n",
-        "colour.csv": "value,name,color\n1,One,red\n2,Two,\n3,Three,\n",
-        "twice.csv": "value,name\n1,One\n1,Two\n2,Two\n3,Three\n",
-        "nameless.csv": "value,name\n1,\n2,Two\n3,Three\n",
-        "subjects.csv": manifest("a,scan,labels,train", "b,scan,labels,train"),
-        "unlabelled.csv": manifest("a,scan,,train", "b,scan,,train"),
-        "single.csv": manifest("a,scan,labels,train", "b,scan,labels,test"),
-        "elsewhere.csv": manifest("a,scan,labels,train", "b,scan,shifted,train"),
-        "protocol.csv": manifest("a,scan,protocol,test"),
-        "below.csv": manifest("site/a,scan,labels,train", ".b,scan,labels,train"),
-        "norows.csv": manifest(),
-        "faults.csv": manifest(
-            "a,scan,,train", "a,scan,,tset", "b,none,,train", "c,,,train", "d,scan,none,train", ",scan,,train"
-        ).replace("c,.nii.gz", "c,"),
-        "column.csv": "subject,image,lables,split\n",
-        "lacking.csv": "subject,image\n",
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def manifest(*rows):
-    """CSV of rows 'subject,image,labels,split' whose files are named without their ending."""
-    lines = ["subject,image,labels,split"]
-    for row in rows:
-        subject, image, labels, split = row.split(",")
-        lines.append(f"{subject},{image}.nii.gz,{labels and labels + '.nii.gz'},{split}")
-    return "\n".join(lines) + "\n"
-
-
-def write(path, image):
-    sitk.WriteImage(image, str(path))
-
-
-def tree(folder):
-    """Everything below a folder, with the sizes of the files."""
-    return sorted((str(p.relative_to(folder)), p.is_file() and p.stat().st_size) for p in folder.rglob("*"))
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_ends_in_one_line_and_writes_nothing(case, clmorph, bad, scan, tiny_model, tmp_path):
     command, *expected = CASES[case]
@@ -354,12 +203,6 @@ def test_ends_in_one_line_and_writes_nothing(case, clmorph, bad, scan, tiny_mode
     assert ran.out == "" and ran.err.endswith("\n") and ran.err.count("\n") == 1, ran.err
     assert ran.err.startswith("clmorph: ") and re.search(".*".join(f"(?:{e})" for e in expected), ran.err), ran.err
     assert list(tmp_path.iterdir()) == [] and tree(bad) == before
-
-
-def one_line(ran, *expected):
-    """The command ended with one line that holds these expressions, in this order."""
-    assert ran.code == 2 and ran.out == "" and ran.err.count("\n") == 1, ran
-    assert re.search(".*".join(expected), ran.err), ran.err
 
 
 @pytest.mark.parametrize("output", ["{file}", "{file}/below/out", "/proc/clmorph/out"])
@@ -382,54 +225,6 @@ def test_an_unwritable_place_is_found_before_the_work(verb, output, clmorph, bad
         "choose",
     )
     assert tree(tmp_path) == [("file", 4)] and (tmp_path / "file").read_text(encoding="utf-8") == "mine"
-
-
-@contextmanager
-def full_disk(size):
-    """No file can grow beyond ``size`` bytes: writing more fails as on a full disk."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.parametrize("size", [2000, 30_000, 90_000], ids=["labels", "images", "transforms"])
-def test_a_full_disk_ends_segment_in_one_line(size, clmorph, scan, tiny_model, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "labels.nii.gz").write_text("of an earlier run")
-    (tmp_path / "out" / "report.json").write_text('{"model": ""}')
-    with full_disk(size):
-        ran = clmorph("segment", scan, "--model", tiny_model, "--affine", "none", "-o", tmp_path / "out")
-    one_line(ran, "cannot write", "choose a place .* enough space")
-    assert tree(tmp_path) == [("out", False), ("out/labels.nii.gz", 17), ("out/report.json", 13)]
-
-
-@pytest.mark.parametrize(
-    "verb",
-    [
-        "train {bad}/fast.toml --data {bad}/subjects.csv",
-        "build-atlas --data {bad}/subjects.csv",
-        "evaluate --model {model} --data {bad}/subjects.csv --split train",
-    ],
-)
-def test_a_full_disk_ends_the_other_verbs_in_one_line(verb, clmorph, bad, tiny_model, tmp_path):
-    with full_disk(2000):
-        ran = clmorph(*shlex.split(verb.format(bad=bad, model=tiny_model)), "-o", tmp_path / "out")
-    one_line(ran, "cannot write", "choose a place .* enough space")
-    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".") or p.suffix in (".gz", ".safetensors")]
-
-
-def test_a_full_disk_while_training_keeps_the_last_checkpoint(clmorph, bad, tmp_path):
-    command = ["train", bad / "fast.toml", "--data", bad / "subjects.csv", "-o", tmp_path / "run"]
-    assert clmorph(*command).code == 0
-    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
-    with full_disk(len(before) - 100):  # the seconds spent so far are in it, with more or fewer digits
-        ran = clmorph(*command, "--resume", "--set", "training.steps=2")
-    one_line(ran, "cannot write", "enough space")
-    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_a_training_is_not_overwritten(clmorph, bad, tmp_path):

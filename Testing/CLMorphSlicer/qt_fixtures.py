@@ -54,6 +54,22 @@ def leftovers() -> list[str]:
     return [path.name for path in Path(slicer.app.temporaryPath).glob("CLMorph-*")]
 
 
+def segment_names(segmentation_node) -> list[str]:
+    segmentation = segmentation_node.GetSegmentation()
+    return [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
+
+
+def column(table_node, name: str) -> list[str]:
+    table = table_node.GetTable()
+    values = table.GetColumnByName(name)
+    return [values.GetVariantValue(row).ToString() for row in range(table.GetNumberOfRows())]
+
+
+def choose_effort(window, name: str) -> None:
+    box = window.ui.effortSelector
+    box.currentIndex = [box.itemData(index) for index in range(box.count)].index(name)
+
+
 def begin(window, mood: str):
     """Press the button with a fake engine of some mood; returns the run."""
     window.logic.runner.start_process = fake_engine(mood)
@@ -129,6 +145,16 @@ def models_folder(tmp_path, monkeypatch):
     write_bundle(tmp_path / "models" / "phantom", purpose="Tests", modality="MRI T1", anatomy="Head")
     monkeypatch.setattr(models, "models_folder", lambda: tmp_path / "models")
     return tmp_path / "models"
+
+
+@pytest.fixture
+def looks_for_both(models_folder):
+    """The shipped model has a locator."""
+    from CLMorphSlicerLib import models
+
+    with open(models_folder / "phantom" / "card.toml", "a", encoding="utf-8") as file:
+        file.write('\n[locator]\nmodel = "brain"\nleft = 17\nright = 53\n')
+    models._cards_in.cache_clear()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from qt_fixtures import begin, finish, node_ids, show_frame, wait_until
+from qt_fixtures import begin, finish, node_ids, segment_names, show_frame, wait_until
 
 pytest.importorskip("slicer", reason="needs the MRML library: pip install slicer-core==5.12.4.0")
 
@@ -37,11 +37,6 @@ def own_transform():
     return node
 
 
-def names(segmentation_node) -> list[str]:
-    segmentation = segmentation_node.GetSegmentation()
-    return [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
-
-
 def moved(transform_node, point=(0.0, 0.0, 0.0)) -> list[float]:
     there = [0.0] * 3
     transform_node.GetTransformToParent().TransformPoint(point, there)
@@ -63,7 +58,7 @@ def test_results_go_into_the_chosen_nodes(patient, window, own_segmentation, own
     finish(window)
     results = window.logic.run.results
     assert results.segmentation is own_segmentation and results.transform is own_transform
-    assert names(own_segmentation) == ["Body", "Anterior hippocampus", "Ventricle"]
+    assert segment_names(own_segmentation) == ["Body", "Anterior hippocampus", "Ventricle"]
     assert (own_segmentation.GetName(), own_transform.GetName()) == ("By hand", "Kept")
     assert own_segmentation.GetParentTransformNode() is None  # the labels lie where the patient is seen
     assert is_result(own_transform) and results_of(own_transform).segmentation is own_segmentation
@@ -80,7 +75,7 @@ def test_undo_brings_back_what_chosen_nodes_held(patient, window, own_segmentati
     finish(window)
     assert window.ui.undoButton.enabled
     window.ui.undoButton.click()
-    assert names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
+    assert segment_names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
     assert own_segmentation.GetParentTransformNode() is above
     segment = own_segmentation.GetSegmentation().GetNthSegmentID(0)
     assert slicer.util.arrayFromSegmentInternalBinaryLabelmap(own_segmentation, segment).sum() == 8
@@ -115,7 +110,7 @@ def test_failure_leaves_chosen_nodes_as_they_were(patient, window, own_segmentat
     begin(window, "half_done")
     finish(window)
     assert window.logic.run.state.value == "failed"
-    assert names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
+    assert segment_names(own_segmentation) == ["Mine"] and moved(own_transform) == [5.0, 0.0, 0.0]
 
 
 def test_failure_in_the_middle_of_loading_leaves_chosen_nodes_as_they_were(
@@ -132,7 +127,7 @@ def test_failure_in_the_middle_of_loading_leaves_chosen_nodes_as_they_were(
     begin(window, "works")
     finish(window)
     assert "no memory for the table" in window.ui.statusLabel.text
-    assert names(own_segmentation) == ["Mine"] and node_ids() == before
+    assert segment_names(own_segmentation) == ["Mine"] and node_ids() == before
 
 
 def test_input_is_never_an_output(patient, window, own_segmentation):
@@ -193,10 +188,10 @@ def test_undo_asks_before_it_takes_what_was_drawn_since_the_run(
     draw(segmentation, patient)
     window.ui.undoButton.click()
     assert len(questions) == 1 and f"“{segmentation.GetName()}” was changed since the run" in questions[0]
-    assert segmentation.GetScene() and names(segmentation)[0] == "Body" and window.ui.undoButton.enabled
+    assert segmentation.GetScene() and segment_names(segmentation)[0] == "Body" and window.ui.undoButton.enabled
     answer[0] = True
     window.ui.undoButton.click()
-    assert names(own_segmentation) == ["Mine"]
+    assert segment_names(own_segmentation) == ["Mine"]
     assert bool(segmentation.GetScene()) is existing and not window.ui.undoButton.enabled
 
 
@@ -296,9 +291,9 @@ def test_run_that_failed_does_not_cost_the_undo_of_the_one_before(patient, windo
     finish(window)
     begin(window, mood)
     finish(window)
-    assert names(own_segmentation) != ["Mine"] and window.ui.undoButton.enabled
+    assert segment_names(own_segmentation) != ["Mine"] and window.ui.undoButton.enabled
     window.ui.undoButton.click()
-    assert names(own_segmentation) == ["Mine"] and not window.ui.undoButton.enabled
+    assert segment_names(own_segmentation) == ["Mine"] and not window.ui.undoButton.enabled
 
 
 def test_undo_takes_one_run_back(patient, window, own_segmentation):
@@ -307,7 +302,7 @@ def test_undo_takes_one_run_back(patient, window, own_segmentation):
         begin(window, "works")
         finish(window)
     window.ui.undoButton.click()
-    assert names(own_segmentation)[0] == "Body" and not window.ui.undoButton.enabled
+    assert segment_names(own_segmentation)[0] == "Body" and not window.ui.undoButton.enabled
 
 
 @pytest.mark.parametrize("used", [False, True])
