@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -20,6 +21,7 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 LFS = b"version https://git-lfs"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]", re.IGNORECASE)  # pathlib leaves one slash; a drive has one letter
 
 
 def check_file(path: Path, expected: str, *, folder: bool = False, name: str = "") -> None:
@@ -51,6 +53,8 @@ def cannot_read(path: Path, error: OSError | ValueError, expected: str, *, name:
     if isinstance(error, FileNotFoundError):
         if dangling := _dangling_link(path):
             return FileError(f"{name} cannot be read: {dangling} points to what does not exist; expected {expected}")
+        if ADDRESS.match(str(path)):
+            return FileError(f"{name} is an address; expected {expected} on this computer; download it first")
         return FileError(f"{name} does not exist; expected {expected}")
     if isinstance(error, PermissionError):
         closed = _closed_folder(path)

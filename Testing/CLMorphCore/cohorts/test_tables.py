@@ -97,5 +97,6 @@ def test_the_worst_come_first_and_are_counted():
     counts = dict(re.findall(r"<dt>(\w[\w ]*)</dt><dd>(\d+)", page))
     assert counts == {"Pass": "3", "Review": "1", "Reject": "1", "Failed": "1", "Unusual volumes": "1", "Time": "0"}
     assert "Thing large (z +5.2)" in page and "3 labels are no scans" in page
+    assert "<h1>Cohort scans: 6 scans</h1>" in page
     raw = cohort_page(rows, Summary("scans", "small"))
     assert "<script>" not in raw and "<b>gone" not in raw

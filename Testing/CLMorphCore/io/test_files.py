@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CLMorphCore.bundles.atlas import Structure, read_structures
+from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.errors import FileError, InputError
 from CLMorphCore.io import itk
 from CLMorphCore.io.compression import Damaged, Stream
-from CLMorphCore.io.files import cannot_read, parse_json, read_text, read_toml, short
+from CLMorphCore.io.files import cannot_read, read_toml
 from CLMorphCore.io.images import check_image, read_file, read_image, read_labels, warnings_of, write_image
 from CLMorphCore.io.manifest import read_manifest
-from CLMorphCore.io.tables import escaped, unescaped
 from CLMorphCore.io.transforms import read_affine, read_transform, write_transform
 
 
@@ -211,6 +210,13 @@ def test_links_to_nowhere_pipes_sockets_and_long_names_are_said_to_be_so(read, t
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("address", ["https://a.org/b.nii.gz", "s3://bucket/b.csv"])
+def test_an_address_is_called_one_and_is_to_be_downloaded(read, address):
+    with pytest.raises(InputError, match=r"is an address; expected .* on this computer; download it first"):
+        read(Path(address))
+
+
 def test_the_fault_of_a_manifests_file_is_said(tmp_path):
     (tmp_path / "link.nii").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.nii")
@@ -338,47 +344,6 @@ def test_an_affine_of_impossible_numbers_is_refused(entry, said, tmp_path):
     (tmp_path / "t.tfm").write_text(f"{text}{entry} 0 0 0 1 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n")
     with pytest.raises(FileError, match=said):
         read_affine(tmp_path / "t.tfm")
-
-
-# --- text
-
-
-@pytest.mark.parametrize("text", ["a = " + "[" * 3000, "a = " + "9" * 5000, "a = 2020-99-99", "\0", "a ="])
-def test_settings_that_are_damaged_in_any_way_are_one_line(text, tmp_path):
-    (tmp_path / "a.toml").write_text(text)
-    with pytest.raises(FileError, match=r"a\.toml cannot be read as TOML: .*; expected settings; mend it") as caught:
-        read_toml(tmp_path / "a.toml", "settings")
-    assert len(str(caught.value)) < 400
-
-
-def test_json_that_nests_too_deeply_is_an_error_as_any_other():
-    for text in ("[" * 100_000, "9" * 5000, "{", "nul"):
-        with pytest.raises(ValueError, match=r"brackets|digits|Expecting"):
-            parse_json(text)
-
-
-def test_a_text_is_read_without_its_mark_and_refused_in_another_encoding(tmp_path):
-    (tmp_path / "a").write_bytes("\ufeffä".encode())
-    assert read_text(tmp_path / "a", "text") == "ä"
-    (tmp_path / "a").write_bytes("ä".encode("latin-1"))
-    with pytest.raises(FileError, match="byte 0 is not UTF-8; expected text; save it as UTF-8"):
-        read_text(tmp_path / "a", "text")
-    assert short("x" * 500).endswith(" …") and len(short("x" * 500)) == 120 and short(16**5000)
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\tx", "'x", "'=x", "plain", "", "ä=b"])
-def test_cells_are_no_formulas_and_come_back(text):
-    assert unescaped(escaped(text)) == text and not escaped(text).startswith(("=", "+", "-", "@", "\t"))
-
-
-def test_a_table_of_many_labels_is_read_in_linear_time_and_formulas_come_back(tmp_path):
-    rows = [f"{n},\"'=Part {n}\",#aabbcc,''-T" for n in range(1, 40_001)]
-    (tmp_path / "labels.csv").write_text("\n".join(["value,name,color,terminology", *rows]))
-    found = read_structures(tmp_path / "labels.csv")
-    assert len(found) == 40_000 and found[6] == Structure(7, "=Part 7", "#aabbcc", "'-T")
-    (tmp_path / "labels.csv").write_text("\n".join(["value,name", *(f"{n},x" for n in (1, 2, 1))]))
-    with pytest.raises(InputError, match="names the label 1 twice"):
-        read_structures(tmp_path / "labels.csv")
 
 
 def test_nothing_of_the_readers_redirects_the_process(nii):
