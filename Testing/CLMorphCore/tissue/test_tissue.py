@@ -158,6 +158,16 @@ def test_a_scan_without_grey_values_is_unfit(values):
         )
 
 
+def test_a_scan_that_is_half_blank_is_unfit():
+    truth = ball((20, 20, 20), 10)
+    values = np.where(truth, 60.0, 30.0) + np.random.default_rng(4).normal(0, 4, truth.shape)
+    expected, tissues = expectation_of(shares_of(votes_of(truth))), [(1,), (PADDING - 1,)]
+    tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
+    values[:, :, :21] = 0.0
+    with pytest.raises(Unfit, match="clipped, or blank"):
+        tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
+
+
 def test_what_the_atlas_is_sure_of_is_not_lost():
     """Where a structure has the grey values of its surroundings, and another one its own, nothing sensible is left."""
     truth = ball((20, 20, 20), 10)
@@ -280,6 +290,22 @@ def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom,
     off, on = (segment(two, model, tissue=tissue) for tissue in ("off", "on"))
     assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
     assert any("grey values" in warning for warning in on.report.warnings) and not on.report.tissue.used
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (lambda scan: np.random.default_rng(0).normal(100, 10, scan.shape), "do not differ"),
+        (lambda scan: np.minimum(scan, np.percentile(scan[scan > scan.min()], 10)), "clipped"),
+    ],
+    ids=["noise", "clipped"],
+)
+def test_noise_and_a_clipped_scan_keep_the_atlas_labels_with_a_warning(values, words, atlas, phantom, model):
+    scan = sitk.GetImageFromArray(values(sitk.GetArrayFromImage(phantom.image)).astype(np.float32))
+    scan.CopyInformation(phantom.image)
+    off, on = (segment(scan, model, tissue=tissue) for tissue in ("off", "on"))
+    assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
+    assert any(words in warning for warning in on.report.warnings) and not on.report.tissue.used
 
 
 @pytest.mark.parametrize("fusion", ["similarity", "majority"])
