@@ -368,8 +368,10 @@ def test_the_command_has_efforts(scan, tiny_model, clmorph, tmp_path):
         assert clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / name, *words).code == 0
         report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         seen[name] = report["tissue"]["used"], report["refinement_steps"] > 0
+        assert report["effort"] == (name if name != "asked" else "balanced")
     assert seen == {"fast": (False, False), "balanced": (False, False), "asked": (True, False), "best": (True, True)}
     page = (tmp_path / "asked" / "report.html").read_text(encoding="utf-8")
+    assert "<td>Effort</td><td>balanced</td>" in page
     assert "what the atlas alone says" in page and "<h2>Tissues</h2>" in page
 
 
