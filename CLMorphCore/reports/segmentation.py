@@ -11,14 +11,12 @@ import SimpleITK as sitk
 
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
-from .pictures import Draw
+from .pictures import Draw, margin_mm
 from .pictures import colorbar as _colorbar
 from .pictures import row as _row
 from .pictures import section as _section
 from .report import Report
 
-MIN_MARGIN_MM = 12.0
-RELATIVE_MARGIN, MAX_RELATIVE_MARGIN = 0.1, 0.3  # of the structures' longest side: a mouse's are small
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
 BRAIN_COLOR = (0, 220, 255)
@@ -116,11 +114,6 @@ def scene_of(image: sitk.Image, labels: sitk.Image) -> Scene:
         part=tuple(drawing.frame(view, box, place, part_extent / pixels) for view in VIEWS),
         enlarged=enlarged,
     )
-
-
-def margin_mm(longest: float) -> float:
-    """What a picture shows around structures whose longest side is given (mm)."""
-    return max(min(MIN_MARGIN_MM, MAX_RELATIVE_MARGIN * longest), RELATIVE_MARGIN * longest)
 
 
 def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, brain: sitk.Image | None, colors: Colors) -> str:

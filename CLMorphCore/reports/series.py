@@ -17,9 +17,8 @@ import SimpleITK as sitk
 from ..io.tables import escaped
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
-from .pictures import row, section
+from .pictures import margin_mm, row, section
 from .report import RegistrationReport, Report, StructureEntry
-from .segmentation import margin_mm
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 300, 56, 40, 12, 12
 MAX_CURVES = 8  # of the largest structures
