@@ -39,7 +39,7 @@ from .reports.making import report_of
 from .reports.report import Report
 from .reports.segmentation import Pictured, segmentation_page
 from .tissue.expectation import of_one, of_several
-from .tissue.labels import TissueLabels, Unfit, tissue_labels
+from .tissue.labels import TissueLabels, Unfit, check_told_apart, tissue_labels
 
 TISSUE = ("auto", "on", "off")
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
@@ -362,7 +362,7 @@ def _registration(found: Match, watch: Stopwatch, inverse: bool) -> Registration
 
 
 def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: PreparedAtlas, method: str) -> TissueLabels:
-    """The labels by what the atlases expect and the scan shows."""
+    """The labels by what the atlases expect and the scan shows; Unfit where it tells no tissues apart."""
     tissue, settings = prepared.tissue, prepared.settings
     if tissue.votes:
         weights = [local_weight(found) for found in matches]
@@ -374,4 +374,6 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
     image = matches[0].scan.image
     mask = matches[0].scan.mask
     how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
-    return tissue_labels(image, expected, tissue.groups, mask=mask, **how)
+    found = tissue_labels(image, expected, tissue.groups, mask=mask, **how)
+    check_told_apart(found)
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 MAX_THREADS = 1024
 MAX_SMOOTHING = 50.0  # voxels
+MAX_WINDOW = 49  # voxels
 MAX_MINUTES = 525_600.0  # a year
 
 
@@ -54,6 +55,14 @@ def smoothing(text: str) -> float:
         if 0 <= (voxels := float(text)) <= MAX_SMOOTHING:
             return voxels
     raise argparse.ArgumentTypeError(f"{text} given, expected a number from 0 to {MAX_SMOOTHING:g}")
+
+
+def window(text: str) -> int:
+    """The side of a window in voxels."""
+    with suppress(ValueError):
+        if (voxels := int(text)) in range(3, MAX_WINDOW + 1, 2):
+            return voxels
+    raise argparse.ArgumentTypeError(f"{text} given, expected an odd whole number from 3 to {MAX_WINDOW}")
 
 
 def pair_of_paths(text: str) -> tuple[Path, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .kinds import above_zero, path, smoothing, text_of
+from .kinds import above_zero, path, smoothing, text_of, window
 
 
 def add_affine(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,15 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refine-smoothing", type=smoothing, metavar="VOXELS", help="of the change (default: by noise)"
+    )
+    parser.add_argument(
+        "--refine-step-smoothing", type=smoothing, metavar="VOXELS", help="of each step (default: by noise)"
+    )
+    parser.add_argument(
+        "--refine-window",
+        type=window,
+        metavar="VOXELS",
+        help="side of the local correlation's windows (default: as in the model's training, or by noise)",
     )
     parser.add_argument(
         "--similarity",

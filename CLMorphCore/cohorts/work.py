@@ -30,7 +30,7 @@ from .results import Made, clear_failure, is_whole, save, save_failure, stamp
 from .scans import Scan
 
 # Of the settings, to the labels; of model and atlases it is the files' content that counts.
-NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir", "words", "colors")
+NO_DIFFERENCE = ("model", "device", "threads", "keep", "atlas", "atlas_dir", "words", "colors", "effort")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Settings:
 
     ``model`` is a name or an absolute folder, None for the affine alignment; ``atlas`` are image, labels and perhaps
     the table of names of an atlas of one's own, ``atlas_dir`` a folder of several. ``threads`` is of each worker, None
-    as it is there. ``colors`` are one of ``COLORS``. ``words`` are what failures call the library's parameters.
+    as it is there. ``colors`` are one of ``COLORS``. ``words`` are what failures call the library's parameters,
+    ``effort`` is what the command line calls the choice of the others.
     """
 
     model: str | None
@@ -55,6 +56,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     colors: str = ATLAS
     words: tuple[tuple[str, str], ...] = ()
+    effort: str = ""
     version: str = __version__
 
     @property
@@ -117,9 +119,12 @@ class Loaded:
             "source": source,
             "duration_s": watch.seconds,
         }
+        found: Segmentation | Sides
         if both:
-            return segment_sides(image, self.model, prepared=_sides(settings), **common)
-        return segment(image, self.model, atlases=self.atlases, **common)
+            found = segment_sides(image, self.model, prepared=_sides(settings), **common)
+        else:
+            found = segment(image, self.model, atlases=self.atlases, **common)
+        return replace(found, report=replace(found.report, effort=settings.effort))
 
 
 def own_atlases(settings: Settings) -> list[Atlas] | None:

@@ -120,6 +120,7 @@ def _settings(options: Namespace) -> tuple[Settings, Model]:
         keep=tuple(dict.fromkeys(options.keep)),
         colors=options.colors,
         words=options.words,
+        effort=options.effort,
     )
     if own is not None or not model.atlases:
         prepare_atlases(model, own, most_similar)  # which refuses what does not fit

@@ -103,13 +103,20 @@ def optimization(options: Namespace) -> InstanceOptimization | None:
         )
     if steps is None and (effort == "best" or (effort is not None and options.model is None)):
         steps = BEST_STEPS
+    change, step, window = options.refine_smoothing, options.refine_step_smoothing, options.refine_window
     if steps is not None:
-        return InstanceOptimization(steps, options.similarity or "lncc", smooth_map_voxels=options.refine_smoothing)
-    if options.refine_smoothing is not None:
-        raise InputError(
-            f"--refine-smoothing {options.refine_smoothing:g} is that of a refinement",
-            "give --refine STEPS too, or omit it",
-        )
+        if options.similarity == "mind" and window is not None:
+            raise InputError(
+                f"--refine-window {window} is that of the local correlation, which --similarity mind does not use",
+                "omit one of them",
+            )
+        similarity = options.similarity or "lncc"
+        return InstanceOptimization(steps, similarity, window, smooth_step_voxels=step, smooth_map_voxels=change)
+    for flag, value in (("smoothing", change), ("step-smoothing", step), ("window", window)):
+        if value is not None:
+            raise InputError(
+                f"--refine-{flag} {value:g} is that of a refinement", "give --refine STEPS too, or omit it"
+            )
     if options.similarity is not None:
         raise InputError(
             f"--similarity {options.similarity} is what a refinement maximises", "give --refine STEPS too, or omit it"

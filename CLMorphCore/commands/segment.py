@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         source=source,
         duration_s=watch.seconds,
     )
+    segmentation = replace(segmentation, report=replace(segmentation.report, effort=options.effort))
     save(segmentation, options.output, reporter, dicom_seg=options.dicom_seg, dicom_sr=options.dicom_sr)
     announce(segmentation, options.output, reporter)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -105,6 +106,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
         tissue=given.tissue(options),
         brain_extraction=given.brain_extraction(options),
     )
+    frame = replace(found.report.frame, effort=options.effort)
+    found = replace(found, report=replace(found.report, frame=frame))
     found.save(options.output, part(reporter, 0.9, 0.98))
     announce(found, options.output, reporter)
 

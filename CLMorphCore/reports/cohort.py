@@ -150,7 +150,7 @@ def _gallery(kind: str, rows: Sequence[Row]) -> str:
     ordered = sorted(
         chosen, key=lambda row: (not row.outliers, row.quality if row.quality is not None else 0, row.name)
     )
-    views = " Axial, coronal and sagittal; the patient's left is on the right." if kind == _first(rows) else ""
+    views = " Axial, coronal and sagittal; the subject's left is on the right." if kind == _first(rows) else ""
     return (
         f'<section id="{kind}"><h2>{TITLES[kind]} · {len(chosen)}</h2><p class="soft">{WORDS[kind]} Unusual volumes '
         f'come first, then the lowest expected Dice.{views}</p><div class="scans">'

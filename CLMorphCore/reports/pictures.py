@@ -10,7 +10,14 @@ import numpy as np
 from . import drawing
 from .drawing import Frame
 
+MIN_MARGIN_MM = 12.0
+RELATIVE_MARGIN, MAX_RELATIVE_MARGIN = 0.1, 0.3  # of the structures' longest side: a mouse's are small
 Draw = Callable[[Frame], str]
+
+
+def margin_mm(longest: float) -> float:
+    """What a picture shows around structures whose longest side is given (mm)."""
+    return max(min(MIN_MARGIN_MM, MAX_RELATIVE_MARGIN * longest), RELATIVE_MARGIN * longest)
 
 
 def row(title: str, frames: Sequence[Frame], draw: Draw, remark: Draw | None = None) -> str:

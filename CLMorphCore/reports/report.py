@@ -141,7 +141,7 @@ class Report:
 
     labels_from is "atlas"; a report of version 0.1 may say "network". Times are in seconds, by step. ``locator`` is the
     model that found the place of the organ, where one had to. ``network`` is which of the model's networks was taken,
-    where it was that for other contrasts than the atlas'.
+    where it was that for other contrasts than the atlas'. ``effort`` is the command line's: fast, balanced or best.
     """
 
     version: str
@@ -164,6 +164,7 @@ class Report:
     locator: str = ""
     network: str = ""
     landmarks: LandmarksEntry | None = None
+    effort: str = ""
     labels_from: str = "atlas"
     schema: int = SCHEMA
 

@@ -11,14 +11,12 @@ import SimpleITK as sitk
 
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
-from .pictures import Draw
+from .pictures import Draw, margin_mm
 from .pictures import colorbar as _colorbar
 from .pictures import row as _row
 from .pictures import section as _section
 from .report import Report
 
-MIN_MARGIN_MM = 12.0
-RELATIVE_MARGIN, MAX_RELATIVE_MARGIN = 0.1, 0.3  # of the structures' longest side: a mouse's are small
 ENLARGED_BELOW = 0.7  # of the image's extent: a part smaller than this is shown within the whole image too
 GRID_LINES = 22
 BRAIN_COLOR = (0, 220, 255)
@@ -106,8 +104,7 @@ def scene_of(image: sitk.Image, labels: sitk.Image) -> Scene:
     if len(points):
         place = drawing.fullest_position(points, min(image.GetSpacing()))
         box = np.stack([points.min(axis=0), points.max(axis=0)])
-        longest = float((box[1] - box[0]).max())
-        margin = max(min(MIN_MARGIN_MM, MAX_RELATIVE_MARGIN * longest), RELATIVE_MARGIN * longest)
+        margin = margin_mm(float((box[1] - box[0]).max()))
         box = np.clip(np.add(box, [[-margin], [margin]]), bounds[0], bounds[1])
     enlarged = bool(((box[1] - box[0]) < ENLARGED_BELOW * (bounds[1] - bounds[0])).any())
     extent, part_extent = (float((b[1] - b[0]).max()) for b in (bounds, box))
@@ -139,7 +136,7 @@ def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, brain: sitk.Ima
             picture += drawing.svg_image(drawing.outlines_png(inside, {1: BRAIN_COLOR}), where)
         return picture + (drawing.svg_box(where, scene.part[VIEWS.index(where.view)]) if scene.enlarged else "")
 
-    rows = [_row("Labels on the patient's image", scene.part, labelled)]
+    rows = [_row("Labels on the scan", scene.part, labelled)]
     if brain is not None:
         frame = "; the dashed frame is what the other pictures enlarge" if scene.enlarged else ""
         rows.append(_row(f"The whole image and the outline of its brain, the mask{frame}", scene.whole, whole))
@@ -147,8 +144,8 @@ def _result(scene: Scene, image: sitk.Image, labels: sitk.Image, brain: sitk.Ima
         title = "The whole image; the dashed frame is what the other pictures enlarge"
         rows.append(_row(title, scene.whole, whole))
     else:
-        rows.append(_row("The patient's image alone", scene.part, _patient))
-    return _section("Segmentation", "Radiological view: the patient's left is on the right of the picture.", rows)
+        rows.append(_row("The scan alone", scene.part, _patient))
+    return _section("Segmentation", "Radiological view: the subject's left is on the right of the picture.", rows)
 
 
 def _before_and_after(scene: Scene, pictured: Pictured, colors: Colors) -> str:
@@ -181,10 +178,10 @@ def _before_and_after(scene: Scene, pictured: Pictured, colors: Colors) -> str:
             lambda where: _patient(where) + _labels(where),
         ),
         _row("Atlas image before: affine alignment only", scene.part, atlas(pictured.warped_affine)),
-        _row("Atlas image after: warped onto the patient", scene.part, atlas(warped)),
+        _row("Atlas image after: warped onto the scan", scene.part, atlas(warped)),
     ]
     text = (
-        "What the deformation adds. The nearer the warped atlas image comes to the patient's image, the more its "
+        "What the deformation adds. The nearer the warped atlas image comes to the scan, the more its "
         "labels can be trusted. The outlines on the atlas are the labels of the result."
     )
     return _section("Before and after", text, rows)
@@ -217,7 +214,7 @@ def _deformation(
     ]
     text = (
         "The grid was regular on the atlas after affine alignment and is drawn as warping carries it onto the "
-        "patient, within the plane of the slice. The map gives atlas volume per patient volume, without the "
+        "scan, within the plane of the slice. The map gives atlas volume per volume of the scan, without the "
         "affine part; a fold is a place where the deformation turns inside out."
     )
     return _section("Deformation", text, rows)
@@ -231,7 +228,7 @@ def _uncertainty(scene: Scene, labels: sitk.Image, uncertainty: sitk.Image) -> s
 
     text = (
         "Where other maps that are as likely, or other atlases, say another label: from nothing (none of them) "
-        "over yellow to red (all). The patient's image is below, the outlines are the labels of the result."
+        "over yellow to red (all). The scan is below, the outlines are the labels of the result."
     )
     return _section("Uncertainty", text, [_row("Share of second alternatives that differ", scene.part, disagreements)])
 

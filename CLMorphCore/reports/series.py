@@ -17,13 +17,12 @@ import SimpleITK as sitk
 from ..io.tables import escaped
 from . import drawing, page, summary
 from .drawing import VIEWS, Colors, Frame
-from .pictures import row, section
+from .pictures import margin_mm, row, section
 from .report import RegistrationReport, Report, StructureEntry
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 300, 56, 40, 12, 12
 MAX_CURVES = 8  # of the largest structures
 MAX_ROWS = 60  # of the page's table; volumes_over_time.csv has all
-MARGIN_MM = 12.0
 
 
 @dataclass(frozen=True)
@@ -198,8 +197,9 @@ def _pictures(report: SeriesReport, pictures: Sequence[tuple[int, sitk.Image, si
     bounds, points = drawing.bounds_mm(pictures[0][1]), drawing.labelled_points_mm(pictures[0][2])
     box, place = bounds, bounds.mean(axis=0)
     if len(points):
-        box = np.stack([points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM])
-        box, place = np.clip(box, bounds[0], bounds[1]), points.mean(axis=0)
+        low, high = points.min(axis=0), points.max(axis=0)
+        margin = margin_mm(float((high - low).max()))
+        box, place = np.clip([low - margin, high + margin], bounds[0], bounds[1]), points.mean(axis=0)
     pixel = float((box[1] - box[0]).max()) / drawing.MAX_SIDE_PIXELS
     x, y, z = place.tolist()
     planes = tuple(drawing.frame(view, box, (x, y, z), pixel) for view in VIEWS)
@@ -208,7 +208,7 @@ def _pictures(report: SeriesReport, pictures: Sequence[tuple[int, sitk.Image, si
         row(_title(report, number + 1), planes, lambda where, i=image, m=labels: _labelled(i, m, where, limits, colors))
         for number, image, labels in pictures
     ]
-    return section("Frames", "Radiological view: the patient's left is on the right of the picture.", rows)
+    return section("Frames", "Radiological view: the subject's left is on the right of the picture.", rows)
 
 
 def _title(report: SeriesReport, number: int) -> str:

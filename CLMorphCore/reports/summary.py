@@ -155,6 +155,7 @@ def details(report: Report) -> str:
         ("Atlas", report.atlas.name),
         *([("Place found by", report.locator)] if report.locator else []),
         ("Computed on", f"{report.device}, {report.threads} threads"),
+        *([("Effort", report.effort)] if report.effort else []),
         ("Refinement steps", report.refinement_steps),
         *(
             (f"Time for {step}" if step != "total" else "Time in all", _duration(seconds))

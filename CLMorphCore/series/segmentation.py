@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from ..atomic import atomic_folder
 from ..bundles.model import Model, affine_model
 from ..errors import InputError
+from ..geometry import foreground_box
 from ..instance_optimization import InstanceOptimization
 from ..io.checksums import seal
 from ..io.images import check_sources
@@ -27,7 +28,8 @@ from .choice import FrameChoice, check_numbers, frame_choice
 from .following import FOLLOWING, Closing, follow
 from .volumes import HeartFunction, check_heart, end_diastole_of, function_of, ventricles
 
-MAX_CLOSING_MM = 2.0  # of the two ways round a cycle; made-up hearts have 0.3 to 0.8
+MAX_CLOSING_MM = 2.0  # of the two ways round a cycle; made-up hearts have 0.3 to 0.8; and, for small animals,
+MAX_CLOSING_SHARE = 0.04  # of the labels' longest side, the lesser of the two
 MADE = ("labels.nii.gz", "report.html", REPORT, VOLUMES)
 OPTIONAL = tuple(name for name in RESULTS if name not in MADE)  # of an earlier run on one scan
 
@@ -254,11 +256,17 @@ def _report(
     return SeriesReport(report, entry)
 
 
+def max_closing_mm(labels: sitk.Image) -> float:
+    """How far apart the two ways round a beat may end, for labels of this size."""
+    lower, upper = foreground_box(labels > 0)
+    return min(MAX_CLOSING_MM, MAX_CLOSING_SHARE * float((upper - lower).max()))
+
+
 def _warnings(found: _Found) -> list[str]:
     """What is doubtful about how the frames followed."""
-    if found.closing is None or found.closing.mean_mm <= MAX_CLOSING_MM:
+    if found.closing is None or found.closing.mean_mm <= max_closing_mm(found.segmentation.labels):
         return []
     return [
-        f"the two ways round the beat end {found.closing.mean_mm:.1f} mm apart in frame {found.closing.frame + 1}: the "
+        f"the two ways round the beat end {found.closing.mean_mm:.2g} mm apart in frame {found.closing.frame + 1}: the "
         "series may not be one whole beat, or frames are unlike each other; look at the labels there"
     ]

@@ -8,7 +8,7 @@ from ..geometry import Grid, placed, resample_labels
 from ..matching import Match, PreparedAtlas
 from ..registration import transform_of
 from .expectation import of_one
-from .labels import Unfit, tissue_labels
+from .labels import Unfit, check_told_apart, tissue_labels
 from .prepared import PreparedTissue
 from .settings import TissueSettings
 
@@ -26,6 +26,7 @@ def followed_labels(
     try:
         how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
         followed = tissue_labels(image, of_one(found, tissue), tissue.groups, **how)
+        check_told_apart(followed)
     except Unfit:
         return warped_labels(found, prepared)
     return placed(followed.labels, Grid.of(image))

@@ -29,7 +29,7 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
     moments = np.stack([count.astype(np.float64), mean, variance], axis=1)[known != 0]
     # by their rows, the youngest last
     groups: dict[int, tuple[int, ...]] = {n: (int(v),) for n, v in enumerate(known[known != 0])}
-    apart = np.array([_distances(one, moments) for one in moments]).reshape(len(moments), len(moments))
+    apart = np.array([distances(one, moments) for one in moments]).reshape(len(moments), len(moments))
     np.fill_diagonal(apart, np.inf)
     while len(groups) > 1:
         first, second = divmod(int(apart.argmin()), len(moments))
@@ -38,7 +38,7 @@ def tissues_of(image: sitk.Image, labels: sitk.Image) -> tuple[tuple[int, ...], 
         groups[first] = groups.pop(first) + groups.pop(second)
         moments[first] = _merged(moments[first], moments[second])
         apart[second] = apart[:, second] = np.inf
-        row = np.where(np.isinf(apart[first]), np.inf, _distances(moments[first], moments))
+        row = np.where(np.isinf(apart[first]), np.inf, distances(moments[first], moments))
         apart[first] = apart[:, first] = row
     return tuple(groups.values())
 
@@ -51,7 +51,7 @@ def _merged(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]
     return count, mean, a * first[2] + b * second[2] + a * b * (first[1] - second[1]) ** 2
 
 
-def _distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """¼ (μ₁ − μ₂)² / (σ₁² + σ₂²) + ½ ln ((σ₁² + σ₂²) / 2 σ₁ σ₂), of one set to each of others (N, 3)."""
     total = one[2] + others[:, 2]
     apart: np.ndarray = (one[1] - others[:, 1]) ** 2 / (4 * total)

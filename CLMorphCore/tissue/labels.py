@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..geometry import Grid
-from .classes import Unfit
+from .classes import Unfit, distances
 from .expectation import Expectation
-from .mixture import Mixture, fit
+from .mixture import TINY, Mixture, fit
 from .pieces import without_crumbs
 from .priors import Prior
-from .shares import label_type
+from .shares import PADDING, label_type
 
 SLAB_VOXELS = 2_000_000  # that are in memory at once, by their labels' probabilities
 SAMPLES = 300_000  # voxels that the tissues are fitted to
@@ -24,6 +24,8 @@ COARSE_VOXELS = 200_000  # of the lattice on which it is looked where there are 
 MIN_PRIOR = 1e-3  # of all structures together, below which a voxel is background
 OUTLIER = 1e-5  # density, per standard deviation of the scan, of an intensity that no tissue explains
 MIN_VALUES = 16  # grey values, below which there are no Gaussians
+MAX_CLIPPED = 1 / 3  # of structures, and of what is around them, that have the scan's least or greatest grey value
+MIN_DISTANCE = 0.05  # of some two tissues (Bhattacharyya): 0.01 in noise, 1.5 and more in hippocampi and hearts
 SPARSE = 1001  # every so many voxels are looked at first
 MIN_VOXELS = 64  # of a structure, or of all, below which nothing is concluded from it
 MIN_KEPT = 0.2  # of a structure's voxels, and
@@ -99,6 +101,15 @@ def tissue_labels(
     return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
 
 
+def check_told_apart(found: TissueLabels) -> None:
+    """Unfit where the Gaussians of all tissues but padding are much the same, as those of noise are."""
+    own = [n for n, labels in enumerate(found.tissues) if PADDING not in labels]
+    mean, sd = (each.double().cpu().numpy()[own] for each in (found.mixture.mean, found.mixture.sd))
+    moments = np.stack([np.ones_like(mean), mean, sd**2], axis=1)
+    if len(own) > 1 and max(float(distances(one, moments).max()) for one in moments) < MIN_DISTANCE:
+        raise Unfit("its tissues do not differ by their grey values")
+
+
 def _check(labels: np.ndarray, alone: np.ndarray) -> None:
     """Unfit where the intensities take away what the atlas is sure of."""
     before, after, both = _counts(alone, labels, alone[alone == labels])
@@ -162,8 +173,18 @@ def _fitted(
     inside = (structures > MIN_PRIOR) & counts[::step, ::step, ::step]
     if int(inside.sum()) < MIN_VOXELS:
         raise Unfit("its structures are too small there")
+    _check_clipped(thin[inside], structures[inside])
     places = torch.stack([axis.expand(thin.shape)[inside] for axis in _unit_axes(thin)])
     return fit(thin[inside], prior[:, inside], places, bias=bool(values.min() >= 0), voxels_each=step**3)
+
+
+def _check_clipped(values: Tensor, structures: Tensor) -> None:
+    """Unfit where values (N,) are one at the end of the greys, in structures of a probability (N,) and around them."""
+    around = 1 - structures.clamp(0, 1)
+    for end in (values.min(), values.max()):
+        shares = [float(one[values == end].sum() / one.sum().clamp_min(TINY)) for one in (structures, around)]
+        if min(shares) > MAX_CLIPPED:
+            raise Unfit("its structures and what is around them have one grey value in common: it is clipped, or blank")
 
 
 def _unit_axes(values: Tensor) -> list[Tensor]:

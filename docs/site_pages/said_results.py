@@ -8,8 +8,8 @@ from statistics import mean
 from Training.benchmarks.results import OK, read_results
 
 from .figures import Sentences
-from .places import RESULTS
-from .sources import rows, short, tree
+from .places import RESULTS, ROOT
+from .sources import mice, once, rows, short, tree
 
 BENCHMARKS = RESULTS / "benchmarks"
 
@@ -45,6 +45,17 @@ def _heads() -> list[str]:
     ]
 
 
+def _quality(model: str) -> dict[str, float]:
+    path = ROOT / "Training" / "recipes" / model / "quality-test.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _brain(*, cortex: bool) -> str:
+    """Mean Dice of the brain's test subjects over the labels of DKT31, or over all others."""
+    measured = [each for each in rows("Training/recipes/brain/results-test.csv") if each["dice"]]
+    return short(mean(float(each["dice"]) for each in measured if (int(each["value"]) // 1000 in (1, 2)) == cortex))
+
+
 def _aims() -> list[str]:
     measured = [each for each in read_results(BENCHMARKS / "results.csv") if each.status == OK]
 
@@ -56,17 +67,27 @@ def _aims() -> list[str]:
         return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
     h, b, heart = "hippocampus", "brain", "heart"
+    quality = {name: _quality(name) for name in (b, heart, h)}
+    ranks = {name: f"{found['spearman']:.3f}" for name, found in quality.items()}
+    flagged = {name: f"{100 * found['flagged']:g} %" for name, found in quality.items()}
     speed = json.loads((BENCHMARKS / "speed-h200.json").read_text(encoding="utf-8"))
     network, training = speed["network"], speed["training"]
     return [
         f"refined {dice(h, 'clmorph+refine')}; SyN {dice(h, 'syn')}, Greedy {dice(h, 'greedy')}, with OASIS settings "
         f"{dice(h, 'greedy-oasis')}",
         f"{dice(b, 'clmorph+refine')}; SyN {dice(b, 'syn')}, Greedy {dice(b, 'greedy-oasis')} | met",
-        f"{dice(b, 'clmorph')}, SyN {dice(b, 'syn')} | missed by",
+        f"network alone, SyN | {dice(b, 'clmorph')}, SyN {dice(b, 'syn')} | missed by",
         f"refined {dice(heart, 'clmorph+refine')}, network {dice(heart, 'clmorph')}; best peer, demons, "
         f"{dice(heart, 'demons')}",
         f"{seconds('clmorph')}; {seconds('clmorph+refine')}; SyN {seconds('syn')}, Greedy {seconds('greedy')}, with "
         f"OASIS settings {seconds('greedy-oasis')} | met",
         f"{_segment('native T1 brain, 256×256×160', 'seconds')} s with the page",
+        f"brain {ranks[b]}, {flagged[b]}; heart {ranks[heart]}, {flagged[heart]}; hippocampus {ranks[h]}, {flagged[h]}",
+        f"cortex {_brain(cortex=True)}, all else {_brain(cortex=False)}",
+        f"about {once('tissue of a brain')} s (`once.csv`) | missed",
+        f"{once('native brain')} MB (`once.csv`) | met",
+        f"mouse + .01 | {mice('one, lent', 'test')}, Greedy {mice('Greedy, one', 'test')} | missed",
+        f"labelled mice: Greedy + .01 | {mice('eleven, as it is made', 'test')}, Greedy "
+        f"{mice('Greedy, eleven, as it is made', 'test')} | met",
         f"{network['seconds']:.3f} s; {training['seconds']:.2f} s in {training['peak_mb'] / 1000:.1f} GB",
     ]

@@ -272,3 +272,8 @@ def test_an_odd_scan_is_told_beside_the_figure():
     assert "outlier score of the scan 3.00, above 1: look first" in page
     assert "before the refinement" not in page
     assert "without labels and before the refinement" in page_of(scene(), report=report(refinement_steps=90))
+
+
+def test_a_mouse_is_not_called_a_patient():
+    page = page_of(scene(), report=report())
+    assert "patient's" not in page and "warped onto the scan" in page

@@ -13,6 +13,7 @@ from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.progress import Stopwatch, silent
 from CLMorphCore.registration import Registration
 from CLMorphCore.series.following import Followed, follow
+from CLMorphCore.series.segmentation import max_closing_mm
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +132,12 @@ def test_no_steps_leave_every_frame_at_the_networks_own_answer(cine, heart_folde
         maps = {one.frame: one.registration.transform for one in found if isinstance(one, Followed)}
         moved.append([maps[frame].TransformPoint(point) for frame in sorted(maps)])
     assert moved[0] == moved[1] and len(set(moved[0])) == COUNT - 1 and point not in moved[0]
+
+
+@pytest.mark.parametrize(("voxel_mm", "most_mm"), [(4.0, 2.0), (0.25, 0.2)], ids=["a person's", "a mouse's"])
+def test_how_far_apart_the_ways_round_a_beat_may_end_goes_by_the_heart(voxel_mm, most_mm):
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[5:25, 10:20, 10:20] = 1
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing([voxel_mm] * 3)
+    assert max_closing_mm(image) == pytest.approx(most_mm)

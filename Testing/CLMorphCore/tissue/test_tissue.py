@@ -158,6 +158,16 @@ def test_a_scan_without_grey_values_is_unfit(values):
         )
 
 
+def test_a_scan_that_is_half_blank_is_unfit():
+    truth = ball((20, 20, 20), 10)
+    values = np.where(truth, 60.0, 30.0) + np.random.default_rng(4).normal(0, 4, truth.shape)
+    expected, tissues = expectation_of(shares_of(votes_of(truth))), [(1,), (PADDING - 1,)]
+    tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
+    values[:, :, :21] = 0.0
+    with pytest.raises(Unfit, match="clipped, or blank"):
+        tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
+
+
 def test_what_the_atlas_is_sure_of_is_not_lost():
     """Where a structure has the grey values of its surroundings, and another one its own, nothing sensible is left."""
     truth = ball((20, 20, 20), 10)
@@ -282,6 +292,22 @@ def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom,
     assert any("grey values" in warning for warning in on.report.warnings) and not on.report.tissue.used
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (lambda scan: np.random.default_rng(0).normal(100, 10, scan.shape), "do not differ"),
+        (lambda scan: np.minimum(scan, np.percentile(scan[scan > scan.min()], 10)), "clipped"),
+    ],
+    ids=["noise", "clipped"],
+)
+def test_noise_and_a_clipped_scan_keep_the_atlas_labels_with_a_warning(values, words, atlas, phantom, model):
+    scan = sitk.GetImageFromArray(values(sitk.GetArrayFromImage(phantom.image)).astype(np.float32))
+    scan.CopyInformation(phantom.image)
+    off, on = (segment(scan, model, tissue=tissue) for tissue in ("off", "on"))
+    assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
+    assert any(words in warning for warning in on.report.warnings) and not on.report.tissue.used
+
+
 @pytest.mark.parametrize("fusion", ["similarity", "majority"])
 def test_votes_of_several_atlases_are_what_tissue_is_weighed_with(atlas, phantom, model, fusion):
     from dataclasses import replace
@@ -342,8 +368,10 @@ def test_the_command_has_efforts(scan, tiny_model, clmorph, tmp_path):
         assert clmorph("segment", scan, "--model", tiny_model, "-o", tmp_path / name, *words).code == 0
         report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         seen[name] = report["tissue"]["used"], report["refinement_steps"] > 0
+        assert report["effort"] == (name if name != "asked" else "balanced")
     assert seen == {"fast": (False, False), "balanced": (False, False), "asked": (True, False), "best": (True, True)}
     page = (tmp_path / "asked" / "report.html").read_text(encoding="utf-8")
+    assert "<td>Effort</td><td>balanced</td>" in page
     assert "what the atlas alone says" in page and "<h2>Tissues</h2>" in page
 
 
