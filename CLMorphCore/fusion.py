@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -89,7 +90,7 @@ def fuse_matches(
     found = iter(matches)
     first = next(found)
     grid = Grid.of(first.scan.image)
-    kind = np.min_scalar_type(max(s.value for atlas in atlases for s in atlas.structures))
+    kind = kind_of_labels(atlases)
     votes = (len(atlases), *grid.shape)
     with scratch_array(votes, kind) as labels, scratch_array(votes, "f2") as weights:
         for place, (atlas, own) in enumerate(zip(atlases, chain([first], found), strict=True)):
@@ -100,6 +101,13 @@ def fuse_matches(
             progress("fusion", 0.9)
             fused, disagreement = fuse_votes(labels, weights, staple=method == "staple")
     return Fusion(placed(fused, grid), placed(disagreement, grid), tuple(atlases), first)
+
+
+def kind_of_labels(atlases: Sequence[Atlas]) -> np.dtype[Any]:
+    """That of an only atlas' labels; of several what holds all of theirs, which the first one's own need not do."""
+    if len(atlases) == 1:
+        return sitk.GetArrayViewFromImage(atlases[0].labels).dtype
+    return np.min_scalar_type(max(s.value for atlas in atlases for s in atlas.structures))
 
 
 def most_similar_atlases(scan: AlignedScan, prepared: PreparedAtlas, count: int | None, watch: Stopwatch) -> list[int]:

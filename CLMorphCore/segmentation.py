@@ -18,7 +18,16 @@ from .devices import beside
 from .errors import InputError, did_you_mean
 from .extraction.recognise import check_upright
 from .extraction.step import BRAIN, TakenOut, taken_out
-from .fusion import Fusion, check_count, check_method, fuse_matches, local_weight, matched, most_similar_atlases
+from .fusion import (
+    Fusion,
+    check_count,
+    check_method,
+    fuse_matches,
+    kind_of_labels,
+    local_weight,
+    matched,
+    most_similar_atlases,
+)
 from .geometry import Grid, placed, resample
 from .guidance.initial import known_of
 from .guidance.landmarks import Guidance, Landmarks
@@ -339,7 +348,7 @@ def _labelled(
             note = f"the labels are the atlas' alone, the scan's tissue does not tell more: {reason}"
         else:
             grid = Grid.of(matches[0].scan.image)
-            labels = sitk.Cast(placed(found.labels, grid), atlases[0].labels.GetPixelID())
+            labels = placed(found.labels.astype(kind_of_labels(atlases)), grid)
             disagreement = placed(found.disagreement, grid) if several else None
             return _registration(matches[0], watch, inverse), _Labelled(
                 labels, disagreement, atlases, matches[0], found

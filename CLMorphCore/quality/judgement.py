@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import SimpleITK as sitk
 from torch import Tensor
 
 from ..bundles.atlas import Atlas, Structure
 from ..bundles.model import Model
+from ..geometry import Grid
 from ..matching import Match
 from ..reports.report import QualityEntry
 from .evidence import Evidence, evidence
@@ -143,7 +145,19 @@ def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], al
     used = [atlas.name for atlas in atlases]
     if used != [quality.atlas]:
         return f"no quality score: it was fitted for the atlas {quality.atlas} alone, not for {', '.join(used)}"
+    if not any(_same(own, atlases[0]) for own in model.atlases):
+        return f"no quality score: it was fitted for the model's own atlas {quality.atlas}, another one has its name"
     return "" if alternatives else "no quality score: the network gives no alternative displacement"
+
+
+def _same(one: Atlas, other: Atlas) -> bool:
+    """Whether two atlases have the same voxels at the same places, whatever their structures are called."""
+    pairs = ((one.image, other.image), (one.labels, other.labels))
+    return all(a is b or (Grid.of(a) == Grid.of(b) and _equal(a, b)) for a, b in pairs)
+
+
+def _equal(one: sitk.Image, other: sitk.Image) -> bool:
+    return np.array_equal(sitk.GetArrayViewFromImage(one), sitk.GetArrayViewFromImage(other))
 
 
 def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]) -> list[str]:

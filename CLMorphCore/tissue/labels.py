@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,6 +27,9 @@ OUTLIER = 1e-5  # density, per standard deviation of the scan, of an intensity t
 MIN_VALUES = 16  # grey values, below which there are no Gaussians
 MAX_CLIPPED = 1 / 3  # of structures, and of what is around them, that have the scan's least or greatest grey value
 MIN_DISTANCE = 0.05  # of some two tissues (Bhattacharyya): 0.01 in noise, 1.5 and more in hippocampi and hearts
+UNITS = 64.0  # of the intensities, in their standard deviation
+TAIL, FAR = 0.01, 10.0  # share of values beyond either end of the range, and how many of it a value may lie outside
+MAX_QUANTILE = 100_000  # values that the range is found from
 SPARSE = 1001  # every so many voxels are looked at first
 MIN_VOXELS = 64  # of a structure, or of all, below which nothing is concluded from it
 MIN_KEPT = 0.2  # of a structure's voxels, and
@@ -73,13 +77,13 @@ def tissue_labels(
     place = _where_structures_are(expected, grid)
     values = torch.from_numpy(sitk.GetArrayFromImage(image)[place].astype(np.float32)).to(device)
     counts = torch.ones_like(values, dtype=torch.bool) if mask is None else _mask_at(mask, place).to(device)
-    # Sorting all is worth it only where a few of them do not show enough.
-    if all(len(torch.unique(some)) < MIN_VALUES for some in (values.flatten()[::SPARSE], values)):
-        raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
     counted = values if mask is None else values[counts]
     if not counted.numel():
         raise Unfit("nothing of its structures counts by the mask")
-    spread = float(counted.std())
+    # Sorting all is worth it only where a few of them do not show enough.
+    if all(len(torch.unique(some)) < MIN_VALUES for some in (counted.flatten()[::SPARSE], counted)):
+        raise Unfit(f"the scan has fewer than {MIN_VALUES} grey values there")
+    unit, spread = _measured(values, counted)
     mixture = _fitted(values, counts, expected, grid.part(place), group, len(tissues))
     kind = label_type(max(group))
     labels, alone = np.zeros(grid.shape, kind), np.zeros(grid.shape, kind)
@@ -98,6 +102,7 @@ def tissue_labels(
         disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
     labels = without_crumbs(labels, alone)
     _check(labels, alone)
+    mixture = replace(mixture, mean=unit * mixture.mean.double(), sd=unit * mixture.sd.double())
     return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
 
 
@@ -108,6 +113,25 @@ def check_told_apart(found: TissueLabels) -> None:
     moments = np.stack([np.ones_like(mean), mean, sd**2], axis=1)
     if len(own) > 1 and max(float(distances(one, moments).max()) for one in moments) < MIN_DISTANCE:
         raise Unfit("its tissues do not differ by their grey values")
+
+
+def _measured(values: Tensor, counted: Tensor) -> tuple[float, float]:
+    """The unit that the values are brought to, in place, and the standard deviation of those that count in it.
+
+    Values farther from nearly all others than FAR times their range are drawn to there: one hot voxel must not be what
+    the widths of all tissues are measured by. The unit is a power of two, so that nothing is rounded: UNITS to twice as
+    many are one standard deviation, and no square of an intensity overflows, nor is any lost beside a small constant.
+    """
+    some = counted.flatten()[:: max(1, counted.numel() // MAX_QUANTILE)].double()
+    low, high = (float(torch.quantile(some, share)) for share in (TAIL, 1 - TAIL))
+    if high > low:
+        reach = FAR * (high - low)
+        values.clamp_(low - reach, high + reach)
+        counted = counted.clamp(low - reach, high + reach)
+    spread = float(counted.double().std())
+    unit = 2.0 ** math.floor(math.log2(spread / UNITS))
+    values.div_(unit)
+    return unit, spread / unit
 
 
 def _check(labels: np.ndarray, alone: np.ndarray) -> None:

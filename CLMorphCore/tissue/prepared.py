@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,7 +15,7 @@ from ..bundles.atlas import Atlas
 from ..geometry import Grid
 from .classes import Unfit, tissues_of
 from .settings import TissueSettings
-from .shares import LabelBox, extents_of, label_boxes, shares_of, single_vote
+from .shares import LabelBox, LabelShares, extents_of, label_boxes, shares_of, single_vote
 
 # Smoothing of one vote, on top of the settings'; divided by √voters: of votes that training subjects have carried
 # to their average, and of atlases that are carried to a scan. On two validation brains with nine atlases Dice is .757,
@@ -54,7 +54,7 @@ def prepare_tissue(atlases: Sequence[Atlas], settings: TissueSettings, device: s
         votes = [single_vote(atlas.image, atlas.labels) for atlas in atlases]
         groups = _groups(first, np.unique(np.concatenate([np.unique(vote) for vote in votes])).tolist())
         return PreparedTissue(grid, groups, (), tuple(torch.from_numpy(vote).to(device) for vote in votes))
-    shares = first.shares if first.shares is not None else shares_of([single_vote(first.image, first.labels)])
+    shares = _of_structures(first) or shares_of([single_vote(first.image, first.labels)])
     groups = _groups(first, [one.label for one in shares.each])
     smoothing = smoothing_voxels(settings, grid, shares.voters)
     return PreparedTissue(grid, groups, label_boxes(shares, smoothing, device), ())
@@ -67,6 +67,14 @@ def _check_labels(atlases: Sequence[Atlas]) -> None:
             raise Unfit(f"the atlas has {len(boxes)} labels, more than {MAX_LABELS}")
         if sum(math.prod(end - first for first, end in box) for box in boxes.values()) > MAX_BOX_VOXELS:
             raise Unfit("the atlas' labels lie scattered over too many voxels")
+
+
+def _of_structures(atlas: Atlas) -> LabelShares | None:
+    """The atlas' shares without those of labels that it does not have, since too few had voted for them."""
+    if atlas.shares is None:
+        return None
+    known = {s.value for s in atlas.structures}
+    return replace(atlas.shares, each=tuple(one for one in atlas.shares.each if one.label < 0 or one.label in known))
 
 
 def smoothing_voxels(

@@ -67,6 +67,25 @@ def test_a_fit_for_another_atlas_is_not_used(trusted, phantom, atlas):
     assert found.uncertainty is not None, "the atlases' disagreement"
 
 
+def test_a_fit_is_not_used_for_another_atlas_of_the_same_name(trusted, phantom, atlas):
+    """An average of one's own is called as the model's: ``build-atlas -o …/average``."""
+    values = sitk.GetArrayFromImage(atlas.labels)
+    merged = sitk.GetImageFromArray(np.where(values == 2, 1, values))
+    merged.CopyInformation(atlas.labels)
+    own = replace(atlas, labels=merged, structures=tuple(s for s in atlas.structures if s.value != 2), shares=None)
+    found = segment(phantom.image, trusted, atlases=[own], affine=sitk.AffineTransform(3))
+    assert found.report.quality == QualityEntry(
+        None, None, "no quality score: it was fitted for the model's own atlas ellipsoids, another one has its name"
+    )
+    assert all(entry.quality is None for entry in found.report.structures)
+
+
+def test_a_fit_is_used_for_the_models_atlas_read_anew(trusted, phantom, atlas):
+    copy = replace(atlas, image=sitk.Image(atlas.image), labels=sitk.Image(atlas.labels) + 0)
+    found = segment(phantom.image, trusted, atlases=[copy], affine=sitk.AffineTransform(3))
+    assert found.report.quality.verdict
+
+
 def numbers(level, odd=0.0):
     structures, case = np.full((20, len(FEATURES)), level), np.full(len(CHECKS), 0.5)
     case[CHECKS.index("overlap")] -= odd

@@ -283,6 +283,82 @@ def test_labels_of_any_size_follow_the_scan_as_small_ones_do(value, count, atlas
     assert large.volumes_ml[value] == small.volumes_ml[2] > 0
 
 
+def test_a_label_that_the_first_of_several_atlases_could_not_hold_is_none_less(atlas, phantom, model):
+    """8-bit labels of the most similar atlas, 300 in the others: of their number, and as many as of a small one."""
+
+    def numbered(value, name):
+        array = sitk.GetArrayFromImage(atlas.labels).astype(np.uint16)
+        upper = (array == 2) & (np.arange(len(array))[:, None, None] > np.argwhere(array == 2)[:, 0].mean())
+        labels = sitk.GetImageFromArray(np.where(upper, value, array).astype(np.min_scalar_type(value)))
+        labels.CopyInformation(atlas.labels)
+        added = () if value == 2 else (replace(atlas.structures[1], value=value, name="Upper"),)
+        return replace(atlas, name=name, labels=labels, structures=(*atlas.structures, *added), shares=None)
+
+    def fused(value):
+        crowd = [numbered(2, "first"), numbered(value, "one"), numbered(value, "two")]
+        assert crowd[0].labels.GetPixelID() == sitk.sitkUInt8
+        return segment(phantom.image, model, atlases=crowd, tissue="on", affine=sitk.AffineTransform(3))
+
+    small, large = fused(7), fused(300)
+    assert large.atlas.name == "first" and large.report.tissue.used
+    expected = sitk.GetArrayFromImage(small.labels).astype(np.int64)
+    assert (sitk.GetArrayFromImage(large.labels) == np.where(expected == 7, 300, expected)).all()
+    assert large.volumes_ml[300] == small.volumes_ml[7] > 0
+
+
+def test_votes_for_what_is_no_structure_of_the_atlas_give_no_label(atlas, phantom, model):
+    votes = single_vote(atlas.image, atlas.labels)
+    votes[votes == 2] = 300
+    foreign = replace(atlas, shares=shares_of([votes]))
+    found = segment(phantom.image, model, atlases=[foreign], tissue="on", affine=sitk.AffineTransform(3))
+    assert set(np.unique(sitk.GetArrayViewFromImage(found.labels))) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("factor", [2.0**-93, 1e-9, 1e10, 2.0**80])
+def test_the_unit_of_the_intensities_changes_nothing(factor, atlas, phantom, model):
+    """A diffusivity in m²/s is 1e-9: neither what is added against a division by zero nor a square of it may matter."""
+    usual, scaled = (
+        segment(phantom.image * one, model, tissue="on", affine=sitk.AffineTransform(3)) for one in (1.0, factor)
+    )
+    assert scaled.report.tissue.used, scaled.report.warnings
+    assert np.mean(sitk.GetArrayFromImage(usual.labels) != sitk.GetArrayFromImage(scaled.labels)) < 1e-4
+    for one, other in zip(usual.report.tissue.classes, scaled.report.tissue.classes, strict=True):
+        assert (other.mean, other.sd) == pytest.approx((factor * one.mean, factor * one.sd), rel=1e-3)
+
+
+def test_a_hot_voxel_is_not_what_tissues_are_measured_by(atlas, phantom, model):
+    place = np.argwhere(sitk.GetArrayViewFromImage(phantom.labels) == 1)[0]
+    values = sitk.GetArrayFromImage(phantom.image)
+    values[tuple(place)] = 1e9
+    hot = sitk.GetImageFromArray(values)
+    hot.CopyInformation(phantom.image)
+    usual, found = (
+        segment(one, model, tissue="on", affine=sitk.AffineTransform(3)).report.tissue for one in (phantom.image, hot)
+    )
+    for one, other in zip(usual.classes, found.classes, strict=True):
+        assert other.mean == pytest.approx(one.mean, rel=0.1) and other.sd < 2 * one.sd
+
+
+def test_a_mask_that_leaves_one_value_of_the_scan_leaves_the_atlas_labels(atlas, phantom, model):
+    values = sitk.GetArrayFromImage(phantom.image)
+    half = values.shape[2] // 2
+    values[:, :, :half] = 0
+    scan, mask = (sitk.GetImageFromArray(each) for each in (values, (values == 0).astype(np.uint8)))
+    for one in (scan, mask):
+        one.CopyInformation(phantom.image)
+    boxes = label_boxes(shares_of([single_vote(atlas.image, atlas.labels)]), (1.0,) * 3)
+    shape = Grid.of(atlas.labels).shape
+
+    def expected(grid, step):
+        found = match(align_scan(phantom.image, ready, model, affine=sitk.AffineTransform(3)), ready, model)
+        return carried(boxes, atlas_voxels(found, grid, Grid.of(atlas.labels), step), shape)
+
+    ready = prepare(model, [atlas])
+    groups = [(1,), (2,), (3,), *((-n,) for n in range(1, 5))]
+    with pytest.raises(Unfit, match="grey values"):
+        tissue_labels(scan, expected, groups, exponent=0.5, device="cpu", mask=mask)
+
+
 def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom, model):
     values = sitk.GetArrayFromImage(phantom.image)
     two = sitk.GetImageFromArray((values > np.median(values)).astype(np.float32))
