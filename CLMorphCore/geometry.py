@@ -95,6 +95,11 @@ class Grid:
         index = np.array(list(product(*[(-0.5, n - 0.5) for n in self.size])))
         return index @ self.to_mm().T + np.array(self.origin_mm)
 
+    def agrees_with(self, other: Grid) -> bool:
+        """Whether both are one grid, to a hundredth of a voxel: headers of one scan differ by rounding."""
+        near = 0.01 * min(self.spacing_mm)
+        return self.size == other.size and np.allclose(self.corners_mm(), other.corners_mm(), rtol=0, atol=near)
+
 
 def grid_over(
     lower_mm: Sequence[float] | np.ndarray,
@@ -162,11 +167,9 @@ def _foreground(image: sitk.Image) -> tuple[tuple[int, int, int], tuple[int, int
 
 
 def check_same_grid(image: sitk.Image, other: sitk.Image, *, names: tuple[str, str]) -> None:
-    """InputError unless both lie on one grid, to a hundredth of a voxel: headers of one scan differ by rounding."""
-    tolerance = 0.01 * min(image.GetSpacing())
+    """InputError unless the grids of both agree."""
     ours, theirs = Grid.of(image), Grid.of(other)
-    corners = [grid.corners_mm() for grid in (ours, theirs)]
-    if ours.size != theirs.size or not np.allclose(*corners, rtol=0, atol=tolerance):
+    if not ours.agrees_with(theirs):
         raise InputError(
             f"{names[1]} lie on another grid than {names[0]}: {_text(theirs)} and {_text(ours)}; "
             "resample one onto the other first"

@@ -153,7 +153,7 @@ def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], al
 def _same(one: Atlas, other: Atlas) -> bool:
     """Whether two atlases have the same voxels at the same places, whatever their structures are called."""
     pairs = ((one.image, other.image), (one.labels, other.labels))
-    return all(a is b or (Grid.of(a) == Grid.of(b) and _equal(a, b)) for a, b in pairs)
+    return all(a is b or (Grid.of(a).agrees_with(Grid.of(b)) and _equal(a, b)) for a, b in pairs)
 
 
 def _equal(one: sitk.Image, other: sitk.Image) -> bool:

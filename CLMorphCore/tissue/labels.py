@@ -102,14 +102,14 @@ def tissue_labels(
         disagreement[slab] = 1 - share.clamp(0, 1).cpu().numpy()
     labels = without_crumbs(labels, alone)
     _check(labels, alone)
-    mixture = replace(mixture, mean=unit * mixture.mean.double(), sd=unit * mixture.sd.double())
+    mixture = replace(mixture, mean=unit * mixture.mean.cpu().double(), sd=unit * mixture.sd.cpu().double())
     return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
 
 
 def check_told_apart(found: TissueLabels) -> None:
     """Unfit where the Gaussians of all tissues but padding are much the same, as those of noise are."""
     own = [n for n, labels in enumerate(found.tissues) if PADDING not in labels]
-    mean, sd = (each.double().cpu().numpy()[own] for each in (found.mixture.mean, found.mixture.sd))
+    mean, sd = (each.cpu().double().numpy()[own] for each in (found.mixture.mean, found.mixture.sd))
     moments = np.stack([np.ones_like(mean), mean, sd**2], axis=1)
     if len(own) > 1 and max(float(distances(one, moments).max()) for one in moments) < MIN_DISTANCE:
         raise Unfit("its tissues do not differ by their grey values")
@@ -122,13 +122,13 @@ def _measured(values: Tensor, counted: Tensor) -> tuple[float, float]:
     the widths of all tissues are measured by. The unit is a power of two, so that nothing is rounded: UNITS to twice as
     many are one standard deviation, and no square of an intensity overflows, nor is any lost beside a small constant.
     """
-    some = counted.flatten()[:: max(1, counted.numel() // MAX_QUANTILE)].double()
+    some = counted.flatten()[:: max(1, counted.numel() // MAX_QUANTILE)].cpu().double()  # which not every device has
     low, high = (float(torch.quantile(some, share)) for share in (TAIL, 1 - TAIL))
     if high > low:
         reach = FAR * (high - low)
         values.clamp_(low - reach, high + reach)
         counted = counted.clamp(low - reach, high + reach)
-    spread = float(counted.double().std())
+    spread = float(counted.cpu().double().std())
     unit = 2.0 ** math.floor(math.log2(spread / UNITS))
     values.div_(unit)
     return unit, spread / unit
