@@ -82,10 +82,11 @@ def announce(segmentation: Segmentation | Sides, output: Path, reporter: Reporte
     """Says what was found, and warns of what the report warns of."""
     known, labelled = {s.value for s in segmentation.structures}, set(segmentation.volumes_ml)
     there = f"{len(known)}" if known <= labelled else f"{len(known & labelled)} of {len(known)}"
+    structures = f"{there} structure{'s' if len(known) != 1 else ''}"
     verdict = segmentation.report.quality.verdict
     judged = f"; verdict: {verdict}" if verdict else ""
     brain = segmentation.report.brain
     taken = f"; brain of {brain.volume_ml:.0f} ml, {brain.method}" if brain else ""
-    given.done(reporter, output, f"labels of {there} structures and report.html{taken}{judged}")
+    given.done(reporter, output, f"labels of {structures} and report.html{taken}{judged}")
     for warning in segmentation.report.warnings:
         LOG.warning(warning)

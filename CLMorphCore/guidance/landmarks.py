@@ -20,7 +20,7 @@ MIN_RIGID, MIN_AFFINE = 3, 8  # pairs, from which on a rotation, and stretches, 
 MIN_SPREAD = 0.02  # of landmarks, of their widest extent: below it they lie on a line, or in a plane
 ROUNDS = 50  # of the robust fit
 TUNING, TO_SD = 4.685, 1.4826  # of Tukey's biweight: 95 % as exact as least squares on normal errors; of a median
-MIN_NOISE_MM = 0.25  # to which landmarks are seen at best
+NOISE_MM, NOISE_SHARE = 0.25, 0.01  # to which landmarks are seen at best; or of their widest extent, of small animals
 # Shares of the longest side of what is registered. A mean square error of so many mm costs as much as a similarity of
 # 1, and a landmark takes along what is around it, as far as a Gaussian of this standard deviation reaches.
 COSTLY, REACH = 0.1, 1 / 16
@@ -62,12 +62,18 @@ class Landmarks:
             if count
         ]
         before, after = self.errors_mm(lambda point: point).mean(), self.errors_mm(to_moving).mean()
-        if after > max(1.1 * before, before + MIN_NOISE_MM):
+        if after > max(1.1 * before, before + self.noise_mm):
             said.append(
                 f"the landmarks lie {after:.2f} mm apart after the registration, {before:.2f} mm before; are the two "
                 "files exchanged, or their points in another order?"
             )
         return said
+
+    @property
+    def noise_mm(self) -> float:
+        """How exactly they can be set at best."""
+        extent = float(np.ptp(self.fixed_mm, axis=0).max())
+        return min(NOISE_MM, NOISE_SHARE * extent) if extent > 0 else NOISE_MM
 
     def errors_mm(self, to_moving: Map) -> np.ndarray:
         """|T(p) − q| of each pair, (N,)."""
@@ -227,13 +233,14 @@ def fitted(landmarks: Landmarks) -> tuple[sitk.AffineTransform, np.ndarray]:
     if kind == "shift" and len(fixed) < MIN_RIGID:
         return _affine(np.eye(3), (moving - fixed).mean(axis=0)), weights
     matrix, offset = _least_squares(fixed, moving, weights, kind)
+    noise = landmarks.noise_mm
     # Least absolute values first: the biweight keeps to what it begins with.
     for round_ in range(2 * ROUNDS):
         errors = np.linalg.norm(fixed @ matrix.T + offset - moving, axis=1)
         if round_ < ROUNDS:
-            weights = 1 / np.maximum(errors, MIN_NOISE_MM)
+            weights = 1 / np.maximum(errors, noise)
         else:
-            scale = max(TO_SD * float(np.median(errors)), MIN_NOISE_MM)
+            scale = max(TO_SD * float(np.median(errors)), noise)
             weights = np.square(np.clip(1 - (errors / (TUNING * scale)) ** 2, 0, None))
         matrix, offset = _least_squares(fixed, moving, weights, kind)
     return _affine(matrix, offset), weights

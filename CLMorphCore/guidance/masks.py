@@ -34,7 +34,8 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, name: str = "`mask`") -> s
         raise InputError(f"{name} is empty; expected voxels above zero where the image counts")
     if number < least:
         raise InputError(
-            f"{name} leaves {number} voxels of the image; expected at least {least}, above zero where the image counts",
+            f"{name} leaves {number} voxel{'s' if number != 1 else ''} of the image; expected at least {least}, above "
+            "zero where the image counts",
             "is it the region to leave out? then exchange inside and outside",
         )
     return placed(counts.astype(np.uint8), Grid.of(image))

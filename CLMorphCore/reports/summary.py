@@ -60,7 +60,7 @@ def key_figures(report: Report) -> str:
             *([("Contrast", "unlike the atlas", f"the model's network {report.network}")] if report.network else []),
             *([("Brain", f"{report.brain.volume_ml:.0f} ml", _brain(report.brain))] if report.brain else []),
             ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
-            ("Time", _duration(seconds["total"]), f"on {report.device}, {report.threads} threads"),
+            ("Time", _duration(seconds["total"]), f"on {report.device}, {_threads(report)}"),
         ]
     )
 
@@ -154,7 +154,7 @@ def details(report: Report) -> str:
         ("Licence of the model", model.licence),
         ("Atlas", report.atlas.name),
         *([("Place found by", report.locator)] if report.locator else []),
-        ("Computed on", f"{report.device}, {report.threads} threads"),
+        ("Computed on", f"{report.device}, {_threads(report)}"),
         *([("Effort", report.effort)] if report.effort else []),
         ("Refinement steps", report.refinement_steps),
         *(
@@ -164,6 +164,10 @@ def details(report: Report) -> str:
     ]
     rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
     return f"<section><h2>Run</h2>{page.table(['Item', 'Value'], rows, numbers_from=2)}</section>"
+
+
+def _threads(report: Report) -> str:
+    return f"{report.threads} thread{'s' if report.threads != 1 else ''}"
 
 
 def _duration(seconds: float) -> str:
