@@ -89,5 +89,6 @@ def _aims() -> list[str]:
         f"mouse + .01 | {mice('one, lent', 'test')}, Greedy {mice('Greedy, one', 'test')} | missed",
         f"labelled mice: Greedy + .01 | {mice('eleven, as it is made', 'test')}, Greedy "
         f"{mice('Greedy, eleven, as it is made', 'test')} | met",
+        f"of fifteen {mice('fifteen, as it is made', 'test')}, Greedy {mice('Greedy, fifteen, as it is made', 'test')}",
         f"{network['seconds']:.3f} s; {training['seconds']:.2f} s in {training['peak_mb'] / 1000:.1f} GB",
     ]
