@@ -145,6 +145,7 @@ def _in_short() -> list[str]:
         f"*The contrastive term adds {min(gains):.2f} to {max(gains):.2f} of Dice*: no; {_gain(H, 'recon')} and "
         f"{_gain(H, 'recon+smooth', digits=3)} (`hippocampus`), {_gain(A, 'recon', digits=3)} and "
         f"{_gain(A, 'recon+smooth', digits=3)} (`acdc`",
+        f"(eight: {of_table('contrast', H, 'clmorph', 'contrast_loss', variant='eight+pairs'):.3f}, ln 15)",
         f"{min(byol):+.3f} to {max(byol):+.3f} of Dice, within the seeds' spread".replace("-", "−"),
         f"α matters by {max(spreads[0], spreads[2]):.2f}, β by {max(spreads[1], spreads[3]):.3f}",
         f"distances {distances} mm where the paper has {min(theirs):.0f} to {max(theirs):.0f}",

@@ -194,7 +194,7 @@ def _end(arm: Arm) -> str:
 def draw_curves(arms: Sequence[Arm]) -> Figure:
     """The similarity of every variant, and each contrastive loss as a share of chance, by steps."""
     with on(LIGHT):
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for arm in arms:
             for n, (of, rows) in enumerate(zip(arm.measured, arm.curves, strict=True)):
@@ -206,9 +206,9 @@ def draw_curves(arms: Sequence[Arm]) -> Figure:
         right.set(xlabel="step", ylabel="contrastive loss / chance", title="What is contrasted")
         right.axhline(1.0, color=LIGHT.soft, lw=0.9, ls="--")
         right.set_ylim(0, None)
-        for axes in (left, right):
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=False, fontsize=8)
+        handles, labels = left.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
