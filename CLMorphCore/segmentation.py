@@ -167,6 +167,12 @@ class Segmentation:
         return segmentation_page(pictured, self.report)
 
 
+def no_labels(where: str, unlike: str = "") -> str:
+    """What is wrong where nothing is labelled, with what is ``unlike`` a registration's two images."""
+    said = f"no voxel of {where} got a label, the atlas' structures lie outside of it or are smaller than its voxels"
+    return f"{said}{f' ({unlike})' if unlike else ''}; expected a scan of the organ, in its size, place and orientation"
+
+
 def prepare_atlases(
     model: Model, atlases: Sequence[Atlas] | None = None, most_similar: int | None = None
 ) -> PreparedAtlas:

@@ -25,7 +25,7 @@ from ..io.files import short
 from ..io.images import read_image
 from ..matching import PreparedAtlas
 from ..progress import Stopwatch
-from ..segmentation import Segmentation, prepare_atlases, segment
+from ..segmentation import Segmentation, no_labels, prepare_atlases, segment
 from .results import Made, clear_failure, is_whole, save, save_failure, stamp
 from .scans import Scan
 
@@ -202,11 +202,8 @@ def _try(scan: Scan, settings: Settings, made: Made) -> str:
         image = read_image(scan.image)
     found = ready.segment(image, settings, str(scan.image), watch)
     if not found.volumes_ml:
-        raise FileError(
-            "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
-            "in its size, place and orientation",
-            "check its header and the model",
-        )
+        unlike = found.registration.unlike if isinstance(found, Segmentation) else ""
+        raise FileError(no_labels("the scan", unlike), "check its header and the model")
     if stamp(scan.image) != before:  # or the new file would be taken for what was segmented
         raise FileError(
             f"{scan.image} was changed while it was segmented; expected a scan that stays as it is",

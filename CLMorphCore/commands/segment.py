@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..extraction.sides import Sides, locator_of, segment_sides, shows_the_whole
 from ..io.dicom_seg import check_place, check_tags, read_source
 from ..progress import Reporter, Stopwatch, part
-from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, segment
+from ..segmentation import OPTIONAL, REPORT, RESULTS, Segmentation, no_labels, segment
 from . import options as given
 from . import series
 
@@ -70,11 +70,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
 def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, **files: bool) -> None:
     """Writes a segmentation, ``files`` as its ``save`` knows them; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
-        raise InputError(
-            "no voxel of the scan got a label, the atlas' structures lie outside of it; expected a scan of the organ, "
-            "in its size, place and orientation",
-            "check its header, `model` and `affine`",
-        )
+        unlike = segmentation.registration.unlike if isinstance(segmentation, Segmentation) else ""
+        raise InputError(no_labels("the scan", unlike), "check its header, `model` and `affine`")
     segmentation.save(folder, part(reporter, 0.6, 0.98), **files)
 
 

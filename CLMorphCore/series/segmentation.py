@@ -23,7 +23,7 @@ from ..metrics import volumes_ml
 from ..progress import Progress, Stopwatch, part, silent
 from ..registration import Registration
 from ..reports.series import Entry, FrameEntry, HeartEntry, SeriesReport, series_page, volumes_csv
-from ..segmentation import REPORT, RESULTS, VOLUMES, Segmentation, segment
+from ..segmentation import REPORT, RESULTS, VOLUMES, Segmentation, no_labels, segment
 from .choice import FrameChoice, check_numbers, frame_choice
 from .following import FOLLOWING, Closing, follow
 from .volumes import HeartFunction, check_heart, end_diastole_of, function_of, ventricles
@@ -156,8 +156,7 @@ class _Run:
         )
         if not segmentation.volumes_ml:
             raise InputError(
-                f"no voxel of frame {key + 1} got a label, the atlas' structures lie outside of it; expected a scan of "
-                "the organ, in its place and orientation",
+                no_labels(f"frame {key + 1}", segmentation.registration.unlike),
                 "check its header, `model` and `affine`, or start `frames` with another frame",
             )
         if choice.phases:

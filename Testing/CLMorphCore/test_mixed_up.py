@@ -174,3 +174,16 @@ def test_a_row_with_more_cells_than_columns_is_refused(place, clmorph):
         read_manifest(place / "m.csv")
     (place / "m.csv").write_text(text.replace(",test\n", ",,\n"), encoding="utf-8")  # as spreadsheets write them
     assert len(read_manifest(place / "m.csv")) == 1
+
+
+def test_a_scan_in_other_units_without_any_label_is_said_to_be_so(clmorph, scan, tiny_model, tmp_path):
+    small = sitk.ReadImage(str(scan))
+    middle = small.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in small.GetSize()])
+    small.SetOrigin([m + (o - m) / 5 for o, m in zip(small.GetOrigin(), middle, strict=True)])
+    small.SetSpacing([mm / 5 for mm in small.GetSpacing()])
+    sitk.WriteImage(small, str(tmp_path / "scan.nrrd"))
+    sitk.WriteTransform(sitk.TranslationTransform(3, (0.0, 0.0, 17.0)), str(tmp_path / "affine.tfm"))
+    words = ("--model", tiny_model, "--affine", tmp_path / "affine.tfm", "-o", tmp_path / "out")
+    ran = clmorph("segment", tmp_path / "scan.nrrd", *words)
+    assert ran.code == 2 and ran.err.count("\n") == 1
+    assert re.search(r"no voxel .* smaller than its voxels \(.* or other units in a header\); expected", ran.err)
