@@ -48,7 +48,7 @@ from .reports.making import report_of
 from .reports.report import Report
 from .reports.segmentation import Pictured, segmentation_page
 from .tissue.expectation import of_one, of_several
-from .tissue.labels import TissueLabels, Unfit, check_told_apart, tissue_labels
+from .tissue.labels import TissueLabels, Unfit, followed
 
 TISSUE = ("auto", "on", "off")
 UNCERTAINTY_BITS = 8  # of a share that its file keeps
@@ -99,6 +99,11 @@ class Segmentation:
     volumes_ml: dict[int, float]
     registration: Registration
     report: Report
+
+    @property
+    def unlike(self) -> str:
+        """That scan and atlas are of sizes that those of one organ do not have; empty where they are not."""
+        return self.registration.unlike
 
     def save(
         self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False, dicom_sr: bool = False
@@ -386,9 +391,5 @@ def _by_tissue(matches: Sequence[Match], chosen: Sequence[int], prepared: Prepar
         expected = of_several(matches, weights, [tissue.votes[n] for n in chosen], tissue, settings)
     else:
         expected = of_one(matches[0], tissue)
-    image = matches[0].scan.image
-    mask = matches[0].scan.mask
-    how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
-    found = tissue_labels(image, expected, tissue.groups, mask=mask, **how)
-    check_told_apart(found)
-    return found
+    scan = matches[0].scan
+    return followed(scan.image, expected, tissue, settings, device=prepared.device, mask=scan.mask)

@@ -202,8 +202,7 @@ def _try(scan: Scan, settings: Settings, made: Made) -> str:
         image = read_image(scan.image)
     found = ready.segment(image, settings, str(scan.image), watch)
     if not found.volumes_ml:
-        unlike = found.registration.unlike if isinstance(found, Segmentation) else ""
-        raise FileError(no_labels("the scan", unlike), "check its header and the model")
+        raise FileError(no_labels("the scan", found.unlike), "check its header and the model")
     if stamp(scan.image) != before:  # or the new file would be taken for what was segmented
         raise FileError(
             f"{scan.image} was changed while it was segmented; expected a scan that stays as it is",

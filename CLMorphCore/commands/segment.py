@@ -70,8 +70,7 @@ def _run(options: Namespace, reporter: Reporter) -> None:
 def save(segmentation: Segmentation | Sides, folder: Path, reporter: Reporter, **files: bool) -> None:
     """Writes a segmentation, ``files`` as its ``save`` knows them; InputError if it has no label at all."""
     if not segmentation.volumes_ml:
-        unlike = segmentation.registration.unlike if isinstance(segmentation, Segmentation) else ""
-        raise InputError(no_labels("the scan", unlike), "check its header, `model` and `affine`")
+        raise InputError(no_labels("the scan", segmentation.unlike), "check its header, `model` and `affine`")
     segmentation.save(folder, part(reporter, 0.6, 0.98), **files)
 
 

@@ -73,6 +73,11 @@ class Sides:
         """Where the locator looked alone."""
         return self.locator.brain_mask
 
+    @property
+    def unlike(self) -> str:
+        """That a side and the atlas are of sizes that those of one organ do not have; empty where none is."""
+        return next((side.unlike for side in self.found.values() if side.unlike), "")
+
     def save(
         self, folder: Path, progress: Progress = silent, *, dicom_seg: bool = False, dicom_sr: bool = False
     ) -> None:

@@ -156,7 +156,7 @@ class _Run:
         )
         if not segmentation.volumes_ml:
             raise InputError(
-                no_labels(f"frame {key + 1}", segmentation.registration.unlike),
+                no_labels(f"frame {key + 1}", segmentation.unlike),
                 "check its header, `model` and `affine`, or start `frames` with another frame",
             )
         if choice.phases:

@@ -8,7 +8,7 @@ from ..geometry import Grid, placed, resample_labels
 from ..matching import Match, PreparedAtlas
 from ..registration import transform_of
 from .expectation import of_one
-from .labels import Unfit, check_told_apart, tissue_labels
+from .labels import Unfit, followed
 from .prepared import PreparedTissue
 from .settings import TissueSettings
 
@@ -24,9 +24,7 @@ def followed_labels(
     """The labels that follow the scan's tissue, or the warped ones where that tells nothing."""
     image = found.scan.image
     try:
-        how = {"exponent": settings.exponent, "background": settings.background, "device": prepared.device}
-        followed = tissue_labels(image, of_one(found, tissue), tissue.groups, **how)
-        check_told_apart(followed)
+        labels = followed(image, of_one(found, tissue), tissue, settings, device=prepared.device).labels
     except Unfit:
         return warped_labels(found, prepared)
-    return placed(followed.labels, Grid.of(image))
+    return placed(labels, Grid.of(image))

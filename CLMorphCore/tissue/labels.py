@@ -16,7 +16,9 @@ from .classes import Unfit, distances
 from .expectation import Expectation
 from .mixture import TINY, Mixture, fit
 from .pieces import without_crumbs
+from .prepared import PreparedTissue
 from .priors import Prior
+from .settings import TissueSettings
 from .shares import PADDING, label_type
 
 SLAB_VOXELS = 2_000_000  # that are in memory at once, by their labels' probabilities
@@ -53,6 +55,22 @@ class TissueLabels:
     disagreement: np.ndarray
     tissues: tuple[tuple[int, ...], ...]
     mixture: Mixture
+
+
+def followed(
+    image: sitk.Image,
+    expected: Expectation,
+    tissue: PreparedTissue,
+    settings: TissueSettings,
+    *,
+    device: str,
+    mask: sitk.Image | None = None,
+) -> TissueLabels:
+    """The labels of a scan as a model's settings say; Unfit, too, where all of its tissues look alike."""
+    how = {"exponent": settings.exponent, "background": settings.background, "device": device}
+    found = tissue_labels(image, expected, tissue.groups, mask=mask, **how)
+    _check_told_apart(found)
+    return found
 
 
 @torch.inference_mode()
@@ -106,7 +124,7 @@ def tissue_labels(
     return TissueLabels(labels, alone, disagreement, tuple(tuple(each) for each in tissues), mixture)
 
 
-def check_told_apart(found: TissueLabels) -> None:
+def _check_told_apart(found: TissueLabels) -> None:
     """Unfit where the Gaussians of all tissues but padding are much the same, as those of noise are."""
     own = [n for n, labels in enumerate(found.tissues) if PADDING not in labels]
     mean, sd = (each.cpu().double().numpy()[own] for each in (found.mixture.mean, found.mixture.sd))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_up_tissue import ball, dice, expectation_of, image_of, votes_of
 
-from CLMorphCore.bundles.atlas import read_atlas, save_atlas
 from CLMorphCore.errors import FileError, InputError
 from CLMorphCore.geometry import Grid
 from CLMorphCore.matching import align_scan, match, prepare
@@ -16,47 +16,15 @@ from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.registration import transform_of
 from CLMorphCore.segmentation import segment
 from CLMorphCore.tissue import labels as tissue_module
-from CLMorphCore.tissue.classes import tissues_of
 from CLMorphCore.tissue.expectation import of_several
-from CLMorphCore.tissue.labels import Unfit, tissue_labels
+from CLMorphCore.tissue.labels import tissue_labels
 from CLMorphCore.tissue.mixture import field, fit
 from CLMorphCore.tissue.pieces import without_crumbs
-from CLMorphCore.tissue.priors import atlas_voxels, carried
+from CLMorphCore.tissue.priors import atlas_voxels
 from CLMorphCore.tissue.settings import TissueSettings, read_settings, write_settings
-from CLMorphCore.tissue.shares import PADDING, label_boxes, read_shares, shares_of, single_vote, write_shares
+from CLMorphCore.tissue.shares import PADDING, shares_of
 
 ON = TissueSettings(True, 1.0, 0.5)
-
-
-def image_of(array, spacing=(1.0, 1.0, 1.0)):
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing)
-    return image
-
-
-def ball(centre, radius, shape=(40, 40, 40)):
-    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    return (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
-
-
-def votes_of(*balls):
-    """One ball in a background of one tissue, once for each voter."""
-    return [np.where(each, 1, PADDING - 1).astype(np.int32) for each in balls]
-
-
-def expectation_of(shares, smoothing=1.0):
-    """The shares where they are, on the scan's own voxels (origin 0, spacing 1)."""
-    boxes = label_boxes(shares, (smoothing,) * 3)
-
-    def expected(grid, step):
-        axes = [torch.arange(0, n, step) + round(o) for n, o in zip(grid.shape, grid.origin_mm[::-1], strict=True)]
-        return carried(boxes, torch.stack(torch.meshgrid(*axes, indexing="ij")).float(), shares.shape)
-
-    return expected
-
-
-def dice(labels, truth):
-    return 2 * ((labels == 1) & truth).sum() / ((labels == 1).sum() + truth.sum())
 
 
 def test_the_mixture_finds_gaussians_and_bias():
@@ -137,104 +105,6 @@ def test_with_exponent_zero_the_atlas_speaks_alone():
     assert (found.labels == found.expected).mean() > 0.999  # but for rounding
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        lambda truth: np.full(truth.shape, 7.0),
-        lambda truth: np.where(truth, 1.0, 0.0),
-        lambda truth: np.zeros(truth.shape),
-    ],
-    ids=["constant", "two values", "zero"],
-)
-def test_a_scan_without_grey_values_is_unfit(values):
-    truth = ball((20, 20, 20), 10)
-    with pytest.raises(Unfit, match="grey values"):
-        tissue_labels(
-            image_of(values(truth)),
-            expectation_of(shares_of(votes_of(truth))),
-            [(1,), (-2,)],
-            exponent=0.5,
-            device="cpu",
-        )
-
-
-def test_a_scan_that_is_half_blank_is_unfit():
-    truth = ball((20, 20, 20), 10)
-    values = np.where(truth, 60.0, 30.0) + np.random.default_rng(4).normal(0, 4, truth.shape)
-    expected, tissues = expectation_of(shares_of(votes_of(truth))), [(1,), (PADDING - 1,)]
-    tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
-    values[:, :, :21] = 0.0
-    with pytest.raises(Unfit, match="clipped, or blank"):
-        tissue_labels(image_of(values), expected, tissues, exponent=0.35, device="cpu")
-
-
-def test_what_the_atlas_is_sure_of_is_not_lost():
-    """Where a structure has the grey values of its surroundings, and another one its own, nothing sensible is left."""
-    truth = ball((20, 20, 20), 10)
-    rng = np.random.default_rng(4)
-    scan = image_of(np.where(truth, 60.0, 60.0) + rng.normal(0, 8, truth.shape))
-    found = tissue_labels(
-        scan, expectation_of(shares_of(votes_of(truth))), [(1,), (PADDING - 1,)], exponent=0.35, device="cpu"
-    )
-    assert dice(found.labels, truth) > 0.9
-
-
-def test_shares_are_the_fraction_of_votes_and_files_keep_them(tmp_path):
-    votes = votes_of(ball((20, 20, 20), 9), ball((22, 20, 20), 9), ball((20, 23, 20), 9))
-    shares = shares_of(votes)
-    write_shares(tmp_path / "shares.npz", shares)
-    again = read_shares(tmp_path / "shares.npz")
-    assert again.shape == shares.shape and again.voters == 3
-    (structure,) = [one for one in again.each if one.label == 1]
-    whole = np.zeros(shares.shape)
-    whole[tuple(slice(a, a + n) for a, n in zip(structure.start, structure.share.shape, strict=True))] = structure.share
-    np.testing.assert_allclose(whole / 255, np.mean([vote == 1 for vote in votes], axis=0), atol=0.003)
-    for mine, its in zip(shares.each, again.each, strict=True):
-        assert mine.label == its.label and mine.start == its.start and (mine.share == its.share).all()
-
-
-@pytest.mark.parametrize("cut", [0, 10, 200, -30])
-def test_damaged_shares_are_one_line(tmp_path, cut):
-    path = tmp_path / "shares.npz"
-    write_shares(path, shares_of(votes_of(ball((20, 20, 20), 9))))
-    path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(FileError, match="vote shares"):
-        read_shares(path)
-
-
-def test_an_atlas_keeps_its_shares(atlas, tmp_path):
-    from dataclasses import replace
-
-    shares = shares_of([single_vote(atlas.image, atlas.labels)])
-    save_atlas(tmp_path / "atlas", replace(atlas, shares=shares))
-    assert read_atlas(tmp_path / "atlas").shares.voters == 1
-    save_atlas(tmp_path / "atlas", atlas)  # without: the old file must not stay
-    assert read_atlas(tmp_path / "atlas").shares is None
-    write_shares(tmp_path / "atlas" / "shares.npz", shares_of(votes_of(ball((20, 20, 20), 9))))
-    with pytest.raises(InputError, match="delete the file"):
-        read_atlas(tmp_path / "atlas")
-
-
-def test_the_background_is_told_apart_by_its_grey_values():
-    values = np.zeros((30, 30, 30), np.float32)
-    rng = np.random.default_rng(5)
-    for n, mean in enumerate((200.0, 50.0, 120.0)):
-        values[10 * n : 10 * n + 9] = mean + rng.normal(0, 3, (9, 30, 30))
-    labels = np.zeros(values.shape, np.uint8)
-    labels[12:16, 12:16, 12:16] = 1
-    votes = single_vote(image_of(values), image_of(labels))
-    assert (votes[9] == PADDING).all() and (votes == 1).sum() == 64
-    assert votes[4, 4, 4] == PADDING - 3 and votes[12, 2, 2] == PADDING - 1 and votes[24, 4, 4] == PADDING - 2
-
-
-def test_structures_that_look_alike_share_a_tissue():
-    rng = np.random.default_rng(6)
-    labels = np.repeat(np.arange(5, dtype=np.uint8), 8)[:, None, None] * np.ones((1, 20, 20), np.uint8)
-    means = np.array([0.0, 100.0, 101.0, 160.0, 100.5])[labels]
-    tissues = tissues_of(image_of(means + rng.normal(0, 5, labels.shape)), image_of(labels))
-    assert sorted(sorted(group) for group in tissues) == [[1, 2, 4], [3]]
-
-
 def test_atlas_voxels_are_where_itk_maps_the_scans(atlas, phantom, model):
     prepared = prepare(model, [atlas])
     found = match(align_scan(phantom.image, prepared, model), prepared, model)
@@ -304,84 +174,6 @@ def test_a_label_that_the_first_of_several_atlases_could_not_hold_is_none_less(a
     expected = sitk.GetArrayFromImage(small.labels).astype(np.int64)
     assert (sitk.GetArrayFromImage(large.labels) == np.where(expected == 7, 300, expected)).all()
     assert large.volumes_ml[300] == small.volumes_ml[7] > 0
-
-
-def test_votes_for_what_is_no_structure_of_the_atlas_give_no_label(atlas, phantom, model):
-    votes = single_vote(atlas.image, atlas.labels)
-    votes[votes == 2] = 300
-    foreign = replace(atlas, shares=shares_of([votes]))
-    found = segment(phantom.image, model, atlases=[foreign], tissue="on", affine=sitk.AffineTransform(3))
-    assert set(np.unique(sitk.GetArrayViewFromImage(found.labels))) <= {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("factor", [2.0**-93, 1e-9, 1e10, 2.0**80])
-def test_the_unit_of_the_intensities_changes_nothing(factor, atlas, phantom, model):
-    """A diffusivity in m²/s is 1e-9: neither what is added against a division by zero nor a square of it may matter."""
-    usual, scaled = (
-        segment(phantom.image * one, model, tissue="on", affine=sitk.AffineTransform(3)) for one in (1.0, factor)
-    )
-    assert scaled.report.tissue.used, scaled.report.warnings
-    assert np.mean(sitk.GetArrayFromImage(usual.labels) != sitk.GetArrayFromImage(scaled.labels)) < 1e-4
-    for one, other in zip(usual.report.tissue.classes, scaled.report.tissue.classes, strict=True):
-        assert (other.mean, other.sd) == pytest.approx((factor * one.mean, factor * one.sd), rel=1e-3)
-
-
-def test_a_hot_voxel_is_not_what_tissues_are_measured_by(atlas, phantom, model):
-    place = np.argwhere(sitk.GetArrayViewFromImage(phantom.labels) == 1)[0]
-    values = sitk.GetArrayFromImage(phantom.image)
-    values[tuple(place)] = 1e9
-    hot = sitk.GetImageFromArray(values)
-    hot.CopyInformation(phantom.image)
-    usual, found = (
-        segment(one, model, tissue="on", affine=sitk.AffineTransform(3)).report.tissue for one in (phantom.image, hot)
-    )
-    for one, other in zip(usual.classes, found.classes, strict=True):
-        assert other.mean == pytest.approx(one.mean, rel=0.1) and other.sd < 2 * one.sd
-
-
-def test_a_mask_that_leaves_one_value_of_the_scan_leaves_the_atlas_labels(atlas, phantom, model):
-    values = sitk.GetArrayFromImage(phantom.image)
-    half = values.shape[2] // 2
-    values[:, :, :half] = 0
-    scan, mask = (sitk.GetImageFromArray(each) for each in (values, (values == 0).astype(np.uint8)))
-    for one in (scan, mask):
-        one.CopyInformation(phantom.image)
-    boxes = label_boxes(shares_of([single_vote(atlas.image, atlas.labels)]), (1.0,) * 3)
-    shape = Grid.of(atlas.labels).shape
-
-    def expected(grid, step):
-        found = match(align_scan(phantom.image, ready, model, affine=sitk.AffineTransform(3)), ready, model)
-        return carried(boxes, atlas_voxels(found, grid, Grid.of(atlas.labels), step), shape)
-
-    ready = prepare(model, [atlas])
-    groups = [(1,), (2,), (3,), *((-n,) for n in range(1, 5))]
-    with pytest.raises(Unfit, match="grey values"):
-        tissue_labels(scan, expected, groups, exponent=0.5, device="cpu", mask=mask)
-
-
-def test_a_degenerate_scan_keeps_the_atlas_labels_with_a_warning(atlas, phantom, model):
-    values = sitk.GetArrayFromImage(phantom.image)
-    two = sitk.GetImageFromArray((values > np.median(values)).astype(np.float32))
-    two.CopyInformation(phantom.image)
-    off, on = (segment(two, model, tissue=tissue) for tissue in ("off", "on"))
-    assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
-    assert any("grey values" in warning for warning in on.report.warnings) and not on.report.tissue.used
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (lambda scan: np.random.default_rng(0).normal(100, 10, scan.shape), "do not differ"),
-        (lambda scan: np.minimum(scan, np.percentile(scan[scan > scan.min()], 10)), "clipped"),
-    ],
-    ids=["noise", "clipped"],
-)
-def test_noise_and_a_clipped_scan_keep_the_atlas_labels_with_a_warning(values, words, atlas, phantom, model):
-    scan = sitk.GetImageFromArray(values(sitk.GetArrayFromImage(phantom.image)).astype(np.float32))
-    scan.CopyInformation(phantom.image)
-    off, on = (segment(scan, model, tissue=tissue) for tissue in ("off", "on"))
-    assert (sitk.GetArrayFromImage(on.labels) == sitk.GetArrayFromImage(off.labels)).all()
-    assert any(words in warning for warning in on.report.warnings) and not on.report.tissue.used
 
 
 @pytest.mark.parametrize("fusion", ["similarity", "majority"])
