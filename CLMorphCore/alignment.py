@@ -241,11 +241,14 @@ def _itk_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        why = "the images do not overlap or have too little contrast"
+        why = f"the images do not overlap or have too little contrast ({reason(str(error))})"
         if "minimum of four pixels" in str(error):
-            why = "one of the images is too thin for it in some direction, or has too little contrast"
+            why = (
+                "one of the images is too thin for it in some direction, or has too little contrast (what it shows has "
+                "fewer than 4 voxels there)"
+            )
         raise InputError(
-            f"the affine alignment failed: {why} ({reason(str(error))}); pass `affine`, a transform of your own or none"
+            f"the affine alignment failed: {why}; pass `affine`, a transform of your own or none"
         ) from None
 
 

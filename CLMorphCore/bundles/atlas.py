@@ -59,7 +59,9 @@ class Atlas:
 
 
 def read_atlases(folder: Path) -> tuple[Atlas, ...]:
-    """The atlases in the folders below ``folder``, by name; InputError where there is none."""
+    """The atlases in the folders below ``folder``, by name, or the one that it is; InputError where there is none."""
+    if (folder / FILES[0]).is_file() and (folder / FILES[1]).is_file():
+        return (read_atlas(folder),)
     found = tuple(read_atlas(path) for path in folders_in(folder, "a folder of atlases"))
     if not found:
         raise InputError(

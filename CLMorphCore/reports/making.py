@@ -42,6 +42,8 @@ REFINED_OTHER = (
     "the scan is not of the atlas' contrast; refinement made the labels of such scans worse where that was measured, "
     "compare with those of a run without it"
 )
+UNASKED = "similarity"  # fusion
+NOT_FUSED = "fusion by {} was asked for and nothing is fused: there is one atlas"
 MAX_FOLDING = 1e-3  # above it a warning
 
 
@@ -121,6 +123,7 @@ def report_of(
         warnings=(
             *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
             *((fused.note,) if fused.note else ()),
+            *((NOT_FUSED.format(method),) if len(names) == 1 and method != UNASKED else ()),
             *judgement.warnings,
             *_refined(model, registration, _of_another_contrast(model, fused)),
             *_warnings(structures, volumes, registration),

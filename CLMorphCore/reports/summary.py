@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import PurePath
@@ -60,7 +60,7 @@ def key_figures(report: Report) -> str:
             *([("Contrast", "unlike the atlas", f"the model's network {report.network}")] if report.network else []),
             *([("Brain", f"{report.brain.volume_ml:.0f} ml", _brain(report.brain))] if report.brain else []),
             ("Folding", page.percent(report.folding_fraction), "of the voxels; 0 is best"),
-            ("Time", _duration(seconds["total"]), f"on {report.device}, {_threads(report)}"),
+            ("Time", _duration(seconds["total"]), f"on {report.device}, {_threads(report)}{_unfinished(seconds)}"),
         ]
     )
 
@@ -164,6 +164,11 @@ def details(report: Report) -> str:
     ]
     rows = [page.row([escape(name), escape(str(value))], numbers_from=2) for name, value in entries]
     return f"<section><h2>Run</h2>{page.table(['Item', 'Value'], rows, numbers_from=2)}</section>"
+
+
+def _unfinished(seconds: Mapping[str, float]) -> str:
+    """What a page that is one of the files cannot know."""
+    return "" if "writing" in seconds else "; files are written after it, report.json has the whole"
 
 
 def _threads(report: Report) -> str:

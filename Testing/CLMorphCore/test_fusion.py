@@ -166,6 +166,7 @@ def test_each_subject_becomes_an_atlas_in_one_space(atlas, model, tmp_path, clmo
         assert min(dice_per_label(one.labels, atlas.labels).values()) > 0.6
         save_atlas(tmp_path / "each" / one.name, one)
     assert [one.name for one in read_atlases(tmp_path / "each")] == ["s0", "s1"]
+    assert [one.name for one in read_atlases(tmp_path / "each" / "s1")] == ["s1"]
     (tmp_path / "data.csv").write_text("\n".join(rows), encoding="utf-8")
     ran = clmorph(
         "segment",
@@ -182,3 +183,10 @@ def test_each_subject_becomes_an_atlas_in_one_space(atlas, model, tmp_path, clmo
     assert ran.code == 0, ran.err
     labels = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert min(dice_per_label(labels, sitk.ReadImage(str(subjects[0].labels))).values()) > 0.9
+
+
+def test_a_fusion_of_a_single_atlas_is_said_to_do_nothing(crowd, model, identity):
+    alone = segment(crowd[1].image, model, atlases=crowd[1:2], affine=identity, fusion="majority")
+    assert [text for text in alone.report.warnings if "fusion by majority" in text and "one atlas" in text]
+    unasked = segment(crowd[1].image, model, atlases=crowd[1:2], affine=identity)
+    assert not [text for text in unasked.report.warnings if "fusion" in text]

@@ -150,6 +150,12 @@ def test_tells_what_the_report_holds(html):
         assert wanted in text
 
 
+def test_a_page_that_is_written_before_other_files_says_that_its_time_is_not_all(html):
+    assert "files are written after it" in html  # report() has no seconds of writing
+    whole = report(duration_s={"writing": 1.0, "total": 2.0})
+    assert "files are written after it" not in page_of(scene(), whole)
+
+
 def test_every_picture_is_described(html):
     assert html.count("<svg") == html.count('role="img" aria-label="')
 
