@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import InputError
 from . import score
 from .observations import GENUINE, Observation
 from .score import Quality
@@ -15,12 +16,22 @@ def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
     Subjects of the validation split, which the atlas is not made from, tell shift and intervals.
     """
     known = [(o, o.evidence) for o in observations if o.evidence is not None]
-    genuine = [(o.split == "validation", (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
+    genuine = [(o, (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
     corrupted = [evidence for o, evidence in known if o.kind != GENUINE]
-    seen, unseen = ([case for held_out, case in genuine if held_out is wanted] for wanted in (False, True))
+    held_out = [(o.subject, case) for o, case in genuine if o.split == "validation"]
+    seen = [case for o, case in genuine if o.split != "validation"]
     if not any(dice is not None for _, dice in seen):
-        seen, unseen = unseen, []
-    return score.fit(atlas, seen, corrupted, unseen)
+        seen, held_out = [case for _, case in held_out], []
+    return score.fit(atlas, seen, corrupted, [case for _, case in held_out], [name for name, _ in held_out])
+
+
+def calibrated(quality: Quality, observations: Iterable[Observation]) -> Quality:
+    """The score with shift and intervals by labelled subjects that the atlas is not made from; InputError for none."""
+    known = [(o, o.evidence) for o in observations if o.evidence is not None and o.dice is not None]
+    cases = [(o.subject, (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
+    if not cases:
+        raise InputError("none of the scans is labelled and could be registered; expected some that are")
+    return score.calibrated(quality, cases)
 
 
 def leave_one_out(atlas: str, observations: Sequence[Observation]) -> list[tuple[Quality, Observation]]:

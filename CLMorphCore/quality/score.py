@@ -3,9 +3,9 @@
 For each structure a ridge regression on the logit of Dice predicts how far the structure lies from its own mean over
 the training subjects (reverse classification accuracy and its kin predict Dice without labels: Valindria et al., IEEE
 TMI 2017; Robinson et al., MICCAI 2018). Subjects that the atlas has not seen say how far that is off: by how much on
-the whole, and within which interval (split conformal prediction with scaled residuals: Lei et al., JASA 2018). Beside
-it, how far the case as a whole lies on the bad side of what training subjects look like says whether any of that can
-be believed.
+the whole, and within which interval (split conformal prediction with scaled residuals: Lei et al., JASA 2018; each of
+these subjects about what the others say: Barber et al., Annals of Statistics 2021). Beside it, how far the case as a
+whole lies on the bad side of what training subjects look like says whether any of that can be believed.
 """
 
 from __future__ import annotations
@@ -117,43 +117,68 @@ class Quality:
 Case = tuple[Evidence, np.ndarray | None]
 
 
-def fit(atlas: str, cases: Sequence[Case], corrupted: Sequence[Evidence] = (), unseen: Sequence[Case] = ()) -> Quality:
+def fit(
+    atlas: str,
+    cases: Sequence[Case],
+    corrupted: Sequence[Evidence] = (),
+    unseen: Sequence[Case] = (),
+    subjects: Sequence[str] = (),
+) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
     Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, for the shift
-    and the intervals; without them the intervals are the fit's own residuals', and too narrow. The limit is what
-    FALSE_ALARMS of all cases exceed, each under the checks of the others, times MARGIN, or times less where FLAGGED of
-    ``corrupted`` would else not exceed it.
+    and the intervals, and ``subjects`` whose they are, by default of one each; without them the intervals are the fit's
+    own residuals', and too narrow. The limit is what FALSE_ALARMS of all cases exceed, each under the checks of the
+    others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
     """
     regression = _regression(atlas, cases)
     everything = [found for found, _ in (*cases, *unseen)]
     checks = np.array([found.case for found in everything])
+    names = subjects or [str(n) for n in range(len(unseen))]
+    held_out = [(name, case) for name, case in zip(names, unseen, strict=True) if case[1] is not None]
     quality = replace(
-        calibrated(regression, [case for case in unseen if case[1] is not None] or cases, shifted=len(unseen) > 0),
+        calibrated(regression, held_out) if held_out else _with_own_reach(regression, cases),
         checks=tuple(checks.mean(axis=0).tolist()),
         spread=tuple(checks.std(axis=0).tolist()),
     )
     return replace(quality, limit=_limit(quality, everything, checks, corrupted))
 
 
-def calibrated(quality: Quality, cases: Sequence[Case], *, shifted: bool = True) -> Quality:
-    """The shift and the reach with which the true Dice of the cases lie in the intervals, COVERED of them.
+def calibrated(quality: Quality, cases: Sequence[tuple[str, Case]]) -> Quality:
+    """The shift, and the reach with which the true Dice of the cases lie in the intervals, COVERED of them.
 
-    The reach is the ⌈(N + 1) · COVERED⌉-th smallest |residual| / deviation of the N structures of all cases.
+    The reach is the ⌈(N + 1) · COVERED⌉-th smallest |residual − shift| / deviation of the N structures of all cases,
+    each subject's about the shift that the other subjects tell: its own is what a new subject's is not known to be.
     """
-    residuals, deviations = [], []
-    for found, dice in cases:
-        if dice is None:
-            continue
-        true = dict(zip(found.values, dice.tolist(), strict=True))
-        for value, logit in quality._logits(found).items():
-            if not np.isnan(true[value]):
-                residuals.append(float(_logit(np.array(true[value]))) - logit)
-                deviations.append(quality.deviation[value])
-    shift = float(np.mean(residuals)) if shifted else 0.0
-    distances = np.sort(np.abs(np.array(residuals) - shift) / np.array(deviations))
+    residuals = [(name, *_residuals(quality, case)) for name, case in cases]
+    distances = []
+    for name, own, deviations in residuals:
+        others = [residual for other, residual, _ in residuals if other != name]
+        shift = np.concatenate(others).mean() if others else 0.0
+        distances.append(np.abs(own - shift) / deviations)
+    shift = float(np.concatenate([residual for _, residual, _ in residuals]).mean())
+    return replace(quality, shift=quality.shift + shift, reach=_reach(np.concatenate(distances)))
+
+
+def _with_own_reach(quality: Quality, cases: Sequence[Case]) -> Quality:
+    """The reach by the residuals of the cases of the fit themselves."""
+    residuals = [_residuals(quality, case) for case in cases if case[1] is not None]
+    return replace(quality, reach=_reach(np.concatenate([np.abs(own) / deviations for own, deviations in residuals])))
+
+
+def _residuals(quality: Quality, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The true logit less the expected one of each structure that has a true Dice, and the structures' deviations."""
+    found, dice = case
+    assert dice is not None
+    true = dict(zip(found.values, dice.tolist(), strict=True))
+    known = {value: logit for value, logit in quality._logits(found).items() if not np.isnan(true[value])}
+    residuals = [float(_logit(np.array(true[value]))) - logit for value, logit in known.items()]
+    return np.array(residuals), np.array([quality.deviation[value] for value in known])
+
+
+def _reach(distances: np.ndarray) -> float:
     rank = min(len(distances), int(np.ceil((len(distances) + 1) * COVERED)))
-    return replace(quality, shift=quality.shift + shift, reach=float(distances[rank - 1]))
+    return float(np.sort(distances)[rank - 1])
 
 
 def _regression(atlas: str, cases: Sequence[Case]) -> Quality:

@@ -137,6 +137,26 @@ def test_nine_of_ten_true_values_of_subjects_that_the_atlas_has_not_seen_lie_in_
     assert quality.shift == pytest.approx(-0.7, abs=0.1)
 
 
+def alike(random, subjects, cases):
+    """(name, case) of subjects, all of whose structures and cases are off by the subject's own amount, of SD 0.4."""
+    for n in range(subjects):
+        own = random.normal(0, 0.4)
+        for found, dice in made_up(int(random.integers(10**6)), cases):
+            yield str(n), (found, 1 / (1 + np.exp(-np.log(dice / (1 - dice)) - own)))
+
+
+def test_two_subjects_seen_often_are_two():
+    """What a subject's structures have in common is no less for being measured ten times."""
+    random, known, inside = np.random.default_rng(0), made_up(0), []
+    for _ in range(60):
+        names, held_out = zip(*alike(random, 2, 5), strict=True)
+        quality = fit("average", known, unseen=held_out, subjects=names)
+        for _, (found, dice) in alike(random, 10, 1):
+            ends = quality.interval(found)
+            inside += [ends[value][0] <= true <= ends[value][1] for value, true in zip(VALUES, dice, strict=True)]
+    assert np.mean(inside) > 0.6  # .46 by residuals about what both say; how far two differ tells little of a third
+
+
 def test_without_such_subjects_nothing_is_shifted():
     quality = fit("average", made_up(0))
     assert quality.shift == 0 and quality.reach > 0

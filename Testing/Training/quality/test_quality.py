@@ -88,10 +88,17 @@ def test_the_command_fits_and_measures(atlas_model, atlas, tmp_path, monkeypatch
     (tmp_path / "data.csv").write_text("\n".join(rows), encoding="utf-8")
     words = ["--model", str(atlas_model), "--data", str(tmp_path / "data.csv")]
     to_file = ["--split", "validation", "--figures", str(tmp_path / "f.json")]
-    for verb, more in (("fit", ["--spoil-every", "4"]), ("measure", ["--corrupt-every", "4", *to_file])):
-        monkeypatch.setattr(sys, "argv", ["quality", verb, *words, *more])
-        assert command.main() == 0
-    assert set(read_quality(atlas_model).usual) == {1, 2}
+    monkeypatch.setattr(sys, "argv", ["quality", "fit", *words, "--spoil-every", "4"])
+    assert command.main() == 0
+    fitted = read_quality(atlas_model)
+    assert set(fitted.usual) == {1, 2}
+    monkeypatch.setattr(sys, "argv", ["quality", "calibrate", *words, "-o", str(tmp_path / "quality.toml")])
+    assert command.main() == 0
+    again = read_quality(tmp_path)
+    assert again.usual == fitted.usual and again.weights == fitted.weights and again.limit == fitted.limit
+    assert again.shift == pytest.approx(fitted.shift, abs=0.2) and again.reach > 0  # the same subject, another noise
+    monkeypatch.setattr(sys, "argv", ["quality", "measure", *words, "--corrupt-every", "4", *to_file])
+    assert command.main() == 0
     table = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert table["subjects"] == 1 and table["flagged: failed affine"] == 1.0
     assert json.loads(capsys.readouterr().out.split("validation")[-1].split("s2\n")[-1]) == table
