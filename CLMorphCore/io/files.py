@@ -110,6 +110,14 @@ def read_toml(path: Path, expected: str, *, kind: str = "TOML") -> dict[str, Any
         raise FileError(f"{path} cannot be read as {kind}: {short(error)}; expected {expected}; mend it") from None
 
 
+def read_json(path: Path, expected: str) -> Any:
+    """The value of a JSON file; FileError where it is none, whatever is wrong with it."""
+    try:
+        return parse_json(read_text(path, expected))
+    except ValueError as error:
+        raise FileError(f"{path} cannot be read as JSON: {short(error)}; expected {expected}; copy it again") from None
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text; ValueError where it is none, whatever is wrong with it."""
     try:

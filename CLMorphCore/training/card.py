@@ -16,7 +16,7 @@ from ..bundles.model import read_card, write_card
 from ..errors import printable
 from ..evaluation import SUMMARY
 from ..geometry import Grid
-from ..io.files import parse_json, read_text
+from ..io.files import read_json
 from ..io.images import read_image
 from ..io.manifest import SPLITS, Subject, choose
 from ..reports.atlas_picture import atlas_picture
@@ -50,7 +50,7 @@ def describe(run: Run, reference: Path) -> None:
     for split in SPLITS_MEASURED:
         path = run.output / split / SUMMARY
         if path.exists():
-            tables[f"accuracy.{split}"] = _figures(parse_json(read_text(path, "a summary of an evaluation")))
+            tables[f"accuracy.{split}"] = _figures(read_json(path, "a summary of an evaluation"))
     write_card(run.model, tables)
     if not (run.model / PICTURE).exists():
         image, labels = (atlas.image, atlas.labels) if atlas is not None else (read_image(reference), None)

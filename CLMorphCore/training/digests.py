@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..atomic import atomic_write
 from ..errors import InputError
-from ..io.files import parse_json, read_text
+from ..io.files import read_json
 from ..io.images import read_image, read_labels
 from ..io.manifest import Subject
 from .fingerprint import Scan, grid_of
@@ -39,7 +39,7 @@ def check_digests(path: Path, subjects: Sequence[Subject]) -> None:
     """InputError that names the files whose voxels are other ones; a training of an earlier version has no digests."""
     if not path.exists():
         return
-    entries = parse_json(read_text(path, "the digests of a training's scans"))
+    entries = read_json(path, "the digests of a training's scans")
     changed, moved = [], []
     for subject in subjects:
         for kind, file, read in (("image", subject.image, read_image), ("labels", subject.labels, read_labels)):

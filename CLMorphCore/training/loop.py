@@ -219,11 +219,18 @@ class _Keeper:
         """Closes the log, writes a card where there is none, and returns the model's folder."""
         self.log.close()
         model = self.output / "model"
+        self._state_settings(model / "weights.safetensors")
         if not (model / "card.toml").exists():
             data = f"{len(self.data.train)} images, {done} steps"
             about = {"name": self.output.resolve().name, "version": __version__, "training_data": data}
             write_card(model, {"model": about})
         return model
+
+    def _state_settings(self, path: Path) -> None:
+        """The settings of today in the header of the weights: what may change on the way has changed since the best."""
+        tensors, header = checkpoint.load(path)
+        if from_dict(header["config"]) != (config := _without_reference(self.learner.config)):
+            checkpoint.save(path, tensors, {**header, "config": to_dict(config)})
 
     def _judged(self) -> dict[str, float]:
         return judged(self.learner.config, self.learner.network, self.data, self.learner.device)
@@ -266,8 +273,12 @@ def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float
 
 def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:
     """The network's weights with the configuration that made them in the header, but for the reference's path."""
-    config = replace(config, data=replace(config.data, reference=""))  # it means nothing on another machine
-    checkpoint.save(path, network.state_dict(), {"config": to_dict(config), "step": step})
+    checkpoint.save(path, network.state_dict(), {"config": to_dict(_without_reference(config)), "step": step})
+
+
+def _without_reference(config: Config) -> Config:
+    """Its path means nothing on another machine."""
+    return replace(config, data=replace(config.data, reference=""))
 
 
 def save_state(

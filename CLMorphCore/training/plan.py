@@ -87,12 +87,21 @@ def differing(plan: Plan, other: Plan) -> list[str]:
     return names + ["scans.leave_out"] * (set(plan.left_out or ()) != set(other.left_out or ()))
 
 
-def changed_since(plan: Plan, trained: Config) -> list[str]:
-    """The settings of a plan that was read which are other ones than a network was trained by."""
+def given_settings(plan: Plan) -> list[str]:
+    """The settings of the training, 'section.key', that the plan's file gives; for all others the defaults hold."""
+    tree = tomllib.loads(plan_text(plan))
+    return [f"{section}.{key}" for section, table in tree.items() if section not in OWN for key in table]
+
+
+def changed_since(plan: Plan, trained: Config, given: Sequence[str] = ()) -> list[str]:
+    """The settings of a plan that was read which are other ones than a network was trained by.
+
+    Looked at are those that the plan gives, and ``given``, those that it gave once: a default may be another one in
+    another version.
+    """
     now, then = to_dict(plan.config), to_dict(trained)
-    tree = tomllib.loads(plan.text)
-    given = [(section, key) for section, table in tree.items() if section not in OWN for key in table]
-    return [f"{section}.{key}" for section, key in given if _of(now, section, key) != _of(then, section, key)]
+    keys = [(key, *key.partition(".")[::2]) for key in dict.fromkeys((*given_settings(plan), *given))]
+    return [key for key, *where in keys if _of(now, *where) != _of(then, *where)]
 
 
 def _of(tree: Mapping[str, Any], section: str, key: str) -> Any:

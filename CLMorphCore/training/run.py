@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..bundles import checkpoint
-from ..bundles.atlas import Structure
+from ..bundles.atlas import FILES, Structure
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
 from ..errors import InputError, OutputError, SettingError
@@ -28,9 +28,11 @@ from .plan import Plan, changed_since, differing, read_plan, starting_from, writ
 from .planning import MIN_SCANS, check_enough, make_plan
 from .processes import ALONE, Team
 from .splits import check_same, make_splits
+from .stages import STAGES, check_atlas, check_beginning, settings_at_beginning, write_beginning
 from .starting import Start, read_start
 
 PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
+ATLAS = "model/atlases/average"
 MIN_SIDE = 4  # voxels of the foreground, with fewer of which no network has two levels
 
 Tell = Callable[[Finding], None]
@@ -100,7 +102,8 @@ def plan_scans(
 
 def check_begun(output: Path, begun: bool, results: Iterable[str]) -> None:
     """OutputError where a training lies in the folder, and not the plan and the scans that it was made by."""
-    there = next((name for name in results if name not in (PLAN, SCANS, DIGESTS) and (output / name).exists()), None)
+    made = (name for name in results if name not in (PLAN, SCANS, DIGESTS, STAGES))
+    there = next((name for name in made if (output / name).exists()), None)
     if there is not None and not begun:
         raise OutputError(
             f"{output / there} is there already, without {PLAN} and {SCANS} of its training; expected both to go on "
@@ -145,6 +148,7 @@ def begin(
         plan = plan if plan.start else starting_from(plan, start.given, f"{start.name}: {what}")
         tell(Finding(start.name, what))
     write_plan(output / PLAN, plan)  # first: it certifies the folder
+    write_beginning(output, plan, subjects)
     write_digests(output / DIGESTS, fingerprint.scans)
     write_manifest(output / SCANS, subjects)
     return Run(output, plan, tuple(subjects), None, device, start, team)
@@ -240,7 +244,8 @@ def _check_trained(output: Path, plan: Plan) -> None:
     """InputError where a network was trained to its end by other settings than the plan beside it has now."""
     if not all((output / name).exists() for name in (CARD, WEIGHTS)):
         return
-    if other := changed_since(plan, from_dict(checkpoint.load(output / WEIGHTS)[1]["config"])):
+    trained = from_dict(checkpoint.load(output / WEIGHTS)[1]["config"])
+    if other := changed_since(plan, trained, settings_at_beginning(output)):
         raise InputError(
             f"{output / PLAN} was changed after the training ended ({', '.join(other[:3])}); expected it as it was",
             "put it back, or train by it in another folder, with `plan`",
@@ -264,6 +269,7 @@ def go_on(
             f"{output} holds a training of other scans (the data lack {', '.join(other[:3])}); expected those it began "
             "with, or another folder"
         )
+    check_beginning(output, own, subjects, named=PLAN, splits=SCANS)
     check_same(subjects, collection.subjects, own.left_out or {}, output)
     check_digests(output / DIGESTS, subjects)
     if plan is not None and (other := differing(plan, own)):
@@ -272,6 +278,8 @@ def go_on(
             "another folder"
         )
     _check_trained(output, own)
+    if (output / ATLAS / FILES[2]).exists():
+        check_atlas(output, own, output / ATLAS, named=PLAN)
     start = read_start(own.start) if own.start else None
     given = read_start(initial).given if initial is not None else plan.start if plan is not None else ""
     if given and given != own.start:

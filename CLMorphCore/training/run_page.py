@@ -9,7 +9,7 @@ from pathlib import Path
 from ..atomic import atomic_write
 from ..bundles.model import Model
 from ..evaluation import SUMMARY
-from ..io.files import parse_json, read_text
+from ..io.files import parse_json, read_json, read_text
 from ..io.images import read_image
 from ..io.manifest import SPLITS, Subject, choose, read_subject
 from ..matching import prepare, prepare_image
@@ -103,4 +103,4 @@ def _chosen(subjects: Sequence[Subject]) -> list[Subject]:
 
 def _summary(path: Path) -> Summary:
     known = {field.name for field in fields(Summary)}
-    return Summary(**{k: v for k, v in parse_json(read_text(path, "a summary")).items() if k in known})
+    return Summary(**{k: v for k, v in read_json(path, "a summary of an evaluation").items() if k in known})

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ..atomic import atomic_write, check_not_overwritten, claimed
+from ..bundles import checkpoint
 from ..bundles.atlas import (
     FILES,
     Structure,
@@ -23,6 +24,7 @@ from ..bundles.atlas import (
     read_structures,
     save_atlas,
 )
+from ..bundles.config import from_dict
 from ..bundles.model import BUNDLED, bundled_models, load_model
 from ..bundles.refinement import NAME as REFINEMENT
 from ..bundles.refinement import Refinement, write_refinement
@@ -54,18 +56,17 @@ from .loop import checkpoint_path, fit
 from .plan import Plan
 from .processes import ALONE, Team
 from .propagation import atlas_of_one, unmeasured_tissue
-from .run import CARD, PLAN, SCANS, Run, Tell, begin, check_begun, go_on
+from .run import ATLAS, CARD, PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
+from .stages import STAGES, write_atlas_settings
 
 LOG = logging.getLogger(__name__)
 REFERENCE, QUALITY, PAGE = "reference.nii.gz", "model/quality.toml", "report.html"
-ATLAS = "model/atlases/average"
-RESULTS = (
-    *(PLAN, SCANS, DIGESTS, REFERENCE, *TRAINED, QUALITY, PAGE),
-    *(f"model/{name}" for name in (REFINEMENT, TISSUE, PICTURE)),
-    *(f"{ATLAS}/{name}" for name in FILES),
+OF_THE_ATLAS = (  # what follows from it
+    *(QUALITY, PAGE, *(f"model/{name}" for name in (REFINEMENT, TISSUE, PICTURE))),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )
+RESULTS = (*(PLAN, SCANS, DIGESTS, STAGES, REFERENCE, *TRAINED), *(f"{ATLAS}/{name}" for name in FILES), *OF_THE_ATLAS)
 MAX_REFERENCE_SUBJECTS = 15  # of the affine average that scans are aligned with
 MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation
@@ -163,12 +164,15 @@ def _train_network(run: Run, progress: Progress) -> None:
     config = run.plan.config
     config = replace(config, data=replace(config.data, reference=str((run.output / REFERENCE).resolve())))
     resume = (run.output / "checkpoint.safetensors").exists()
-    checkpoint_path(run.output, resume)
+    state = checkpoint_path(run.output, resume)
     divisor = build(config.network.name, config.network.settings).divisor
     # Of the training scans no label is read: two thirds of what they would take, and nothing asks for them here.
     seen = [replace(s, labels=None) if s.split == "train" else s for s in run.subjects]
     data = load_dataset(config, seen, divisor=divisor, progress=part(progress, 0.0, 0.1))
     initial = run.start.weights if run.start is not None and not resume else None
+    if resume:  # perhaps the folder was moved, and the reference with it
+        began = from_dict(checkpoint.load(state)[1]["config"]).data.reference
+        config = replace(config, data=replace(config.data, reference=began))
     told = part(progress, 0.1, 1.0)
     fit(config, data, run.output, device=run.device, resume=resume, initial=initial, progress=told, team=run.team)
 
@@ -196,6 +200,9 @@ def _make_atlas(run: Run, progress: Progress) -> None:
     else:
         early = refining if run.plan.config.refinement.ends == "early" else None
         atlas = build_atlas([*labelled, *others], model=model, optimization=early, **how)
+    for name in OF_THE_ATLAS:  # of an atlas that was deleted to be made anew
+        (run.output / name).unlink(missing_ok=True)
+    write_atlas_settings(run.output, run.plan)
     save_atlas(run.output / ATLAS, atlas)
 
 
