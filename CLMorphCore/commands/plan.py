@@ -12,9 +12,9 @@ from ..devices import choose_device
 from ..errors import OutputError
 from ..io.layouts import find_scans
 from ..progress import Reporter
-from ..training.fingerprint import Finding
 from ..training.plan import write_plan
 from ..training.run import plan_scans
+from ..training.scans import Finding
 from ..training.starting import read_start
 from . import options as given
 

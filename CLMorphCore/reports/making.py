@@ -43,7 +43,6 @@ REFINED_OTHER = (
     "compare with those of a run without it"
 )
 UNASKED = "similarity"  # fusion
-NOT_FUSED = "fusion by {} was asked for and nothing is fused: there is one atlas"
 MAX_FOLDING = 1e-3  # above it a warning
 
 
@@ -122,8 +121,7 @@ def report_of(
         duration_s=with_total(watch.seconds),
         warnings=(
             *_doubts((scan, *((brain.mask,) if brain.mask is not None else ())), fused.atlases),
-            *((fused.note,) if fused.note else ()),
-            *((NOT_FUSED.format(method),) if len(names) == 1 and method != UNASKED else ()),
+            *_notes(fused, method),
             *judgement.warnings,
             *_refined(model, registration, _of_another_contrast(model, fused)),
             *_warnings(structures, volumes, registration),
@@ -135,6 +133,13 @@ def report_of(
         landmarks=landmarks_entry(landmarks, registration),
         network=OTHER_CONTRASTS if _of_another_contrast(model, fused) else "",
     )
+
+
+def _notes(fused: Labelling, method: str) -> Iterator[str]:
+    if fused.note:
+        yield fused.note
+    if len(fused.atlases) == 1 and method != UNASKED:
+        yield f"fusion by {method} was asked for and nothing is fused: there is one atlas"
 
 
 def _of_landmarks(

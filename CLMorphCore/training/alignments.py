@@ -16,7 +16,7 @@ from ..geometry import Grid, foreground_box, grid_over
 from ..io.images import read_image
 from ..progress import Progress, silent
 from .batches import Volume, prepare
-from .fingerprint import Scan
+from .scans import Scan
 from .validation import mean_dice
 
 MAX_PAIRS = 4

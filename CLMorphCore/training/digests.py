@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..io.files import read_json
 from ..io.images import read_image, read_labels
 from ..io.manifest import Subject
-from .fingerprint import Scan, grid_of
+from .scans import Scan, grid_of
 
 DIGESTS = "digests.json"
 MAX_NAMED = 3

@@ -1,29 +1,22 @@
 """What the scans of a training are like, and what is wrong with any: found before anything is trained.
 
-Each scan is read once and leaves a thumbnail, its foreground's box in anatomical axes at THUMBNAIL³ voxels. Thumbnails
-of one organ, seen in one contrast and lying in one orientation, resemble one another; what does not is named.
+Thumbnails of one organ, seen in one contrast and lying in one orientation, resemble one another; what does not is
+named.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise, permutations, product
-from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..errors import InputError
-from ..geometry import Grid, check_same_grid, foreground_box, grid_over, resample
-from ..io.files import short
-from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
 from ..io.manifest import Subject
 from ..progress import Progress, silent
+from .scans import Finding, Scan, look_at
 
-THUMBNAIL = 24  # voxels of a side: the organ's shape and its large parts
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
 DUPLICATE = 0.9995  # correlation of two thumbnails of one scan that was saved twice
 # A scan of another kind resembles the others, by artanh of the correlation, by less than ALIKE of what they resemble
@@ -35,45 +28,8 @@ MAX_SIZE_RATIO = 1.8  # of the cube roots of the foregrounds' boxes
 MIN_LIKENESS = 0.0  # of two scans alone; genuine pairs of hearts had 0.03 and more, of mice and hippocampi 0.37
 MOST = 0.6  # of the labelled scans, that have a label which the others are then said to lack
 TURNED_ALIKE = 0.75  # of what the others resemble one another, after other axes, for a header to be taken for wrong
-MAX_INTENSITY_RATIO, MAX_SPACING_RATIO = 10.0, 1.5  # of largest to smallest, that are not worth a word
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One scan that could be read; all triples are anatomical (S, P, L), which is (z, y, x).
-
-    voxel_mm    spacing
-    extent_mm   of the foreground's box, and ``filled``, the share of it that is foreground
-    noise       its standard deviation as a share of the foreground's
-    intensity   the 99th percentile of the foreground above the minimum
-    thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
-    values      label values, None without labels, and
-    labels_mm   the extent of the box around all labels
-    """
-
-    subject: Subject
-    voxel_mm: tuple[float, float, float]
-    extent_mm: tuple[float, float, float]
-    filled: float
-    noise: float
-    intensity: float
-    thumbnail: np.ndarray
-    digest: str
-    grid: tuple[float, ...] = ()
-    values: tuple[int, ...] | None = None
-    labels_mm: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about a scan, or about all where ``subject`` is empty; ``left_out`` where it is not trained on."""
-
-    subject: str
-    text: str
-    left_out: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.subject or 'all scans'}: {self.text}"
+MAX_INTENSITY_RATIO, MAX_SPACING_RATIO = 10.0, 1.5  # of two scans, that are not worth a word
+MAX_NAMED = 5  # scans of other intensities; more are counted
 
 
 @dataclass(frozen=True)
@@ -114,91 +70,6 @@ def take_fingerprint(subjects: Sequence[Subject], progress: Progress = silent) -
 def _without(scans: Sequence[Scan], findings: Sequence[Finding]) -> list[Scan]:
     gone = {f.subject for f in findings if f.left_out}
     return [scan for scan in scans if scan.subject.name not in gone]
-
-
-def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
-    """One scan, or None where it cannot be read; labels that cannot be used are a finding, the scan stays."""
-    try:
-        image = read_image(subject.image)
-    except InputError as error:
-        return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
-    if any(LOOKS_LABELLED in text for text in warnings_of(image)):
-        text = (
-            "looks like a label map, few values alike over wide regions; expected a scan; labels of one are found "
-            "beside it where they have its name and _labels"
-        )
-        return None, [Finding(subject.name, text, left_out=True)]
-    scan, findings = _scan(subject, image), []
-    if subject.labels is not None:
-        try:
-            values, extent = _labels(image, subject.labels)
-            scan = replace(scan, values=values, labels_mm=extent)
-        except InputError as error:
-            findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
-            scan = replace(scan, subject=replace(subject, labels=None))
-    return scan, findings
-
-
-def _reason(error: InputError) -> str:
-    return short(Exception(error.problem), 400)
-
-
-def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-    """The values and the extent (z, y, x; mm) of labels that lie on the image's grid."""
-    labels = read_labels(path)
-    check_same_grid(image, labels, names=("the image", f"labels {path}"))
-    values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
-    if values[0] < 0 or values == [0]:
-        raise InputError(f"labels {path} are {'empty' if values == [0] else 'negative in places'}")
-    everywhere = Grid.of(labels).corners_mm()
-    lower, upper = foreground_box(labels > 0) if values[0] == 0 else (everywhere.min(axis=0), everywhere.max(axis=0))
-    x, y, z = (upper - lower).tolist()
-    return tuple(v for v in values if v), (z, y, x)
-
-
-def _scan(subject: Subject, image: sitk.Image) -> Scan:
-    lower, upper = foreground_box(image)
-    voxels = sitk.GetArrayViewFromImage(image)
-    low = float(voxels.min())
-    bright = float(np.percentile(voxels[voxels > low], 99))
-    above = voxels > low + 0.02 * (bright - low)
-    box = tuple(slice(int(line[0]), int(line[-1]) + 1) for line in map(np.flatnonzero, _profiles(above)))
-    x, y, z = (upper - lower).tolist()
-    return Scan(
-        subject,
-        Grid.of(image).anatomical_voxel_mm(),
-        (z, y, x),
-        float(above[box].mean()),
-        _noise(voxels[box], above[box], bright),
-        bright - low,
-        _thumbnail(image, lower, upper),
-        hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),  # as of ``digests``
-        grid_of(image),
-    )
-
-
-def grid_of(image: sitk.Image) -> tuple[float, ...]:
-    """Spacing, origin and direction, as the header has them."""
-    return (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
-
-
-def _profiles(mask: np.ndarray) -> list[np.ndarray]:
-    return [np.asarray(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-
-
-def _noise(voxels: np.ndarray, above: np.ndarray, bright: float) -> float:
-    """The noise as a share of the foreground's standard deviation.
-
-    From second differences along an axis, which of white noise are √6 σ; their median absolute value is not moved by
-    edges. The least of the three axes.
-    """
-    image = np.minimum(voxels.astype(np.float32), bright)
-    noise = []
-    for axis in (n for n in range(3) if image.shape[n] > 2):
-        inside = np.logical_and.reduce([np.take(above, range(k, image.shape[axis] - 2 + k), axis) for k in range(3)])
-        if inside.any():
-            noise.append(float(np.median(np.abs(np.diff(image, 2, axis)[inside]))) / 0.6745 / np.sqrt(6))
-    return min(noise, default=0.0) / (float(image[above].std()) or 1.0)
 
 
 def duplicates(scans: Sequence[Scan]) -> list[Finding]:
@@ -361,10 +232,32 @@ def differences(scans: Sequence[Scan]) -> list[Finding]:
     if (spacing.max(axis=0) / spacing.min(axis=0)).max() > MAX_SPACING_RATIO:
         finest, coarsest = (_product(of(spacing, axis=0)) for of in (np.min, np.max))
         found.append(Finding("", f"voxels are from {finest} mm to {coarsest} mm large: all are resampled"))
-    intensity = [scan.intensity for scan in scans]
-    if (ratio := max(intensity) / min(intensity)) > MAX_INTENSITY_RATIO:
-        found.append(Finding("", f"intensities differ by a factor of {ratio:.2g}: each scan is normalised for itself"))
-    return found
+    return found + _of_intensities(scans)
+
+
+def _of_intensities(scans: Sequence[Scan]) -> list[Finding]:
+    """Scans whose greys are on another scale than most, each by name where they are few."""
+    intensity = np.array([scan.intensity for scan in scans])
+    usual = float(np.median(intensity))
+    off = [
+        (scan, ratio)
+        for scan, ratio in zip(scans, intensity / usual, strict=True)
+        if max(ratio, 1 / ratio) > MAX_INTENSITY_RATIO
+    ]
+    if len(scans) > 2 and 0 < len(off) <= MAX_NAMED:
+        return [
+            Finding(
+                scan.subject.name,
+                f"its greys reach {scan.intensity:.3g} above their least, {ratio:.2g} times what is usual "
+                f"({usual:.3g}): it is normalised for itself, as every scan is",
+            )
+            for scan, ratio in off
+        ]
+    if (ratio := intensity.max() / intensity.min()) > MAX_INTENSITY_RATIO:
+        how_many = f", {len(off)} of {len(scans)} are more than ten times off what is usual" if off else ""
+        what = f"intensities differ by a factor of {ratio:.2g}{how_many}: each scan is normalised for itself"
+        return [Finding("", what)]
+    return []
 
 
 def _of_two(first: Scan, second: Scan) -> list[Finding]:
@@ -381,17 +274,3 @@ def _of_two(first: Scan, second: Scan) -> list[Finding]:
 
 def _product(lengths: Sequence[float] | np.ndarray) -> str:
     return " × ".join(f"{length:.3g}" for length in np.asarray(lengths).tolist())
-
-
-def _thumbnail(image: sitk.Image, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """The foreground's box in anatomical axes, smoothed and sampled; clipped, its background 0, its mean 1."""
-    small = sitk.Cast(image, sitk.sitkFloat32)
-    steps = (upper - lower) / THUMBNAIL
-    for axis, own in enumerate(small.GetSpacing()):
-        if steps.mean() > 1.5 * own and small.GetSize()[axis] > 3:
-            small = sitk.RecursiveGaussian(small, 0.4 * float(steps.mean()), direction=axis)
-    voxels = sitk.GetArrayFromImage(resample(small, grid_over(lower, upper, steps[::-1].tolist())))
-    voxels = voxels[:THUMBNAIL, :THUMBNAIL, :THUMBNAIL] - float(sitk.GetArrayViewFromImage(image).min())
-    low, high = np.percentile(voxels, (1, 99))
-    voxels = np.clip(voxels, low, max(high, low + 1e-6))
-    return (voxels / max(float(voxels.mean()), 1e-6)).astype(np.float32)

@@ -19,9 +19,10 @@ from ..networks import build
 from ..networks.halvings import Halvings
 from . import starting
 from .alignments import Alignment
-from .fingerprint import Fingerprint, Scan
+from .fingerprint import Fingerprint
 from .measuring import StepCost
 from .plan import Choice, Plan, plan_of
+from .scans import Scan
 from .starting import MIN_COARSEST, Start
 
 MIN_SCANS = 2

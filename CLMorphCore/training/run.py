@@ -22,11 +22,12 @@ from ..progress import Progress, part, silent
 from . import starting
 from .alignments import choose_alignment
 from .digests import DIGESTS, check_digests, write_digests
-from .fingerprint import Finding, Fingerprint, Scan, duplicates, take_fingerprint
+from .fingerprint import Fingerprint, duplicates, take_fingerprint
 from .measuring import StepCost, measure_step
 from .plan import Plan, changed_since, differing, read_plan, starting_from, write_plan
 from .planning import MIN_SCANS, check_enough, make_plan
 from .processes import ALONE, Team
+from .scans import Finding, Scan
 from .splits import check_same, make_splits
 from .stages import STAGES, check_atlas, check_beginning, settings_at_beginning, write_beginning
 from .starting import Start, read_start

@@ -17,8 +17,9 @@ from ..bundles.config import Config, from_dict, to_dict
 from ..bundles.model import BUNDLED, initial_weights, read_card
 from ..errors import FileError, SettingError
 from ..io.manifest import Subject
-from .fingerprint import MAX_SIZE_RATIO, Scan, look_at
+from .fingerprint import MAX_SIZE_RATIO
 from .plan import Choice
+from .scans import Scan, look_at
 
 MIN_COARSEST = 3  # voxels along a side of the coarsest level: with fewer there is nothing to be found there
 INHERITED = ("modality", "anatomy", "needs", "licence", "credit")  # of the card: what was made of a model has its terms

@@ -8,7 +8,8 @@ from made_up import Ellipsoid, ellipsoid_atlas
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.io.manifest import Subject
-from CLMorphCore.training.fingerprint import look_at, take_fingerprint
+from CLMorphCore.training.fingerprint import differences, take_fingerprint
+from CLMorphCore.training.scans import look_at
 
 # Of one organ, with a top and a front that are not its bottom and its back; and of another one.
 ORGAN = {
@@ -75,6 +76,23 @@ def test_other_units_are_another_size(scans, tmp_path):
     image.SetSpacing([0.15] * 3)
     (found,) = findings_of([*scans[1:], saved(image, tmp_path, "small")], "small")
     assert found.left_out and "0.1 times as long" in found.text
+
+
+@pytest.mark.parametrize("factor", [20.0, 0.05])
+def test_a_scan_of_outlying_greys_is_named_and_stays(factor, scans, tmp_path):
+    scaled = sitk.ReadImage(str(scans[0].image)) * factor
+    fingerprint = take_fingerprint([*scans[1:], saved(scaled, tmp_path, "scaled")])
+    (found,) = fingerprint.findings
+    assert found.subject == "scaled" and not found.left_out and len(fingerprint.kept) == 6
+    said = float(found.text.split("least, ")[1].split(" times")[0])
+    assert said == pytest.approx(factor, rel=0.5)  # subjects differ by as much themselves
+
+
+def test_many_scans_of_other_greys_are_counted(scans, tmp_path):
+    some = [saved(sitk.ReadImage(str(scan.image)) * 500, tmp_path, f"many{scan.name}") for scan in scans]
+    others = [Subject(f"{n}{scan.name}", scan.image, None, "") for n in "ab" for scan in scans]
+    (found,) = differences([look_at(each)[0] for each in [*others, *some]])
+    assert "factor of" in found.text and "6 of 18 are more than ten times" in found.text
 
 
 def test_another_organ_of_the_same_size(scans, tmp_path):

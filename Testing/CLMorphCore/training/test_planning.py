@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.training.alignments import Alignment
-from CLMorphCore.training.fingerprint import Finding, Fingerprint, Scan
+from CLMorphCore.training.fingerprint import Fingerprint
 from CLMorphCore.training.measuring import StepCost
 from CLMorphCore.training.plan import plan_text, read_plan, write_plan
 from CLMorphCore.training.planning import make_plan
+from CLMorphCore.training.scans import Finding, Scan
 
 AFFINE = Alignment("affine", "tried", 1.0)
 COST = StepCost(4e-6, 2.0, 16.0)
