@@ -15,6 +15,7 @@ import numpy as np
 
 from ..io.manifest import Subject
 from ..progress import Progress, silent
+from .intensities import other_scales
 from .scans import Finding, Scan, look_at
 
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
@@ -29,7 +30,6 @@ MIN_LIKENESS = 0.0  # of two scans alone; genuine pairs of hearts had 0.03 and m
 MOST = 0.6  # of the labelled scans, that have a label which the others are then said to lack
 TURNED_ALIKE = 0.75  # of what the others resemble one another, after other axes, for a header to be taken for wrong
 MAX_INTENSITY_RATIO, MAX_SPACING_RATIO = 10.0, 1.5  # of two scans, that are not worth a word
-MAX_NAMED = 5  # scans of other intensities; more are counted
 
 
 @dataclass(frozen=True)
@@ -232,32 +232,12 @@ def differences(scans: Sequence[Scan]) -> list[Finding]:
     if (spacing.max(axis=0) / spacing.min(axis=0)).max() > MAX_SPACING_RATIO:
         finest, coarsest = (_product(of(spacing, axis=0)) for of in (np.min, np.max))
         found.append(Finding("", f"voxels are from {finest} mm to {coarsest} mm large: all are resampled"))
-    return found + _of_intensities(scans)
-
-
-def _of_intensities(scans: Sequence[Scan]) -> list[Finding]:
-    """Scans whose greys are on another scale than most, each by name where they are few."""
-    intensity = np.array([scan.intensity for scan in scans])
-    usual = float(np.median(intensity))
-    off = [
-        (scan, ratio)
-        for scan, ratio in zip(scans, intensity / usual, strict=True)
-        if max(ratio, 1 / ratio) > MAX_INTENSITY_RATIO
-    ]
-    if len(scans) > 2 and 0 < len(off) <= MAX_NAMED:
-        return [
-            Finding(
-                scan.subject.name,
-                f"its greys reach {scan.intensity:.3g} above their least, {ratio:.2g} times what is usual "
-                f"({usual:.3g}): it is normalised for itself, as every scan is",
-            )
-            for scan, ratio in off
-        ]
-    if (ratio := intensity.max() / intensity.min()) > MAX_INTENSITY_RATIO:
-        how_many = f", {len(off)} of {len(scans)} are more than ten times off what is usual" if off else ""
-        what = f"intensities differ by a factor of {ratio:.2g}{how_many}: each scan is normalised for itself"
-        return [Finding("", what)]
-    return []
+    names, intensity = [scan.subject.name for scan in scans], [scan.intensity for scan in scans]
+    if others := other_scales(names, intensity):
+        found += [Finding(name, text) for name, text in others]
+    elif (ratio := max(intensity) / min(intensity)) > MAX_INTENSITY_RATIO:
+        found.append(Finding("", f"intensities differ by a factor of {ratio:.2g}: each scan is normalised for itself"))
+    return found
 
 
 def _of_two(first: Scan, second: Scan) -> list[Finding]:

@@ -8,7 +8,8 @@ from made_up import Ellipsoid, ellipsoid_atlas
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.io.manifest import Subject
-from CLMorphCore.training.fingerprint import differences, take_fingerprint
+from CLMorphCore.training.fingerprint import take_fingerprint
+from CLMorphCore.training.intensities import other_scales
 from CLMorphCore.training.scans import look_at
 
 # Of one organ, with a top and a front that are not its bottom and its back; and of another one.
@@ -76,23 +77,6 @@ def test_other_units_are_another_size(scans, tmp_path):
     image.SetSpacing([0.15] * 3)
     (found,) = findings_of([*scans[1:], saved(image, tmp_path, "small")], "small")
     assert found.left_out and "0.1 times as long" in found.text
-
-
-@pytest.mark.parametrize("factor", [20.0, 0.05])
-def test_a_scan_of_outlying_greys_is_named_and_stays(factor, scans, tmp_path):
-    scaled = sitk.ReadImage(str(scans[0].image)) * factor
-    fingerprint = take_fingerprint([*scans[1:], saved(scaled, tmp_path, "scaled")])
-    (found,) = fingerprint.findings
-    assert found.subject == "scaled" and not found.left_out and len(fingerprint.kept) == 6
-    said = float(found.text.split("least, ")[1].split(" times")[0])
-    assert said == pytest.approx(factor, rel=0.5)  # subjects differ by as much themselves
-
-
-def test_many_scans_of_other_greys_are_counted(scans, tmp_path):
-    some = [saved(sitk.ReadImage(str(scan.image)) * 500, tmp_path, f"many{scan.name}") for scan in scans]
-    others = [Subject(f"{n}{scan.name}", scan.image, None, "") for n in "ab" for scan in scans]
-    (found,) = differences([look_at(each)[0] for each in [*others, *some]])
-    assert "factor of" in found.text and "6 of 18 are more than ten times" in found.text
 
 
 def test_another_organ_of_the_same_size(scans, tmp_path):
@@ -206,3 +190,24 @@ def test_of_two_scans_it_is_said_that_they_do_not_fit_and_both_are_kept(change, 
     fingerprint = take_fingerprint([scans[0], saved(other, tmp_path, "other")])
     assert len(fingerprint.kept) == 2 and any(said in f.text for f in fingerprint.findings if not f.subject)
     assert take_fingerprint(scans[:2]).findings == ()
+
+
+def test_a_scan_on_another_scale_of_greys_is_named_with_what_is_usual_and_kept(scans, tmp_path):
+    image = sitk.ReadImage(str(scans[5].image))
+    voxels = sitk.GetArrayFromImage(image)
+    fingerprint = take_fingerprint([*scans[:5], saved(of_voxels(100.0 * voxels, image), tmp_path, "loud")])
+    (found,) = fingerprint.findings
+    assert found.subject == "loud" and not found.left_out and len(fingerprint.kept) == 6
+    assert "another scale" in found.text
+    ratio = float(found.text.partition(" times the usual")[0].rpartition(", ")[2])
+    assert ratio == pytest.approx(100, rel=0.5)
+
+
+def test_scales_that_are_unlike_in_all_scans_are_nobodys_alone():
+    names = list("abcdefgh")
+    assert other_scales(names, [1, 1.6, 0.6, 1, 1.2, 0.9, 1, 4]) == []
+    assert other_scales(names, [1, 3, 9, 27, 81, 243, 729, 2187]) == [], "each of a scanner of its own"
+    assert [name for name, _ in other_scales(names, [100, 110, 90, 95, 105, 100, 98, 1])] == ["h"]
+    ((name, text),) = other_scales([str(n) for n in range(30)], [100.0] * 24 + [5e4] * 6)
+    assert name == "" and text.startswith("in 6 of 30 greys are on another scale, 5e+02 to 5e+02 times the usual 100")
+    assert other_scales(["a", "b"], [1, 1000]) == []
