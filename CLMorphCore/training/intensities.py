@@ -23,7 +23,8 @@ def other_scales(names: Sequence[str], intensities: Sequence[float]) -> list[tup
         return []
     usual = float(np.median(logs))
     deviation = 1.4826 * float(np.median(np.abs(logs - usual)))
-    far = np.flatnonzero(np.abs(logs - usual) > max(np.log(MIN_FACTOR), MIN_DEVIATIONS * deviation))
+    limit = max(float(np.log(MIN_FACTOR)), MIN_DEVIATIONS * deviation)
+    far: list[int] = np.flatnonzero(np.abs(logs - usual) > limit).tolist()
     if len(far) <= MAX_NAMED:
         return [
             (
@@ -31,9 +32,9 @@ def other_scales(names: Sequence[str], intensities: Sequence[float]) -> list[tup
                 f"its greys reach {intensities[n]:.3g} above its darkest, {np.exp(logs[n] - usual):.2g} times the "
                 f"usual {np.exp(usual):.3g}: another scale; it is kept, each scan is normalised for itself",
             )
-            for n in far.tolist()
+            for n in far
         ]
-    shown = ", ".join(names[n] for n in far[:MAX_NAMED].tolist())
+    shown = ", ".join(names[n] for n in far[:MAX_NAMED])
     return [
         (
             "",
