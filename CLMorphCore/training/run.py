@@ -29,7 +29,7 @@ from .planning import MIN_SCANS, check_enough, make_plan
 from .processes import ALONE, Team
 from .scans import Finding, Scan
 from .splits import check_same, make_splits
-from .stages import STAGES, check_atlas, check_beginning, settings_at_beginning, write_beginning
+from .stages import BEGINNING, check_atlas, check_beginning, settings_at_beginning, write_beginning
 from .starting import Start, read_start
 
 PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
@@ -103,7 +103,7 @@ def plan_scans(
 
 def check_begun(output: Path, begun: bool, results: Iterable[str]) -> None:
     """OutputError where a training lies in the folder, and not the plan and the scans that it was made by."""
-    made = (name for name in results if name not in (PLAN, SCANS, DIGESTS, STAGES))
+    made = (name for name in results if name not in (PLAN, SCANS, DIGESTS, BEGINNING))
     there = next((name for name in made if (output / name).exists()), None)
     if there is not None and not begun:
         raise OutputError(

@@ -13,25 +13,24 @@ from ..io.files import read_json
 from ..io.manifest import Subject
 from .plan import Plan, given_settings
 
-STAGES = "stages.json"
-BEGINNING, ATLAS = "beginning", "atlas"
+BEGINNING, ATLAS = "beginning.json", "atlas.json"  # a file for each stage, none of which changes later
 MAX_NAMED = 3
 
 
 def write_beginning(output: Path, plan: Plan, subjects: Sequence[Subject]) -> None:
     """What holds for the whole training: the scans that are left out, the start, the splits; and what the plan said."""
     splits = {subject.name: subject.split for subject in subjects}
-    _write(output, BEGINNING, {"settings": _of_beginning(plan), "splits": splits, "given": given_settings(plan)})
+    _write(output / BEGINNING, {"settings": _of_beginning(plan), "splits": splits, "given": given_settings(plan)})
 
 
 def write_atlas_settings(output: Path, plan: Plan) -> None:
     """What the atlas is about to be made by."""
-    _write(output, ATLAS, _of_atlas(plan))
+    _write(output / ATLAS, _of_atlas(plan))
 
 
 def settings_at_beginning(output: Path) -> list[str]:
     """The settings 'section.key' that the plan gave when the training began; none where an earlier version began it."""
-    given = _read(output).get(BEGINNING, {}).get("given", [])
+    given = _read(output / BEGINNING).get("given", [])
     return [key for key in given if isinstance(key, str)] if isinstance(given, list) else []
 
 
@@ -40,7 +39,7 @@ def check_beginning(output: Path, plan: Plan, subjects: Sequence[Subject], *, na
 
     ``named`` is the file of the plan in ``output``, ``splits`` that of the scans in their splits.
     """
-    then = _read(output).get(BEGINNING, {})
+    then = _read(output / BEGINNING)
     if changed := _changed(then.get("settings"), _of_beginning(plan)):
         raise InputError(
             f"{output / named} was changed after the training began ({', '.join(changed)}); expected it as it was",
@@ -61,7 +60,7 @@ def check_beginning(output: Path, plan: Plan, subjects: Sequence[Subject], *, na
 
 def check_atlas(output: Path, plan: Plan, atlas: Path, *, named: str) -> None:
     """InputError where the folder ``atlas`` was made by other settings than the plan beside it has now."""
-    if changed := _changed(_read(output).get(ATLAS), _of_atlas(plan)):
+    if changed := _changed(_read(output / ATLAS), _of_atlas(plan)):
         raise InputError(
             f"{output / named} was changed after the atlas was made ({', '.join(changed)}); expected it as it was",
             f"put it back, or delete {atlas}: the atlas and what follows from it are then made anew",
@@ -81,15 +80,12 @@ def _changed(then: Any, now: dict[str, Any]) -> list[str]:
     return [key for key, value in now.items() if isinstance(then, dict) and then.get(key, value) != value]
 
 
-def _read(output: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """What is written down; nothing in the folder of an earlier version's training."""
-    path = output / STAGES
-    tree = read_json(path, "the stages of a training") if path.exists() else {}
-    return {key: value for key, value in tree.items() if isinstance(value, dict)} if isinstance(tree, dict) else {}
+    tree = read_json(path, "what a stage of a training was made by") if path.exists() else {}
+    return tree if isinstance(tree, dict) else {}
 
 
-def _write(output: Path, stage: str, values: dict[str, Any]) -> None:
-    """The stage's values beside those of the others."""
-    tree = _read(output) | {stage: values}
-    with atomic_write(output / STAGES) as temporary:
-        temporary.write_text(json.dumps(tree, indent=1), encoding="utf-8")
+def _write(path: Path, values: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -58,7 +58,8 @@ from .processes import ALONE, Team
 from .propagation import atlas_of_one, unmeasured_tissue
 from .run import ATLAS, CARD, PLAN, SCANS, Run, Tell, begin, check_begun, go_on
 from .run_page import write_page
-from .stages import STAGES, write_atlas_settings
+from .stages import ATLAS as ATLAS_SETTINGS
+from .stages import BEGINNING, write_atlas_settings
 
 LOG = logging.getLogger(__name__)
 REFERENCE, QUALITY, PAGE = "reference.nii.gz", "model/quality.toml", "report.html"
@@ -66,7 +67,11 @@ OF_THE_ATLAS = (  # what follows from it
     *(QUALITY, PAGE, *(f"model/{name}" for name in (REFINEMENT, TISSUE, PICTURE))),
     *(f"{split}/{name}" for split in SPLITS_MEASURED for name in EVALUATED),
 )
-RESULTS = (*(PLAN, SCANS, DIGESTS, STAGES, REFERENCE, *TRAINED), *(f"{ATLAS}/{name}" for name in FILES), *OF_THE_ATLAS)
+RESULTS = (
+    *(PLAN, SCANS, DIGESTS, BEGINNING, ATLAS_SETTINGS, REFERENCE, *TRAINED),
+    *(f"{ATLAS}/{name}" for name in FILES),
+    *OF_THE_ATLAS,
+)
 MAX_REFERENCE_SUBJECTS = 15  # of the affine average that scans are aligned with
 MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation

@@ -10,7 +10,7 @@ from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import Cancelled
 from CLMorphCore.io.layouts import find_scans
 from CLMorphCore.training.plan import read_plan
-from CLMorphCore.training.stages import STAGES
+from CLMorphCore.training.stages import ATLAS, BEGINNING
 from CLMorphCore.training.workflow import train_scans
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def stopped(folder, run, at, plan=None):
         ("plan.toml", ('flip = "none"\n', ""), "after the training ended (augment.flip)"),
         ("plan.toml", ("[atlas]", '[refinement]\nends = "early"\n[atlas]'), "training ended (refinement.ends)"),
         ("scans.csv", (",test", ",train"), "after the training began (s5 is for train, it was for test)"),
-        ("stages.json", ("{", "{{"), "cannot be read as JSON"),
+        ("atlas.json", ("{", "{{"), "cannot be read as JSON"),
         ("digests.json", ("{", "{{"), "cannot be read as JSON"),
     ],
 )
@@ -81,7 +81,8 @@ def test_an_atlas_that_is_deleted_is_made_anew_with_all_that_follows_from_it(mad
 def test_a_run_of_an_earlier_version_has_no_such_record_and_goes_on(made, folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(made, run)
-    (run / STAGES).unlink()
+    for name in (BEGINNING, ATLAS):
+        (run / name).unlink()
     edit(run / "plan.toml", "subjects = 3", "subjects = 2")
     train_scans(find_scans(folder), run, minutes=1.0, device=CPU)
 
