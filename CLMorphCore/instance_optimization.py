@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .errors import SettingError
 from .guidance.landmarks import Pull
 from .guidance.masks import WHOLE
 from .progress import Progress, part, silent
@@ -28,6 +29,7 @@ CLEAN, NOISY = 0.04, 0.15
 WINDOWS = (5, 9)  # voxels, of clean and of noisy images: 5 fits structures as fine as a brain's
 SMOOTHING = (0.35, 0.7)  # voxels of the field, the standard deviation of K_map: of clean and of noisy images
 STEP_SMOOTHING = (1.0, 1.7)  # and that of K_step
+MAX_SMOOTHING, MIN_WINDOW, MAX_WINDOW = 50.0, 3, 49  # voxels, of what is asked for
 LEVELS = 3  # resolutions: the images' own, a half and a quarter of it
 ROUND_OFF = 1e-5  # of a normalised image's values
 MIN_SIDE = 16  # voxels: an axis that would become shorter is not halved
@@ -42,13 +44,20 @@ EARLY_STEP, MAX_EARLY_STEPS = 0.5, 20
 Shape = tuple[int, ...]
 
 
+class Millimetres(float):
+    """A length in mm, at the finest resolution, where bare numbers are voxels along the finest axis."""
+
+    def __format__(self, spec: str) -> str:
+        return f"{float(self):{spec}}mm"
+
+
 @dataclass(frozen=True)
 class InstanceOptimization:
-    """Settings; lengths are in voxels of the field at each resolution, along its finest axis."""
+    """Settings; lengths are in voxels of the field at each resolution, along its finest axis, or Millimetres."""
 
     steps: int = 50  # at each resolution, at most; 0: none
     similarity: Literal["lncc", "mind"] = "lncc"  # mind: for images of different contrast
-    window_voxels: int | None = None  # of the local cross-correlation, in voxels of the images; None: by noise
+    window_voxels: float | None = None  # of the local cross-correlation, in voxels of the images; None: by noise
     step_voxels: float = 1.0  # largest displacement of a step
     momentum: float = 0.9  # weight of the previous direction
     smooth_step_voxels: float | None = None  # sd of K_step: fluid regularisation; None: by noise
@@ -85,9 +94,11 @@ def optimize(
     voxels of a grid that spans the same corners. So does the result's grid, which has every second voxel of the images
     along axes with an odd number of them, or each with ``every_voxel``. The result is never less similar than ``start``
     on that grid: where nothing better was found, it is ``start``. ``weights`` (1, 1, D, H, W), of 0 and 1, are where
-    both images count; ``pull`` is what landmarks take away from the similarity. ``progress`` may raise.
+    both images count; ``pull`` is what landmarks take away from the similarity. ``progress`` may raise. Raises
+    SettingError for Millimetres that are no length of a window or a kernel on this grid.
     """
     levels = levels_of(tuple(fixed.shape[2:]), spacing_mm, settings.every_voxel)
+    settings = in_voxels(settings, min(spacing_mm), min(levels[-1].spacing_mm))
     settings = by_noise(settings, max(noise_of(image, spacing_mm) for image in (fixed, moving)))
     if settings.ends == "early" and start.any():
         levels = levels[-1:]  # what coarser ones would find the start has
@@ -116,6 +127,31 @@ def optimize(
     if not better:
         return Optimized(resize_field(start, levels[-1].field), taken)
     return Optimized(_with_fixed_faces(finest.changed(change)), taken)
+
+
+def in_voxels(settings: InstanceOptimization, image_mm: float, field_mm: float) -> InstanceOptimization:
+    """The settings with Millimetres as voxels of ``image_mm``, the window, and of ``field_mm``, along the finest axes.
+
+    SettingError for a window below MIN_WINDOW voxels, and for lengths above the largest that bare numbers may be.
+    """
+    smoothing, step, window = settings.smooth_map_voxels, settings.smooth_step_voxels, settings.window_voxels
+    return replace(
+        settings,
+        smooth_map_voxels=_voxels("smoothing", smoothing, field_mm, 0.0, MAX_SMOOTHING),
+        smooth_step_voxels=_voxels("smoothing of each step", step, field_mm, 0.0, MAX_SMOOTHING),
+        window_voxels=_voxels("window", window, image_mm, MIN_WINDOW, MAX_WINDOW),
+    )
+
+
+def _voxels(what: str, length: float | None, voxel_mm: float, least: float, most: float) -> float | None:
+    if not isinstance(length, Millimetres):
+        return length
+    if not least <= (voxels := float(length) / voxel_mm) <= most:
+        limits = f"from {least * voxel_mm:.3g} to {most * voxel_mm:.3g} mm"
+        raise SettingError(
+            f"the refinement's {what} is {length:g}, {voxels:.3g} voxels of {voxel_mm:.3g} mm; expected {limits}"
+        )
+    return voxels
 
 
 def by_noise(settings: InstanceOptimization, noise: float) -> InstanceOptimization:

@@ -24,7 +24,7 @@ from .errors import AlignmentError, InputError
 from .geometry import Grid, crop_padding, foreground_box, linear_parts, resample
 from .guidance.landmarks import Guidance, Landmarks
 from .guidance.masks import WHOLE, checked_mask, counted_on, filled_pair, replaced
-from .instance_optimization import InstanceOptimization, optimize
+from .instance_optimization import InstanceOptimization, Millimetres, optimize
 from .networks import Prediction, RegistrationNetwork
 from .progress import Progress, Stopwatch, silent
 from .similarity import local_correlation_map, signed_correlation_map
@@ -319,10 +319,15 @@ def for_model(settings: InstanceOptimization, model: Model) -> InstanceOptimizat
         every_voxel=own.every_voxel,
         smoothed=settings.smoothed or own.smoothed,
         ends=own.ends,
-        smooth_map_voxels=(own.smooth_map_voxels or None) if smoothing is None else smoothing,
-        smooth_step_voxels=(own.smooth_step_voxels or None) if step is None else step,
-        window_voxels=settings.window_voxels or own.window_voxels or trained,
+        smooth_map_voxels=_length(own.smooth_map_mm, own.smooth_map_voxels) if smoothing is None else smoothing,
+        smooth_step_voxels=_length(own.smooth_step_mm, own.smooth_step_voxels) if step is None else step,
+        window_voxels=settings.window_voxels or _length(own.window_mm, own.window_voxels) or trained,
     )
+
+
+def _length(mm: float, voxels: float) -> float | None:
+    """What a ``[refinement]`` says in mm, or else in voxels; None where it leaves it open."""
+    return Millimetres(mm) if mm else voxels or None
 
 
 @torch.inference_mode()

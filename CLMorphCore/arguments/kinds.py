@@ -8,7 +8,8 @@ from pathlib import Path
 
 MAX_THREADS = 1024
 MAX_SMOOTHING = 50.0  # voxels
-MAX_WINDOW = 49  # voxels
+MIN_WINDOW, MAX_WINDOW = 3, 49  # voxels
+MAX_LENGTH_MM = 1e4  # what is too long for a grid is said when that is known
 MAX_MINUTES = 525_600.0  # a year
 
 
@@ -49,20 +50,34 @@ def minutes(text: str) -> float:
     return minutes
 
 
-def smoothing(text: str) -> float:
-    """A standard deviation in voxels."""
+def smoothing(text: str) -> float | str:
+    """A standard deviation in voxels, or the text of one in mm."""
+    if _is_in_mm(text):
+        return text
     with suppress(ValueError):
         if 0 <= (voxels := float(text)) <= MAX_SMOOTHING:
             return voxels
-    raise argparse.ArgumentTypeError(f"{text} given, expected a number from 0 to {MAX_SMOOTHING:g}")
+    raise argparse.ArgumentTypeError(
+        f"{text} given, expected a number from 0 to {MAX_SMOOTHING:g}, of voxels, or a length like 1.5mm"
+    )
 
 
-def window(text: str) -> int:
-    """The side of a window in voxels."""
+def window(text: str) -> int | str:
+    """The side of a window in voxels, or the text of one in mm."""
+    if _is_in_mm(text):
+        return text
     with suppress(ValueError):
-        if (voxels := int(text)) in range(3, MAX_WINDOW + 1, 2):
+        if (voxels := int(text)) in range(MIN_WINDOW, MAX_WINDOW + 1, 2):
             return voxels
-    raise argparse.ArgumentTypeError(f"{text} given, expected an odd whole number from 3 to {MAX_WINDOW}")
+    raise argparse.ArgumentTypeError(
+        f"{text} given, expected an odd whole number from {MIN_WINDOW} to {MAX_WINDOW}, of voxels, or a length like 7mm"
+    )
+
+
+def _is_in_mm(text: str) -> bool:
+    with suppress(ValueError):
+        return text.endswith("mm") and 0 <= float(text.removesuffix("mm")) < MAX_LENGTH_MM
+    return False
 
 
 def pair_of_paths(text: str) -> tuple[Path, Path]:

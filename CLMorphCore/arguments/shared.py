@@ -26,16 +26,20 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
         "of three resolutions, fewer where nothing improves; 50 is plenty",
     )
     parser.add_argument(
-        "--refine-smoothing", type=smoothing, metavar="VOXELS", help="of the change (default: by noise)"
+        "--refine-smoothing",
+        type=smoothing,
+        metavar="LENGTH",
+        help="of the change, in voxels or as 1.5mm (default: by noise)",
     )
     parser.add_argument(
-        "--refine-step-smoothing", type=smoothing, metavar="VOXELS", help="of each step (default: by noise)"
+        "--refine-step-smoothing", type=smoothing, metavar="LENGTH", help="of each step, likewise (default: by noise)"
     )
     parser.add_argument(
         "--refine-window",
         type=window,
-        metavar="VOXELS",
-        help="side of the local correlation's windows (default: as in the model's training, or by noise)",
+        metavar="LENGTH",
+        help="side of the local correlation's windows, an odd number of voxels or as 7mm (default: as in the model's "
+        "training, or by noise)",
     )
     parser.add_argument(
         "--similarity",

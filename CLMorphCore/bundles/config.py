@@ -107,6 +107,9 @@ class RefinementConfig:
     smooth_map_voxels: float = 0.0  # standard deviation of that smoothing; 0: by the images' noise
     smooth_step_voxels: float = 0.0  # and of that of each step, likewise
     window_voxels: int = 0  # of the local cross-correlation; 0: as in training, or by the images' noise
+    smooth_map_mm: float = 0.0  # the same three in mm along the finest axis, at the finest resolution;
+    smooth_step_mm: float = 0.0  # above 0 each is instead
+    window_mm: float = 0.0  # of the one in voxels
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,11 @@ NOT_NEGATIVE = (
     "refinement.smooth_map_voxels",
     "refinement.smooth_step_voxels",
     "refinement.window_voxels",
+    "refinement.smooth_map_mm",
+    "refinement.smooth_step_mm",
+    "refinement.window_mm",
 )
-MAX_REFINEMENT_VOXELS = 50.0  # of a length of the refinement
+MAX_REFINEMENT = 50.0  # of a length of the refinement
 MAX_SIZE = 1_000_000  # of a whole number, but for those of a network, and of steps, seeds and the like
 MAX_WHOLE = {"network.": 10_000, "training.": 2**53}
 MAX_NUMBERS = 64  # of a list
@@ -289,8 +295,9 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
             raise SettingError(f"{name} is {value}; expected a number above zero")
         if name in NOT_NEGATIVE and min(value if isinstance(value, list | tuple) else [value]) < 0:
             raise SettingError(f"{name} is {value}; expected zero or more")
-        if section == "refinement" and isinstance(value, int | float) and value > MAX_REFINEMENT_VOXELS:
-            raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT_VOXELS:g} voxels")
+        if section == "refinement" and isinstance(value, int | float) and value > MAX_REFINEMENT:
+            unit = name.rpartition("_")[2]
+            raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT:g} {unit}")
     return kind(**checked)
 
 

@@ -27,7 +27,7 @@ from ..devices import choose_device
 from ..errors import InputError, OutputError, did_you_mean
 from ..extraction.step import EXTRACTION
 from ..guidance.landmarks import Landmarks
-from ..instance_optimization import InstanceOptimization
+from ..instance_optimization import InstanceOptimization, Millimetres
 from ..io.dicom import is_dicom
 from ..io.displacement_fields import read_any
 from ..io.images import read_labels
@@ -103,11 +103,12 @@ def optimization(options: Namespace) -> InstanceOptimization | None:
         )
     if steps is None and (effort == "best" or (effort is not None and options.model is None)):
         steps = BEST_STEPS
-    change, step, window = options.refine_smoothing, options.refine_step_smoothing, options.refine_window
+    lengths = (options.refine_smoothing, options.refine_step_smoothing, options.refine_window)
+    change, step, window = (Millimetres(n.removesuffix("mm")) if isinstance(n, str) else n for n in lengths)
     if steps is not None:
         if options.similarity == "mind" and window is not None:
             raise InputError(
-                f"--refine-window {window} is that of the local correlation, which --similarity mind does not use",
+                f"--refine-window {window:g} is that of the local correlation, which --similarity mind does not use",
                 "omit one of them",
             )
         similarity = options.similarity or "lncc"

@@ -17,7 +17,7 @@ from CLMorphCore.bundles import model as models
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.cli import build_parser
 from CLMorphCore.commands.options import optimization
-from CLMorphCore.instance_optimization import InstanceOptimization
+from CLMorphCore.instance_optimization import InstanceOptimization, Millimetres
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.quality.judgement import judge
 from CLMorphCore.registration import registration_of
@@ -393,3 +393,22 @@ def test_a_refinements_kernels_and_window_are_those_of_the_command_line():
     )
     asked = optimization(build_parser().parse_args(words.split()))
     assert asked == InstanceOptimization(7, smooth_map_voxels=0.7, smooth_step_voxels=1.7, window_voxels=9)
+
+
+def test_a_refinements_lengths_may_be_in_mm():
+    words = "segment a.nii -o out --model brain --refine 7 --refine-smoothing 0.105mm --refine-window 1.35mm"
+    asked = optimization(build_parser().parse_args(words.split()))
+    assert isinstance(asked.window_voxels, Millimetres) and asked.window_voxels == 1.35
+    assert isinstance(asked.smooth_map_voxels, Millimetres) and asked.smooth_map_voxels == 0.105
+
+
+@pytest.mark.parametrize("length", ["-1mm", "mm", "1 cm", "nanmm", "1e9mm"])
+def test_a_length_that_is_none_is_refused(clmorph, scan, tmp_path, length):
+    ran = clmorph("register", scan, scan, "-o", tmp_path / "out", "--refine", 5, f"--refine-window={length}")
+    assert ran.code == 2 and "or a length like 7mm" in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_length_that_no_grid_of_the_images_has_is_refused(clmorph, scan, tmp_path):
+    ran = clmorph("register", scan, scan, "-o", tmp_path / "out", "--refine", 5, "--refine-window", "0.01mm")
+    assert ran.code == 2 and "the refinement's window is 0.01mm, 0.00" in ran.err and ran.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -5,8 +5,16 @@ import torch
 import torch.nn.functional as F
 
 from CLMorphCore import losses
-from CLMorphCore.errors import Cancelled
-from CLMorphCore.instance_optimization import InstanceOptimization, by_noise, levels_of, noise_of, optimize
+from CLMorphCore.errors import Cancelled, SettingError
+from CLMorphCore.instance_optimization import (
+    InstanceOptimization,
+    Millimetres,
+    by_noise,
+    in_voxels,
+    levels_of,
+    noise_of,
+    optimize,
+)
 from CLMorphCore.spatial import gaussian, integrate, jacobian_determinant, resize_field, taper, warp
 
 SHAPE = (37, 45, 41)
@@ -213,3 +221,26 @@ def test_an_early_end_takes_no_more_steps_than_asked_for_and_never_spoils_a_star
     assert none.steps == 0 and torch.equal(none.displacement, resize_field(true, none.displacement.shape[2:]))
     same = optimize(moving, moving, still(), InstanceOptimization(20, ends="early"))
     assert not same.displacement.any(), "identical images stay where they are"
+
+
+def test_lengths_in_mm_are_those_in_voxels_of_the_finest_grid(pair):
+    fixed, moving, _ = pair
+    mm = (1.2, 0.3, 0.3)  # slices four times as far apart: lengths in voxels are along the finest axis
+    field_mm = min(levels_of(SHAPE, mm)[-1].spacing_mm)
+    voxels = InstanceOptimization(3, smooth_map_voxels=0.5, smooth_step_voxels=1.5, window_voxels=7)
+    lengths = InstanceOptimization(
+        3,
+        smooth_map_voxels=Millimetres(0.5 * field_mm),
+        smooth_step_voxels=Millimetres(1.5 * field_mm),
+        window_voxels=Millimetres(7 * 0.3),
+    )
+    found = [optimize(fixed, moving, still(), each, spacing_mm=mm).displacement for each in (voxels, lengths)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert found[0].abs().max() > 0.1
+
+
+def test_a_length_in_mm_that_the_grid_has_not_is_told_with_what_it_has():
+    settings = InstanceOptimization(window_voxels=Millimetres(2.0))
+    with pytest.raises(SettingError, match=r"window is 2mm, 1 voxels of 2 mm; expected from 6 to 98 mm"):
+        in_voxels(settings, 2.0, 4.0)
+    assert in_voxels(InstanceOptimization(smooth_map_voxels=Millimetres(2.0)), 2.0, 4.0).smooth_map_voxels == 0.5

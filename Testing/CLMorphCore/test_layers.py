@@ -70,6 +70,7 @@ LAYERS = (
         "reports.cohort",
         "reports.thumbnails",
         "training.scans",
+        "training.intensities",
         "training.log",
         "reports.training",
         "reports.atlas_picture",

@@ -14,7 +14,7 @@ from CLMorphCore.bundles.model import affine_model, load_model
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.errors import Cancelled
 from CLMorphCore.geometry import Grid, chain, displacement_transform
-from CLMorphCore.instance_optimization import InstanceOptimization
+from CLMorphCore.instance_optimization import InstanceOptimization, Millimetres
 from CLMorphCore.matching import fine_shape, for_model, prepare, prepare_image
 from CLMorphCore.metrics import dice_per_label, inverse_consistency
 from CLMorphCore.networks import Prediction, RegistrationNetwork
@@ -288,6 +288,9 @@ def test_an_optimization_is_as_the_models_refinement_says_where_it_is_left_open(
     found = for_model(InstanceOptimization(), chosen)
     assert (found.smoothed, found.smooth_map_voxels, found.smooth_step_voxels) == ("map", 0.6, 1.5)
     assert found.window_voxels == 7
+    own = RefinementConfig(smooth_map_voxels=0.6, smooth_map_mm=0.1, window_mm=1.5)
+    in_mm = for_model(InstanceOptimization(), replace(model, config=replace(model.config, refinement=own)))
+    assert in_mm.smooth_map_voxels == Millimetres(0.1) and isinstance(in_mm.window_voxels, Millimetres)
     asked = InstanceOptimization(smoothed="change", smooth_map_voxels=0.0, smooth_step_voxels=0.5, window_voxels=11)
     assert for_model(asked, chosen) == asked
     by_default = for_model(
