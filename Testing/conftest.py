@@ -1,5 +1,6 @@
-"""For all tests: what they share can be imported, and torch and ITK compute on one thread."""
+"""For all tests: what they share can be imported, processes find compiled code, torch and ITK compute on one thread."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import SimpleITK as sitk
 import torch
 
 sys.path.append(str(Path(__file__).parent))
+# Every process that a test starts would compile the engine again where the environment forbids to keep what was compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from aligned_once import aligned_once
 from made_up import ONE_STEP, Ellipsoid, ellipsoid_atlas, fresh_model
 from made_up_faults import make_faulty_files
 
@@ -42,6 +43,13 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="module", name="aligned_once")
+def align_once():
+    """No two images are aligned twice: for modules that are about other things."""
+    with aligned_once():
+        yield
 
 
 @pytest.fixture(scope="session")

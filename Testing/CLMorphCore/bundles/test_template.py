@@ -17,6 +17,7 @@ from CLMorphCore.io.manifest import Subject
 from CLMorphCore.metrics import dice_per_label
 from CLMorphCore.registration import register
 
+pytestmark = pytest.mark.usefixtures("aligned_once")  # the same subjects are averaged by many tests
 
 @pytest.fixture(scope="module")
 def subjects(atlas, tmp_path_factory):
