@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from aligned_once import aligned_once
+from forked_reader import forked_reader
 from made_up import ONE_STEP, Ellipsoid, ellipsoid_atlas, fresh_model
 from made_up_faults import make_faulty_files
 
@@ -49,6 +50,13 @@ class Ran:
 def align_once():
     """No two images are aligned twice: for modules that are about other things."""
     with aligned_once():
+        yield
+
+
+@pytest.fixture(scope="module", name="forked_reader")
+def fork_reader():
+    """No file costs a start of Python: for folders that read many transforms."""
+    with forked_reader():
         yield
 
 

@@ -6,6 +6,11 @@ import SimpleITK as sitk
 from made_up_transforms import GRIDS
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_reader(forked_reader):
+    """Almost every test reads a transform."""
+
+
 @pytest.fixture(params=GRIDS)
 def grid(request):
     """A grid that is not the patient's axes."""

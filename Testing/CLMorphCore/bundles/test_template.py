@@ -19,6 +19,7 @@ from CLMorphCore.registration import register
 
 pytestmark = pytest.mark.usefixtures("aligned_once")  # the same subjects are averaged by many tests
 
+
 @pytest.fixture(scope="module")
 def subjects(atlas, tmp_path_factory):
     """Four phantoms; the last one has no labels."""
