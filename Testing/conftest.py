@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import torch
 
 sys.path.append(str(Path(__file__).parent))
-# Every process that a test starts would compile the engine again where the environment forbids to keep what was compiled.
+# Where the environment forbids to keep compiled code, every process that a test starts would compile the engine again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
