@@ -19,6 +19,8 @@ from CLMorphCore.reports.evaluation import Agreement, Summary
 from CLMorphCore.reports.report import Report
 from CLMorphCore.segmentation import segment
 
+pytestmark = pytest.mark.usefixtures("aligned_once")  # the same scans, again and again
+
 SEGMENT = "segment {scan} --model {model} --affine none"
 VERBS = {  # and the results that a user may come to change
     SEGMENT: ("labels.nii.gz", "uncertainty.nii.gz", "transform.h5", "report.html", "report.json"),

@@ -16,6 +16,8 @@ from CLMorphCore.errors import InputError
 from CLMorphCore.io.checksums import finish_killed, seal
 from CLMorphCore.io.outputs import check_distinct, check_results
 
+pytestmark = pytest.mark.usefixtures("aligned_once")  # the same scans, again and again
+
 RESULT_OF = {
     "segment": "labels.nii.gz",
     "register": "warped.nii.gz",
