@@ -15,7 +15,7 @@ import numpy as np
 
 from ..io.manifest import Subject
 from ..progress import Progress, silent
-from .intensities import other_scales
+from .intensities import clipped, other_scales
 from .scans import Finding, Scan, look_at
 
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
@@ -233,6 +233,7 @@ def differences(scans: Sequence[Scan]) -> list[Finding]:
         finest, coarsest = (_product(of(spacing, axis=0)) for of in (np.min, np.max))
         found.append(Finding("", f"voxels are from {finest} mm to {coarsest} mm large: all are resampled"))
     names, intensity = [scan.subject.name for scan in scans], [scan.intensity for scan in scans]
+    found += [Finding(name, text) for name, text in clipped(names, [scan.clipped for scan in scans])]
     if others := other_scales(names, intensity):
         found += [Finding(name, text) for name, text in others]
     elif (ratio := max(intensity) / min(intensity)) > MAX_INTENSITY_RATIO:

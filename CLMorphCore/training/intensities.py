@@ -1,4 +1,4 @@
-"""Scans whose intensities are on another scale than those of most: each is normalised for itself, but it is said."""
+"""Scans whose intensities are on another scale than those of most, or cut off: they are kept, but it is said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 # reach 1.6, hearts .6, heads of many scanners 5.5 and less than two deviations.
 MIN_FACTOR, MIN_DEVIATIONS = 5.0, 5.0
 MAX_NAMED = 5  # scans, each with a line of its own
+# Of the foreground, that has the highest value. Mice, heads, brains and hippocampi have .002 and less, hearts, which
+# were published so, .025.
+MAX_CLIPPED, MIN_CLIPPED_RATIO = 0.05, 3.0  # the latter to what is usual
 
 
 def other_scales(names: Sequence[str], intensities: Sequence[float]) -> list[tuple[str, str]]:
@@ -42,4 +45,18 @@ def other_scales(names: Sequence[str], intensities: Sequence[float]) -> list[tup
             f"{np.exp((logs - usual)[far].max()):.2g} times the usual {np.exp(usual):.3g} ({shown} …): they are kept, "
             "each scan is normalised for itself",
         )
+    ]
+
+
+def clipped(names: Sequence[str], shares: Sequence[float]) -> list[tuple[str, str]]:
+    """(scan, what is said of it) for a share of highest values above MAX_CLIPPED and MIN_CLIPPED_RATIO · the usual one."""
+    usual = float(np.median(shares))
+    return [
+        (
+            name,
+            f"{share:.0%} of its foreground have its highest grey, usually {usual:.1%} have: it was clipped, and "
+            "what is bright in it cannot be told apart; it is kept",
+        )
+        for name, share in zip(names, shares, strict=True)
+        if share > max(MAX_CLIPPED, MIN_CLIPPED_RATIO * usual) and len(names) > 2
     ]

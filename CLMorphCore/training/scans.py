@@ -29,6 +29,7 @@ class Scan:
     extent_mm   of the foreground's box, and ``filled``, the share of it that is foreground
     noise       its standard deviation as a share of the foreground's
     intensity   the 99th percentile of the foreground above the minimum
+    clipped     the share of the foreground that has the highest value
     thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
     values      label values, None without labels, and
     labels_mm   the extent of the box around all labels
@@ -45,6 +46,7 @@ class Scan:
     grid: tuple[float, ...] = ()
     values: tuple[int, ...] | None = None
     labels_mm: tuple[float, float, float] | None = None
+    clipped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _scan(subject: Subject, image: sitk.Image) -> Scan:
         _thumbnail(image, lower, upper),
         hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),  # as of ``digests``
         grid_of(image),
+        clipped=float((voxels[above] == voxels.max()).mean()),
     )
 
 

@@ -9,7 +9,7 @@ from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.training.fingerprint import take_fingerprint
-from CLMorphCore.training.intensities import other_scales
+from CLMorphCore.training.intensities import clipped, other_scales
 from CLMorphCore.training.scans import look_at
 
 # Of one organ, with a top and a front that are not its bottom and its back; and of another one.
@@ -77,6 +77,22 @@ def test_other_units_are_another_size(scans, tmp_path):
     image.SetSpacing([0.15] * 3)
     (found,) = findings_of([*scans[1:], saved(image, tmp_path, "small")], "small")
     assert found.left_out and "0.1 times as long" in found.text
+
+
+@pytest.mark.parametrize("percentile", [50, 80, 93])
+def test_a_clipped_scan_is_named(percentile, scans, tmp_path):
+    image = sitk.ReadImage(str(scans[0].image))
+    voxels = sitk.GetArrayFromImage(image)
+    top = np.percentile(voxels[voxels > voxels.min()], percentile)
+    found = findings_of([*scans[1:], saved(of_voxels(np.minimum(voxels, top), image), tmp_path, "cut")], "cut")
+    said = [f.text for f in found if "it was clipped" in f.text]
+    assert len(said) == 1 and not any(f.left_out for f in found)
+    assert float(said[0].split("%")[0]) == pytest.approx(100 - percentile, abs=3)
+
+
+def test_scans_that_are_all_clipped_alike_are_not_named():
+    assert clipped([*"abcd"], [0.06, 0.07, 0.06, 0.08]) == [] and clipped(["a", "b"], [0.3, 0.0]) == []
+    assert [name for name, _ in clipped([*"abcd"], [0.01, 0.01, 0.2, 0.0])] == ["c"]
 
 
 def test_another_organ_of_the_same_size(scans, tmp_path):
