@@ -49,7 +49,7 @@ def other_scales(names: Sequence[str], intensities: Sequence[float]) -> list[tup
 
 
 def clipped(names: Sequence[str], shares: Sequence[float]) -> list[tuple[str, str]]:
-    """(scan, what is said of it) for a share of highest values above MAX_CLIPPED and MIN_CLIPPED_RATIO · the usual one."""
+    """(scan, what is said of it) for a share of highest values > MAX_CLIPPED, and MIN_CLIPPED_RATIO · the usual."""
     usual = float(np.median(shares))
     return [
         (
