@@ -139,6 +139,7 @@ def _in_short() -> list[str]:
     by = [_by_weight(each, place) for each in (H, A) for place in (0, 1)]
     spreads = [max(each.values()) - min(each.values()) for each in by]
     distances = f"{min(hd):.0f} to {max(hd):.0f}"
+    eight = of_table("contrast", H, "clmorph", "contrast_loss", variant="eight+pairs", over="seeds")
     return [
         f"on `hippocampus` ({unet:.3f} after 4 minutes, {_longer('dice', H):.3f} after 30; the best unsupervised row "
         f"{best:.3f}), and given time on `acdc`: {of_table('table3', A, 'unet', 'dice', over='seeds'):.3f} after 4 "
@@ -151,7 +152,7 @@ def _in_short() -> list[str]:
         f"*The contrastive term adds {min(gains):.2f} to {max(gains):.2f} of Dice*: no; {_gain(H, 'recon')} and "
         f"{_gain(H, 'recon+smooth', digits=3)} (`hippocampus`), {_gain(A, 'recon', digits=3)} and "
         f"{_gain(A, 'recon+smooth', digits=3)} (`acdc`",
-        f"(eight: {of_table('contrast', H, 'clmorph', 'contrast_loss', variant='eight+pairs', over='seeds'):.3f}, ln 15)",
+        f"(eight: {eight:.3f}, ln 15)",
         f"{min(byol):+.3f} to {max(byol):+.3f} of Dice, within the seeds' spread".replace("-", "−"),
         f"α matters by {max(spreads[0], spreads[2]):.2f}, β by {max(spreads[1], spreads[3]):.3f}",
         f"distances {distances} mm where the paper has {min(theirs):.0f} to {max(theirs):.0f}",
@@ -247,8 +248,8 @@ def _acdc() -> list[str]:
         f"U-Net ({_unet(A)} over three seeds, {of_table('table3', A, 'unet', 'train_steps', over='seeds'):.0f} steps)",
         f"islands of labels {of_table('table4', A, 'unet', 'hd_mm'):.0f} mm away",
         f"of one heart starts at a Dice of {_dice(A, 'affine')}",
-        f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} in as many minutes ({_longer('train_steps', A, 'clmorph'):.0f} "
-        "steps)",
+        f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} in as many minutes "
+        f"({_longer('train_steps', A, 'clmorph'):.0f} steps)",
         f"(one seed, {_longer('train_steps'):.0f} steps) lift it to a test Dice of {_longer('dice'):.3f}, above every "
         f"unsupervised row, with distances of {_longer('hd_mm'):.0f} mm",
         f"On the way, at {once('unet acdc steps')} steps and {once('unet acdc test')}, its Dice was "
