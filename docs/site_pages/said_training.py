@@ -272,7 +272,7 @@ def _single_gains() -> list[float]:
     dice = {(each["variant"], each["seeds"]): float(each["dice"])
             for each in rows("Training/results/report/table3.csv")
             if (each["dataset"], each["system"], each["region"], each["spread_over"], each["status"])
-            == (A, "clmorph", "all", "subjects", "run")}  # fmt: skip
+            == (A, "clmorph", "all", "subjects", "run") and each["budget"].startswith("4 min")}  # fmt: skip
     pairs = (("recon+contrast", "recon"), ("paper", "recon+smooth"))
     return [dice[more, seed] - dice[less, seed] for more, less in pairs for seed in "012"]
 
