@@ -168,10 +168,10 @@ def test_a_checkpoint_from_before_a_setting_was_there_resumes(subjects, tmp_path
 
 
 def test_minutes_end_a_training_before_its_steps_do(subjects, tmp_path):
-    settings = PYRAMID["training"] | {"steps": 100_000, "minutes": 0.02}
+    settings = PYRAMID["training"] | {"steps": 100_000, "minutes": 0.05}  # of several steps on a busy machine, too
     train(from_dict(PYRAMID | {"training": settings}), subjects, tmp_path / "run", device=CPU)
     steps = [r for r in losses(tmp_path / "run") if "loss" in r]
-    assert 1 <= len(steps) < 1000 and steps[-1]["seconds"] >= 1.2
+    assert 1 <= len(steps) < 1000 and steps[-1]["seconds"] >= 3.0
     assert steps[-1]["learning_rate"] < 0.5 * steps[0]["learning_rate"]  # the schedule follows the minutes
     assert checkpoint.load(tmp_path / "run" / "model" / "weights.safetensors")[1]["step"] == len(steps)
 
