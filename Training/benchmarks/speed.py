@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from CLMorphCore.atomic import check_writable
+from CLMorphCore.bundles.config import Config
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import InputError
@@ -103,21 +104,24 @@ def training(model: Model, images: Sequence[Tensor], repeats: int) -> Measured:
 
     With the model's own losses, but for the contrast of two pairs.
     """
-    config, size = model.config, tuple(reversed(images[0].shape[2:]))
-    config = replace(
-        config,
-        loss=replace(config.loss, contrast=0.0),
-        augment=replace(config.augment, crop=size),
-        training=replace(
-            config.training, batch_size=1, steps=5 + repeats, minutes=0.0, moving="random", checkpoint_every=5 + repeats
-        ),
-    )
+    config, steps = of_one_pair(model.config, images[0].shape[2:]), 5 + repeats
+    config = replace(config, training=replace(config.training, steps=steps, minutes=0.0, checkpoint_every=steps))
     volumes = [Volume(f"made up {n}", image, None) for n, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Dataset(None, volumes, []), Path(folder), device=torch.device(model.device))
         lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     spent = [json.loads(line)["seconds"] for line in lines]
     return {"first_s": spent[0], "seconds": (spent[-1] - spent[4]) / repeats}
+
+
+def of_one_pair(config: Config, shape: Sequence[int]) -> Config:
+    """Steps of one pair of whole images (z, y, x), without what contrasts two."""
+    return replace(
+        config,
+        loss=replace(config.loss, contrast=0.0),
+        augment=replace(config.augment, crop=tuple(shape)),
+        training=replace(config.training, batch_size=1, moving="random"),
+    )
 
 
 MEASUREMENTS: dict[str, Callable[[Model, Sequence[Tensor], int], Measured]] = {

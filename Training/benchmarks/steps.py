@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from CLMorphCore.atomic import atomic_write
-from CLMorphCore.bundles.config import Config
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import InputError
@@ -32,7 +31,7 @@ from Training import markdown
 from Training.command_line import exit_code
 from Training.provenance import provenance
 
-from .speed import made_up
+from .speed import made_up, of_one_pair
 
 T = TypeVar("T")
 PARTS = ("drawing the pair", "network", "losses", "gradients of the losses", "gradients of the network", "weights")
@@ -59,7 +58,7 @@ def _run(options: argparse.Namespace) -> None:
             raise InputError(f"{name} has no weights, or no atlas; expected a model that was trained")
         data, divisor = model.config.data, model.network.divisor
         grid = network_grid(model.atlases[0].image, data.spacing_mm, margin_voxels=data.margin_voxels, divisor=divisor)
-        config = _alone(model.config, grid.shape)
+        config = of_one_pair(model.config, grid.shape)
         images = [made_up(grid.shape[::-1], seed) for seed in range(2)]
         spent = step_seconds(learner_of(config, model.network.train(), device), images, options.repeats)
         lines.append(line_of(model.name, grid.shape, spent))
@@ -71,16 +70,6 @@ def _run(options: argparse.Namespace) -> None:
     if options.output:
         with atomic_write(options.output) as temporary:
             temporary.write_text(f"{HEAD.format(about=about)}\n{table}\n", encoding="utf-8")
-
-
-def _alone(config: Config, shape: Sequence[int]) -> Config:
-    """Of one pair of whole images, without what contrasts two."""
-    return replace(
-        config,
-        loss=replace(config.loss, contrast=0.0),
-        augment=replace(config.augment, crop=tuple(shape)),
-        training=replace(config.training, batch_size=1, moving="random"),
-    )
 
 
 def step_seconds(learner: Learner, images: Sequence[Tensor], repeats: int) -> dict[str, float]:

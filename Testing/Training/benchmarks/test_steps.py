@@ -9,7 +9,7 @@ from CLMorphCore.training.batches import Dataset, Volume, draw_batch
 from CLMorphCore.training.learner import learner_of
 from CLMorphCore.training.processes import ALONE
 from Training.benchmarks import steps
-from Training.benchmarks.speed import made_up
+from Training.benchmarks.speed import made_up, of_one_pair
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 def learner(folder):
     model = load_model(str(folder))
-    return learner_of(steps._alone(model.config, (16, 24, 24)), model.network.train(), CPU)
+    return learner_of(of_one_pair(model.config, (16, 24, 24)), model.network.train(), CPU)
 
 
 def test_a_step_in_parts_has_the_gradients_of_a_training_step(folder):
