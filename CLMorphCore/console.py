@@ -40,11 +40,6 @@ def check_working_folder() -> None:
         ) from None
 
 
-def counted(number: int, thing: str) -> str:
-    """``1 scan``, ``2 scans``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def say(text: str, stream: TextIO) -> None:
     """Writes a line to stdout or stderr, at once: OutputError where stdout cannot take it; stderr's lines may be lost.
 

@@ -141,6 +141,11 @@ class Cancelled(CLMorphError):
         super().__init__("cancelled")
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """``1 scan``, ``2 scans``; of what is no plain plural both words are given."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
 def printable(text: str) -> str:
     """The text with control characters and their like as escapes: a header may hold commands to a terminal."""
     if text.isprintable():

@@ -14,8 +14,7 @@ from ..applying.description import folded_inverses
 from ..applying.images import Interpolation, apply, inexact
 from ..applying.maps import TOLERANCE_MM, Step, flat, inverse_of, map_points, mirrors, on_grid
 from ..atomic import atomic_write, check_writable
-from ..console import counted
-from ..errors import FileError, InputError, OutputError
+from ..errors import FileError, InputError, OutputError, counted
 from ..geometry import Grid
 from ..io import frames, points, surfaces
 from ..io.displacement_fields import read_any
@@ -167,8 +166,8 @@ def _finite(path: Path) -> sitk.Image:
     image = read_file(path)
     if bad := int(np.count_nonzero(~np.isfinite(sitk.GetArrayViewFromImage(image)))):
         raise FileError(
-            f"{path} has {bad} voxels that are NaN or infinite; expected finite intensities; "
-            "replace them, for instance by zero"
+            f"{path} has {counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite; expected "
+            "finite intensities; replace them, for instance by zero"
         )
     return image
 

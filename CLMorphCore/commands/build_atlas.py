@@ -9,7 +9,7 @@ from pathlib import Path
 from ..atomic import atomic_folder, check_writable, claimed
 from ..bundles.atlas import FILES, SHARES, check_atlas_place, read_structures, save_atlas
 from ..bundles.template import ROUNDS, build_atlas, each_built
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.manifest import Subject, choose, read_manifest
 from ..progress import Reporter
 from . import options as given
@@ -47,7 +47,7 @@ def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) ->
         with atomic_folder(options.output, optional=[f"{name}/{SHARES}" for name in names]) as folder:
             for atlas in atlases:
                 save_atlas(folder / atlas.name, atlas)
-        given.done(reporter, options.output, f"{len(names)} atlases; use them with --atlas-dir")
+        given.done(reporter, options.output, f"{counted(len(names), 'atlas', 'atlases')}; use them with --atlas-dir")
         return
     atlas = build_atlas(
         subjects,
@@ -60,4 +60,4 @@ def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) ->
         progress=reporter,
     )
     save_atlas(options.output, atlas)
-    given.done(reporter, options.output, f"an atlas of {len(atlas.structures)} structures")
+    given.done(reporter, options.output, f"an atlas of {counted(len(atlas.structures), 'structure')}")

@@ -19,8 +19,8 @@ from ..cohorts.scans import Cohort, Scan, find_cohort, shard_of
 from ..cohorts.tables import RESULTS, check_summary, write_summary
 from ..cohorts.work import Outcome, Settings, is_finished
 from ..cohorts.workers import work_here
-from ..console import counted, say
-from ..errors import InputError, SomeFailed
+from ..console import say
+from ..errors import InputError, SomeFailed, counted
 from ..extraction.step import EXTRACTION
 from ..instance_optimization import InstanceOptimization
 from ..progress import Reporter

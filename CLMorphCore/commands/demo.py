@@ -9,7 +9,7 @@ import numpy as np
 from ..atomic import atomic_folder
 from ..bundles.phantom import make_phantom
 from ..console import say
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.checksums import seal
 from ..io.images import read_image, write_image
 from ..metrics import dice_per_label
@@ -50,7 +50,8 @@ def _run(options: Namespace, reporter: Reporter) -> None:
     announce(segmentation, options.output, reporter)
     scores = dice_per_label(segmentation.labels, phantom.labels)
     say(
-        f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over {len(scores)} structures; "
+        f"true Dice of the made-up subject: {np.nanmean(list(scores.values())):.3f} over "
+        f"{counted(len(scores), 'structure')}; "
         f"open {options.output / 'report.html'}",
         given.console(reporter),
     )

@@ -6,8 +6,7 @@ import logging
 from argparse import Namespace
 
 from ..atomic import check_writable
-from ..console import counted
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..evaluating.pairs import OPTIONAL as OF_PAIRS_OPTIONAL
 from ..evaluating.pairs import RESULTS as OF_PAIRS
 from ..evaluating.pairs import evaluate_pairs
@@ -49,7 +48,7 @@ def _pairs(options: Namespace, reporter: Reporter) -> None:
         if name in mean
     ]
     figures.append(f"folding {mean['folding_fraction']:.5%}")
-    given.done(reporter, options.output, f"{', '.join(figures)} over {len(pairs)} pairs")
+    given.done(reporter, options.output, f"{', '.join(figures)} over {counted(len(pairs), 'pair')}")
 
 
 def run(options: Namespace, reporter: Reporter) -> None:

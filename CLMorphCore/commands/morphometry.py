@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ..bundles.atlas import Atlas, make_atlas, read_atlas
 from ..bundles.model import model_folder
-from ..console import counted
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.images import read_labels
 from ..morphometry.design import design_of, read_table
 from ..morphometry.results import RECORD, names_of, save
@@ -47,8 +46,8 @@ def run(options: Namespace, reporter: Reporter) -> None:
     for result in study.results:
         p = result.voxels.p if result.voxels.p_tfce is None else result.voxels.p_tfce
         count, strong = int((p < SIGNIFICANT).sum()), int((result.structures.p < SIGNIFICANT).sum())
-        what = f"{count} voxels{f' on the {result.side} side' if result.side else ''}"
-        structures = f" and {strong} structures" if result.side == study.sides[-1] else ""
+        what = f"{counted(count, 'voxel')}{f' on the {result.side} side' if result.side else ''}"
+        structures = f" and {counted(strong, 'structure')}" if result.side == study.sides[-1] else ""
         found.append(f"{result.voxels.term.name}: {what}{structures} with p < {SIGNIFICANT:g}")
     given.done(reporter, options.output, f"{counted(len(scans), 'scan')}; {'; '.join(found)}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..atomic import check_writable
 from ..console import say
 from ..devices import choose_device
-from ..errors import OutputError
+from ..errors import OutputError, counted
 from ..io.layouts import find_scans
 from ..progress import Reporter
 from ..training.plan import write_plan
@@ -42,7 +42,7 @@ def run(options: Namespace, reporter: Reporter) -> None:
     )
     write_plan(output, plan)
     count = len(plan.left_out or {})
-    left = f"; {count} scans are left out" if count else ""
+    left = f"; {counted(count, 'scan is', 'scans are')} left out" if count else ""
     given.done(reporter, output, f"the plan for {plan.about}{left}; train by it: clmorph train … --plan {output}")
 
 

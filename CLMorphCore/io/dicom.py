@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..atomic import check_utf8
-from ..errors import FileError
+from ..errors import FileError, counted
 from .dicom_common import MAY_DIFFER, ONE_FOR_ALL, check_common, said, several
 from .dicom_phases import MOMENTS, moments_of, phases_of
 from .dicom_pixels import dataset, short, stored
@@ -144,8 +144,8 @@ def read_folder(folder: Path, *, series: bool = False) -> Volume:
     endings = {source.path.suffix for sources in found.values() for source in sources}
     if lost := [file.name for file in short if file.suffix in endings]:
         raise FileError(
-            f"{len(lost)} files in {folder} are cut off before their slice begins ({lost[0]}); expected whole slices; "
-            "copy the series again"
+            f"{folder} has {counted(len(lost), 'file')} cut off before a slice begins ({lost[0]}); expected whole "
+            "slices; copy the series again"
         )
     if series and len(found) > 1 and _slices(list(found.values())):
         found = {"": [source for sources in found.values() for source in sources]}
@@ -380,7 +380,7 @@ def _check_stack(name: str, positions: np.ndarray, normal: np.ndarray) -> None:
         wide = int(steps.argmax())
         lack = round(float(steps[wide] / np.median(steps))) - 1
         what = (
-            f"{lack} slices are missing between {along[wide]:.6g} and {along[wide + 1]:.6g} mm"
+            f"{counted(lack, 'slice is', 'slices are')} missing between {along[wide]:.6g} and {along[wide + 1]:.6g} mm"
             if lack
             else (f"the slices lie {steps.min():.4g} to {steps.max():.4g} mm apart")
         )

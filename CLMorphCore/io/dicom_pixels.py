@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import FileError
+from ..errors import FileError, counted
 from . import itk
 from .files import cannot_read
 from .volume import not_supported, unreadable
@@ -67,7 +67,11 @@ def stored(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         if kind.kind != "f":
             numbers = _within_bits(path, numbers, whole)
         # A byte is the padding to an even number of them.
-        behind = f"{path.name} holds {surplus} bytes of pixels more than its {shape[0]} frames" if surplus > 1 else ""
+        behind = (
+            f"{path.name} holds {surplus} bytes of pixels more than its {counted(shape[0], 'frame')}"
+            if surplus > 1
+            else ""
+        )
         return lookup(numbers), behind
     except (FileError, MemoryError):
         raise
@@ -135,7 +139,7 @@ def _unpacked(path: Path, whole: pydicom.Dataset, shape: tuple[int, ...]) -> np.
         raise not_supported(path, f"it stores {bits} bits up to bit {high}, packed", f"bits up to {bits - 1}")
     there = len(parse_basic_offsets(whole.PixelData)) if "PixelData" in whole else 0
     if there > 1 and there != shape[0]:  # the table of offsets may be empty
-        raise unreadable(path, f"it holds {there} frames and tells of {shape[0]}", KIND)
+        raise unreadable(path, f"it holds {counted(there, 'frame')} and tells of {shape[0]}", KIND)
     if whole.file_meta.TransferSyntaxUID == RLELossless:
         for n, frame in enumerate(generate_frames(whole.PixelData, number_of_frames=shape[0])):
             if not _is_whole_rle(frame, shape[1] * shape[2]):  # ITK fills in for what is missing

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..atomic import atomic_write, check_not_overwritten
 from ..bundles.atlas import Structure, default_structures
-from ..errors import FileError, InputError, OutputError
+from ..errors import FileError, InputError, OutputError, counted
 from . import dicom_codes
 from .dicom import is_dicom
 from .dicom_pixels import short
@@ -122,7 +122,8 @@ def read_source(path: Path | str | None) -> Source:
     planes = [plane for file, tags in images for plane in _planes(file, tags)]
     if (places := len({plane.position for plane in planes})) < len(planes):
         raise FileError(
-            f"{path} has {len(planes)} slices at {places} places, as several volumes have; expected one, of which a "
+            f"{path} has {counted(len(planes), 'slice')} at {counted(places, 'place')}, "
+            f"as several volumes have; expected one, of which a "
             "segmentation can be",
             "give the files of one volume alone, or omit `dicom_seg`",
         )

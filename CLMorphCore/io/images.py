@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import cannot_write, check_not_overwritten, check_utf8
-from ..errors import FileError, printable
+from ..errors import FileError, counted, printable
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
@@ -237,7 +237,8 @@ def read_labels(path: str | Path) -> sitk.Image:
     array, whole = sitk.GetArrayViewFromImage(image), image.GetPixelID() in LABEL_TYPES
     if not whole and (bad := int(np.count_nonzero(~np.isfinite(array)))):
         raise FileError(
-            f"labels {path} hold fractional values or NaN: it has {bad} voxels that are NaN or infinite, expected "
+            f"labels {path} hold fractional values or NaN: it has "
+            f"{counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite, expected "
             "finite ones; labels are expected whole numbers; replace them by zero"
         )
     if not whole and (array != np.round(array)).any():
@@ -299,8 +300,8 @@ def check_image(image: sitk.Image, name: str) -> None:
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise FileError(
-            f"{name} has {bad} voxels that are NaN or infinite; expected finite intensities; "
-            "replace them, for instance by zero"
+            f"{name} has {counted(bad, 'voxel that is', 'voxels that are')} NaN or infinite; expected "
+            "finite intensities; replace them, for instance by zero"
         )
     if array.min() == array.max():
         raise FileError(

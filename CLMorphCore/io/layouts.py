@@ -12,7 +12,7 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-from ..errors import FileError, InputError
+from ..errors import FileError, InputError, counted
 from .checksums import KEY
 from .contrasts import one_contrast
 from .dicom import is_dicom
@@ -71,8 +71,8 @@ def _with_labels(subjects: Sequence[Subject], labels_for: Mapping[Path, Path]) -
     missing = wanted.keys() - {s.image.resolve() for s in subjects}
     if missing:
         raise InputError(
-            f"`labels_for` names {min(missing)}, which is not among the {len(subjects)} scans of the data; expected "
-            "one of them"
+            f"`labels_for` names {min(missing)}, which is not among the {counted(len(subjects), 'scan')} of the data; "
+            "expected one of them"
         )
     for labels in wanted.values():
         check_file(labels, "a label image")
@@ -90,7 +90,8 @@ def _file(path: Path) -> Collection:
     gone = [str(image) for image in images if not image.exists()]
     if gone:
         raise FileError(
-            f"{path} lists {len(gone)} files that do not exist ({', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}); "
+            f"{path} lists {counted(len(gone), 'file that does', 'files that do')} not exist "
+            f"({', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}); "
             "expected the path of an image on each line, from the list's own folder on"
         )
     alone = len({image.parent for image in images}) > 1
@@ -179,7 +180,8 @@ def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
         return [], []
     kind = max(kinds, key=lambda suffix: (kinds[suffix], suffix.startswith("T1")))
     notes = [
-        f"{count} scans of the kind {other} are left out: a model is of one contrast, {kind} is the commonest"
+        f"{counted(count, 'scan')} of the kind {other} {'is' if count == 1 else 'are'} left out: "
+        f"a model is of one contrast, {kind} is the commonest"
         for other, count in sorted(kinds.items())
         if other != kind
     ]
@@ -387,4 +389,4 @@ def _entries(folder: Path) -> list[Path]:
 def some(files: Sequence[Path], folder: Path) -> str:
     """'5 files (a, b, c …)', seen from a folder."""
     names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
-    return f"{len(files)} files ({names}{' …' if len(files) > 3 else ''})"
+    return f"{counted(len(files), 'file')} ({names}{' …' if len(files) > 3 else ''})"

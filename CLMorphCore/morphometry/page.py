@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import counted
 from ..reports import drawing, page
 from ..reports.drawing import VIEWS, Frame
 from ..reports.pictures import row, section
@@ -35,7 +36,7 @@ def _header(study: Study) -> str:
     both = "Both sides lie on the one atlas, one of them mirrored, and are one test. " if len(study.sides) > 1 else ""
     return (
         f"<header><h1>Morphometry: {escape(study.design.formula)}</h1>"
-        f'<p class="soft">{page.when()} · {study.scans} scans in the space of the atlas '
+        f'<p class="soft">{page.when()} · {counted(study.scans, "scan")} in the space of the atlas '
         f"{escape(study.atlas.name)} of the model {escape(study.model)}. {both}{size} Each term is tested with all "
         "others and an intercept, two-sided, by permutation; p is corrected for all voxels, or all structures, by "
         f"{'threshold-free cluster enhancement (voxels) and ' if study.settings.tfce else ''}the greatest |t|.</p>"

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..bundles.atlas import Atlas, Structure
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..geometry import Grid, check_same_grid, placed, resample
 from ..io.files import short
 from ..progress import Progress, part, silent
@@ -298,7 +298,7 @@ def _warnings(scans: Sequence[Scan], permutations: int) -> tuple[str, ...]:
     ]
     folded = [scan.folder.name for scan in scans if scan.report.folding_fraction > 0]
     if folded:
-        said.append(f"the deformation folds in {len(folded)} scans ({short(', '.join(folded))})")
+        said.append(f"the deformation folds in {counted(len(folded), 'scan')} ({short(', '.join(folded))})")
     if 1 / (1 + permutations) >= SIGNIFICANT:
         said.append(f"{permutations} permutations give no p below {SIGNIFICANT:g}; expected some thousands")
     return tuple(said)

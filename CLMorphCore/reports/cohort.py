@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+from ..errors import counted
 from . import page
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
@@ -90,7 +91,7 @@ def cohort_page(rows: Sequence[Row], summary: Summary) -> str:
         *(_gallery(kind, rows) for kind in ("reject", "review", "pass", "done")),
         _distributions([row for row in rows if row.status == DONE]),
     ]
-    return page.page(f"Cohort of {len(rows)} scans", "\n".join(part for part in body if part), STYLE)
+    return page.page(f"Cohort of {counted(len(rows), 'scan')}", "\n".join(part for part in body if part), STYLE)
 
 
 def _header(rows: Sequence[Row], summary: Summary) -> str:

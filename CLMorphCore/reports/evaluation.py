@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import counted
 from ..metrics import OK
 from . import page
 
@@ -103,8 +104,8 @@ def _mean_and_deviation(values: np.ndarray, digits: int) -> str:
 def _header(summary: Summary, subjects: int, structures: int) -> str:
     return (
         f"<header><h1>Evaluation of {escape(summary.model)}</h1>"
-        f'<p class="soft">{page.when()} · {escape(summary.split)} split · {subjects} subjects · '
-        f"{structures} structures. Automatic labels against manual ones, each on the subject's own grid.</p>"
+        f'<p class="soft">{page.when()} · {escape(summary.split)} split · {counted(subjects, "subject")} · '
+        f"{counted(structures, 'structure')}. Automatic labels against manual ones, each on the subject's own grid.</p>"
         "</header>"
     )
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from ..errors import counted
 from ..geometry import Grid
 from .classes import Unfit, distances
 from .expectation import Expectation
@@ -156,7 +157,7 @@ def _check(labels: np.ndarray, alone: np.ndarray) -> None:
     """Unfit where the intensities take away what the atlas is sure of."""
     before, after, both = _counts(alone, labels, alone[alone == labels])
     if (lost := np.flatnonzero((before >= MIN_VOXELS) & (after < MIN_KEPT * before))).size:
-        raise Unfit(f"{len(lost)} structures would be lost")
+        raise Unfit(f"{counted(len(lost), 'structure')} would be lost")
     if 2 * both.sum() < MIN_AGREEMENT * (before.sum() + after.sum()):
         raise Unfit("its labels would have little in common with the atlas'")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..alignment import align, align_centres
 from ..bundles.config import Config
 from ..devices import memory_gb
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..geometry import Grid, resample, whole_tensor
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
@@ -64,7 +64,8 @@ def load_dataset(
     chosen = choose(subjects, "train"), choose(subjects, "validation", labelled=True)
     if len(chosen[0]) < 2:
         raise InputError(
-            f"the manifest has {len(chosen[0])} subjects with split train; expected at least 2 to make a pair"
+            f"the manifest has {counted(len(chosen[0]), 'subject')} with split train; expected at least 2 to make a "
+            "pair"
         )
     if config.training.moving in ("group", "mixed"):
         return _grouped(config, chosen, divisor, progress)

@@ -17,7 +17,7 @@ from ..atomic import check_not_overwritten, check_writable, claimed
 from ..bundles import checkpoint
 from ..bundles.config import Config, RefinementConfig, TrainingConfig, check_trainable, from_dict, to_dict
 from ..bundles.model import write_card
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, counted
 from ..io.manifest import Subject
 from ..io.outputs import check_results
 from ..networks import RegistrationNetwork, build, system
@@ -221,7 +221,7 @@ class _Keeper:
         model = self.output / "model"
         self._state_settings(model / "weights.safetensors")
         if not (model / "card.toml").exists():
-            data = f"{len(self.data.train)} images, {done} steps"
+            data = f"{counted(len(self.data.train), 'image')}, {counted(done, 'step')}"
             about = {"name": self.output.resolve().name, "version": __version__, "training_data": data}
             write_card(model, {"model": about})
         return model

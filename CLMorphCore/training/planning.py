@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bundles.config import Config, from_dict
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..networks import build
 from ..networks.halvings import Halvings
 from . import starting
@@ -179,8 +179,8 @@ def _about(fingerprint: Fingerprint, name: str) -> str:
     voxel, extent = (np.median([getattr(s, key) for s in kept], axis=0)[::-1] for key in ("voxel_mm", "extent_mm"))
     labelled = sum(scan.values is not None for scan in kept)
     return (
-        f"{name or 'the data'}: {len(kept)} scans, {labelled} labelled, voxels {_product(voxel)} mm, foreground "
-        f"{_product(extent)} mm (x, y, z)"
+        f"{name or 'the data'}: {counted(len(kept), 'scan')}, {labelled} labelled, voxels {_product(voxel)} mm, "
+        f"foreground {_product(extent)} mm (x, y, z)"
     )
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from made_up import ONE_STEP
 
-from CLMorphCore.console import counted
-from CLMorphCore.errors import InputError, printable
+from CLMorphCore.errors import InputError, counted, printable
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
@@ -159,3 +158,4 @@ def test_a_current_folder_that_is_gone_is_one_line(verb, words, tmp_path):
 
 def test_one_of_a_thing_is_singular():
     assert [counted(number, "scan") for number in (0, 1, 2)] == ["0 scans", "1 scan", "2 scans"]
+    assert [counted(number, "slice is", "slices are") for number in (1, 2)] == ["1 slice is", "2 slices are"]

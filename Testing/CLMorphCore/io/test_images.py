@@ -111,7 +111,7 @@ def test_a_dicom_series_of_even_slices_is_read_in_its_place(image, tmp_path):
     ("order", "shift_mm", "said"),
     [
         ([0, 1, 4, 5, 6], (0, 0, 0), r"2 slices are missing between 9 and 15 mm in .*; expected equal steps; copy"),
-        ([0, 1, 2, 3, 4, 6], (0, 0, 0), "1 slices are missing between 15 and 19 mm"),
+        ([0, 1, 2, 3, 4, 6], (0, 0, 0), "1 slice is missing between 15 and 19 mm"),
         ([*range(7), *range(7)], (0, 0, 0), "7 of 14 slices of .* share a position .*: several volumes; expected one"),
         ([0, 0], (0, 0, 0), "1 of 2 slices of .* share a position"),
         (None, (0.0, 0.3, 0.0), "shifted against each other by 1.8 mm over the stack .*; expected .*; resample"),

@@ -145,7 +145,7 @@ def test_a_list_and_a_manifest_without_splits(made):
     assert [(s.name, s.labels and s.labels.name) for s in of_list] == [("a", "a_labels.nii.gz"), ("b", None)]
     assert [(s.name, s.split) for s in of_manifest] == [("A", ""), ("B", "")]
     (folder / "list.txt").write_text("x/a.nii.gz\nz.nii.gz\n")
-    with pytest.raises(InputError, match=r"1 files that do not exist.*z.nii.gz"):
+    with pytest.raises(InputError, match=r"1 file that does not exist.*z.nii.gz"):
         find_scans(folder / "list.txt")
 
 

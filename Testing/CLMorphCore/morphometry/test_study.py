@@ -181,7 +181,7 @@ def test_of_both_sides_each_has_its_maps_and_its_structures_in_one_table(clmorph
     place = both_sides(tmp_path)
     ran = run(clmorph, (tmp_path, None, None), tmp_path / "out", "--fwhm", 6, *words, design="group")
     assert ran.code == 0, ran.err
-    assert "group: 0 voxels on the left side with p" in ran.out and "on the right side and 1 structures" in ran.out
+    assert "group: 0 voxels on the left side with p" in ran.out and "on the right side and 1 structure" in ran.out
     record = json.loads((tmp_path / "out" / "morphometry.json").read_text(encoding="utf-8"))
     left, right = record["terms"]
     assert (left["side"], right["side"]) == ("left", "right") and left["voxels"] == right["voxels"]

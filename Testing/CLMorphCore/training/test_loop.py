@@ -142,7 +142,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_read(tree, said, t
 
 
 def test_one_subject_makes_no_pair(subjects, tmp_path):
-    with pytest.raises(InputError, match="1 subjects with split train; expected at least 2"):
+    with pytest.raises(InputError, match="1 subject with split train; expected at least 2"):
         train(from_dict(PYRAMID), subjects[:1], tmp_path / "run", device=CPU)
     assert not (tmp_path / "run").exists()
 
