@@ -123,6 +123,13 @@ def write_series(
         writer.Execute(one)
 
 
+def off_grid(image: sitk.Image) -> sitk.Image:
+    """The same voxels half a voxel farther along x: none of them is one of the image's grid."""
+    there = sitk.Image(image)
+    there.SetOrigin(image.TransformContinuousIndexToPhysicalPoint((0.5, 0.0, 0.0)))
+    return there
+
+
 def placement(image: sitk.Image) -> np.ndarray:
     """4×4, voxel → LPS, of an ITK image."""
     matrix = np.eye(4)

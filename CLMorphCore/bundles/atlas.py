@@ -17,10 +17,11 @@ import SimpleITK as sitk
 
 from ..atomic import atomic_folder
 from ..errors import InputError, printable
-from ..geometry import Grid, check_same_grid
+from ..geometry import Grid
 from ..io.checksums import seal
 from ..io.files import folders_in, parse_json, read_text, short
 from ..io.images import MAX_LABEL, check_sources, read_image, read_labels, write_image
+from ..io.label_grid import on_grid_of
 from ..io.outputs import check_results
 from ..io.tables import doubled, escaped, more_cells, other_separator, unescaped, whole_number
 from ..tissue.shares import LabelShares, read_shares, write_shares
@@ -87,8 +88,8 @@ def read_atlas(folder: Path) -> Atlas:
 
 def make_atlas(name: str, image_path: Path, labels_path: Path, names_path: Path | None) -> Atlas:
     """An atlas from files; without a table of names the structures are called by their values."""
-    image, labels = read_image(image_path), read_labels(labels_path)
-    check_same_grid(image, labels, names=("the atlas image", "atlas labels"))
+    image = read_image(image_path)
+    labels = on_grid_of(image, read_labels(labels_path), names=("the atlas image", "atlas labels"))
     values = label_values(labels)
     if not values:
         raise InputError(f"atlas labels {labels_path} are empty; expected at least one label above zero")

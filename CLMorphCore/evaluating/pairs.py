@@ -15,11 +15,12 @@ import SimpleITK as sitk
 from ..applying.description import jacobian_of
 from ..atomic import atomic_folder
 from ..errors import InputError
-from ..geometry import Grid, check_same_grid, displacement_field, resample_labels, to_image
+from ..geometry import Grid, displacement_field, resample_labels, to_image
 from ..guidance.masks import checked_mask
 from ..io.checksums import seal
 from ..io.displacement_fields import read_any
 from ..io.images import read_image, read_labels
+from ..io.label_grid import on_grid_of
 from ..io.outputs import check_results
 from ..io.pairs import PairFiles
 from ..io.points import read_landmarks
@@ -172,12 +173,13 @@ def _region_rows(
 ) -> list[RegionRow]:
     if files.fixed_labels is None or files.moving_labels is None:
         return []
-    expected, own = read_labels(files.fixed_labels), read_labels(files.moving_labels)
-    for image, labels, names in (
-        (fixed, expected, (str(files.fixed), f"labels {files.fixed_labels}")),
-        (moving, own, (str(files.moving), f"labels {files.moving_labels}")),
-    ):
-        check_same_grid(image, labels, names=names)
+    expected, own = (
+        on_grid_of(image, read_labels(path), names=(str(image_path), f"labels {path}"))
+        for image, image_path, path in (
+            (fixed, files.fixed, files.fixed_labels),
+            (moving, files.moving, files.moving_labels),
+        )
+    )
     grid = Grid.of(fixed)
     carried, before = (resample_labels(own, grid, each) for each in (transform, sitk.Transform(3, sitk.sitkIdentity)))
     expected, carried, before = (_within(each, mask, fixed) for each in (expected, carried, before))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 
 from ..errors import InputError, did_you_mean
-from ..geometry import Grid, check_same_grid
+from ..geometry import Grid
+from ..io.label_grid import on_grid_of
 from ..io.volume import add_warning, warnings_of
 from ..progress import Progress, Stopwatch
 from ..reports.report import BrainEntry
@@ -56,7 +57,7 @@ def taken_out(
 
 def _given(image: sitk.Image, given: sitk.Image, needed: bool) -> TakenOut:
     """What remains in a mask of the user's, which holds as warnings what is doubtful about it."""
-    check_same_grid(image, given, names=("the scan", "the voxels of the brain's mask"))
+    given = on_grid_of(image, given, names=("the scan", "the voxels of the brain's mask"))
     mask = sitk.Cast(given > 0, sitk.sitkUInt8)
     mask.CopyInformation(image)
     inside = sitk.GetArrayViewFromImage(mask) > 0

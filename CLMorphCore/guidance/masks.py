@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid, check_same_grid, placed, resample, to_tensor
+from ..geometry import Grid, placed, resample, to_tensor
+from ..io.label_grid import on_grid_of
 from ..spatial import warp
 
 MIN_COUNTED = 1000  # voxels of a mask: fewer hold nothing to align
@@ -27,7 +28,7 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, name: str = "`mask`") -> s
 
     InputError where it lies on another grid, is empty, or leaves less than MIN_COUNTED voxels.
     """
-    check_same_grid(image, mask, names=("the image", f"voxels of {name}"))
+    mask = on_grid_of(image, mask, names=("the image", f"voxels of {name}"))
     counts = sitk.GetArrayFromImage(mask) > 0
     number, least = int(counts.sum()), min(MIN_COUNTED, counts.size // 2)
     if number == 0:

@@ -12,9 +12,9 @@ import SimpleITK as sitk
 
 from ..atomic import atomic_write
 from ..errors import FileError, did_you_mean, printable
-from ..geometry import check_same_grid
 from .files import check_file, read_text, short
 from .images import read_image, read_labels
+from .label_grid import on_grid_of
 from .tables import doubled, more_cells, other_separator
 
 EXPECTED = "a CSV manifest or a folder of images"
@@ -87,13 +87,12 @@ def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -
 
 
 def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
-    """Image and labels of a subject; InputError if they lie on different grids."""
+    """Image and labels of a subject, on the image's grid; InputError if the labels lie on another one."""
     image = read_image(subject.image)
     if subject.labels is None:
         return image, None
     labels = read_labels(subject.labels)
-    check_same_grid(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
-    return image, labels
+    return image, on_grid_of(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
 
 
 def _folder(folder: Path) -> list[Subject]:

@@ -12,8 +12,9 @@ import SimpleITK as sitk
 
 from ..bundles.atlas import Atlas, Structure
 from ..errors import InputError, counted
-from ..geometry import Grid, check_same_grid, placed, resample
+from ..geometry import Grid, placed, resample
 from ..io.files import short
+from ..io.label_grid import on_grid_of
 from ..progress import Progress, part, silent
 from .design import Design, Table
 from .statistics import Tested, check_installed, permutation_test
@@ -217,7 +218,7 @@ def _side_by_side(mask: np.ndarray, count: int) -> np.ndarray:
 def _mask(atlas: Atlas, mask: sitk.Image | None) -> tuple[sitk.Image, str]:
     """Where is tested, on the atlas' grid, and what that is in words."""
     if mask is not None:
-        check_same_grid(atlas.image, mask, names=("the atlas", "voxels of the mask"))
+        mask = on_grid_of(atlas.image, mask, names=("the atlas", "voxels of the mask"))
         return sitk.Cast(mask > 0, sitk.sitkUInt8), "as given"
     values = sitk.GetArrayViewFromImage(atlas.image)
     if np.mean(values == 0) >= MIN_BACKGROUND:

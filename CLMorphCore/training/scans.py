@@ -13,9 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from ..geometry import Grid, check_same_grid, foreground_box, grid_over, resample
+from ..geometry import Grid, foreground_box, grid_over, resample
 from ..io.files import short
 from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
+from ..io.label_grid import on_grid_of
 from ..io.manifest import Subject
 
 THUMBNAIL = 24  # voxels of a side: the organ's shape and its large parts
@@ -90,8 +91,7 @@ def _reason(error: InputError) -> str:
 
 def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
     """The values and the extent (z, y, x; mm) of labels that lie on the image's grid."""
-    labels = read_labels(path)
-    check_same_grid(image, labels, names=("the image", f"labels {path}"))
+    labels = on_grid_of(image, read_labels(path), names=("the image", f"labels {path}"))
     values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
     if values[0] < 0 or values == [0]:
         raise InputError(f"labels {path} are {'empty' if values == [0] else 'negative in places'}")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_up import off_grid
 
 from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.errors import InputError
@@ -144,7 +145,7 @@ def test_a_subject_is_prepared_in_the_references_place(scan, phantom, atlas):
 
 
 def test_labels_on_another_grid_are_refused_before_the_alignment(scan, phantom, atlas, tmp_path, monkeypatch):
-    sitk.WriteImage(phantom.labels[1:], str(tmp_path / "l.nii.gz"))
+    sitk.WriteImage(off_grid(phantom.labels), str(tmp_path / "l.nii.gz"))
     monkeypatch.setattr("CLMorphCore.training.batches.align", lambda *_, **__: pytest.fail("aligned first"))
     grid = network_grid(atlas.image, (4.0, 4.0, 4.0), margin_voxels=(2, 2, 2), divisor=(4, 4, 4))
     with pytest.raises(InputError, match=r"labels \S+l.nii.gz lie on another grid than \S+scan.nii.gz"):

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_up import off_grid
 from made_up_cohort import growth, oblique_atlas, wobble, write_both_sides, write_result
 
 from CLMorphCore import commands
@@ -119,7 +120,7 @@ def test_a_mask_says_where_is_tested_and_the_same_call_gives_the_same(clmorph, c
     tested = sitk.ReadImage(str(tmp_path / "a" / "mask.nii.gz"))
     assert np.array_equal(sitk.GetArrayFromImage(tested), sitk.GetArrayFromImage(labels == 1))
     assert (tmp_path / "a" / "group_p.nii.gz").read_bytes() == (tmp_path / "b" / "group_p.nii.gz").read_bytes()
-    sitk.WriteImage(labels[1:] == 1, str(tmp_path / "other.nii.gz"))
+    sitk.WriteImage(off_grid(labels == 1), str(tmp_path / "other.nii.gz"))
     ran = run(clmorph, cohort, tmp_path / "c", "--mask", tmp_path / "other.nii.gz", design="group")
     assert ran.code == 2 and "the mask lie on another grid than the atlas" in ran.err
 
