@@ -27,11 +27,13 @@ HEAD = """# What trainings reached
 
 `clmorph train` on real scans, each line one folder that it left. *Minutes* are the network's, of processor time, as its
 log has them, *pairs* the mean Dice of pairs of validation scans by the network alone: at its best, after what it began
-with where it was trained on from another model. Validation and test are `evaluate` of the whole model with its average
+with where it was trained on from another model; they are counted on the network's grid, which two plans may have
+otherwise. *One scan* is on the scans' own grids: the network alone carries the labels of one training scan to those of
+validation (`evaluate --effort fast --atlas … -o RUN/one-scan`). Validation and test are `evaluate` of the whole model with its average
 atlas, refined where that is said. Made by `python -m Training.trained`; how each was called is in `Training/README.md`.
 """
 HEADS = (
-    *("training", "minutes", "steps", "seed", "pairs", "refined"),
+    *("training", "minutes", "steps", "seed", "pairs", "one scan: affine", "Dice", "refined"),
     *("validation: affine", "Dice", "test: affine", "Dice"),
 )
 NONE = "–"
@@ -42,6 +44,7 @@ class Trained:
     """The figures of one run; a Dice is None where there was nothing to measure it by.
 
     pairs   mean Dice of validation pairs by the network: of what it began with, if that was another model, and the best
+    one     Dice (affine, of the network) of validation scans with the labels of one training scan
     splits  Dice (affine, of the model) of validation and test
     """
 
@@ -49,6 +52,7 @@ class Trained:
     steps: int
     seed: int
     pairs: tuple[float, ...]
+    one: tuple[float, float] | None
     refined: bool
     splits: tuple[tuple[float, float] | None, ...]
 
@@ -65,6 +69,7 @@ def read_trained(run: Path) -> Trained:
         steps[-1]["step"],
         read_plan(run / PLAN).config.training.seed,
         (*([pairs[0]] if 0 in pairs else []), *([max(pairs.values())] if pairs else [])),
+        _measured(run / "one-scan" / SUMMARY),
         read_refinement(run / "model").on,
         tuple(_measured(run / split / SUMMARY) for split in ("validation", "test")),
     )
@@ -79,9 +84,14 @@ def _measured(path: Path) -> tuple[float, float] | None:
 
 def line(name: str, one: Trained) -> tuple[str, ...]:
     """The cells of a run."""
-    splits = [cell for split in one.splits for cell in ((NONE, NONE) if split is None else map(_dice, split))]
     pairs = " → ".join(map(_dice, one.pairs)) or NONE
-    return (name, f"{one.minutes:.1f}", str(one.steps), str(one.seed), pairs, "yes" if one.refined else "no", *splits)
+    steps = f"{one.minutes:.1f}", str(one.steps), str(one.seed)
+    splits = [cell for split in one.splits for cell in _cells(split)]
+    return (name, *steps, pairs, *_cells(one.one), "yes" if one.refined else "no", *splits)
+
+
+def _cells(measured: tuple[float, float] | None) -> tuple[str, ...]:
+    return (NONE, NONE) if measured is None else tuple(map(_dice, measured))
 
 
 def _dice(value: float) -> str:

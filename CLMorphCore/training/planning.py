@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..bundles.config import Config, from_dict
 from ..errors import InputError, counted
-from ..networks import build
-from ..networks.halvings import Halvings
 from . import starting
 from .alignments import Alignment
 from .fingerprint import Fingerprint
+from .grids import NetworkGrid, crop_in_memory, grid_of_start, grid_over_scans, shortened
 from .measuring import StepCost
 from .plan import Choice, Plan, plan_of
 from .scans import Scan
-from .starting import MIN_COARSEST, Start
+from .starting import Start
 
 MIN_SCANS = 2
-LEVELS, MIN_LEVELS = 5, 3  # of the pyramid, fewer where its coarsest one would have no MIN_COARSEST voxels
-STACK = 2.5  # slices this many times as far apart as voxels are wide: a stack, not a volume
-CUT_OFF = 0.9  # share of its box that a scan's foreground fills where the body goes on beyond the field of view
-MARGIN_VOXELS = 3
 COARSENED = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # how much coarser than the scans the grid may be
 MIN_STEPS = 150  # of a training: with fewer, a coarser grid did better
 MIN_PAIRS_STEPS = 600  # of two pairs each, above which there are two in a batch
@@ -44,33 +39,19 @@ MAX_ATLAS_SUBJECTS = 40  # whose average does not change with more
 MIN_LABELS_SHARE = 0.25  # of a scan's box: where labels take less, the atlas is cut to them
 ATLAS_MARGIN = 0.25  # around them, of their longest side
 MIN_TRAINING_SHARE = 0.5  # of the minutes, whatever the rest may take
-MAX_MEMORY_SHARE = 0.6
 EVERY_STEP = 1_000_000  # more than the minutes allow
 
+MIN_KEPT = 0.7  # Dice of labels put on the grid and back: on coarser ones brains did worse than in crops of finer ones
+
 Cost = Callable[[Config], StepCost]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The network's grid over a usual scan, (z, y, x), with the levels of the network that it has room for."""
-
-    spacing_mm: tuple[float, float, float]
-    margin_voxels: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    divisor: tuple[int, int, int]  # what the sides are multiples of
-    levels: int
-    flat_levels: int
-
-    @property
-    def voxels(self) -> int:
-        """Of the whole grid."""
-        return math.prod(self.shape)
+Structures = Callable[[float], float]  # the Dice that labels keep on a grid so many times as coarse as the scans
 
 
 def make_plan(
     fingerprint: Fingerprint,
     alignment: Alignment,
     cost: Cost,
+    structures: Structures = lambda factor: 1.0,
     *,
     minutes: float,
     name: str = "",
@@ -79,6 +60,7 @@ def make_plan(
 ) -> Plan:
     """The plan for scans that were looked at, pairs of which were aligned, and a device that ``cost`` measures.
 
+    ``structures`` tells what a coarser grid leaves of the labels; without labels nothing is known to be lost.
     ``minutes`` are those of the whole; ``start`` is the model whose weights the training begins with, ``processes`` how
     many share each batch. InputError, with every finding, where fewer than MIN_SCANS scans are left, and where these
     are too small for the start's network.
@@ -90,9 +72,9 @@ def make_plan(
     alignment = alignment if start is None else _as_start(alignment, start)
     measured = cost(_measurable(scans, start))
     if start is None:
-        grid, spacing = _choose_grid(scans, measured, 60 * training)
+        grid, spacing, most = _choose_grid(scans, measured, 60 * training, structures)
     else:
-        grid = _grid_of(start, scans)
+        grid, most = grid_of_start(start, scans), math.inf
         spacing = starting.data_choices(start, grid.shape)
     window, noise = _window(scans, grid)
     pairs = 2 if 60 * training / measured.seconds(2 * grid.voxels) * processes >= MIN_PAIRS_STEPS else 1
@@ -105,7 +87,7 @@ def make_plan(
         *spacing,
         Choice("data.alignment", alignment.chosen, alignment.reason),
         *(_loss_choices(grid, window, noise, pairs) if start is None else starting.loss_choices(start, pairs)),
-        *_augment_choices(scans, grid, measured, pairs // processes),
+        *_augment_choices(scans, grid, measured, pairs // processes, most),
         *(starting.view_choices(start) if start is not None else []),
         Choice("training.minutes", training, _of_minutes(minutes, training, rest)),
         Choice("training.steps", EVERY_STEP, f"as many as the minutes allow, about {steps:.0f} on this device"),
@@ -126,7 +108,7 @@ def _measurable(scans: Sequence[Scan], start: Start | None) -> Config:
     """Of the network whose steps are to be measured."""
     if start is not None:
         return start.config
-    return from_dict({"network": _network(_grid(scans, 1.0), (5, 5, 5)), "loss": {"contrast": 0}})
+    return from_dict({"network": _network(grid_over_scans(scans, 1.0), (5, 5, 5)), "loss": {"contrast": 0}})
 
 
 def _as_start(alignment: Alignment, start: Start) -> Alignment:
@@ -184,57 +166,27 @@ def _about(fingerprint: Fingerprint, name: str) -> str:
     )
 
 
-def _grid(scans: Sequence[Scan], factor: float) -> _Grid:
-    """The grid whose voxels are ``factor`` times as long as the scans' shortest, or as these where they are longer."""
-    voxels = np.array([scan.voxel_mm for scan in scans])
-    own = np.median(voxels, axis=0)
-    thick = own > STACK * own.min()
-    own = np.where(thick, voxels.min(axis=0), own)  # of slices none is to be lost where they are nearest together
-    spacing = np.array([float(f"{length:.3g}") for length in np.maximum(own, factor * own.min())])
-    is_stack = thick.any() and np.median([scan.filled for scan in scans]) > CUT_OFF
-    margin = np.where(thick, 1, 0 if is_stack else MARGIN_VOXELS)
-    in_plane = spacing[1:].max()
-    flat = max(0, round(math.log2(spacing[0] / in_plane))) if spacing[0] > STACK * in_plane else 0
-    needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6) + 2 * margin
-    levels = LEVELS
-    while levels > MIN_LEVELS and (_sides(needed, levels, flat) // Halvings(levels, flat).divisor).min() < MIN_COARSEST:
-        levels -= 1
-    shape = _sides(needed, levels, flat)
-    flat = min(flat, levels - 1)
-    return _Grid(_three(spacing), _three(margin), _three(shape), Halvings(levels, flat).divisor, levels, flat)
+def _choose_grid(
+    scans: Sequence[Scan], cost: StepCost, seconds: float, structures: Structures
+) -> tuple[NetworkGrid, list[Choice], float]:
+    """The finest grid with time for MIN_STEPS of whole scans, or the coarsest that keeps the structures.
 
-
-def _grid_of(start: Start, scans: Sequence[Scan]) -> _Grid:
-    """The start's grid over a usual scan; InputError where that is too small for its network."""
-    data, network = start.config.data, start.config.network
-    built = build(network.name, network.settings)
-    own = np.median([scan.voxel_mm for scan in scans], axis=0)
-    spacing = np.where(np.array(data.spacing_mm) > 0, data.spacing_mm, own)
-    needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6)
-    divisor = np.array(built.divisor)
-    shape = (np.ceil((needed + 2 * np.array(data.margin_voxels)) / divisor) * divisor).astype(int)
-    starting.check_grid(start, _three(shape), built.divisor)
-    flat = getattr(network.settings, "flat_levels", 0)
-    return _Grid(_three(spacing), data.margin_voxels, _three(shape), built.divisor, 0, flat)
-
-
-def _sides(needed: np.ndarray, levels: int, flat_levels: int) -> np.ndarray:
-    """The sides of the smallest grid with as many voxels as are needed, or more, that a network of the levels takes."""
-    divisor = np.array(Halvings(levels, flat_levels).divisor)
-    return (np.ceil(needed / divisor) * divisor).astype(int)
-
-
-def _choose_grid(scans: Sequence[Scan], cost: StepCost, seconds: float) -> tuple[_Grid, list[Choice]]:
-    """The finest grid that leaves time for MIN_STEPS, or the coarsest there is."""
-    grids = {factor: _grid(scans, factor) for factor in COARSENED}
+    And the voxels of a crop with time for MIN_STEPS, where whole scans on that grid leave none.
+    """
+    grids = {factor: grid_over_scans(scans, factor) for factor in COARSENED}
     long_enough = [f for f, grid in grids.items() if seconds / cost.seconds(grid.voxels) >= MIN_STEPS]
-    factor = min(long_enough, default=max(COARSENED))
+    wanted = min(long_enough, default=max(COARSENED))
+    finer = (f for f in reversed(COARSENED) if f <= wanted)
+    factor = next((f for f in finer if structures(f) >= MIN_KEPT), min(COARSENED))
     grid = grids[factor]
     steps = seconds / cost.seconds(grid.voxels)
     why = "as fine as the scans" if factor == 1 else f"{factor:g} times as long as the scans' shortest voxels"
+    if factor < wanted:
+        coarser = COARSENED[COARSENED.index(factor) + 1]
+        why += f", since labels keep a Dice of {structures(coarser):.2f} only on one {coarser:g} times as coarse"
     reason = f"{why}: a grid of {_product(grid.shape[::-1])} voxels, time for about {steps:.0f} steps of a pair"
     beyond = 0 in grid.margin_voxels
-    return grid, [
+    choices = [
         Choice("data.spacing_mm", _xyz(grid.spacing_mm), reason),
         Choice(
             "data.margin_voxels",
@@ -242,9 +194,10 @@ def _choose_grid(scans: Sequence[Scan], cost: StepCost, seconds: float) -> tuple
             "in their plane the scans reach beyond the organ" if beyond else "where the field fades out",
         ),
     ]
+    return grid, choices, seconds / cost.seconds(1) / MIN_STEPS if factor < wanted else math.inf
 
 
-def _network(grid: _Grid, window: Sequence[int]) -> dict[str, Any]:
+def _network(grid: NetworkGrid, window: Sequence[int]) -> dict[str, Any]:
     return {
         "name": "clmorph-pyramid",
         "channels": [8, 16, *[32] * (grid.levels - 2)],
@@ -255,7 +208,7 @@ def _network(grid: _Grid, window: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _network_choices(grid: _Grid, window: Sequence[int]) -> list[Choice]:
+def _network_choices(grid: NetworkGrid, window: Sequence[int]) -> list[Choice]:
     coarsest = [n // d for n, d in zip(grid.shape, grid.divisor, strict=True)][::-1]
     reasons = {
         "name": "coarse to fine",
@@ -270,7 +223,7 @@ def _network_choices(grid: _Grid, window: Sequence[int]) -> list[Choice]:
     return [Choice(f"network.{key}", value, reasons[key]) for key, value in _network(grid, window).items()]
 
 
-def _window(scans: Sequence[Scan], grid: _Grid) -> tuple[tuple[int, int, int], float]:
+def _window(scans: Sequence[Scan], grid: NetworkGrid) -> tuple[tuple[int, int, int], float]:
     """Odd numbers of voxels (z, y, x), about as long in mm along each axis, and the noise on the grid."""
     spacing, own = np.array(grid.spacing_mm), np.median([scan.voxel_mm for scan in scans], axis=0)
     averaged = float(np.prod(np.maximum(spacing / own, 1.0)))  # voxels of the scans for each of the grid's
@@ -279,14 +232,14 @@ def _window(scans: Sequence[Scan], grid: _Grid) -> tuple[tuple[int, int, int], f
     return _odd(wide, grid), noise
 
 
-def _odd(wide: int, grid: _Grid) -> tuple[int, int, int]:
+def _odd(wide: int, grid: NetworkGrid) -> tuple[int, int, int]:
     """Odd numbers of voxels, each about as long as ``wide`` of the thickest side."""
     spacing = np.array(grid.spacing_mm)
     odd = 2 * np.round((wide * spacing.max() / spacing - 1) / 2) + 1
     return _three(np.minimum(odd, MAX_WINDOW_VOXELS).astype(int))
 
 
-def _loss_choices(grid: _Grid, window: Sequence[int], noise: float, pairs: int) -> list[Choice]:
+def _loss_choices(grid: NetworkGrid, window: Sequence[int], noise: float, pairs: int) -> list[Choice]:
     length = _product(np.array(window) * grid.spacing_mm)
     return [
         Choice("loss.similarity", "lncc", "one contrast, whatever the scale and the bias of the greys"),
@@ -300,10 +253,11 @@ def _loss_choices(grid: _Grid, window: Sequence[int], noise: float, pairs: int) 
     ]
 
 
-def _augment_choices(scans: Sequence[Scan], grid: _Grid, cost: StepCost, pairs: int) -> list[Choice]:
+def _augment_choices(scans: Sequence[Scan], grid: NetworkGrid, cost: StepCost, pairs: int, most: float) -> list[Choice]:
     symmetric = _is_symmetric(scans)
     why = "few scans: a mirrored pair is one more" if len(scans) < FEW_SCANS else "there are enough scans"
-    crop = _crop(grid, pairs, cost)
+    fits = crop_in_memory(grid, pairs, cost)
+    crop = shortened(grid, fits, most / pairs)
     return [
         Choice(
             "augment.flip",
@@ -314,20 +268,13 @@ def _augment_choices(scans: Sequence[Scan], grid: _Grid, cost: StepCost, pairs: 
         Choice(
             "augment.crop",
             _xyz(max(n, 2 * whole) if n == whole else n for n, whole in zip(crop, grid.shape, strict=True)),
-            "whole scans, as the model sees them later" if crop == grid.shape else f"{cost.memory_gb:.3g} GB of memory",
+            "whole scans, as the model sees them later"
+            if crop == grid.shape
+            else f"{cost.memory_gb:.3g} GB of memory"
+            if crop == fits
+            else "more steps than of whole scans",
         ),
     ]
-
-
-def _crop(grid: _Grid, pairs: int, cost: StepCost) -> tuple[int, int, int]:
-    """The whole grid, or its longest sides shortened until a batch fits into the memory."""
-    crop = np.array(grid.shape)
-    while cost.gigabytes(pairs * int(crop.prod())) > MAX_MEMORY_SHARE * cost.memory_gb:
-        longest = int(np.argmax(crop / grid.divisor))
-        if crop[longest] <= grid.divisor[longest]:
-            break
-        crop[longest] -= grid.divisor[longest]
-    return _three(crop)
 
 
 def _is_symmetric(scans: Sequence[Scan]) -> bool:

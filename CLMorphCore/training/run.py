@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..bundles.atlas import FILES, Structure
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
 from ..errors import InputError, OutputError, SettingError
+from ..io.images import read_labels
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose, read_manifest, write_manifest
 from ..network_input import MAX_GRID_VOXELS
@@ -25,15 +27,16 @@ from .digests import DIGESTS, check_digests, write_digests
 from .fingerprint import Fingerprint, duplicates, take_fingerprint
 from .measuring import StepCost, measure_step
 from .plan import Plan, changed_since, differing, read_plan, starting_from, write_plan
-from .planning import MIN_SCANS, check_enough, make_plan
+from .planning import MIN_SCANS, Structures, check_enough, make_plan
 from .processes import ALONE, Team
-from .scans import Finding, Scan
+from .scans import Finding, Scan, kept_on_grid
 from .splits import check_same, make_splits
 from .stages import BEGINNING, check_atlas, check_beginning, settings_at_beginning, write_beginning
 from .starting import Start, read_start
 
 PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
 ATLAS = "model/atlases/average"
+MEASURED = 3  # labelled scans, of which it is measured what coarser grids leave
 MIN_SIDE = 4  # voxels of the foreground, with fewer of which no network has two levels
 
 Tell = Callable[[Finding], None]
@@ -97,8 +100,17 @@ def plan_scans(
     def cost(config: Config) -> StepCost:
         return measure_step(config, device)
 
-    plan = make_plan(fingerprint, alignment, cost, minutes=minutes, name=name, start=start, processes=processes)
+    plan = make_plan(
+        *(fingerprint, alignment, cost, _structures(kept)), minutes=minutes, name=name, start=start, processes=processes
+    )
     return plan, fingerprint
+
+
+def _structures(scans: Sequence[Scan]) -> Structures:
+    """What coarser grids leave of the labels: the mean of a few scans, in the order of their names."""
+    labelled = sorted((s.subject for s in scans if s.values is not None), key=lambda subject: subject.name)[:MEASURED]
+    labels = [read_labels(subject.labels) for subject in labelled if subject.labels is not None]
+    return cache(lambda factor: float(np.mean([kept_on_grid(each, factor) for each in labels])) if labels else 1.0)
 
 
 def check_begun(output: Path, begun: bool, results: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from ..io.files import short
 from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
 from ..io.label_grid import on_grid_of
 from ..io.manifest import Subject
+from ..metrics import dice_per_label
 
 THUMBNAIL = 24  # voxels of a side: the organ's shape and its large parts
 
@@ -83,6 +84,15 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
             scan = replace(scan, subject=replace(subject, labels=None))
     return scan, findings
+
+
+def kept_on_grid(labels: sitk.Image, factor: float) -> float:
+    """Mean Dice of labels with themselves, once put on a grid ``factor`` times as coarse and back."""
+    own = Grid.of(labels)
+    corners, voxels = own.corners_mm(), np.array(own.anatomical_voxel_mm())
+    coarse = grid_over(corners.min(axis=0), corners.max(axis=0), np.maximum(voxels, factor * voxels.min()).tolist())
+    back = resample(resample(labels, coarse, labels=True), own, labels=True)
+    return float(np.mean([dice for value, dice in dice_per_label(back, labels).items() if value > 0]))
 
 
 def _reason(error: InputError) -> str:

@@ -99,6 +99,7 @@ LAYERS = (
     ),
     ("extraction.step", "quality.observations", "tissue.choosing", "training.plan"),
     ("quality.fitting", "training.starting", "training.stages"),
+    ("training.grids",),
     ("training.planning",),
     ("reports.making",),
     ("segmentation",),
@@ -171,6 +172,7 @@ THIRD_PARTY = {
     "instance_optimization": {"torch"},
     "training.scans": {"SimpleITK", "numpy"},
     "training.fingerprint": {"numpy"},
+    "training.grids": {"numpy"},
     "training.planning": {"numpy"},
 }
 ROOM_THIRD_PARTY = {

@@ -20,6 +20,8 @@ def run(tmp_path):
     folder = tmp_path / "run"
     (folder / "model").mkdir(parents=True)
     (folder / "test").mkdir()
+    (folder / "one-scan").mkdir()
+    (folder / "one-scan" / "summary.json").write_text('{"dice_affine": 0.125, "dice": 0.5}', encoding="utf-8")
     (folder / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in LOG), encoding="utf-8")
     (folder / "plan.toml").write_text("[training]\nseed = 7\n", encoding="utf-8")
     (folder / "model" / "refinement.toml").write_text("on = true\nsteps = 50\ngain = 0.01\n", encoding="utf-8")
@@ -28,7 +30,7 @@ def run(tmp_path):
 
 
 def test_figures_are_those_of_the_log_and_of_the_evaluations(run):
-    assert read_trained(run) == Trained(1.5, 2, 7, (0.5, 0.75), True, (None, (0.25, 0.8765)))
+    assert read_trained(run) == Trained(1.5, 2, 7, (0.5, 0.75), (0.125, 0.5), True, (None, (0.25, 0.8765)))
 
 
 def test_fresh_weights_have_no_start_and_without_labels_there_is_nothing(run):
@@ -41,7 +43,7 @@ def test_fresh_weights_have_no_start_and_without_labels_there_is_nothing(run):
 
 def test_every_training_is_a_line_under_its_name(run, tmp_path):
     assert main([f"mice = 19={run}", f"again={run}", "-o", str(tmp_path / "t.md")]) == 0
-    cells = "1.5 | 2 | 7 | .5000 → .7500 | yes | – | – | .2500 | .8765"
+    cells = "1.5 | 2 | 7 | .5000 → .7500 | .1250 | .5000 | yes | – | – | .2500 | .8765"
     lines = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
     assert lines[-2:] == [f"| mice = 19 | {cells} |", f"| again | {cells} |"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from CLMorphCore.training.fingerprint import Fingerprint
 from CLMorphCore.training.measuring import StepCost
 from CLMorphCore.training.plan import plan_text, read_plan, write_plan
 from CLMorphCore.training.planning import make_plan
-from CLMorphCore.training.scans import Finding, Scan
+from CLMorphCore.training.scans import Finding, Scan, kept_on_grid
 
 AFFINE = Alignment("affine", "tried", 1.0)
 COST = StepCost(4e-6, 2.0, 16.0)
@@ -32,8 +33,9 @@ def scans(count=10, **values):
     return [scan(f"s{n}", **values) for n in range(count)]
 
 
-def planned(chosen, *findings, minutes=60.0, cost=COST, alignment=AFFINE):
-    return make_plan(Fingerprint(tuple(chosen), findings), alignment, lambda config: cost, minutes=minutes, name="d")
+def planned(chosen, *findings, minutes=60.0, cost=COST, alignment=AFFINE, structures=lambda factor: 1.0):
+    about = Fingerprint(tuple(chosen), findings), alignment, lambda config: cost, structures
+    return make_plan(*about, minutes=minutes, name="d")
 
 
 def test_a_crop_of_hippocampus_gets_what_its_recipe_has():
@@ -70,6 +72,19 @@ def test_nothing_but_millimetres_depends_on_the_size_of_the_animal(factor, noise
     )
     assert replace(other.config, data=rescaled) == usual.config
     assert other.atlas_margin_mm == pytest.approx(factor * usual.atlas_margin_mm, rel=0.05) and usual.atlas_margin_mm
+
+
+def test_a_grid_that_would_lose_structures_is_not_taken_and_crops_make_time_instead():
+    brains = scans(20, extent=(140.0, 180.0, 150.0), values=(1,), labels_mm=(140.0, 180.0, 150.0))
+    coarse = planned(brains, minutes=8.0)
+    plan = planned(brains, minutes=8.0, structures=lambda factor: 1.0 if factor <= 2 else 0.5)
+    assert coarse.config.data.spacing_mm[0] > 2 and plan.config.data.spacing_mm == (2.0, 2.0, 2.0)
+    whole, crop = (np.array(each.config.augment.crop) for each in (coarse, plan))
+    assert (whole * coarse.config.data.spacing_mm >= 2 * np.array((140.0, 180.0, 150.0))).all()
+    sides = np.ceil(np.array((140.0, 180.0, 150.0)) / 2 + 6)
+    assert (crop % 16 == 0).all() and (crop >= sides / 2).all() and crop.prod() < sides.prod()
+    text = plan_text(plan)
+    assert "labels keep a Dice of 0.50 only on one 2.5 times as coarse" in text and "more steps than of whole" in text
 
 
 @settings(max_examples=25, deadline=None)
@@ -156,3 +171,13 @@ def test_a_plan_with_a_fault_is_refused_in_words(text, message, tmp_path):
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         read_plan(tmp_path / "plan.toml")
+
+
+@pytest.mark.parametrize(("sheets", "factor", "least", "most"), [(8, 2, 0.95, 1), (1, 1, 1, 1), (1, 2, 0.3, 0.8)])
+def test_what_a_coarser_grid_leaves_of_labels_is_measured(sheets, factor, least, most):
+    """Sheets of so many voxels: thick ones stay, of thin ones every second is lost or fills its neighbour."""
+    labels = np.zeros((32, 32, 32), np.uint8)
+    labels[:, :, :] = (np.arange(32) // sheets % 2)[:, None, None]
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing((0.2, 0.2, 0.2))
+    assert least <= kept_on_grid(image, factor) <= most
