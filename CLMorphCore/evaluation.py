@@ -99,6 +99,10 @@ def evaluate(
             tissue=tissue,
             progress=at,
         )
+        if any(_same(image, atlas.image) for atlas in prepared.atlases):
+            warnings.append(
+                f"{subject.name} is an atlas here: what its own labels give it tells nothing of other scans"
+            )
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
@@ -119,6 +123,12 @@ def evaluate(
         warnings=tuple(warnings),
     )
     return Evaluation(tuple(rows), summary)
+
+
+def _same(image: sitk.Image, other: sitk.Image) -> bool:
+    """Whether both are of the same voxels."""
+    arrays = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(other)
+    return arrays[0].shape == arrays[1].shape and bool(np.array_equal(*arrays))
 
 
 def _rows(

@@ -29,8 +29,9 @@ HEAD = """# What trainings reached
 log has them, *pairs* the mean Dice of pairs of validation scans by the network alone: at its best, after what it began
 with where it was trained on from another model; they are counted on the network's grid, which two plans may have
 otherwise. *One scan* is on the scans' own grids: the network alone carries the labels of one training scan to those of
-validation (`evaluate --effort fast --atlas … -o RUN/one-scan`). Validation and test are `evaluate` of the whole model with its average
-atlas, refined where that is said. Made by `python -m Training.trained`; how each was called is in `Training/README.md`.
+validation (`evaluate --effort fast --atlas … -o RUN/one-scan`). Validation and test are `evaluate` of the whole model
+with its average atlas, refined where that is said. Made by `python -m Training.trained`; how each was called is in
+`Training/README.md`.
 """
 HEADS = (
     *("training", "minutes", "steps", "seed", "pairs", "one scan: affine", "Dice", "refined"),

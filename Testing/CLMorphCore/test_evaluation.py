@@ -122,6 +122,14 @@ def test_labels_may_be_as_large_as_32_bits_hold(model, subjects, atlas, tmp_path
     assert [row.value for row in found.rows] == [large] and found.rows[0].dice > 0.6
 
 
+def test_a_subject_that_is_among_the_atlases_is_said(model, subjects, atlas):
+    own = Atlas("own", *(sitk.ReadImage(str(p)) for p in (subjects[0].image, subjects[0].labels)), atlas.structures)
+    summary = evaluate(model, subjects, atlases=[own]).summary
+    assert [text for text in summary.warnings if "is an atlas" in text] == [
+        "s0 is an atlas here: what its own labels give it tells nothing of other scans"
+    ]
+
+
 def test_nothing_to_evaluate_is_said(model, subjects):
     with pytest.raises(InputError, match="no labelled subject with split validation; nothing to evaluate"):
         evaluate(model, subjects, split="validation")
