@@ -13,8 +13,8 @@ from Training.experiments.store import BY_PRODUCT, SEGMENTATION, DeformationRow,
 UNTRAINED = ("affine", "syn", "lddmm")
 
 
-def run_of(system, variant="paper", *, dataset="hippocampus", seed=0, budget=5.0):
-    steps = 0 if system in UNTRAINED else 100
+def run_of(system, variant="paper", *, dataset="hippocampus", seed=0, budget=5.0, train_steps=100):
+    steps = 0 if system in UNTRAINED else train_steps
     minutes = budget if steps else 0.0
     return Run(
         dataset,

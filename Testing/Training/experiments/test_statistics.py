@@ -95,6 +95,17 @@ def test_variants_are_compared_over_the_seeds_that_both_have():
     assert tests[WILCOXON].difference == pytest.approx(0.01) and tests[STUDENT].difference == pytest.approx(0.01)
 
 
+def test_a_seed_of_which_one_run_has_far_more_steps_is_left_out():
+    def run(variant, level, seed, steps):
+        return measured("clmorph", np.full((6, 2), level), variant, seed=seed, train_steps=steps)
+
+    runs = [run("recon", 0.7, 0, 100), run("recon", 0.6, 1, 40), run("recon", 0.5, 2, 100)]
+    runs += [run("recon+contrast", level, seed, 120) for seed, level in enumerate((0.71, 0.8, 0.53))]
+    found = all_tests(results_of(*runs), "hippocampus")
+    test = next(t for t in found if (t.test, t.metric, t.first) == (STUDENT, "dice", "recon+contrast"))
+    assert test.count == 2 and test.difference == pytest.approx(0.02)
+
+
 def test_systems_are_compared_over_the_seeds_that_all_have():
     results = results_of(
         measured("clmorph", [[0.7, 0.7]]),
