@@ -191,7 +191,8 @@ def _hippocampus() -> list[str]:
         f"({_dice(H, 'vtn')}) are within",
         f"LDDMM ({_dice(H, 'lddmm')}) and SyN ({_dice(H, 'syn')}), which",
         f"folds in {of_table('table1', H, 'clmorph', 'folding_percent'):.0f} % of its voxels",
-        f"U-Net {_longer('dice', H):.3f} and CLMorph {_longer('dice', H, 'clmorph'):.3f} "
+        f"U-Net {_longer('dice', H):.3f}, VoxelMorph {_longer('dice', H, 'voxelmorph'):.3f} "
+        f"({_longer('train_steps', H, 'voxelmorph'):.0f} steps) and CLMorph {_longer('dice', H, 'clmorph'):.3f} "
         f"({_longer('train_steps', H, 'clmorph'):.0f} steps)",
         f"reports {' and '.join(reported)} (LPBA40) and {' and '.join(brains)} (Mindboggle101) of Dice",
         f"Here it is {_gain(H, 'recon')} (95 % interval over seeds {_interval(H, 'recon', 4)}) without and "
