@@ -88,7 +88,7 @@ def evaluate(
         image, labels = read_subject(subject)
         assert labels is not None  # only labelled subjects were chosen
         began = time.monotonic()
-        warnings += [f"{subject.name}: {text}" for each in (image, labels) for text in warnings_of(each)]
+        warnings += _doubts(subject.name, image, labels, prepared.atlases)
         found = segment(
             image,
             model,
@@ -99,10 +99,6 @@ def evaluate(
             tissue=tissue,
             progress=at,
         )
-        if any(_same(image, atlas.image) for atlas in prepared.atlases):
-            warnings.append(
-                f"{subject.name} is an atlas here: what its own labels give it tells nothing of other scans"
-            )
         seconds.append(time.monotonic() - began)
         folds.append(found.registration.folding_fraction)
         before = found.registration.warp(found.atlas.labels, labels=True, affine_only=True)
@@ -125,10 +121,13 @@ def evaluate(
     return Evaluation(tuple(rows), summary)
 
 
-def _same(image: sitk.Image, other: sitk.Image) -> bool:
-    """Whether both are of the same voxels."""
-    arrays = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(other)
-    return arrays[0].shape == arrays[1].shape and bool(np.array_equal(*arrays))
+def _doubts(name: str, image: sitk.Image, labels: sitk.Image, atlases: Sequence[Atlas]) -> list[str]:
+    """What was said when a subject was read; and whether it is an atlas, by its voxels."""
+    said = [f"{name}: {text}" for each in (image, labels) for text in warnings_of(each)]
+    values = sitk.GetArrayViewFromImage(image)
+    if any(np.array_equal(values, sitk.GetArrayViewFromImage(atlas.image)) for atlas in atlases):
+        said.append(f"{name} is an atlas here: what its own labels give it tells nothing of other scans")
+    return said
 
 
 def _rows(

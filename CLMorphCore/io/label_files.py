@@ -67,11 +67,11 @@ def folders_of_labels(folder: Path) -> list[Path]:
 
 
 def pairs(files: Sequence[Path], alone: bool) -> tuple[list[Path], dict[Path, Path], list[Path]]:
-    """(images, their labels, labels without an image) of one folder's files.
+    """(images, their labels, labels without an image) of one folder's files and, as images, folders of DICOM.
 
     With ``alone``, where each folder is of one subject, labels of any name are those of a folder's only image.
     """
-    marked = {path: OF_LABELS.fullmatch(stem(path)) for path in files}
+    marked = {path: OF_LABELS.fullmatch(stem(path)) if is_image(path) else None for path in files}
     images = [path for path in files if not marked[path]]
     names = defaultdict(list)
     for image in images:

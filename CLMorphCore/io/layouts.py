@@ -6,18 +6,17 @@ import csv
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
 
 from ..errors import FileError, InputError, counted
-from .checksums import KEY
 from .contrasts import one_contrast
-from .dicom import is_dicom
-from .files import cannot_read, check_file, parse_json, read_text, short
-from .label_files import CHANNEL, by_name, folders_of_labels, in_folders, is_image, pairs, scan_name, stem
+from .files import check_file, read_text, short
+from .folders import entries, files_below, is_result, series_below
+from .label_files import CHANNEL, bases, by_name, folders_of_labels, in_folders, is_image, pairs, scan_name, stem
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
 from .tables import doubled
 
@@ -125,7 +124,7 @@ def _folder(folder: Path) -> Collection:
     if inner is not None:
         found = _folder(inner)
         return replace(found, label_names=found.label_names or names)
-    below = {path.name.lower(): path.name for path in _entries(folder) if path.is_dir()}
+    below = {path.name.lower(): path.name for path in entries(folder) if path.is_dir()}
     for images, labels in BESIDE:
         if images.lower() in below and (labels.lower() in below or images == BESIDE[0][0]):
             found = _two_folders(folder, below[images.lower()], below.get(labels.lower(), labels))
@@ -138,11 +137,11 @@ def _folder(folder: Path) -> Collection:
 
 def _only_folder(folder: Path) -> Path | None:
     """The folder in which all lies, as a data set of nnU-Net or BIDS does that was unpacked here."""
-    entries = [path for path in _entries(folder) if not path.name.startswith(".")]
-    folders = [path for path in entries if path.is_dir()]
-    beside = any(is_image(path) or path.name == "split.csv" for path in entries if path.is_file())
-    alone = len(folders) == 1 and not beside and not _is_result(folders[0])
-    return folders[0] if alone and any(path.is_dir() for path in _entries(folders[0])) else None
+    own = [path for path in entries(folder) if not path.name.startswith(".")]
+    folders = [path for path in own if path.is_dir()]
+    beside = any(is_image(path) or path.name == "split.csv" for path in own if path.is_file())
+    alone = len(folders) == 1 and not beside and not is_result(folders[0])
+    return folders[0] if alone and any(path.is_dir() for path in entries(folders[0])) else None
 
 
 def _two_folders(folder: Path, images: str, labels: str) -> Collection:
@@ -152,10 +151,11 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
         if not (folder / one).is_dir() or (split and not (folder / other).is_dir()):
             continue
         labels_of = by_name(folder / other)
-        own = {p: labels_of.get(stem(p)) for p in sorted((folder / one).iterdir()) if is_image(p)}
-        numbered = any(of_scan and CHANNEL.fullmatch(stem(p)) for p, of_scan in own.items())  # scans, not channels
+        names = {p: stem(p) for p in sorted((folder / one).iterdir()) if is_image(p)} or _names_of_series(folder / one)
+        own = {p: labels_of.get(name) for p, name in names.items()}
+        numbered = any(of_scan and CHANNEL.fullmatch(names[p]) for p, of_scan in own.items())  # scans, not channels
         for path, of_scan in own.items():
-            name, channel = stem(path), CHANNEL.fullmatch(stem(path))
+            name, channel = names[path], CHANNEL.fullmatch(names[path])
             if channel and not numbered:
                 if channel[2] != "0000":
                     channels.add(channel[2])
@@ -164,14 +164,21 @@ def _two_folders(folder: Path, images: str, labels: str) -> Collection:
             gone += of_scan is None
             subjects.append(Subject(name, path, of_scan, split))
     notes = [f"the channels {', '.join(sorted(channels))} are left out: a model is of one contrast"] if channels else []
-    if gone and (gone < len(subjects) or any(map(is_image, _entries(folder / labels)))):
+    if gone and (gone < len(subjects) or any(map(is_image, entries(folder / labels)))):
         notes.append(f"{gone} of {len(subjects)} images have no labels in {labels}: they are trained on without")
     return Collection(_with_splits(subjects, folder), tuple(notes))
 
 
+def _names_of_series(folder: Path) -> dict[Path, str]:
+    """The series of DICOM below a folder of them, called by the folder there that each lies in alone."""
+    places = {series: series.relative_to(folder).parts for series in series_below(folder, ())}
+    counts = Counter(parts[:1] for parts in places.values())
+    return {p: parts[0] if counts[parts[:1]] == 1 else "_".join(parts) for p, parts in places.items() if parts}
+
+
 def _bids(folder: Path) -> tuple[list[Subject], list[str]]:
     """sub-NAME[/ses-NAME]/anat/…_SUFFIX, of the commonest suffix; labels are …_dseg there or below derivatives."""
-    files = [p for p in _files(folder) if is_image(p) and p.name.startswith("sub-")]
+    files = [p for p in files_below(folder) if is_image(p) and p.name.startswith("sub-")]
     labels = [p for p in files if stem(p).endswith(("_dseg", "_seg", "_labels", "_mask"))]
     raw = [p for p in files if p not in labels and "derivatives" not in p.relative_to(folder).parts]
     raw = [p for p in raw if "_" in stem(p) and "-" not in stem(p).rpartition("_")[2]]
@@ -212,9 +219,12 @@ def _rank(labels: Path) -> tuple[bool, bool, bool, int]:
 def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
     """Every scan below a folder; of several kinds in each subject's folder, those that have labels."""
     in_folder: dict[Path, list[Path]] = defaultdict(list)
-    for path in _files(folder):
+    for path in files_below(folder):
         if is_image(path):
             in_folder[path.parent].append(path)
+    of_images = {place for place, files in in_folder.items() if pairs(files, alone=True)[0]}
+    for series in [*series_below(folder, of_images)]:  # an image where its folder lies, or beside the labels in there
+        in_folder[series if series in in_folder or series == folder else series.parent].append(series)
     found: list[tuple[Path, Path | None]] = []
     notes: list[str] = []
     with_all = in_folder
@@ -229,16 +239,30 @@ def _walked(folder: Path) -> tuple[list[Subject], list[str]]:
         found += [(image, labels.get(image) or of_folders.get(image)) for image in images]
         without_image += without
         unused += sorted({*files} - {*images} - {*labels.values()} - {*without})
+    found, without_image = _of_the_only_scan_below(found, without_image)
     if len(without_image) == 1:
         notes.append(f"{without_image[0].relative_to(folder)} is taken for labels and has no image beside it")
     if len(without_image) > 1:
         notes.append(f"{some(without_image, folder)} are taken for labels and have no images beside them")
     if unused:
         notes.append(f"{some(unused, folder)} of labels are not used, others of their scans are; give a manifest")
-    found += [(path, None) for path in _series(folder, with_all)]
     found, more = _one_kind(sorted(found), in_folder)
     subjects, of_splits = _splits_of_folders(named(found, folder), folder)
     return subjects, [*notes, *more, *of_splits]
+
+
+def _of_the_only_scan_below(
+    found: Sequence[tuple[Path, Path | None]], without_image: Sequence[Path]
+) -> tuple[list[tuple[Path, Path | None]], list[Path]]:
+    """Labels called as such alone, or as their folder is, are of the only scan below it: case1/labels.nii.gz."""
+    labels_of, left = dict(found), []
+    for path in without_image:
+        below = [image for image in labels_of if path.parent in image.parents]
+        if len(below) == 1 and labels_of[below[0]] is None and {*bases(stem(path))} <= {path.parent.name}:
+            labels_of[below[0]] = path
+        else:
+            left.append(path)
+    return list(labels_of.items()), left
 
 
 def _one_kind(
@@ -318,24 +342,6 @@ def _table_in(folder: Path) -> Path | None:
     return next((folder / name for name in (*TABLES, "dataset.json") if (folder / name).is_file()), None)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, by name, but hidden ones and results of earlier runs; FileError for a closed folder.
-
-    Folders that are links are entered, each once: they may lead in a circle.
-    """
-
-    def closed(error: OSError) -> None:
-        raise cannot_read(Path(error.filename), error, "a folder of scans") from None
-
-    seen = {folder.resolve()}
-    for place, folders, files in os.walk(folder, onerror=closed, followlinks=True):
-        new = {name: (Path(place) / name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, there in new.items() if there not in seen and not _is_result(there)]
-        seen |= set(new.values())
-        made = _made_in(Path(place)) if "report.json" in files else set()
-        yield from (Path(place) / name for name in sorted(files) if not name.startswith(".") and name not in made)
-
-
 def _splits_of_folders(subjects: Sequence[Subject], folder: Path) -> tuple[list[Subject], list[str]]:
     """The subjects in the splits that their folders name, train/a.nii.gz and test/b.nii.gz; one alone says nothing.
 
@@ -349,41 +355,6 @@ def _splits_of_folders(subjects: Sequence[Subject], folder: Path) -> tuple[list[
     note = f"splits are taken from the folders' names: {', '.join(f'{n} for {split}' for split, n in counts.items())}"
     group = ["" if s.group.lower() in SPLIT_FOLDERS else s.group for s in subjects]
     return [replace(s, split=split, group=g) for s, split, g in zip(subjects, splits, group, strict=True)], [note]
-
-
-def _series(folder: Path, in_folder: Iterable[Path]) -> Iterator[Path]:
-    """Folders without image files, of whose files one is of DICOM; the index of a disk of them is none."""
-    seen = set(in_folder)
-    for path in _files(folder):
-        if path.parent in seen or path.name.upper() == "DICOMDIR":
-            continue
-        try:
-            with path.open("rb") as file:
-                if is_dicom(file.read(132)):
-                    seen.add(path.parent)
-                    yield path.parent
-        except OSError:
-            continue
-
-
-def _is_result(folder: Path) -> bool:
-    """Whether a training, a model or a run of an older version has written what lies in a folder: that are no scans."""
-    made = ({"plan.toml", "scans.csv"}, {"report.json", "report.html"}, {"card.toml", "weights.safetensors"})
-    return not _made_in(folder) and any(all((folder / name).is_file() for name in names) for names in made)
-
-
-def _made_in(folder: Path) -> set[str]:
-    """The results that a run has written into a folder, by its report; a scan may lie beside them."""
-    try:
-        tree = parse_json((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return set()
-    files = tree.get(KEY) if isinstance(tree, dict) and "model" in tree else None
-    return set(files) if isinstance(files, dict) else set()
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def some(files: Sequence[Path], folder: Path) -> str:

@@ -61,7 +61,7 @@ LAYERS = (
         "reports.segmentation",
         "reports.series",
     ),
-    ("io.label_files",),
+    ("io.label_files", "io.folders"),
     ("io.contrasts",),
     (
         "series.volumes",

@@ -5,10 +5,13 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_dicom import AXES, ORIGIN, SPACING, series
 
 from CLMorphCore.errors import InputError
 from CLMorphCore.geometry import Grid, placed
+from CLMorphCore.io.images import read_image
 from CLMorphCore.io.label_grid import on_grid_of
+from CLMorphCore.io.manifest import Subject, read_subject
 
 TURN = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.3, -0.2, 0.5).GetMatrix()
 GRID = Grid((6, 5, 4), (1.25, 0.9, 3.1), (-12.0, 31.5, 7.25), TURN)
@@ -57,3 +60,17 @@ def test_what_was_said_when_the_labels_were_read_goes_along():
     part = labels()[1:]
     part.SetMetaData("clmorph_warning_0", "a guess")
     assert on_grid_of(labels(), part, names=NAMES).GetMetaData("clmorph_warning_0") == "a guess"
+
+
+def test_a_series_of_dicom_and_its_labels_as_a_converter_turns_them_belong_together(tmp_path):
+    values = np.random.default_rng(0).integers(0, 900, (7, 9, 8)).astype(np.uint16)
+    made = Grid((8, 9, 7), SPACING, tuple(ORIGIN.tolist()), tuple(AXES.ravel().tolist()))
+    scan = series(placed(values, made), tmp_path / "dicom")
+    image = read_image(scan)
+    expected = sitk.Cast(image > 500, sitk.sitkUInt8)
+    turned = sitk.PermuteAxes(sitk.Flip(expected, (False, True, True), False), (2, 0, 1))
+    sitk.WriteImage(turned[1:], str(tmp_path / "labels.nii.gz"))
+    _, labels = read_subject(Subject("a", scan, tmp_path / "labels.nii.gz", "train"))
+    kept = sitk.GetArrayFromImage(expected)
+    kept[-1] = 0  # the slice that was cut off
+    assert labels is not None and np.array_equal(sitk.GetArrayFromImage(labels), kept)

@@ -293,3 +293,47 @@ def test_results_of_earlier_runs_are_no_scans(made):
         *("m/card.toml", "m/weights.safetensors", "m/atlases/x/image.nii.gz"),
     )
     assert [row[1] for row in found(folder)] == ["a.nii.gz", "p/b.nii.gz"]
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Makes folders of files that begin as DICOM does."""
+
+    def make(*names):
+        for name in names:
+            for slice_name in ("a.dcm", "b.dcm"):
+                path = tmp_path / name / slice_name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(bytes(128) + b"DICM")
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("{}", "{}_labels.nii.gz"),
+        ("{}", "{}/labels.nii.gz"),
+        ("{}", "{}/Segmentation.seg.nrrd"),
+        ("{}/dicom", "{}/labels.nii.gz"),
+        ("{}/ST0/SE0", "{}/{}_seg.nii.gz"),
+        ("images/{}", "labels/{}.nii.gz"),
+        ("images/{}/SE0", "labels/{}.nii.gz"),
+        ("scans/{}", "segmentations/{}.nrrd"),
+    ],
+)
+def test_series_of_dicom_have_the_labels_beside_them(image, labels, made, series):
+    for case in ("p1", "p2", "p3"):
+        made(labels.replace("{}", case))
+        folder = series(image.replace("{}", case))
+    expected = [(image.replace("{}", case), labels.replace("{}", case)) for case in ("p1", "p2", "p3")]
+    assert [row[1:3] for row in found(folder)] == expected
+    assert not find_scans(folder).notes
+
+
+def test_labels_above_two_scans_are_of_neither(made, series):
+    folder = series("p1/a", "p1/b", "p2/a", "p2/b")
+    made("p1/labels.nii.gz")
+    assert all(row[2] is None for row in found(folder))
+    assert "p1/labels.nii.gz is taken for labels" in " ".join(find_scans(folder).notes)
