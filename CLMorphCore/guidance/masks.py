@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..geometry import Grid, placed, resample, to_tensor
 from ..io.label_grid import on_grid_of
 from ..spatial import warp
@@ -35,7 +35,7 @@ def checked_mask(mask: sitk.Image, image: sitk.Image, name: str = "`mask`") -> s
         raise InputError(f"{name} is empty; expected voxels above zero where the image counts")
     if number < least:
         raise InputError(
-            f"{name} leaves {number} voxel{'s' if number != 1 else ''} of the image; expected at least {least}, above "
+            f"{name} leaves {counted(number, 'voxel')} of the image; expected at least {least}, above "
             "zero where the image counts",
             "is it the region to leave out? then exchange inside and outside",
         )

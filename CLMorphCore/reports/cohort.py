@@ -97,7 +97,7 @@ def cohort_page(rows: Sequence[Row], summary: Summary) -> str:
 def _header(rows: Sequence[Row], summary: Summary) -> str:
     licence = f"Licence of the model: {escape(summary.licence)}. " if summary.licence else ""
     return (
-        f"<header><h1>Cohort {escape(summary.source)}: {len(rows)} scan{'s' if len(rows) != 1 else ''}</h1>"
+        f"<header><h1>Cohort {escape(summary.source)}: {counted(len(rows), 'scan')}</h1>"
         f'<p class="soft">{page.when()} · model <strong>{escape(summary.model)}</strong> · CLMorph '
         f'{escape(summary.version)} · <a href="volumes.csv">volumes.csv</a><br>'
         f"{licence}For research; not a medical device.</p></header>"

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from ..errors import counted
 from . import page
 
 
@@ -111,7 +112,7 @@ def pairs_page(
     rows: Sequence[PairRow], regions: Sequence[RegionRow], landmarks: Sequence[LandmarkRow], summary: PairsSummary
 ) -> str:
     """HTML page of registrations."""
-    count = f"{summary.pairs} registration{'s' if summary.pairs != 1 else ''}"
+    count = counted(summary.pairs, "registration")
     body = [
         f'<header><h1>Evaluation of {count}</h1><p class="soft">{page.when()} · landmarks in mm, labels of the moving '
         "image on the fixed one, J the Jacobian determinant of the whole transform (above 1: the moving image's volume "

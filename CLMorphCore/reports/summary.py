@@ -7,6 +7,7 @@ from datetime import datetime
 from html import escape
 from pathlib import PurePath
 
+from ..errors import counted
 from . import page
 from .report import BrainEntry, LandmarksEntry, Report, StructureEntry
 
@@ -172,7 +173,7 @@ def _unfinished(seconds: Mapping[str, float]) -> str:
 
 
 def _threads(report: Report) -> str:
-    return f"{report.threads} thread{'s' if report.threads != 1 else ''}"
+    return counted(report.threads, "thread")
 
 
 def _duration(seconds: float) -> str:

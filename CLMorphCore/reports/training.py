@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import counted
 from . import drawing, page
 from .drawing import VIEWS, Colors, Frame
 from .evaluation import Summary
@@ -133,7 +134,7 @@ def _key_figures(run: TrainingRun) -> str:
             (
                 f"Dice, {split}",
                 f"{page.number(summary.dice_affine, 3)} → {page.number(summary.dice, 3)}",
-                f"{summary.subjects} scan{'s' if summary.subjects != 1 else ''}, affine only → the model",
+                f"{counted(summary.subjects, 'scan')}, affine only → the model",
             )
         )
     folds = [one.folding_fraction for one in run.held_out]

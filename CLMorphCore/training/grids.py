@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def grid_over_scans(scans: Sequence[Scan], factor: float) -> NetworkGrid:
         levels -= 1
     shape = _sides(needed, levels, flat)
     flat = min(flat, levels - 1)
-    return NetworkGrid(_three(spacing), _three(margin), _three(shape), Halvings(levels, flat).divisor, levels, flat)
+    return NetworkGrid(three(spacing), three(margin), three(shape), Halvings(levels, flat).divisor, levels, flat)
 
 
 def grid_of_start(start: Start, scans: Sequence[Scan]) -> NetworkGrid:
@@ -69,9 +70,9 @@ def grid_of_start(start: Start, scans: Sequence[Scan]) -> NetworkGrid:
     needed = np.ceil(np.median([scan.extent_mm for scan in scans], axis=0) / spacing - 1e-6)
     divisor = np.array(built.divisor)
     shape = (np.ceil((needed + 2 * np.array(data.margin_voxels)) / divisor) * divisor).astype(int)
-    starting.check_grid(start, _three(shape), built.divisor)
+    starting.check_grid(start, three(shape), built.divisor)
     flat = getattr(network.settings, "flat_levels", 0)
-    return NetworkGrid(_three(spacing), data.margin_voxels, _three(shape), built.divisor, 0, flat)
+    return NetworkGrid(three(spacing), data.margin_voxels, three(shape), built.divisor, 0, flat)
 
 
 def _sides(needed: np.ndarray, levels: int, flat_levels: int) -> np.ndarray:
@@ -88,7 +89,7 @@ def crop_in_memory(grid: NetworkGrid, pairs: int, cost: StepCost) -> tuple[int, 
         if crop[longest] <= grid.divisor[longest]:
             break
         crop[longest] -= grid.divisor[longest]
-    return _three(crop)
+    return three(crop)
 
 
 def shortened(grid: NetworkGrid, crop: tuple[int, int, int], voxels: float) -> tuple[int, int, int]:
@@ -100,9 +101,10 @@ def shortened(grid: NetworkGrid, crop: tuple[int, int, int], voxels: float) -> t
             break
         longest = int(np.argmax(np.where(able, sides / unit, 0)))
         sides[longest] -= unit[longest]
-    return _three(sides)
+    return three(sides)
 
 
-def _three(array: np.ndarray) -> tuple:
+def three(array: np.ndarray) -> tuple[Any, Any, Any]:
+    """The three numbers of an array."""
     x, y, z = array.tolist()
     return x, y, z

@@ -18,7 +18,7 @@ from ..errors import InputError, counted
 from . import starting
 from .alignments import Alignment
 from .fingerprint import Fingerprint
-from .grids import NetworkGrid, crop_in_memory, grid_of_start, grid_over_scans, shortened
+from .grids import NetworkGrid, crop_in_memory, grid_of_start, grid_over_scans, shortened, three
 from .measuring import StepCost
 from .plan import Choice, Plan, plan_of
 from .scans import Scan
@@ -138,7 +138,7 @@ def check_enough(fingerprint: Fingerprint) -> None:
         return
     found = "; ".join(str(finding) for finding in fingerprint.findings if finding.left_out)
     raise InputError(
-        f"{count} scan{'' if count == 1 else 's'} can be trained on{f' ({found})' if found else ''}; expected at least "
+        f"{counted(count, 'scan')} can be trained on{f' ({found})' if found else ''}; expected at least "
         f"{MIN_SCANS}, to make a pair",
         "add scans; one labelled scan serves without any training: clmorph register",
     )
@@ -236,7 +236,7 @@ def _odd(wide: int, grid: NetworkGrid) -> tuple[int, int, int]:
     """Odd numbers of voxels, each about as long as ``wide`` of the thickest side."""
     spacing = np.array(grid.spacing_mm)
     odd = 2 * np.round((wide * spacing.max() / spacing - 1) / 2) + 1
-    return _three(np.minimum(odd, MAX_WINDOW_VOXELS).astype(int))
+    return three(np.minimum(odd, MAX_WINDOW_VOXELS).astype(int))
 
 
 def _loss_choices(grid: NetworkGrid, window: Sequence[int], noise: float, pairs: int) -> list[Choice]:
@@ -307,11 +307,6 @@ def _atlas_choices(scans: Sequence[Scan]) -> list[Choice]:
         Choice("atlas.subjects", subjects, f"at most; with more than {MAX_ATLAS_SUBJECTS} the average does not change"),
         Choice("atlas.margin_mm", margin, why),
     ]
-
-
-def _three(numbers: np.ndarray) -> tuple[Any, Any, Any]:
-    z, y, x = numbers.tolist()
-    return z, y, x
 
 
 def _xyz(numbers: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from ..bundles import checkpoint
 from ..bundles.atlas import FILES, Structure
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
-from ..errors import InputError, OutputError, SettingError
+from ..errors import InputError, OutputError, SettingError, counted
 from ..io.images import read_labels
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose, read_manifest, write_manifest
@@ -109,8 +109,8 @@ def plan_scans(
 def _structures(scans: Sequence[Scan]) -> Structures:
     """What coarser grids leave of the labels: the mean of a few scans, in the order of their names."""
     labelled = sorted((s.subject for s in scans if s.values is not None), key=lambda subject: subject.name)[:MEASURED]
-    labels = [read_labels(subject.labels) for subject in labelled if subject.labels is not None]
-    return cache(lambda factor: float(np.mean([kept_on_grid(each, factor) for each in labels])) if labels else 1.0)
+    read = cache(lambda: [read_labels(subject.labels) for subject in labelled if subject.labels is not None])
+    return cache(lambda factor: float(np.mean([kept_on_grid(each, factor) for each in read()])) if labelled else 1.0)
 
 
 def check_begun(output: Path, begun: bool, results: Iterable[str]) -> None:
@@ -206,7 +206,7 @@ def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
     if labelled and not any(s.split in ("test", "validation") for s in labelled):
         groups = len({s.group for s in labelled if s.group})
         of = f" of {groups} persons, as their folders say" if groups else ""
-        scans = f"{len(labelled)} labelled scan{'s' if len(labelled) > 1 else ''}"
+        scans = counted(len(labelled), "labelled scan")
         what = f"{scans}{of}: none is held out, and how good the model is stays unknown"
         tell(Finding("", what))
 
