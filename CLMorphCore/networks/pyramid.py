@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from ..similarity import LocalCorrelation, forces
 from ..spatial import compose, integrate, remove_folds, resize_field, resize_image, taper, warp
-from .blocks import Norm, Siamese, check_field_level, conv_block, field_head, full_precision, initialise
+from .blocks import Conv3d, Norm, Siamese, check_field_level, conv_block, field_head, full_precision, initialise
 from .contract import Capabilities, Prediction, System, TrainingPrediction
 from .halvings import Halvings
 
@@ -169,7 +169,7 @@ class _Level(nn.Module):
         self.body = nn.Sequential(
             conv_block(2 * channels + (27 if correlate else 0) + (3 if forces else 0), width), conv_block(width, width)
         )
-        self.head = nn.Conv3d(width, 3, 3, padding=1)
+        self.head = Conv3d(width, 3, 3, padding=1)
 
     def forward(self, fixed: Tensor, warped: Tensor, force: Tensor | None) -> Tensor:
         parts = [fixed, warped]

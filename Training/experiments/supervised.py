@@ -28,7 +28,7 @@ from CLMorphCore.errors import Cancelled, Diverged, InputError, SettingError
 from CLMorphCore.geometry import Grid, resample_labels, to_image
 from CLMorphCore.network_input import network_grid, network_input
 from CLMorphCore.networks import RegistrationNetwork, build
-from CLMorphCore.networks.blocks import Decoder, Encoder, Norm, initialise
+from CLMorphCore.networks.blocks import Conv3d, Decoder, Encoder, Norm, initialise
 from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.progress import Progress, silent
 from CLMorphCore.training.augmentation import crop, flip, random_rotation, rotate
@@ -82,7 +82,7 @@ class UNet(nn.Module):
         self.divisor = halvings.divisor
         self.encoder = Encoder(config.channels, halvings, norm=config.norm)
         self.decoder = Decoder(config.channels, [*reversed(config.channels), config.channels[0]], norm=config.norm)
-        self.head = nn.Conv3d(config.channels[0], len(self.label_values), 1)
+        self.head = Conv3d(config.channels[0], len(self.label_values), 1)
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:

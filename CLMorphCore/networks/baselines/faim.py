@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ...errors import SettingError
 from ...spatial import taper
-from ..blocks import field_head, initialise
+from ..blocks import Conv3d, field_head, initialise
 from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -94,7 +94,7 @@ class _Up(nn.Module):
 
 def _conv(inputs: int, outputs: int, *, kernel: int = 3, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
     """Convolution and PReLU."""
-    return nn.Sequential(nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=kernel // 2), nn.PReLU(outputs))
+    return nn.Sequential(Conv3d(inputs, outputs, kernel, stride=stride, padding=kernel // 2), nn.PReLU(outputs))
 
 
 SYSTEM = System(

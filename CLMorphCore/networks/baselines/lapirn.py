@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spatial import integrate, resize_field, resize_image, taper, warp
-from ..blocks import initialise
+from ..blocks import Conv3d, initialise
 from ..contract import Capabilities, RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -126,11 +126,11 @@ class _Level(nn.Module):
         super().__init__()
         width = config.channels
         self.encoder = nn.Sequential(_convolution(inputs, width), nn.LeakyReLU(0.2), _convolution(width, width))
-        self.down = nn.Conv3d(width, width, 3, stride=stride, padding=1)
+        self.down = Conv3d(width, width, 3, stride=stride, padding=1)
         self.blocks = nn.Sequential(*(_ResidualBlock(width) for _ in range(config.blocks)))
         self.up = nn.ConvTranspose3d(width, width, stride, stride=stride)
         self.decoder = nn.Sequential(_convolution(2 * width, width), nn.LeakyReLU(0.2), _convolution(width, width))
-        self.head = nn.Conv3d(width, 3, 5, padding=2)
+        self.head = Conv3d(width, 3, 5, padding=2)
 
     def forward(self, images: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
         skip = self.encoder(images)
@@ -156,7 +156,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, 3, padding=1)
+    return Conv3d(inputs, outputs, 3, padding=1)
 
 
 def _half(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...spatial import box_mean, taper
-from ..blocks import NORMS, Norm, conv_block, full_precision, initialise
+from ..blocks import NORMS, Conv3d, Norm, conv_block, full_precision, initialise
 from ..contract import RegistrationNetwork, System, TrainingPrediction
 from ..halvings import Halvings
 
@@ -147,12 +147,12 @@ def _features(config: PDDNetConfig, stride: tuple[int, int, int]) -> nn.Sequenti
     for dilation in config.dilations:
         layers.append(
             nn.Sequential(
-                nn.Conv3d(width, width, 3, padding=dilation, dilation=dilation),
+                Conv3d(width, width, 3, padding=dilation, dilation=dilation),
                 NORMS[config.norm](width),
                 nn.LeakyReLU(0.2, inplace=True),
             )
         )
-    return nn.Sequential(*layers, nn.Conv3d(width, width, 1), NORMS[config.norm](width))
+    return nn.Sequential(*layers, Conv3d(width, width, 1), NORMS[config.norm](width))
 
 
 SYSTEM = System(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from CLMorphCore.errors import InputError
-from CLMorphCore.networks.blocks import Decoder, UNet
+from CLMorphCore.networks.blocks import Conv3d, Decoder, UNet
 from CLMorphCore.networks.halvings import Halvings
 
 
@@ -39,3 +39,19 @@ def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
         stage.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     assert network(torch.zeros(1, 2, 8, 16, 24)).shape == (1, 4, 8, 16, 24)
     assert sizes == [(4, 8, 8, 12), (6, 8, 4, 6), (8, 4, 2, 3)]
+
+
+@pytest.mark.parametrize(("batch", "side", "stride"), [(1, 6, 1), (1, 7, 2), (1, 40, 1), (2, 6, 1)])
+def test_convolutions_and_their_gradients_are_those_of_double_precision(batch, side, stride):
+    torch.manual_seed(0)
+    conv = Conv3d(16, 8, 3, stride=stride, padding=1)
+    volume = torch.randn(batch, 16, side, side, side + 1, requires_grad=True)
+    exact = torch.nn.Conv3d(16, 8, 3, stride=stride, padding=1).double()
+    exact.load_state_dict({name: value.double() for name, value in conv.state_dict().items()})
+    wide = volume.detach().double().requires_grad_()
+    weights = torch.randn(conv(volume).shape)
+    (conv(volume) * weights).sum().backward()
+    (exact(wide) * weights.double()).sum().backward()
+    found, right = (torch.cat([p.flatten() for p in (c(v), c.weight.grad, c.bias.grad, v.grad)]).double()
+                    for c, v in ((conv, volume), (exact, wide)))  # fmt: skip
+    assert (found - right).abs().max() < 1e-5 * right.abs().max()
