@@ -20,6 +20,8 @@ Padding = Literal["zeros", "border"]  # what lies outside of an image: zero, or 
 MIN_DETERMINANT = 0.1  # of the Jacobian, in Newton's steps
 MAX_STEP = 2.0  # voxels
 MIN_UNFOLDED = 0.02  # determinant that ``remove_folds`` leaves: positive whatever the rounding
+MIN_POINTS = 8192  # of an image that are worth a thread of their own,
+MAX_PARTS = 8  # and how many have one: in training each has a gradient of the whole image, until they are summed
 MAX_ROUNDS, MAX_FOLDED = 100, 0.01  # rounds of ``remove_folds``; fraction of voxels that it can mend
 
 
@@ -44,7 +46,23 @@ def sample(image: Tensor, points: Tensor, *, mode: Interpolation = "bilinear", p
     """
     grid = _normalised(points, image.shape[2:])
     # Coordinates keep their precision: under mixed precision the image is cast to theirs, never the other way round.
-    return F.grid_sample(image.to(grid.dtype), grid, mode=mode, padding_mode=padding, align_corners=True)
+    image = image.to(grid.dtype)
+    parts = _parts(image, grid)
+    if parts == 1:
+        return F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
+    # On a CPU torch gives each image of a batch one thread: of one image all but one would wait.
+    channels, count, shape = image.shape[1], math.prod(grid.shape[1:4]), grid.shape[1:4]
+    grid = F.pad(grid.reshape(count, 3), (0, 0, 0, -count % parts)).view(parts, 1, 1, -1, 3)
+    image = image.expand(parts, -1, -1, -1, -1)
+    found = F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
+    return found.movedim(0, 1).reshape(1, channels, -1)[..., :count].reshape(1, channels, *shape)
+
+
+def _parts(image: Tensor, grid: Tensor) -> int:
+    """How many batches the points of a grid (B, D, H, W, 3) are sampled in, side by side."""
+    if image.device.type != "cpu" or len(image) > 1:
+        return 1
+    return max(1, min(math.prod(grid.shape[1:4]) // MIN_POINTS, torch.get_num_threads(), MAX_PARTS))
 
 
 def warp(

@@ -223,3 +223,27 @@ def test_an_inverse_may_lie_on_another_grid_than_its_map(scale):
     ratio = field.new_tensor([(n - 1) / (m - 1) for n, m in zip(SHAPE, shape, strict=True)]).view(1, 3, 1, 1, 1)
     left = found * ratio + sample(field, there * ratio, padding="border")
     assert found.abs().max() > 1 and left.abs().mean() < 1e-5 and left.abs().max() < 0.02
+
+
+@pytest.fixture
+def five_threads():
+    torch.set_num_threads(5)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_one_image_is_sampled_by_all_threads_as_by_one(five_threads, mode, padding):
+    rng = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 2, *SHAPE, generator=rng, requires_grad=True)
+    points = (33 * torch.rand(1, 3, 37, 41, 43, generator=rng) - 2).requires_grad_()
+    weights = torch.rand(1, 2, 37, 41, 43, generator=rng)
+    by_threads = []
+    for threads in (1, 5):
+        torch.set_num_threads(threads)
+        found = sample(image, points, mode=mode, padding=padding)
+        by_threads.append((found, *torch.autograd.grad((found * weights).sum(), (image, points))))
+    assert torch.equal(by_threads[0][0], by_threads[1][0])
+    for one, other in zip(*by_threads, strict=True):
+        torch.testing.assert_close(one, other)

@@ -18,7 +18,7 @@ from Training.robustness.mutations import flipped, mutated
 from Training.robustness.processes import CRASH, HANG, READ, REFUSED, TRACEBACK, outcomes
 from Training.robustness.samples import samples
 
-FILES, FLIPS = 25, 25
+FILES, FLIPS = 12, 12
 MAX_PEAK_MB, LIBRARIES_MB = 1000, 250  # of which the libraries themselves take 250
 
 
