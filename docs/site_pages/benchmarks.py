@@ -151,8 +151,9 @@ def benchmarks_page() -> str:
         compared_table(),
         "## The whole command on two CPU cores",
         segment_table(),
-        "Of `/usr/bin/time -v clmorph segment IMAGE --model NAME -o out/ --threads 2`: start, reading, affine, "
-        "network, labels, files and page; `segment.csv` says how often and with which version each was measured.",
+        "Of `clmorph segment IMAGE --model NAME -o out/ --threads 2`, by `python -m Training.benchmarks.whole`: start, "
+        "reading, affine, network, labels, files and page; `segment.csv` says how often and with which version each "
+        "was measured.",
         "## On a GPU",
         gpu_table(),
         "Printed by `python -m Training.benchmarks.speed --device cuda`.",
