@@ -28,6 +28,7 @@ BESIDE = (
 )
 TEST = ("imagesTs", "labelsTs")
 OF_DERIVED = ("space-", "desc-", "label-", "res-", "den-", "atlas-", "seg-", "scale-")  # entities of BIDS' derivatives
+MAX_ABOVE = 3  # folders between a listed series and its labels
 RECURRING = 0.5  # of the folders that a name must be found in, to be one of a kind of scan and not a scan's own
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -96,7 +97,11 @@ def _file(path: Path) -> Collection:
     alone = len({image.parent for image in images}) > 1
     in_folder = cache(by_name)
     beside = cache(lambda folder: pairs(sorted(p for p in folder.iterdir() if is_image(p)), alone)[1])
-    labels_of = {image: _beside(image, in_folder, beside) for image in images}
+    series = [image for image in images if image.is_dir()]
+    labels_of = {
+        image: _beside(image, in_folder, beside) or (_of_series(image, series, in_folder) if image in series else None)
+        for image in images
+    }
     labels = set(labels_of.values())
     of_others = [image for image in images if image in labels]
     found = [(image, labels_of[image]) for image in images if image not in labels]
@@ -117,6 +122,22 @@ def _beside(
     if image.is_file() and (others := folders_of_labels(image.parent)):
         return next((found for folder in others if (found := in_folder(folder).get(scan_name(image)))), None)
     return beside(image.parent).get(image) if image.is_file() else None
+
+
+def _of_series(series: Path, listed: Sequence[Path], in_folder: Callable[[Path], Mapping[str, Path]]) -> Path | None:
+    """The labels of one of the listed series: in its folder or above it, up to the folder that holds others too."""
+    for place in (series, *series.parents[:MAX_ABOVE]):
+        below = {other: other.relative_to(place).parts for other in listed if place in (other, *other.parents)}
+        images = {other: place.joinpath(*parts[:1]) for other, parts in below.items()}  # as the folders there
+        files = [*filter(is_image, entries(place)), *sorted(set(images.values()))]
+        if found := pairs(files, alone=len(below) == 1)[1].get(images[series]):
+            return found
+        for folder in folders_of_labels(place):
+            if found := in_folder(folder).get(stem(images[series])):
+                return found
+        if len(below) > 1:
+            break
+    return None
 
 
 def _folder(folder: Path) -> Collection:

@@ -34,13 +34,13 @@ class Conv3d(nn.Conv3d):
     its gradients 442, against 17 and 120), which is what the network's coarse levels are in every registration.
     """
 
-    def forward(self, volume: Tensor) -> Tensor:
-        small = volume.shape[0] == 1 and volume.shape[1:4].numel() <= SMALL
-        if not small or volume.device.type != "cpu" or volume.dtype != torch.float32:
-            return super().forward(volume)
+    def forward(self, input: Tensor) -> Tensor:  # torch calls it so
+        small = input.shape[0] == 1 and input.shape[1:4].numel() <= SMALL
+        if not small or input.device.type != "cpu" or input.dtype != torch.float32:
+            return super().forward(input)
         if not torch.backends.mkldnn.is_available() or torch.is_autocast_enabled("cpu"):
-            return super().forward(volume)
-        return super().forward(volume.to_mkldnn()).to_dense()
+            return super().forward(input)
+        return super().forward(input.to_mkldnn()).to_dense()
 
 
 def conv_block(
@@ -228,7 +228,7 @@ class FieldUNet(nn.Module):
         return resize_field(field, fixed.shape[2:])
 
 
-def field_head(channels: int, *, bias: float = 0.0) -> nn.Conv3d:
+def field_head(channels: int, *, bias: float = 0.0) -> Conv3d:
     """3×3×3 convolution to the three components of a field, starting within 1e-3 of ``bias``."""
     head = Conv3d(channels, 3, 3, padding=1)
     assert head.bias is not None

@@ -21,7 +21,7 @@ from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
 from Training.command_line import exit_code
 
-COLUMNS = ("scan", "model", "seconds", "peak_gb", "measured_with", "runs")
+COLUMNS: list[str] = ["scan", "model", "seconds", "peak_gb", "measured_with", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -330,6 +330,9 @@ def test_series_of_dicom_have_the_labels_beside_them(image, labels, made, series
     expected = [(image.replace("{}", case), labels.replace("{}", case)) for case in ("p1", "p2", "p3")]
     assert [row[1:3] for row in found(folder)] == expected
     assert not find_scans(folder).notes
+    (folder / "scans.txt").write_text("".join(f"{image}\n" for image, _ in expected), encoding="utf-8")
+    listed = find_scans(folder / "scans.txt").subjects
+    assert [(str(s.image.relative_to(folder)), str(s.labels.relative_to(folder))) for s in listed] == expected
 
 
 def test_labels_above_two_scans_are_of_neither(made, series):
@@ -337,3 +340,5 @@ def test_labels_above_two_scans_are_of_neither(made, series):
     made("p1/labels.nii.gz")
     assert all(row[2] is None for row in found(folder))
     assert "p1/labels.nii.gz is taken for labels" in " ".join(find_scans(folder).notes)
+    (folder / "scans.txt").write_text("p1/a\np1/b\np2/a\np2/b\n", encoding="utf-8")
+    assert [s.labels for s in find_scans(folder / "scans.txt").subjects] == [None] * 4
