@@ -84,6 +84,7 @@ class TrainingConfig:
     schedule: Literal["step", "cosine"] = "step"  # the paper's; to zero at the last step
     decay_every: int = 80  # steps, of the schedule "step"
     decay_factor: float = 0.1  # of the learning rate, each time
+    warm_up: int = 0  # steps in which the learning rate rises to what the schedule says, evenly
     # moving image of a pair: any, the reference, one of the same group (a patient's other scan), or half of each kind
     moving: Literal["random", "reference", "group", "mixed"] = "random"
     seed: int = 0  # of weights, pairs and augmentation
@@ -177,6 +178,7 @@ POSITIVE = (
     "network.smoothing_voxels",
 )
 NOT_NEGATIVE = (
+    "training.warm_up",
     "data.spacing_mm",
     "data.margin_voxels",
     "loss.smooth",

@@ -265,10 +265,14 @@ def _how_far(settings: TrainingConfig, step: int, seconds: float) -> str:
 
 
 def learning_rate(settings: TrainingConfig, step: int, fraction: float) -> float:
-    """η₀ · factor^⌊step / every⌋, or η₀ · ½(1 + cos(π · fraction of the schedule))."""
+    """η₀ · w · factor^⌊step / every⌋, or η₀ · w · ½(1 + cos(π · fraction of the schedule)).
+
+    w = min(1, (step + 1) / (warm-up + 1)).
+    """
+    reached = min(1.0, (step + 1) / (settings.warm_up + 1))
     if settings.schedule == "cosine":
-        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
-    return settings.learning_rate * settings.decay_factor ** (step // settings.decay_every)
+        return settings.learning_rate * reached * 0.5 * (1.0 + math.cos(math.pi * fraction))
+    return settings.learning_rate * reached * settings.decay_factor ** (step // settings.decay_every)
 
 
 def save_weights(path: Path, network: nn.Module, config: Config, *, step: int) -> None:

@@ -120,6 +120,8 @@ def test_learning_rates():
     assert [learning_rate(paper, s, 0.0) for s in (0, 79, 80, 160)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-5])
     cosine = TrainingConfig(steps=100, schedule="cosine")
     assert [learning_rate(cosine, 100 * s, s) for s in (0.5, 1.0)] == pytest.approx([1.5e-3, 0.0])
+    slowly = replace(cosine, warm_up=3)
+    assert [learning_rate(slowly, s, 0.0) for s in range(5)] == pytest.approx([75e-5, 15e-4, 225e-5, 3e-3, 3e-3])
 
 
 def test_weights_diverging_are_reported(subjects, tmp_path):
