@@ -27,7 +27,7 @@ from .starting import Start
 MIN_SCANS = 2
 COARSENED = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # how much coarser than the scans the grid may be
 # Brains by 60 million voxels of steps in all: on 2 mm 540 crops of 48 and 228 of 64 came to one Dice, .58.
-MIN_STEPS = 400  # of the shortest crops, for which there must be time on a grid
+MIN_STEPS, MIN_WHOLE_STEPS = 400, 150  # of the shortest crops or of whole scans: what there must be time for on a grid
 STEPS = 500  # for which there would best be time: so long the crops are
 MIN_PAIRS_STEPS = 600  # of two pairs each, above which there are two in a batch
 WINDOW_VOXELS = 5  # of the local correlation along the axis of the thickest voxels; as long in mm along the others
@@ -174,13 +174,16 @@ def _about(fingerprint: Fingerprint, name: str) -> str:
 def _choose_grid(
     scans: Sequence[Scan], cost: StepCost, seconds: float, structures: Structures
 ) -> tuple[NetworkGrid, list[Choice], float]:
-    """The finest grid with time for MIN_STEPS of its shortest crops, or the coarsest that keeps the structures.
+    """The finest grid with time for as many steps as it needs, or the coarsest that keeps the structures.
 
     And the voxels of a crop with time for STEPS.
     """
     grids = {factor: grid_over_scans(scans, factor) for factor in COARSENED}
-    crops = {factor: math.prod(shortened(grid, grid.shape, 0)) for factor, grid in grids.items()}
-    long_enough = [factor for factor, voxels in crops.items() if seconds / cost.seconds(voxels) >= MIN_STEPS]
+    needed = {
+        factor: min(MIN_STEPS * math.prod(shortened(grid, grid.shape, 0)), MIN_WHOLE_STEPS * grid.voxels)
+        for factor, grid in grids.items()
+    }
+    long_enough = [factor for factor, voxels in needed.items() if seconds >= cost.seconds(voxels)]
     wanted = min(long_enough, default=max(COARSENED))
     finer = (f for f in reversed(COARSENED) if f <= wanted)
     factor = next((f for f in finer if structures(f) >= MIN_KEPT), min(COARSENED))
