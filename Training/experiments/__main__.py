@@ -15,7 +15,7 @@ from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
 
-from .catalogue import AFFINE, CPU, CUDA, SYSTEMS
+from .catalogue import AFFINE, CPU, CUDA, STEPS, SYSTEMS
 from .plan import EXPERIMENTS, Planned, plan
 from .store import load
 
@@ -62,12 +62,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seeds of the ablation; the first one is the comparison's (default: 0 1 2)",
     )
-    parser.add_argument(
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
         "--budget",
         type=float,
         default=10.0,
         metavar="MINUTES",
         help="training time of every system: processor time per thread on a CPU, by the clock on a GPU (default: 10)",
+    )
+    length.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="so many steps of every system in place of minutes, whatever else the machine does meanwhile",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--threads", type=int, help="CPU threads of each process (default: all)")
@@ -100,9 +107,8 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     datasets = options.datasets or there
     _check_names("data set", datasets, there)
     clock = {"cpu": CPU, "cuda": CUDA}.get(device.type, device.type)
-    runs = plan(
-        experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=options.budget, clock=clock
-    )
+    minutes, of = (options.budget, clock) if options.steps is None else (options.steps, STEPS)
+    runs = plan(experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=minutes, clock=of)
     if clock == CUDA:
         torch.backends.cudnn.benchmark = True  # every step has images of one size
     done, became = load(options.out), {}
@@ -183,10 +189,11 @@ def _check_numbers(options: argparse.Namespace) -> None:
         ("budget", options.budget),
         ("stop-after", options.stop_after),
         ("processes", options.processes),
+        ("steps", options.steps),
     ):
         if value is not None and not value > 0:
             raise InputError(
-                f"--{name} {value:g}: expected {'processes' if name == 'processes' else 'minutes'} above zero"
+                f"--{name} {value:g}: expected {name if name in ('processes', 'steps') else 'minutes'} above zero"
             )
 
 

@@ -169,12 +169,15 @@ def trained_as(variant: Variant) -> Variant:
 
 # runs
 
-CPU, CUDA = "cpu", "cuda"  # whose minutes a budget counts
-CLOCKS: Mapping[str, str] = {CPU: "min of one core", CUDA: "min on a GPU"}
+CPU, CUDA, STEPS = "cpu", "cuda", "steps"  # what a budget counts: minutes of one of these, or steps
+CLOCKS: Mapping[str, str] = {CPU: "min of one core", CUDA: "min on a GPU", STEPS: "steps"}
 
 
 class Budget(NamedTuple):
-    """Training time of a run: minutes of processor time per thread, or by the clock on a GPU. Ordered by minutes."""
+    """How long a run is trained: minutes of processor time per thread, or by the clock on a GPU. Ordered by minutes.
+
+    Of the clock STEPS ``minutes`` are steps: these do not shrink where other work slows the machine down.
+    """
 
     minutes: float
     clock: str = CPU
@@ -190,7 +193,7 @@ NOT_TRAINED = Budget(0.0)  # of a system that has nothing to train
 class RunKey:
     """What tells one run from another: a variant of a system, trained on a data set with a seed and a budget.
 
-    ``clock`` is whose minutes the budget counts: minutes on a GPU and on a core are different runs.
+    ``clock`` is what the budget counts: minutes on a GPU, minutes on a core and steps are different runs.
     """
 
     dataset: str
@@ -206,6 +209,6 @@ class RunKey:
 
     @property
     def name(self) -> str:
-        """'acdc/clmorph/paper/seed0/10min', on a GPU '…/10min-cuda': one name in every experiment and file."""
-        minutes = f"{self.budget_minutes:g}min" + ("" if self.clock == CPU else f"-{self.clock}")
-        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{minutes}"
+        """'acdc/clmorph/paper/seed0/10min', '…/10min-cuda', '…/100steps': one name in every experiment and file."""
+        unit = {CPU: "min", STEPS: STEPS}.get(self.clock, f"min-{self.clock}")
+        return f"{self.dataset}/{self.system}/{self.variant}/seed{self.seed}/{self.budget_minutes:g}{unit}"

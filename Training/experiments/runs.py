@@ -22,7 +22,7 @@ from CLMorphCore.training.loop import fit
 from Training.provenance import commit, now
 
 from . import supervised
-from .catalogue import AFFINE, SUPERVISED, SYSTEMS
+from .catalogue import AFFINE, STEPS, SUPERVISED, SYSTEMS
 from .datasets import Case, Protocol
 from .plan import Planned
 from .store import BY_PRODUCT, SEGMENTATION, DeformationRow, Example, RegionRow, Results, Run, add
@@ -61,8 +61,8 @@ def configuration(settings: dict[str, Any], regions: dict[int, str], planned: Pl
         network["labels"] = sorted(regions)
     training = {
         "seed": planned.seed,
-        "minutes": planned.budget_minutes,
-        "steps": NO_LIMIT,
+        "minutes": 0.0 if planned.clock == STEPS else planned.budget_minutes,
+        "steps": int(planned.budget_minutes) if planned.clock == STEPS else NO_LIMIT,
         "validate_every": NO_LIMIT,
         "learning_rate": SYSTEMS[planned.system].learning_rate,
     }

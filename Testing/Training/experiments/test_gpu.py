@@ -24,6 +24,7 @@ from Training.experiments.merge import merge
 from Training.experiments.performing import DONE, LATER, Work, perform_all, unfinished
 from Training.experiments.plan import Planned, planned_runs
 from Training.experiments.store import load
+from Training.experiments.views.encoders import _budget_text
 
 REPOSITORY = Path(__file__).parents[3]
 SILENT = lambda *said: None  # noqa: E731
@@ -114,6 +115,9 @@ def test_minutes_on_a_gpu_are_another_budget():
     assert by_system["syn"].name == "hippocampus/syn/paper/seed0/0min" and by_system["syn"].clock == CPU
     assert RunKey("acdc", "unet", "paper", 0, 3.0).name == "acdc/unet/paper/seed0/3min"
     assert str(Budget(3.0, CUDA)) == "3 min on a GPU" and str(Budget(0.5)) == "0.5 min of one core"
+    assert [_budget_text(each) for each in ("5min", "3min-cuda", "90steps")] == [
+        *("5 min of one core", "3 min on a GPU", "90 steps")
+    ]
 
 
 def test_a_merge_adds_each_run_once_and_replaces_none(tmp_path, capsys):

@@ -16,7 +16,7 @@ from CLMorphCore.geometry import Grid, resample_labels
 from CLMorphCore.metrics import dice_per_label
 from Training.experiments import __main__ as command
 from Training.experiments import datasets
-from Training.experiments.catalogue import PAPER
+from Training.experiments.catalogue import PAPER, STEPS
 from Training.experiments.datasets import common_divisor, prepare_protocol
 from Training.experiments.plan import Planned, planned_runs
 from Training.experiments.runs import configuration, perform
@@ -155,6 +155,17 @@ def test_the_command_runs_what_is_missing_and_nothing_else(data, tmp_path, capsy
     assert "1 runs, 0 to do" in capsys.readouterr().out
 
 
+def test_steps_are_a_budget_that_no_clock_shortens(data, tmp_path):
+    words = ["table1", "--data", data, "--out", tmp_path, "--systems", "clmorph", "--steps", "2", "--device", "cpu"]
+    assert command.main([str(word) for word in (*words, "--no-report")]) == 0
+    (run,) = load(tmp_path).runs
+    assert run.name == "hippocampus/clmorph/paper/seed0/2steps" and run.train_steps == 2
+    assert str(run.budget) == "2 steps"
+    (planned,) = planned_runs("table1", "hippocampus", systems=["clmorph"], minutes=2, clock=STEPS)
+    training = configuration(datasets.shared_settings("hippocampus"), {1: "one"}, planned).training
+    assert (training.steps, training.minutes) == (2, 0.0)
+
+
 def test_a_run_that_fails_is_named_and_the_others_are_done(data, tmp_path, capsys, monkeypatch):
     def failing(run, *rest):
         if run.system == "syn":
@@ -176,6 +187,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(data, tmp_path, capsy
         (["table1", "--systems", "voxelmorf"], "unknown system 'voxelmorf'; did you mean voxelmorph"),
         (["table1", "--datasets", "lpba40"], "unknown data set 'lpba40'"),
         (["table1", "--budget", "-1"], "--budget -1: expected minutes above zero"),
+        (["table1", "--steps", "0"], "--steps 0: expected steps above zero"),
     ],
 )
 def test_bad_input_is_one_line(words, expected, data, tmp_path, capsys):

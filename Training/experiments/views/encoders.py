@@ -17,7 +17,7 @@ from CLMorphCore.reports.page import number
 from Training import markdown
 from Training.spread import Spread, mean
 
-from ..catalogue import CPU, Budget, title_of
+from ..catalogue import CPU, STEPS, Budget, title_of
 from ..encoders import (
     ALIGNMENT_PAIRS,
     ALIGNMENT_VIEWS,
@@ -132,6 +132,8 @@ def arms_of(
 
 def _budget_text(name: str) -> str:
     """'5 min of one core' of the last part of a run's name, '5min'."""
+    if name.endswith(STEPS):
+        return str(Budget(float(name.removesuffix(STEPS)), STEPS))
     minutes, _, clock = name.partition("-")
     return str(Budget(float(minutes.removesuffix("min") or 0), clock or CPU))
 
