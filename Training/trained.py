@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,21 +107,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    lines = []
+    lines = _lines_of(options.output)
     for given in options.runs:
         name, _, run = given.rpartition("=")
         if not name:
             raise InputError(f"{given}: expected NAME=RUN, a name for the table and the folder of a training")
-        lines.append(line(name, read_trained(Path(run))))
+        lines = _with(lines, line(name, read_trained(Path(run))))
     with atomic_write(options.output) as temporary:
         temporary.write_text(f"{HEAD}\n{table(HEADS, lines)}\n", encoding="utf-8")
+
+
+def _lines_of(path: Path) -> list[tuple[str, ...]]:
+    """The lines of a table that was made before; InputError where a file is none."""
+    if not path.exists():
+        return []
+    rows = [
+        tuple(cell.strip() for cell in text.strip("|").split("|"))
+        for text in read_text(path, "a table of trainings").splitlines()
+        if text.startswith("| ")
+    ]
+    if not rows or rows[0] != HEADS:
+        raise InputError(f"{path} has other columns; expected a table of python -m Training.trained, or no such file")
+    return rows[1:]
+
+
+def _with(lines: Sequence[tuple[str, ...]], new: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The lines with a new one in place of that of its name, or below those of its data ("brain, …")."""
+    data = new[0].partition(",")[0]
+    same = [n for n, old in enumerate(lines) if old[0] == new[0]]
+    related = [n + 1 for n, old in enumerate(lines) if old[0].partition(",")[0] == data]
+    at = same[0] if same else max(related, default=len(lines))
+    return [*lines[:at], new, *lines[at + len(same) :]]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m Training.trained", description="Trainings side by side.")
     add = parser.add_argument
     add("runs", nargs="+", metavar="NAME=RUN", help="folder of clmorph train DATA -o RUN, and what to call it")
-    add("-o", "--output", type=Path, required=True, metavar="FILE.md")
+    add("-o", "--output", type=Path, required=True, metavar="FILE.md", help="lines of other trainings in it stay")
     return parser
 
 

@@ -48,6 +48,23 @@ def test_every_training_is_a_line_under_its_name(run, tmp_path):
     assert lines[-2:] == [f"| mice = 19 | {cells} |", f"| again | {cells} |"]
 
 
+def test_lines_of_earlier_trainings_stay_and_those_of_one_data_set_together(run, tmp_path):
+    out = tmp_path / "t.md"
+    assert main([f"mice, one={run}", f"hearts, one={run}", "-o", str(out)]) == 0
+    (run / "test" / "summary.json").write_text('{"dice_affine": 0.25, "dice": 0.5}', encoding="utf-8")
+    assert main([f"mice, two={run}", f"hearts, one={run}", f"brains={run}", "-o", str(out)]) == 0
+    lines = out.read_text(encoding="utf-8").splitlines()[-4:]
+    assert [each.split(" | ")[0] for each in lines] == ["| mice, one", "| mice, two", "| hearts, one", "| brains"]
+    assert [each.split(" | ")[-1] for each in lines] == [".8765 |", ".5000 |", ".5000 |", ".5000 |"]
+
+
+def test_a_file_that_is_no_such_table_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "t.md").write_text("# Mine\n", encoding="utf-8")
+    assert main([f"mice={run}", "-o", str(tmp_path / "t.md")]) == 2
+    assert "has other columns" in capsys.readouterr().err
+    assert (tmp_path / "t.md").read_text(encoding="utf-8") == "# Mine\n"
+
+
 @pytest.mark.parametrize(("given", "said"), [("run", "expected NAME=RUN"), ("a=nowhere", "nowhere")])
 def test_what_is_no_training_is_refused_in_one_line(given, said, tmp_path, capsys):
     assert main([given, "-o", str(tmp_path / "t.md")]) == 2
