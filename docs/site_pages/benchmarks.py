@@ -151,8 +151,8 @@ def benchmarks_page() -> str:
         compared_table(),
         "## The whole command on two CPU cores",
         segment_table(),
-        "Of `clmorph segment IMAGE --model NAME -o out/ --threads 2`: start, reading, affine, network, labels, files and "
-        "page; `segment.csv` says how often and with which version each was measured. By `/usr/bin/time -v`, as "
+        "Of `clmorph segment IMAGE --model NAME -o out/ --threads 2`: start, reading, affine, network, labels, files "
+        "and page; `segment.csv` says how often and with which version each was measured. By `/usr/bin/time -v`, as "
         "`python -m Training.benchmarks.whole` measures it now.",
         "## On a GPU",
         gpu_table(),
