@@ -97,11 +97,9 @@ def _file(path: Path) -> Collection:
     alone = len({image.parent for image in images}) > 1
     in_folder = cache(by_name)
     beside = cache(lambda folder: pairs(sorted(p for p in folder.iterdir() if is_image(p)), alone)[1])
-    series = [image for image in images if image.is_dir()]
-    labels_of = {
-        image: _beside(image, in_folder, beside) or (_of_series(image, series, in_folder) if image in series else None)
-        for image in images
-    }
+    labels_of = {image: _beside(image, in_folder, beside) for image in images}
+    lacking = [image for image in images if image.is_dir()]
+    labels_of |= {image: labels_of[image] or found for image, found in _of_series(lacking, in_folder).items()}
     labels = set(labels_of.values())
     of_others = [image for image in images if image in labels]
     found = [(image, labels_of[image]) for image in images if image not in labels]
@@ -124,18 +122,27 @@ def _beside(
     return beside(image.parent).get(image) if image.is_file() else None
 
 
-def _of_series(series: Path, listed: Sequence[Path], in_folder: Callable[[Path], Mapping[str, Path]]) -> Path | None:
-    """The labels of one of the listed series: in its folder or above it, up to the folder that holds others too."""
+def _of_series(listed: Sequence[Path], in_folder: Callable[[Path], Mapping[str, Path]]) -> dict[Path, Path | None]:
+    """Listed series → labels, in a series' folder or above it, up to the folder that holds other series too."""
+    below: dict[Path, dict[Path, Path]] = defaultdict(dict)  # folder → series below it → what lies there of each
+    for series in listed:
+        for place, own in zip((series, *series.parents), (series, series, *series.parents), strict=False):
+            below[place][series] = own
+    return {series: _of_one_series(series, below, in_folder) for series in listed}
+
+
+def _of_one_series(
+    series: Path, below: Mapping[Path, Mapping[Path, Path]], in_folder: Callable[[Path], Mapping[str, Path]]
+) -> Path | None:
     for place in (series, *series.parents[:MAX_ABOVE]):
-        below = {other: other.relative_to(place).parts for other in listed if place in (other, *other.parents)}
-        images = {other: place.joinpath(*parts[:1]) for other, parts in below.items()}  # as the folders there
-        files = [*filter(is_image, entries(place)), *sorted(set(images.values()))]
-        if found := pairs(files, alone=len(below) == 1)[1].get(images[series]):
+        own, others = below[place][series], set(below[place].values())
+        files = [*filter(is_image, entries(place)), *sorted(others)]
+        if found := pairs(files, alone=len(below[place]) == 1)[1].get(own):
             return found
         for folder in folders_of_labels(place):
-            if found := in_folder(folder).get(stem(images[series])):
+            if found := in_folder(folder).get(stem(own)):
                 return found
-        if len(below) > 1:
+        if len(below[place]) > 1:
             break
     return None
 
