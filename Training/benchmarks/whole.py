@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +19,14 @@ from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
 from Training.command_line import exit_code
 
+# In a small process: on Linux what a process took counts for those that it starts (runners.runner.peak_mb).
+WATCHED = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 COLUMNS: list[str] = ["scan", "model", "seconds", "peak_gb", "measured_with", "runs"]
 
 
@@ -43,6 +49,8 @@ def _run(options: argparse.Namespace) -> None:
     wanted = [each.split("=", 2) for each in options.scans]
     if wrong := [given for given, parts in zip(options.scans, wanted, strict=True) if len(parts) < 3]:
         raise InputError(f"{wrong[0]}: expected WHAT=MODEL=IMAGE")
+    if min(options.runs, options.threads) < 1:
+        raise InputError(f"--runs {options.runs}, --threads {options.threads}: expected one or more")
     check_writable(options.out.absolute().parent)
     rows = _read(options.out)
     for scan, model, image in wanted:
@@ -63,18 +71,14 @@ def _run(options: argparse.Namespace) -> None:
 def _once(model: str, image: str, threads: int) -> tuple[float, float]:
     """Seconds by the clock and the height of memory in GB (10⁹ bytes) of one run; InputError where it fails."""
     with tempfile.TemporaryDirectory(prefix="clmorph-whole-") as folder:
-        out = str(Path(folder) / "out")
-        words = [sys.executable, "-m", "CLMorphCore", "segment", image, "--model", model, "-o", out]
-        began = time.perf_counter()
-        with (Path(folder) / "said").open("w+", encoding="utf-8") as said:
-            run = subprocess.Popen([*words, "--threads", str(threads), "--progress", "none"], stdout=said, stderr=said)
-            _, status, used = os.wait4(run.pid, 0)
-            seconds, run.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
-            said.seek(0)
-            if run.returncode:
-                raise InputError(f"clmorph segment {image} failed: {said.read().strip().splitlines()[-1:]}")
+        words = [sys.executable, "-m", "CLMorphCore", "segment", image, "--model", model, "-o", f"{folder}/out"]
+        words += ["--threads", str(threads), "--progress", "none"]
+        ran = subprocess.run([sys.executable, "-c", WATCHED, *words], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise InputError(f"clmorph segment {image} failed: {' '.join(ran.stderr.strip().splitlines()[-1:])}")
+    seconds, peak = map(float, ran.stdout.split())
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return seconds, used.ru_maxrss * unit / 1e9
+    return seconds, peak * unit / 1e9
 
 
 def _read(path: Path) -> dict[tuple[str, str], dict[str, str]]:

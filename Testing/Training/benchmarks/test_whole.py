@@ -31,5 +31,7 @@ def test_a_scan_is_measured_and_the_rows_of_others_stay(model, tmp_path, capsys)
 def test_what_cannot_be_measured_is_one_line(model, tmp_path, capsys):
     assert whole.main(["brain.nii.gz", "-o", str(tmp_path / "t.csv")]) == 2
     assert "expected WHAT=MODEL=IMAGE" in capsys.readouterr().err
+    assert whole.main([f"one={model}=brain.nii.gz", "--runs", "0", "-o", str(tmp_path / "t.csv")]) == 2
+    assert "--runs 0, --threads 2: expected one or more" in capsys.readouterr().err
     assert whole.main([f"one={model}={tmp_path / 'none.nii.gz'}", "--runs", "1", "-o", str(tmp_path / "t.csv")]) == 2
     assert "none.nii.gz" in capsys.readouterr().err and not (tmp_path / "t.csv").exists()
