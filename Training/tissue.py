@@ -42,6 +42,7 @@ def _run(options: argparse.Namespace) -> None:
             "smoothing_mm": one.settings.smoothing_mm,
             "exponent": one.settings.exponent,
             "background": one.settings.background,
+            "dark_background": one.settings.dark_background,
             "dice": round(one.dice, 5),
             "log_volume_ratio": round(one.volume, 4),
         }
@@ -64,7 +65,10 @@ def _say(tried: Tried) -> None:
     how = tried.settings
     what = "without"
     if how is not None:
-        what = f"smoothing {how.smoothing_mm:g} mm, exponent {how.exponent:g}, background {how.background:g}"
+        what = (
+            f"smoothing {how.smoothing_mm:g} mm, exponent {how.exponent:g}, background {how.background:g}, "
+            f"dark {how.dark_background:g}"
+        )
     print(f"{what}: Dice {tried.dice:.4f}, volume {np.expm1(tried.volume):+.1%}", flush=True)
 
 

@@ -27,7 +27,9 @@ from .settings import TissueSettings
 SMOOTHING_VOXELS = (0.3, 0.5, 0.8, 1.2, 2.0)  # of the atlas, along its finest axis
 EXPONENTS = (0.2, 0.35, 0.5, 0.75, 1.0)
 FIRST_EXPONENT = 0.35  # at which the smoothing is chosen
-BACKGROUNDS = (0.9, 0.8, 0.65, 0.5)  # factors, beside 1
+# Factors of the background and, beside that, of what is dark of it; beside 1 and 1.
+BACKGROUNDS = ((0.9, 1.0), (0.8, 1.0), (0.65, 1.0), (0.5, 1.0), (1.25, 0.4), (1.0, 0.4), (0.8, 0.4))
+RIGHT_VOLUME = 0.02  # mean logarithm of volume found / true, up to which Dice alone decides
 MIN_GAIN = 0.002  # mean Dice
 
 
@@ -77,8 +79,8 @@ def choose_tissue(
 ) -> tuple[TissueSettings, list[Tried]]:
     """The settings that are best on labelled scans, and all that was tried, without first; each is told of at once.
 
-    The background's factor is, of those that lower no Dice, the one with which volumes are nearest to the true ones.
-    InputError where the atlas' labels cannot follow a scan.
+    The background's factors are, of those that lower no Dice, the ones with the highest Dice among those with the true
+    volumes, or those nearest to these. InputError where the atlas' labels cannot follow a scan.
     """
     prepared, cases = scans.prepared, scans.cases
     tried: list[Tried] = []
@@ -95,9 +97,11 @@ def choose_tissue(
     finest = min(Grid.of(prepared.atlases[0].labels).voxel_mm)
     best = best_of(TissueSettings(True, round(n * finest, 3), FIRST_EXPONENT) for n in SMOOTHING_VOXELS)
     best = best_of(replace(_settings(best), exponent=exponent) for exponent in EXPONENTS)
-    others = [replace(_settings(best), background=factor) for factor in BACKGROUNDS]
+    others = [replace(_settings(best), background=all_, dark_background=dark) for all_, dark in BACKGROUNDS]
     weighed = [keep(one, _followed(cases, prepared, one)) for one in others]
-    best = min((best, *(one for one in weighed if one.dice >= best.dice)), key=lambda one: abs(one.volume))
+    candidates = [best, *(one for one in weighed if one.dice >= best.dice)]
+    right = [one for one in candidates if abs(one.volume) <= RIGHT_VOLUME]
+    best = max(right, key=lambda one: one.dice) if right else min(candidates, key=lambda one: abs(one.volume))
     return replace(_settings(best), on=best.dice - tried[0].dice >= MIN_GAIN), tried
 
 

@@ -20,7 +20,7 @@ from .pieces import without_crumbs
 from .prepared import PreparedTissue
 from .priors import Prior
 from .settings import TissueSettings
-from .shares import PADDING, label_type
+from .shares import DARKEST, PADDING, label_type
 
 SLAB_VOXELS = 2_000_000  # that are in memory at once, by their labels' probabilities
 SAMPLES = 300_000  # voxels that the tissues are fitted to
@@ -68,8 +68,16 @@ def followed(
     mask: sitk.Image | None = None,
 ) -> TissueLabels:
     """The labels of a scan as a model's settings say; Unfit, too, where all of its tissues look alike."""
-    how = {"exponent": settings.exponent, "background": settings.background, "device": device}
-    found = tissue_labels(image, expected, tissue.groups, mask=mask, **how)
+    found = tissue_labels(
+        image,
+        expected,
+        tissue.groups,
+        exponent=settings.exponent,
+        background=settings.background,
+        dark_background=settings.dark_background,
+        device=device,
+        mask=mask,
+    )
     _check_told_apart(found)
     return found
 
@@ -83,12 +91,14 @@ def tissue_labels(
     exponent: float,
     device: str,
     background: float = 1.0,
+    dark_background: float = 1.0,
     mask: sitk.Image | None = None,
 ) -> TissueLabels:
     """The labels of a scan by what an atlas expects and what the scan shows.
 
     ``tissues`` are groups of labels with one Gaussian each; labels below zero are the background's. ``exponent`` T
-    weighs the intensities, ``background`` what is no structure. Where ``mask``, on the scan's grid, is 0 intensities
+    weighs the intensities, ``background`` what is no structure and ``dark_background`` the darkest of that, as
+    ``TissueSettings`` says. Where ``mask``, on the scan's grid, is 0 intensities
     count for nothing: labels there are what the atlas expects alone. Raises Unfit for a scan whose intensities tell no
     tissues apart.
     """
@@ -109,7 +119,7 @@ def tissue_labels(
     disagreement = np.zeros(grid.shape, np.float32)
     z, y, x = _unit_axes(values)
     depth = max(1, SLAB_VOXELS // values[0].numel())
-    weighed = _Weighed(mixture, exponent, OUTLIER / spread, background)
+    weighed = _Weighed(mixture, exponent, OUTLIER / spread, background, dark_background)
     for start in range(0, len(values), depth):
         rows = slice(start, min(start + depth, len(values)))
         slab = (slice(place[0].start + rows.start, place[0].start + rows.stop), place[1], place[2])
@@ -247,6 +257,11 @@ class _Weighed:
     exponent: float
     outlier: float
     background: float
+    dark_background: float
+
+    def share_of(self, label: int) -> float:
+        """What a label of the background counts for, those of one scan together weighed by ``background``."""
+        return self.dark_background if label >= DARKEST else 1.0
 
     def likelihood(self, tissue: int, values: Tensor) -> Tensor:
         """(p(I | tissue) + p(I | outlier))^T."""
@@ -268,7 +283,7 @@ def _likeliest(
         for prior, place in zip(members, inner, strict=True):
             score = prior.probability * likelihood[place]
             if prior.label < 0:
-                background[prior.place] += score
+                background[prior.place] += weighed.share_of(prior.label) * score
                 continue
             structures[prior.place] += prior.probability
             _raise(best[prior.place], labels[prior.place], score, prior.label)

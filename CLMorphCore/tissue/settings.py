@@ -10,7 +10,7 @@ from ..errors import FileError
 from ..io.files import read_toml, short
 
 NAME = "tissue.toml"
-MAX_SMOOTHING_MM = 100.0
+MAX_SMOOTHING_MM, MAX_FACTOR = 100.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ class TissueSettings:
     background    factor of the background's score. Below 1 a voxel is a structure's where that is a little less likely
                   than not, as Dice asks for: the best threshold is half the Dice that is reached (Lipton, Elkan and
                   Naryanaswamy, ECML 2014)
+    dark_background  factor, beside that, of the darkest of the background's tissues and of padding: below 1 where
+                  structures reach farther into what is dark around them, as cortex does into fluid, than into what is
+                  bright
     """
 
     on: bool = False
     smoothing_mm: float = 0.8
     exponent: float = 0.35
     background: float = 1.0
+    dark_background: float = 1.0
 
 
 OFF = TissueSettings()
@@ -42,13 +46,14 @@ def read_settings(folder: Path | None) -> TissueSettings:
     tree = read_toml(path, "TOML with on, smoothing_mm and exponent", kind="settings of the tissue model")
     on = tree.get("on")
     smoothing, exponent = _within(tree.get("smoothing_mm"), MAX_SMOOTHING_MM), _within(tree.get("exponent"), 1.0)
-    background = _within(tree.get("background", 1.0), 1.0)
-    if not isinstance(on, bool) or smoothing is None or exponent is None or not background:
+    background, dark = (_within(tree.get(name, 1.0), MAX_FACTOR) for name in ("background", "dark_background"))
+    if not isinstance(on, bool) or smoothing is None or exponent is None or not background or not dark:
         raise FileError(
             f"{path} gives {short(tree)}; expected on = true or false, smoothing_mm from 0 to {MAX_SMOOTHING_MM:g}, "
-            "exponent from 0 to 1 and background above 0 and up to 1; make it again with python -m Training.tissue"
+            f"exponent from 0 to 1, background and dark_background above 0 and up to {MAX_FACTOR:g}; make it again "
+            "with python -m Training.tissue"
         )
-    return TissueSettings(on, smoothing, exponent, background)
+    return TissueSettings(on, smoothing, exponent, background, dark)
 
 
 def _within(value: object, most: float) -> float | None:
@@ -64,6 +69,7 @@ def write_settings(folder: Path, settings: TissueSettings) -> None:
         f"smoothing_mm = {settings.smoothing_mm:g}",
         f"exponent = {settings.exponent:g}",
         f"background = {settings.background:g}",
+        f"dark_background = {settings.dark_background:g}",
     )
     with atomic_write(folder / NAME) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from ..spatial import gaussian
 NONE = 0  # no vote
 PADDING = -1  # background of exactly the image's minimum
 BACKGROUND_TISSUES = 3  # of the rest, from dark to bright: -2, -3, -4
+DARKEST = PADDING - 1
 # Background nearer to a label than this, the lesser of the two, is what its tissues are found from.
 NEAR_MM, NEAR_SHARE = 20.0, 0.5  # the latter of the image's longest side: a mouse's is 19 mm
 KEPT_VOXELS = 5  # around the structures, beyond which nothing is kept: farther than any smoothing reaches

@@ -45,15 +45,35 @@ def test_refined_maps_are_those_of_a_match_that_is_refined_and_scans_are_aligned
 def test_the_background_counts_for_less_where_volumes_are_nearer_and_no_dice_is_lost(
     volumes, expected, model, subjects, monkeypatch
 ):
-    """Made-up measurements; the last factor has the best volumes of all and a lower Dice."""
+    """Made-up measurements; the last factor has the best volumes of all and a lower Dice, and so has what is dark."""
     dice = {1.0: 0.70, 0.9: 0.71, 0.8: 0.72, 0.65: 0.705, 0.5: 0.69}
     measured = {factor: (dice[factor], volume) for factor, volume in zip(dice, (*volumes, 0.0), strict=True)}
     monkeypatch.setattr(choosing, "_measured", lambda *_: (0.6, 0.0))
-    monkeypatch.setattr(choosing, "_followed", lambda cases, prepared, one: [measured[one.background]])
+    worse = (0.6, 0.0)
+    followed = lambda cases, prepared, one: [measured[one.background] if one.dark_background == 1 else worse]  # noqa: E731
+    monkeypatch.setattr(choosing, "_followed", followed)
     told = []
     chosen, tried = choosing.choose_tissue(choosing.register_labelled(model, subjects), tell=told.append)
     assert chosen.on and chosen.background == expected and told == tried
     assert choosing.reached(chosen, tried) == dice[expected] > choosing.reached(chosen, tried[:1]) == 0.6
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        ({(1.0, 1.0): (0.70, 0.03), (1.0, 0.4): (0.72, 0.02), (0.8, 1.0): (0.71, 0.0)}, (1.0, 0.4)),
+        ({(1.0, 1.0): (0.70, 0.06), (1.0, 0.4): (0.72, 0.09), (1.25, 0.4): (0.71, 0.04)}, (1.25, 0.4)),
+        ({(1.0, 1.0): (0.70, 0.03), (1.0, 0.4): (0.69, 0.0), (0.9, 1.0): (0.69, 0.0)}, (1.0, 1.0)),
+    ],
+    ids=["the highest Dice of true volumes", "the nearest volumes where none are true", "no Dice is lost"],
+)
+def test_what_is_dark_counts_for_less_where_that_is_better(measured, expected, model, subjects, monkeypatch):
+    """Made-up measurements by the factors of all background and of what is dark."""
+    monkeypatch.setattr(choosing, "_measured", lambda *_: (0.6, 0.0))
+    found = lambda cases, prepared, one: [measured.get((one.background, one.dark_background), (0.6, 0.0))]  # noqa: E731
+    monkeypatch.setattr(choosing, "_followed", found)
+    chosen, _ = choosing.choose_tissue(choosing.register_labelled(model, subjects))
+    assert (chosen.background, chosen.dark_background) == expected
 
 
 def test_volumes_are_those_of_the_structures_that_were_found(model, subjects):

@@ -97,6 +97,23 @@ def test_less_weight_of_the_background_gives_a_structure_the_voxels_that_are_a_l
     assert found.sum() > 1.2 * (probability > 0.5).sum()
 
 
+def test_less_weight_of_what_is_dark_moves_the_border_to_the_dark_alone():
+    """A ball between a dark half and a bright one: P > w (1 − P), above 2/7 for w = 0.4 on the dark side, 1/2 else."""
+    half = np.where(np.arange(40)[:, None, None] < 20, PADDING - 1, PADDING - 3)
+    votes = [np.where(ball((20, 20, 20), radius), 1, half).astype(np.int32) for radius in range(6, 14)]
+    expected = expectation_of(shares_of(votes), 0.3)
+    scan = image_of(np.random.default_rng(3).normal(50, 9, (40, 40, 40)))
+    probability = next(prior for prior in expected(Grid.of(scan), 1) if prior.label == 1)
+    likely = np.zeros((40, 40, 40))
+    likely[probability.place] = probability.probability.numpy()
+    how = {"exponent": 0.0, "device": "cpu", "dark_background": 0.4}
+    found = tissue_labels(scan, expected, [(1,), (PADDING - 1,), (PADDING - 3,)], **how).labels == 1
+    for side, threshold in ((slice(0, 18), 2 / 7), (slice(22, 40), 1 / 2)):
+        sure = abs(likely[side] - threshold) > 0.01
+        assert (found[side] == (likely[side] > threshold))[sure].mean() > 0.999
+    assert found[:18].sum() > 1.2 * found[23:].sum() > 0
+
+
 def test_with_exponent_zero_the_atlas_speaks_alone():
     voters = ball((22, 20, 20), 10), ball((20, 20, 20), 8), ball((19, 21, 20), 9)
     expected = expectation_of(shares_of(votes_of(*voters)))
@@ -213,7 +230,7 @@ def test_settings_are_read_as_written_and_nonsense_is_one_line(tmp_path):
     assert read_settings(tmp_path) == read_settings(None) == TissueSettings(on=False)
     write_settings(tmp_path, ON)
     assert read_settings(tmp_path) == ON and ON.background == 1
-    weighed = replace(ON, background=0.8)
+    weighed = replace(ON, background=0.8, dark_background=0.4)
     write_settings(tmp_path, weighed)
     assert read_settings(tmp_path) == weighed
     (tmp_path / "tissue.toml").write_text("on = true\nsmoothing_mm = 1\nexponent = 0.5\n")  # as earlier versions wrote
