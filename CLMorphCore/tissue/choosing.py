@@ -30,6 +30,7 @@ FIRST_EXPONENT = 0.35  # at which the smoothing is chosen
 # Factors of the background and, beside that, of what is dark of it; beside 1 and 1.
 BACKGROUNDS = ((0.9, 1.0), (0.8, 1.0), (0.65, 1.0), (0.5, 1.0), (1.25, 0.4), (1.0, 0.4), (0.8, 0.4))
 RIGHT_VOLUME = 0.02  # mean logarithm of volume found / true, up to which Dice alone decides
+TRIED = 1 + len(SMOOTHING_VOXELS) + len(EXPONENTS) + len(BACKGROUNDS)  # ways, of which ``choose_tissue`` tells
 MIN_GAIN = 0.002  # mean Dice
 
 

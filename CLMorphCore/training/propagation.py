@@ -60,8 +60,8 @@ def atlas_of_one(
 def unmeasured_tissue(atlas: Atlas) -> TissueSettings:
     """What other data have chosen: labels of several voters follow the tissue.
 
-    Four organs have, of all smoothings, chosen the least, and of the exponents one of the two least; the
-    background's factor three of three organs have chosen. Labels of a single scan lost by following.
+    Of all smoothings most organs have chosen the least, and of the exponents one of the two least; the background's
+    factor is that of hippocampi. Labels of a single scan lost by following.
     """
     voters = atlas.shares.voters if atlas.shares is not None else 1
     least = round(SMOOTHING_VOXELS[0] * min(Grid.of(atlas.labels).voxel_mm), 3)

@@ -44,7 +44,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
-from ..tissue.choosing import Registered, Tried, choose_tissue, reached, register_labelled
+from ..tissue.choosing import TRIED, Registered, Tried, choose_tissue, reached, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
 from . import starting
@@ -76,7 +76,6 @@ MAX_REFERENCE_SUBJECTS = 15  # of the affine average that scans are aligned with
 MIN_TISSUE_SCANS, MAX_TISSUE_SCANS = 2, 8  # labelled, of validation
 MIN_QUALITY_SCANS, MAX_QUALITY_SCANS = 5, 40  # labelled, of train and validation
 MIN_REFINEMENT_GAIN = 0.005  # mean Dice, for which a segmentation may take twice as long
-TISSUE_TRIED = 15  # settings, of which ``choose_tissue`` tells
 CORRUPT_EVERY = 4  # scans of the quality's fit
 # Shares of the progress bar up to the end of each stage.
 ENDS = {"looking": 0.05, "reference": 0.1, "network": 0.65, "atlas": 0.78, "tissue": 0.83, "quality": 0.92}
@@ -259,7 +258,7 @@ def _fit_tissue(run: Run, progress: Progress) -> None:
     def tell(_: object) -> None:
         nonlocal count
         count += 1
-        progress("tissue" if count <= TISSUE_TRIED else "refinement", min(1.0, count / (2 * TISSUE_TRIED)))
+        progress("tissue" if count <= TRIED else "refinement", min(1.0, count / (2 * TRIED)))
 
     try:
         registered = register_labelled(model, scans)

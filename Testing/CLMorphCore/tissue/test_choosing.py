@@ -55,6 +55,7 @@ def test_the_background_counts_for_less_where_volumes_are_nearer_and_no_dice_is_
     told = []
     chosen, tried = choosing.choose_tissue(choosing.register_labelled(model, subjects), tell=told.append)
     assert chosen.on and chosen.background == expected and told == tried
+    assert len(tried) == choosing.TRIED
     assert choosing.reached(chosen, tried) == dice[expected] > choosing.reached(chosen, tried[:1]) == 0.6
 
 
