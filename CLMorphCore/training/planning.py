@@ -73,12 +73,12 @@ def make_plan(
     rest = rest_minutes(fingerprint.kept, alignment)
     training = round(max(MIN_TRAINING_SHARE * minutes, minutes - rest), 2)
     alignment = alignment if start is None else _as_start(alignment, start)
-    measured = cost(_measurable(scans, start))
     if start is None:
+        measured = cost(_measurable(scans, start))
         grid, spacing, most = _choose_grid(scans, measured, 60 * training, structures)
     else:
-        grid, most = grid_of_start(start, scans), math.inf
-        spacing = starting.data_choices(start, grid.shape)
+        grid, most = grid_of_start(start, scans), math.inf  # before seconds are spent to measure a step
+        measured, spacing = cost(_measurable(scans, start)), starting.data_choices(start, grid.shape)
     window, noise = _window(scans, grid)
     pairs = 2 if 60 * training / measured.seconds(2 * grid.voxels) * processes >= MIN_PAIRS_STEPS else 1
     pairs = math.ceil(pairs / processes) * processes
