@@ -251,8 +251,8 @@ def _acdc() -> list[str]:
         f"of one heart starts at a Dice of {_dice(A, 'affine')}",
         f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} in as many minutes "
         f"({_longer('train_steps', A, 'clmorph'):.0f} steps), level with what SyN does to each pair, VoxelMorph "
-        f"{_longer('dice', A, 'voxelmorph'):.3f} ({_longer('train_steps', A, 'voxelmorph'):.0f} steps); from end-systole "
-        f"to end-diastole it is {_back('clmorph')} and {_back('voxelmorph')}",
+        f"{_longer('dice', A, 'voxelmorph'):.3f} ({_longer('train_steps', A, 'voxelmorph'):.0f} steps); from "
+        f"end-systole to end-diastole it is {_back('clmorph')} and {_back('voxelmorph')}",
         f"(one seed, {_longer('train_steps'):.0f} steps) lift it to a test Dice of {_longer('dice'):.3f}, above every "
         f"unsupervised row, with distances of {_longer('hd_mm'):.0f} mm",
         f"On the way, at {once('unet acdc steps')} steps and {once('unet acdc test')}, its Dice was "
