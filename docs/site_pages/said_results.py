@@ -86,7 +86,8 @@ def _aims() -> list[str]:
         f"cortex {_brain(cortex=True)}, all else {_brain(cortex=False)}",
         f"about {once('tissue of a brain')} s (`once.csv`) | missed",
         f"{once('native brain')} MB (`once.csv`) | met",
-        f"mouse + .01 | {mice('one, lent', 'test')}, Greedy {mice('Greedy, one', 'test')} | missed",
+        f"mouse + .01 | {mice('one, lent', 'test')}, Greedy {mice('Greedy, one', 'test')} | missed by "
+        f"{short(0.01 + float(mice('Greedy, one', 'test')) - float(mice('one, lent', 'test')))}: labels",
         f"labelled mice: Greedy + .01 | {mice('eleven, as it is made', 'test')}, Greedy "
         f"{mice('Greedy, eleven, as it is made', 'test')} | met",
         f"of fifteen {mice('fifteen, as it is made', 'test')}, Greedy {mice('Greedy, fifteen, as it is made', 'test')}",

@@ -10,7 +10,7 @@ from CLMorphCore.tissue.choosing import MIN_GAIN
 from Training.robustness.processes import MEMORY, SECONDS
 
 from .figures import Sentences
-from .sources import of_table, once, paper, paper_gains, rows, test_of, weights
+from .sources import mice, of_table, once, paper, paper_gains, rows, test_of, weights
 
 H, M, A = "hippocampus", "mindboggle101", "acdc"
 TABLES = {H: "table1", M: "table1", A: "table4"}  # of the systems' segmentations
@@ -24,6 +24,8 @@ def training() -> dict[str, Sentences]:
             (
                 f"nothing gains {MIN_GAIN} of Dice",
                 f"more than {MEMORY >> 30} GiB of addresses beside what it began with, or {SECONDS} seconds a file",
+                f"alone, on test: {_lone('one, lent')}, where Greedy has {_lone('Greedy, one')}",
+                f"had {_earlier('one, lent')} from another mouse, once and by hand, Greedy {_earlier('Greedy, one')}",
                 f"the libraries themselves are about {once('libraries of a reader')}",
                 f"as a `.tar.xz` {once('packed site')} MB",
             ),
@@ -71,6 +73,15 @@ def training() -> dict[str, Sentences]:
             ),
         ),
     }
+
+
+def _lone(run: str) -> str:
+    """Test Dice of three mice, each labelled alone."""
+    return ", ".join(mice(run, "test", f"{labelled} to") for labelled in ("m17", "m22", "m4"))
+
+
+def _earlier(run: str) -> str:
+    return mice(f"{run}, an earlier version and another mouse", "test")
 
 
 def _dice(dataset: str, system: str) -> str:
