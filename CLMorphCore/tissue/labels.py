@@ -98,9 +98,8 @@ def tissue_labels(
 
     ``tissues`` are groups of labels with one Gaussian each; labels below zero are the background's. ``exponent`` T
     weighs the intensities, ``background`` what is no structure and ``dark_background`` the darkest of that, as
-    ``TissueSettings`` says. Where ``mask``, on the scan's grid, is 0 intensities
-    count for nothing: labels there are what the atlas expects alone. Raises Unfit for a scan whose intensities tell no
-    tissues apart.
+    ``TissueSettings`` says. Where ``mask``, on the scan's grid, is 0 intensities count for nothing: labels there are
+    what the atlas expects alone. Raises Unfit for a scan whose intensities tell no tissues apart.
     """
     grid, group = Grid.of(image), {label: n for n, labels in enumerate(tissues) for label in labels}
     place = _where_structures_are(expected, grid)
@@ -259,8 +258,8 @@ class _Weighed:
     background: float
     dark_background: float
 
-    def share_of(self, label: int) -> float:
-        """What a label of the background counts for, those of one scan together weighed by ``background``."""
+    def factor_of(self, label: int) -> float:
+        """Of a label of the background, beside ``background``."""
         return self.dark_background if label >= DARKEST else 1.0
 
     def likelihood(self, tissue: int, values: Tensor) -> Tensor:
@@ -283,7 +282,7 @@ def _likeliest(
         for prior, place in zip(members, inner, strict=True):
             score = prior.probability * likelihood[place]
             if prior.label < 0:
-                background[prior.place] += weighed.share_of(prior.label) * score
+                background[prior.place] += weighed.factor_of(prior.label) * score
                 continue
             structures[prior.place] += prior.probability
             _raise(best[prior.place], labels[prior.place], score, prior.label)

@@ -68,7 +68,9 @@ def hangs(image: str, output: str, cancel: Path) -> int:
     if pid == 0:
         time.sleep(60)
         os._exit(0)
-    cancel.with_name("grandchild").write_text(str(pid))
+    begun = cancel.with_name("begun")
+    begun.write_text(str(pid))
+    begun.rename(cancel.with_name("grandchild"))  # which is read as soon as it is there
     say(event="progress", step="network", fraction=0.5, seconds_left=None)
     time.sleep(60)
     return 0
