@@ -5,8 +5,6 @@ import shutil
 
 import pytest
 
-from CLMorphCore.bundles.model import load_model
-
 WHOLE = """
 [model]
 name = "run"
@@ -65,9 +63,7 @@ def test_a_folder_is_told_of_as_its_card_has_it(clmorph, mine):
 
 def test_a_shipped_model_and_one_without_weights_are_told_of_by_their_names(clmorph):
     ran = clmorph("models", "heart")
-    test = load_model("heart").card["accuracy"]["test"]
-    said = f"Dice, test: {test['dice']:.3f} ± {test['dice_sd_over_subjects']:.3f} on 40 scans"
-    assert ran.code == 0 and said in ran.out and "licence: CC BY-NC-SA" in ran.out
+    assert ran.code == 0 and "Dice, test: 0.731 ± 0.109 on 40 scans" in ran.out and "licence: CC BY-NC-SA" in ran.out
     assert "brain" not in ran.out.split()
     ran = clmorph("models", "lddmm")
     assert ran.code == 0 and ran.out.startswith("lddmm ") and ran.out.count("\n") == 1
