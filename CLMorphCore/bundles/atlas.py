@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import colorsys
 import csv
+import itertools
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -131,7 +133,7 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
             f"{path} cannot be read as a table of labels ({type(error).__name__}: {short(error)}); "
             f"expected {EXPECTED_NAMES}"
         ) from None
-    defaults = {s.value: s.color for s in default_structures(values)}
+    defaults = {s.value: s.color for s in default_structures(values, [row.get("color") or "" for row in rows])}
     structures = tuple(
         Structure(value, name, row.get("color") or defaults[value], unescaped(row.get("terminology") or ""))
         for value, name, row in zip(values, names, rows, strict=True)
@@ -152,6 +154,9 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
             raise InputError(f"{path}: label {short(s.value)} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
             raise InputError(f"{path}: label {short(s.value)} has colour {short(s.color)}; expected #rrggbb")
+    for name, count in Counter(s.name for s in structures).items():
+        if count > 1:
+            LOG.warning(f"{path} calls {count} labels {short(name)}: nothing will tell them apart but their values")
     return structures
 
 
@@ -190,14 +195,22 @@ def read_dataset_labels(path: Path) -> tuple[Structure, ...]:
     return tuple(Structure(value, printable(name), colors[value]) for value, name in sorted(names.items()) if value)
 
 
-def default_structures(values: Sequence[int]) -> tuple[Structure, ...]:
-    """'Label N' for each value, in colours whose hues are spread by the golden ratio."""
+def default_structures(values: Sequence[int], taken: Collection[str] = ()) -> tuple[Structure, ...]:
+    """'Label N' for each value, in colours whose hues are spread by the golden ratio, none of them ``taken``."""
+    others = {color.lower() for color in taken}
+    colors = (color for color in map(_spread_color, itertools.count()) if color not in others)
+    return tuple(Structure(value, f"Label {value}", color) for value, color in zip(values, colors, strict=False))
 
-    def color(index: int) -> str:
-        rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1.0, 0.55 + 0.2 * (index % 2), 0.85)
-        return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
 
-    return tuple(Structure(value, f"Label {value}", color(n)) for n, value in enumerate(values))
+def with_unnamed(structures: Sequence[Structure], values: Iterable[int]) -> tuple[Structure, ...]:
+    """The structures, and those of the values that are none of theirs, called by these, in colours of their own."""
+    unnamed = sorted(set(values) - {s.value for s in structures})
+    return (*structures, *default_structures(unnamed, [s.color for s in structures]))
+
+
+def _spread_color(index: int) -> str:
+    rgb = colorsys.hsv_to_rgb(index * 0.61803398875 % 1.0, 0.55 + 0.2 * (index % 2), 0.85)
+    return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
 
 
 def save_atlas(folder: Path, atlas: Atlas) -> None:

@@ -263,6 +263,11 @@ def _is_dicom(path: Path) -> bool:
     return True
 
 
+def quoted(path: Path) -> str:
+    """The path as a shell takes it for one word."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def done(reporter: Reporter, output: Path, text: str) -> None:
     """Says where the results lie and what they are; OutputError where stdout cannot take it."""
     reporter.finished = True

@@ -43,7 +43,9 @@ def run(options: Namespace, reporter: Reporter) -> None:
     write_plan(output, plan)
     count = len(plan.left_out or {})
     left = f"; {counted(count, 'scan is', 'scans are')} left out" if count else ""
-    given.done(reporter, output, f"the plan for {plan.about}{left}; train by it: clmorph train … --plan {output}")
+    given.done(
+        reporter, output, f"the plan for {plan.about}{left}; train by it: clmorph train … --plan {given.quoted(output)}"
+    )
 
 
 def name_of(data: Path) -> str:

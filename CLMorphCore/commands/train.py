@@ -15,6 +15,7 @@ from ..training.loop import RESULTS, follow, train
 from ..training.plan import read_plan
 from ..training.processes import Team, joined
 from ..training.run import PLAN
+from ..training.run_page import measured
 from ..training.workflow import RESULTS as MADE
 from ..training.workflow import train_scans
 from . import options as given
@@ -90,7 +91,14 @@ def _from_scans(options: Namespace, reporter: Reporter, team: Team) -> None:
         progress=reporter,
         team=team,
     )
-    given.done(reporter, model, f"the model; segment with --model {model}; report.html beside it tells how good it is")
+    reached = [
+        f"Dice {one.dice:.3f} on {split} (affine {one.dice_affine:.3f})"
+        for split, one in measured(options.output).items()
+    ]
+    how_good = (
+        f"{', '.join(reached)}; report.html beside it tells more" if reached else "report.html beside it shows it"
+    )
+    given.done(reporter, model, f"the model; segment with --model {given.quoted(model)}; {how_good}")
 
 
 def _network(options: Namespace, reporter: Reporter, team: Team) -> None:

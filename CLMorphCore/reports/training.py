@@ -15,9 +15,13 @@ from .drawing import VIEWS, Colors, Frame
 from .evaluation import Summary
 from .pictures import colorbar, row, section
 
-CURVE_WIDTH, CURVE_HEIGHT, CURVE_LEFT, CURVE_BOTTOM = 520, 190, 56, 34
+CURVE_WIDTH, CURVE_HEIGHT, CURVE_LEFT, CURVE_BOTTOM = 520, 190, 72, 34
 SMOOTHED = 40  # steps, of all, that a curve's points are means of
 GRID_LINES = 15
+PAIRS = (
+    "Pairs are two scans each, which the network alone registers: harder than a scan and the average, by whose labels "
+    "the accuracy is measured."
+)
 STYLE = "pre{background:var(--panel);padding:12px 16px;border-radius:8px;overflow-x:auto;font-size:.82rem}"
 
 
@@ -61,6 +65,7 @@ class TrainingRun:
     accuracy     split → the evaluation's figures
     plan         the plan's text
     start        what was kept of the model that the training started from; empty: it started with fresh weights
+    habits       what a segmentation with the model does unasked, in sentences
     """
 
     name: str
@@ -75,6 +80,7 @@ class TrainingRun:
     accuracy: Mapping[str, Summary]
     plan: str
     start: str = ""
+    habits: Sequence[str] = ()
 
 
 def training_page(run: TrainingRun) -> str:
@@ -83,8 +89,9 @@ def training_page(run: TrainingRun) -> str:
         _header(run),
         _started(run.start, run.log),
         _left_out(run.left_out),
+        page.notice("Doubts", doubts(run.accuracy)),
         _key_figures(run),
-        _accuracy(run.accuracy),
+        _accuracy(run.accuracy, run.habits),
         _curves(run.log),
         _average(run),
         *[_before_and_after(one, run.colors, n) for n, one in enumerate(run.held_out)],
@@ -126,6 +133,17 @@ def _left_out(left_out: Mapping[str, str]) -> str:
     return page.notice("Scans that were left out", [f"{name}: {why}" for name, why in left_out.items()])
 
 
+def doubts(accuracy: Mapping[str, Summary]) -> list[str]:
+    """Of each split on which the model did no better than the alignment that it begins with."""
+    return [
+        f"the model is no better than affine alignment alone on {counted(one.subjects, 'scan')} of the {split} split "
+        f"(Dice {one.dice:.3f}, affine {one.dice_affine:.3f}): train it for more minutes, or look at the page for what "
+        "does not fit"
+        for split, one in accuracy.items()
+        if one.dice <= one.dice_affine
+    ]
+
+
 def _key_figures(run: TrainingRun) -> str:
     last = run.log[-1] if run.log else Point(0, 0.0, {})
     entries = [("Steps", str(last.step), f"in {last.minutes:.3g} minutes of computing")]
@@ -147,10 +165,11 @@ def _key_figures(run: TrainingRun) -> str:
     return page.facts(entries)
 
 
-def _accuracy(accuracy: Mapping[str, Summary]) -> str:
+def _accuracy(accuracy: Mapping[str, Summary], habits: Sequence[str]) -> str:
+    own = "".join(f"<p>{escape(habit)}</p>" for habit in habits)
     if not accuracy:
         text = "No labelled scan was held out, so that no accuracy can be told: label some, or look at the pictures."
-        return section("Accuracy", text, [])
+        return section("Accuracy", text, [own])
     rows = [
         page.row(
             [
@@ -170,7 +189,7 @@ def _accuracy(accuracy: Mapping[str, Summary]) -> str:
         "On scans that the network and the atlas have not seen: by those of validation choices were made, those of "
         "test only measure. Mean over structures and scans ± standard deviation over scans."
     )
-    return section("Accuracy", text, [page.scrolled(page.table(heads, rows))])
+    return section("Accuracy", text, [page.scrolled(page.table(heads, rows)), own])
 
 
 def _curves(log: Sequence[Point]) -> str:
@@ -182,7 +201,9 @@ def _curves(log: Sequence[Point]) -> str:
     ]
     shown = "".join(curve for curve in curves if curve)
     return (
-        section("Training", "Against minutes of computing.", [f'<div class="columns">{shown}</div>']) if shown else ""
+        section("Training", f"Against minutes of computing. {PAIRS}", [f'<div class="columns">{shown}</div>'])
+        if shown
+        else ""
     )
 
 

@@ -41,6 +41,7 @@ FEW_SCANS = 100  # fewer are mirrored, for more variety
 MAX_ATLAS_SUBJECTS = 40  # whose average does not change with more
 MIN_LABELS_SHARE = 0.25  # of a scan's box: where labels take less, the atlas is cut to them
 ATLAS_MARGIN = 0.25  # around them, of their longest side
+MUCH_LONGER = 1.25  # than the minutes: the whole, where that is said at once
 MIN_TRAINING_SHARE = 0.5  # of the minutes, whatever the rest may take
 EVERY_STEP = 1_000_000  # more than the minutes allow
 
@@ -60,13 +61,14 @@ def make_plan(
     name: str = "",
     start: Start | None = None,
     processes: int = 1,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """The plan for scans that were looked at, pairs of which were aligned, and a device that ``cost`` measures.
 
     ``structures`` tells what a coarser grid leaves of the labels; without labels nothing is known to be lost.
-    ``minutes`` are those of the whole; ``start`` is the model whose weights the training begins with, ``processes`` how
-    many share each batch. InputError, with every finding, where fewer than MIN_SCANS scans are left, and where these
-    are too small for the start's network.
+    ``minutes`` are those of the whole, and it is told where these are too few; ``start`` is the model whose weights the
+    training begins with, ``processes`` how many share each batch. InputError, with every finding, where fewer than
+    MIN_SCANS scans are left, and where these are too small for the start's network.
     """
     check_enough(fingerprint)
     scans = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
@@ -84,8 +86,9 @@ def make_plan(
     pairs = math.ceil(pairs / processes) * processes
     crop, cropped = _crop(grid, pairs // processes, measured, most)
     steps = 60 * training / measured.seconds(pairs // processes * math.prod(crop))
-    several = f"one for each of {processes} processes" if processes > 1 else "time for many steps of two pairs"
     rate, rate_reason = (1e-3, "as for the shipped models") if start is None else (starting.RATE, starting.RATE_REASON)
+    rest += registering_minutes(scans, alignment, measured.seconds(grid.voxels))
+    _tell_of_minutes(minutes, training, rest, tell)
     choices = [
         *(_network_choices(grid, _odd(WINDOW_VOXELS, grid)) if start is None else starting.network_choices(start)),
         *spacing,
@@ -95,7 +98,7 @@ def make_plan(
         *(starting.view_choices(start) if start is not None else []),
         Choice("training.minutes", training, _of_minutes(minutes, training, rest)),
         Choice("training.steps", EVERY_STEP, f"as many as the minutes allow, about {steps:.0f} on this device"),
-        Choice("training.batch_size", pairs, several if pairs > 1 else "more steps"),
+        Choice("training.batch_size", pairs, _of_pairs(pairs, processes)),
         Choice("training.learning_rate", rate, rate_reason),
         Choice("training.schedule", "cosine", "to zero at the end of the minutes"),
         Choice("training.warm_up", WARM_UP, "steps; by the full rate the first ones would tear the scans apart"),
@@ -145,13 +148,38 @@ def check_enough(fingerprint: Fingerprint) -> None:
     raise InputError(
         f"{counted(count, 'scan')} can be trained on{f' ({found})' if found else ''}; expected at least "
         f"{MIN_SCANS}, to make a pair",
-        "add scans; one labelled scan serves without any training: clmorph register",
+        "add scans; one labelled scan is an atlas without any training: clmorph segment, with it as `atlas`",
     )
+
+
+def _tell_of_minutes(minutes: float, training: float, rest: float, tell: Callable[[str], None]) -> None:
+    whole = training + rest
+    if whole > MUCH_LONGER * minutes:
+        few = f"{minutes:g} {'minute is' if minutes == 1 else 'minutes are'} too few"
+        tell(f"{few}: aligning, atlas and measuring take about {rest:.2g}, the whole about {whole:.2g}")
 
 
 def _of_minutes(minutes: float, training: float, rest: float) -> str:
     reason, whole = f"of {minutes:g}: aligning, atlas and measuring take about {rest:.2g}", training + rest
     return reason if whole < 1.05 * minutes else f"{reason}, the whole about {whole:.2g}"
+
+
+def _of_pairs(pairs: int, processes: int) -> str:
+    if pairs == 1:
+        return "more steps"
+    return f"one for each of {processes} processes" if processes > 1 else "time for many steps of two pairs"
+
+
+def registering_minutes(scans: Sequence[Scan], alignment: Alignment, step_seconds: float) -> float:
+    """An estimate of what the network and the tissue model take after the training, of a step that takes so long.
+
+    Scans of the atlas are registered in four rounds, those of the quality as they are and in a few other ways, there
+    and back, and labelled; a step is about three passes of the network. What a refinement takes is not known yet.
+    """
+    count = min(MAX_ATLAS_SUBJECTS, len(scans))
+    labelled = min(MAX_ATLAS_SUBJECTS, sum(scan.values is not None for scan in scans))
+    affines = 1.5 * 2.25 * labelled * alignment.seconds
+    return (affines + 8.0 * labelled + (4 * count + 6.5 * labelled) * step_seconds / 3) / 60
 
 
 def rest_minutes(scans: Sequence[Scan], alignment: Alignment) -> float:

@@ -37,6 +37,7 @@ from .starting import Start, read_start
 PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
 ATLAS = "model/atlases/average"
 MEASURED = 3  # labelled scans, of which it is measured what coarser grids leave
+MAX_LISTED = 10  # labels of a finding
 MIN_SIDE = 4  # voxels of the foreground, with fewer of which no network has two levels
 
 Tell = Callable[[Finding], None]
@@ -100,8 +101,9 @@ def plan_scans(
     def cost(config: Config) -> StepCost:
         return measure_step(config, device)
 
+    how = {"minutes": minutes, "name": name, "start": start, "processes": processes}
     plan = make_plan(
-        *(fingerprint, alignment, cost, _structures(kept)), minutes=minutes, name=name, start=start, processes=processes
+        *(fingerprint, alignment, cost, _structures(kept)), **how, tell=lambda text: tell(Finding("", text))
     )
     return plan, fingerprint
 
@@ -134,6 +136,7 @@ def begin(
     device: torch.device,
     name: str,
     initial: str | Path | None,
+    structures: Sequence[Structure] | None,
     tell: Tell,
     look: Progress,
     team: Team = ALONE,
@@ -154,6 +157,7 @@ def begin(
     subjects = make_splits(kept)
     _check_pair(subjects)
     _tell_held_out(subjects, tell)
+    _tell_unnamed(structures, [scan for scan in fingerprint.scans if scan.subject in kept], tell)
     for finding in _across_splits(subjects, fingerprint):
         tell(finding)
     if start is not None:
@@ -209,6 +213,25 @@ def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
         scans = counted(len(labelled), "labelled scan")
         what = f"{scans}{of}: none is held out, and how good the model is stays unknown"
         tell(Finding("", what))
+
+
+def _tell_unnamed(structures: Sequence[Structure] | None, scans: Sequence[Scan], tell: Tell) -> None:
+    """Which labels of the scans a table of names lacks, and how many of its names are of no label of theirs."""
+    values = {value for scan in scans for value in scan.values or ()}
+    if structures is None or not values:
+        return
+    named = {s.value for s in structures}
+    if lacking := sorted(values - named):
+        tell(Finding("", f"no name is given for {_listed(lacking)}: they are called by their values"))
+    if strange := sorted(named - values - {0}):
+        tell(Finding("", f"names are given for {_listed(strange)}, which no scan has"))
+
+
+def _listed(labels: Sequence[int]) -> str:
+    """'the labels 1, 2, 5', at most MAX_LISTED of them, then how many more there are."""
+    first = ", ".join(map(str, labels[:MAX_LISTED]))
+    more = f" and {len(labels) - MAX_LISTED} more" if len(labels) > MAX_LISTED else ""
+    return f"the label{'s' if len(labels) > 1 else ''} {first}{more}"
 
 
 def _across_splits(subjects: Sequence[Subject], fingerprint: Fingerprint) -> list[Finding]:

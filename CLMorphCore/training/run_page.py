@@ -73,12 +73,35 @@ def write_page(
         average_labels=atlas.labels if atlas is not None else None,
         colors={s.value: rgb(s.color) for s in atlas.structures} if atlas is not None else {},
         held_out=shown,
-        accuracy={split: _summary(run / split / SUMMARY) for split in SPLITS if (run / split / SUMMARY).exists()},
+        accuracy=measured(run),
         plan=plan,
         start=start,
+        habits=habits(model),
     )
     with atomic_write(path) as temporary:
         temporary.write_text(training_page(made), encoding="utf-8")
+
+
+def habits(model: Model) -> list[str]:
+    """What a segmentation with the model does unasked, and how its structures get names; nothing without an atlas."""
+    if not model.atlases:
+        return []
+    labels = "Labels follow the scan's own tissue" if model.tissue.on else "Labels are the atlas' as they are warped"
+    said = [f"{labels}, with this model, unless --tissue says otherwise."]
+    if model.refinement.on:
+        gain = "" if model.refinement.gain is None else f": {model.refinement.gain:+.3f} of Dice on validation scans"
+        said.append(f"Each answer of the network is refined by up to {model.refinement.steps} steps{gain}.")
+    if all(s.name == f"Label {s.value}" for s in model.atlases[0].structures):
+        said.append(
+            "Structures are called by their values, for no names were given: write them into labels.csv of "
+            "model/atlases/average."
+        )
+    return said
+
+
+def measured(run: Path) -> dict[str, Summary]:
+    """The figures of the evaluations in a training's folder, by their splits."""
+    return {split: _summary(run / split / SUMMARY) for split in SPLITS if (run / split / SUMMARY).exists()}
 
 
 def read_log(path: Path) -> list[Point]:

@@ -18,11 +18,11 @@ from ..bundles import checkpoint
 from ..bundles.atlas import (
     FILES,
     Structure,
-    default_structures,
     label_values,
     read_dataset_labels,
     read_structures,
     save_atlas,
+    with_unnamed,
 )
 from ..bundles.config import from_dict
 from ..bundles.model import BUNDLED, bundled_models, load_model
@@ -44,6 +44,7 @@ from ..progress import Progress, part, silent
 from ..quality.fitting import fit as fit_quality
 from ..quality.observations import genuine_and_corrupted
 from ..quality.score import write_quality
+from ..reports.training import doubts
 from ..tissue.choosing import TRIED, Registered, Tried, choose_tissue, reached, register_labelled
 from ..tissue.settings import NAME as TISSUE
 from ..tissue.settings import OFF, TissueSettings, write_settings
@@ -57,7 +58,7 @@ from .plan import Plan
 from .processes import ALONE, Team
 from .propagation import atlas_of_one, unmeasured_tissue
 from .run import ATLAS, CARD, PLAN, SCANS, Run, Tell, begin, check_begun, go_on
-from .run_page import write_page
+from .run_page import measured, write_page
 from .stages import ATLAS as ATLAS_SETTINGS
 from .stages import BEGINNING, write_atlas_settings
 
@@ -110,12 +111,16 @@ def train_scans(
         begun = (output / PLAN).exists() and (output / SCANS).exists()
         check_begun(output, begun, RESULTS)
         looking = part(progress, 0.0, ENDS["looking"])
+        named = _names(structures, collection)
         if begun:
             run = go_on(collection, output, plan, device, initial=initial, team=team)
         else:
-            how = {"minutes": minutes, "device": device, "name": name, "initial": initial}
+            how = {"minutes": minutes, "device": device, "name": name, "initial": initial, "structures": named}
             run = begin(collection, output, plan, **how, tell=tell, look=looking, team=team)
-        _make(replace(run, structures=_names(structures, collection), name=name), progress)
+        run = replace(run, structures=named, name=name)
+        _make(run, progress)
+        for doubt in doubts(measured(output)):
+            LOG.warning(doubt)
     return run.model
 
 
@@ -234,11 +239,8 @@ def _for_all(structures: Sequence[Structure] | None, labelled: Sequence[Subject]
     """The named structures, and those that have no name by their values."""
     if structures is None:
         return None
-    values = {v for s in labelled if s.labels is not None for v in label_values(read_labels(s.labels))}
-    unnamed = values - {s.value for s in structures}
-    if unnamed:
-        LOG.warning(f"the labels {sorted(unnamed)[:10]} have no name in the table of names")
-    return (*structures, *default_structures(sorted(unnamed)))
+    values = (v for s in labelled if s.labels is not None for v in label_values(read_labels(s.labels)))
+    return with_unnamed(structures, values)
 
 
 def _fit_tissue(run: Run, progress: Progress) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from CLMorphCore.bundles.atlas import read_dataset_labels, read_structures
+from CLMorphCore.bundles.atlas import default_structures, read_dataset_labels, read_structures, with_unnamed
 from CLMorphCore.errors import InputError
 
 
@@ -55,3 +55,18 @@ def test_a_dataset_json_without_labels_is_refused(text, tmp_path):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(InputError, match="names no labels"):
         read_dataset_labels(tmp_path / "dataset.json")
+
+
+def test_what_has_no_name_has_a_colour_of_its_own_too(tmp_path):
+    first, second = (s.color for s in default_structures([1, 2]))
+    (tmp_path / "names.csv").write_text(f"value,name,color\n5,Liver,{second}\n1,Spleen,\n9,Kidney,{first.upper()}\n")
+    named = read_structures(tmp_path / "names.csv")
+    found = with_unnamed(named, [9, 2, 1, 7])
+    assert [s.name for s in found] == ["Liver", "Spleen", "Kidney", "Label 2", "Label 7"]
+    assert len({s.color.lower() for s in found}) == 5 and found[:3] == named
+
+
+def test_two_labels_of_one_name_are_told(tmp_path, caplog):
+    (tmp_path / "names.csv").write_text("value,name\n1,Liver\n2,Liver\n3,Spleen\n")
+    read_structures(tmp_path / "names.csv")
+    assert ["calls 2 labels 'Liver'" in record.message for record in caplog.records] == [True]

@@ -191,3 +191,15 @@ def test_what_a_coarser_grid_leaves_of_labels_is_measured(sheets, factor, least,
     image = sitk.GetImageFromArray(labels)
     image.SetSpacing((0.2, 0.2, 0.2))
     assert least <= kept_on_grid(image, factor) <= most
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(1.0, 1), (600.0, 0)])
+def test_minutes_that_are_too_few_for_what_follows_the_training_are_named(minutes, told):
+    labelled, said = scans(12, values=(1,), labels_mm=(30.0, 30.0, 30.0)), []
+    about = Fingerprint(tuple(labelled), ()), AFFINE, lambda config: COST
+    make_plan(*about, minutes=minutes, tell=said.append)
+    assert len(said) == told
+    assert all(
+        "1 minute is too few: aligning, atlas and measuring take about" in text and ", the whole about" in text
+        for text in said
+    )

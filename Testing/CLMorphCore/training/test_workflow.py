@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from CLMorphCore.bundles import checkpoint
+from CLMorphCore.bundles.atlas import read_structures
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import Cancelled, InputError
 from CLMorphCore.io.layouts import find_scans
@@ -301,3 +302,27 @@ def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps
     assert any(
         str(f).startswith("other: has the same voxels as s0: a duplicate among splits (test and train)") for f in told
     )
+
+
+def test_names_that_do_not_fit_the_labels_are_told_before_training(folder, plan_file, tmp_path):
+    (tmp_path / "names.csv").write_text("value,name\n0,Background\n1,First part\n7,Seventh\n")
+    told = []
+
+    def stop(step, fraction):
+        if step.startswith("reference"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train_scans(
+            find_scans(folder),
+            tmp_path / "run",
+            minutes=1.0,
+            device=CPU,
+            plan=read_plan(plan_file),
+            structures=read_structures(tmp_path / "names.csv"),
+            tell=told.append,
+            progress=stop,
+        )
+    said = [finding.text for finding in told]
+    assert "no name is given for the labels 2, 3: they are called by their values" in said
+    assert "names are given for the label 7, which no scan has" in said
