@@ -16,6 +16,7 @@ from ..atomic import atomic_write
 from ..errors import FileError
 from ..io.files import check_file, parse_json, short
 
+COPY = "copy it again, or make it anew"
 FORMAT = "clmorph/1"
 LENGTH_BYTES, ALIGNED_BYTES = 8, 8  # of safetensors: the number before its header, and where its tensors begin
 MAX_COUNT = 2**53  # of steps and seconds
@@ -50,7 +51,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise
     except Exception as error:  # of a damaged header safetensors raises SafetensorError, but torch and Python others
         raise FileError(
-            f"{path} is not a complete safetensors file ({short(error)}); expected weights of CLMorph; copy it again"
+            f"{path} is not a complete safetensors file ({short(error)}); expected weights of CLMorph; {COPY}"
         ) from None
     if metadata.get("format") != FORMAT:
         raise FileError(
@@ -59,7 +60,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     bad = next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None)
     if bad is not None:
-        raise FileError(f"{path} is damaged, {bad} holds numbers that are not finite; expected weights; copy it again")
+        raise FileError(f"{path} is damaged, {bad} holds numbers that are not finite; expected weights; {COPY}")
     return tensors, _header(path, metadata.get("header", "{}"))
 
 
@@ -72,13 +73,13 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     try:
         header = parse_json(text)
     except ValueError as error:
-        raise FileError(f"{path} is damaged, its header is no JSON ({short(error)}); copy it again") from None
+        raise FileError(f"{path} is damaged, its header is no JSON ({short(error)}); {COPY}") from None
     if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
         raise FileError(f"{path} holds no configuration; expected weights that a training of CLMorph has saved")
     for name, kind in (("step", int), ("seconds", int | float), ("best", int | float)):
         value = header.get(name, 0)
         if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < MAX_COUNT:
-            raise FileError(f"{path} is damaged, its {name} is {short(value)}; expected a number; copy it again")
+            raise FileError(f"{path} is damaged, its {name} is {short(value)}; expected a number; {COPY}")
     return header
 
 
@@ -119,8 +120,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             _, index, entry = (*name.split("."), "", "")[:3]
             number = int(index) if index.isdecimal() and len(index) < 9 else len(parameters)
             if number >= len(parameters) or (tensor.dim() and tensor.shape != parameters[number].shape):
-                raise FileError(f"the checkpoint holds {short(name)}, which fits no parameter; copy it again")
+                raise FileError(f"the checkpoint holds {short(name)}, which fits no parameter; {COPY}")
             state.setdefault(number, {})[entry] = tensor
     if len({frozenset(entries) for entries in state.values()}) > 1:
-        raise FileError("the checkpoint lacks a part of the optimizer's state; expected a whole one; copy it again")
+        raise FileError("the checkpoint lacks a part of the optimizer's state; expected a whole one; {COPY}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

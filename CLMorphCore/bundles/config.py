@@ -301,7 +301,7 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
         if section == "refinement" and isinstance(value, int | float) and value > MAX_REFINEMENT:
             unit = name.rpartition("_")[2]
             raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT:g} {unit}")
-        if name == "training.learning_rate" and value > MAX_RATE:
+        if name == "training.learning_rate" and isinstance(value, int | float) and value > MAX_RATE:
             raise SettingError(f"{name} is {value:g}; expected at most {MAX_RATE:g}: usual are 1e-4 to 1e-3")
     return kind(**checked)
 

@@ -98,7 +98,7 @@ def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
 def _folder(folder: Path) -> list[Subject]:
     images = sorted(p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS) and p.name[0] != ".")
     if not images:
-        raise FileError(f"{folder} holds no images; expected files ending in {', '.join(ENDINGS)}")
+        raise FileError(f"{folder} holds no images; expected files ending in {', '.join(ENDINGS)}, or a CSV manifest")
     return [Subject(p.name.split(".")[0], p, None, "train") for p in images]
 
 

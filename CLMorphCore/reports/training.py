@@ -91,7 +91,7 @@ def training_page(run: TrainingRun) -> str:
         _left_out(run.left_out),
         page.notice("Doubts", doubts(run.accuracy)),
         _key_figures(run),
-        _accuracy(run.accuracy, run.habits),
+        _accuracy(run),
         _curves(run.log),
         _average(run),
         *[_before_and_after(one, run.colors, n) for n, one in enumerate(run.held_out)],
@@ -165,9 +165,9 @@ def _key_figures(run: TrainingRun) -> str:
     return page.facts(entries)
 
 
-def _accuracy(accuracy: Mapping[str, Summary], habits: Sequence[str]) -> str:
-    own = "".join(f"<p>{escape(habit)}</p>" for habit in habits)
-    if not accuracy:
+def _accuracy(run: TrainingRun) -> str:
+    own = "".join(f"<p>{escape(habit)}</p>" for habit in run.habits)
+    if not run.accuracy:
         text = "No labelled scan was held out, so that no accuracy can be told: label some, or look at the pictures."
         return section("Accuracy", text, [own])
     rows = [
@@ -182,13 +182,15 @@ def _accuracy(accuracy: Mapping[str, Summary], habits: Sequence[str]) -> str:
                 page.percent(one.folding_fraction_mean),
             ]
         )
-        for split, one in accuracy.items()
+        for split, one in run.accuracy.items()
     ]
     heads = ["Split", "Scans", "Dice, affine only", "Dice", "HD95 (mm)", "ASSD (mm)", "Folding"]
     text = (
         "On scans that the network and the atlas have not seen: by those of validation choices were made, those of "
         "test only measure. Mean over structures and scans ± standard deviation over scans."
     )
+    if run.start:
+        text += " Whether the model that the training started from had seen any of them is not known."
     return section("Accuracy", text, [page.scrolled(page.table(heads, rows)), own])
 
 

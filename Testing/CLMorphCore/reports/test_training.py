@@ -36,3 +36,9 @@ def test_what_a_model_does_unasked_stands_beside_its_accuracy():
 def test_the_axis_has_room_for_small_numbers():
     log = [Point(n, float(n), {"regulariser": 0.000386 + n / 1e6}) for n in range(3)]
     assert '<text x="66" y="16" text-anchor="end">0.000388</text>' in page_of(log=log)  # eight digits of 8 pixels
+
+
+def test_of_a_start_it_is_not_known_what_it_has_seen():
+    text = "had seen any of them is not known"
+    assert text in page_of(accuracy={"test": GOOD}, start="brain 1.5: its network")
+    assert text not in page_of(accuracy={"test": GOOD})
