@@ -34,7 +34,8 @@ class Scan:
     clipped     the share of the foreground that has the highest value
     thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
     values      label values, None without labels, and
-    labels_mm   the extent of the box around all labels
+    labels_mm   the extent of the box around all labels, and
+    labels_cover  the share of the scan's voxels that their file has
     """
 
     subject: Subject
@@ -49,6 +50,7 @@ class Scan:
     values: tuple[int, ...] | None = None
     labels_mm: tuple[float, float, float] | None = None
     clipped: float = 0.0
+    labels_cover: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
     scan, findings = _scan(subject, image), []
     if subject.labels is not None:
         try:
-            values, extent = _labels(image, subject.labels)
-            scan = replace(scan, values=values, labels_mm=extent)
+            labels, cover = _labels(image, subject.labels)
+            values, extent = _about_labels(labels, subject.labels)
+            scan = replace(scan, values=values, labels_mm=extent, labels_cover=cover)
         except InputError as error:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
             scan = replace(scan, subject=replace(subject, labels=None))
@@ -99,9 +102,15 @@ def _reason(error: InputError) -> str:
     return short(Exception(error.problem), 400)
 
 
-def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-    """The values and the extent (z, y, x; mm) of labels that lie on the image's grid."""
-    labels = on_grid_of(image, read_labels(path), names=("the image", f"labels {path}"))
+def _labels(image: sitk.Image, path: Path) -> tuple[sitk.Image, float]:
+    """Labels on the image's grid, and the share of its voxels that their file has."""
+    labels = read_labels(path)
+    on_grid = on_grid_of(image, labels, names=("the image", f"labels {path}"))
+    return on_grid, labels.GetNumberOfPixels() / image.GetNumberOfPixels()
+
+
+def _about_labels(labels: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
+    """The values and the extent (z, y, x; mm) of labels."""
     values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
     if values[0] < 0 or values == [0]:
         raise InputError(f"labels {path} are {'empty' if values == [0] else 'negative in places'}")
