@@ -16,6 +16,7 @@ from ..io.manifest import Subject
 from ..progress import Progress, silent
 from .intensities import clipped, other_scales
 from .labels import label_findings
+from .mirrored import mirrored_labels
 from .scans import Finding, Scan, look_at
 
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
@@ -62,7 +63,7 @@ def take_fingerprint(subjects: Sequence[Subject], progress: Progress = silent) -
     for compare in (sizes, duplicates, strangers):  # each among those that nothing is wrong with so far
         findings += compare(_without(scans, findings))
     if good := _without(scans, findings):
-        findings += [*label_findings(good), *differences(good)]
+        findings += [*label_findings(good), *mirrored_labels(good), *differences(good)]
     return Fingerprint(tuple(scans), tuple(findings))
 
 

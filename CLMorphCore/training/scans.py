@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..io.manifest import Subject
 from ..metrics import dice_per_label
 
 THUMBNAIL = 24  # voxels of a side: the organ's shape and its large parts
+MIRRORED = tuple(product((1, -1), repeat=3))  # directions of the axes (S, P, L)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Scan:
     thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
     values      label values, None without labels, and
     labels_mm   the extent of the box around all labels, and
-    labels_cover  the share of the scan's voxels that their file has
+    labels_cover  the share of the scan's voxels that their file has, and
+    mirrored    (8, T, T, T) of them in the foreground's box, as they are and as by every other direction of the grid's
+                axes, in the order of ``MIRRORED``
     """
 
     subject: Subject
@@ -51,6 +55,7 @@ class Scan:
     labels_mm: tuple[float, float, float] | None = None
     clipped: float = 0.0
     labels_cover: float = 1.0
+    mirrored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
             labels, cover = _labels(image, subject.labels)
             values, extent = _about_labels(labels, subject.labels)
             scan = replace(scan, values=values, labels_mm=extent, labels_cover=cover)
+            scan = replace(scan, mirrored=_mirrored(labels, *foreground_box(image)))
         except InputError as error:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
             scan = replace(scan, subject=replace(subject, labels=None))
@@ -118,6 +124,24 @@ def _about_labels(labels: sitk.Image, path: Path) -> tuple[tuple[int, ...], tupl
     lower, upper = foreground_box(labels > 0) if values[0] == 0 else (everywhere.min(axis=0), everywhere.max(axis=0))
     x, y, z = (upper - lower).tolist()
     return tuple(v for v in values if v), (z, y, x)
+
+
+def _mirrored(labels: sitk.Image, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """(8, T, T, T): labels in a box, mirrored about the middle of their grid, as headers do that name other directions.
+
+    The axis of the grid that is mirrored is the one nearest to the anatomical one.
+    """
+    voxels, thumbnails = sitk.GetArrayViewFromImage(labels), []
+    of_lps = np.abs(np.reshape(labels.GetDirection(), (3, 3))).argmax(axis=0)  # of the grid's axes (x, y, z)
+    box = grid_over(lower, upper, ((upper - lower) / THUMBNAIL)[::-1].tolist())
+    for signs in MIRRORED:
+        steps = tuple(slice(None, None, signs[2 - axis]) for axis in of_lps[::-1])
+        turned = sitk.GetImageFromArray(np.ascontiguousarray(voxels[steps]))
+        turned.CopyInformation(labels)
+        small = sitk.GetArrayFromImage(resample(turned, box, labels=True))
+        thumbnails.append(small[:THUMBNAIL, :THUMBNAIL, :THUMBNAIL])
+    found = np.stack(thumbnails)
+    return found.astype(np.uint16 if found.max() < 2**16 else np.int64)
 
 
 def _scan(subject: Subject, image: sitk.Image) -> Scan:

@@ -259,3 +259,25 @@ def test_labels_that_are_all_cut_are_one_line(scans, tmp_path):
     cut = [relabelled(scan, lambda labels: labels[:, 2:, :], tmp_path) for scan in scans]
     (found,) = take_fingerprint(cut).findings
     assert found.subject == "" and "in 6 of 6 labelled ones the labels' file covers 95% to 95%" in found.text
+
+
+def turned(labels, axis):
+    """The same voxels and the same extent, one axis of the header in the other direction."""
+    other, matrix = sitk.Image(labels), np.reshape(labels.GetDirection(), (3, 3)).copy()
+    last = [0, 0, 0]
+    last[axis] = labels.GetSize()[axis] - 1
+    matrix[:, axis] *= -1
+    other.SetOrigin(labels.TransformIndexToPhysicalPoint(last))
+    other.SetDirection(matrix.ravel().tolist())
+    return other
+
+
+@pytest.mark.parametrize(
+    ("axis", "said", "count"),
+    [(0, "left and right", 6), *((a, s, n) for a, s in ((1, "front and back"), (2, "top and bottom")) for n in (4, 6))],
+)
+def test_labels_that_their_header_mirrors_are_named(axis, said, count, scans, tmp_path):
+    other = relabelled(scans[1], lambda labels: turned(labels, axis), tmp_path)
+    (found,) = take_fingerprint([scans[0], other, *scans[2:count]]).findings
+    assert found.subject == "1" and not found.left_out
+    assert found.text.startswith(f"its labels fit those of the others only after an exchange of {said}: ")
