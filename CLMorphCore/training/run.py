@@ -93,6 +93,7 @@ def plan_scans(
         tell(finding)
     check_enough(fingerprint)
     _tell_unlike(start, fingerprint.kept, tell)
+    _tell_labelled(make_splits([scan.subject for scan in fingerprint.kept]), start, tell)
     kept = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
     alignment = choose_alignment(kept, part(progress, 0.7, 0.95))
     progress("measuring a step", 0.95)
@@ -151,9 +152,9 @@ def begin(
         scans = [scan for scan in fingerprint.scans if scan.subject in kept]
         _check_planned(plan, scans)
         _tell_unlike(start, scans, tell)
+        _tell_labelled(make_splits(kept), start, tell)
     subjects = make_splits(kept)
     _check_pair(subjects)
-    _tell_held_out(subjects, tell)
     for finding in _across_splits(subjects, fingerprint):
         tell(finding)
     if start is not None:
@@ -200,9 +201,15 @@ def _check_pair(subjects: Sequence[Subject]) -> None:
         )
 
 
-def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
-    """That nothing will be measured, where there are labels."""
+def _tell_labelled(subjects: Sequence[Subject], start: Start | None, tell: Tell) -> None:
+    """That there will be no atlas, where no training scan is labelled; that nothing will be measured, where labels are.
+
+    ``subjects`` are in their splits.
+    """
     labelled = [s for s in subjects if s.labels is not None]
+    if start is None and not any(s.split == "train" for s in labelled):
+        which = "no scan for training" if labelled else "no scan"
+        tell(Finding("", f"{which} is labelled: the model registers, and labels with an atlas that is given to it"))
     if labelled and not any(s.split in ("test", "validation") for s in labelled):
         groups = len({s.group for s in labelled if s.group})
         of = f" of {groups} persons, as their folders say" if groups else ""

@@ -301,3 +301,31 @@ def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps
     assert any(
         str(f).startswith("other: has the same voxels as s0: a duplicate among splits (test and train)") for f in told
     )
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_plan_says_what_labels_will_serve_for_as_a_training_does(labelled, folder, plan_file, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", place / f"s{n}.nii.gz")
+        if labelled:
+            shutil.copy(folder / f"s{n}_labels.nii.gz", place / f"s{n}_labels.nii.gz")
+    said = (
+        "all scans: 3 labelled scans: none is held out, and how good the model is stays unknown"
+        if labelled
+        else "all scans: no scan is labelled: the model registers, and labels with an atlas that is given to it"
+    )
+    planned = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    assert planned.out.splitlines().count(said) == 1, planned.err
+    told = []
+    how = {"minutes": 5, "device": CPU, "progress": until_the_reference}
+    with pytest.raises(Cancelled):
+        train_scans(find_scans(place), tmp_path / "run", tell=lambda finding: told.append(str(finding)), **how)
+    assert told.count(said) == 1
+
+
+def until_the_reference(step, _):
+    """Stops a training as soon as it begins."""
+    if step.startswith("reference"):
+        raise Cancelled
