@@ -18,6 +18,7 @@ from .intensities import clipped, other_scales
 from .labels import label_findings
 from .mirrored import mirrored_labels
 from .scans import Finding, Scan, look_at
+from .warned import warned
 
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
 DUPLICATE = 0.9995  # correlation of two thumbnails of one scan that was saved twice
@@ -60,6 +61,7 @@ def take_fingerprint(subjects: Sequence[Subject], progress: Progress = silent) -
         scan, found = look_at(subject)
         findings += found
         scans += [scan] if scan is not None else []
+    findings += warned(scans)
     for compare in (sizes, duplicates, strangers):  # each among those that nothing is wrong with so far
         findings += compare(_without(scans, findings))
     if good := _without(scans, findings):

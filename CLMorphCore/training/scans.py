@@ -40,6 +40,7 @@ class Scan:
     labels_cover  the share of the scan's voxels that their file has, and
     mirrored    (8, T, T, T) of them in the foreground's box, as they are and as by every other direction of the grid's
                 axes, in the order of ``MIRRORED``
+    warnings    what was said when scan and labels were read
     """
 
     subject: Subject
@@ -56,15 +57,20 @@ class Scan:
     clipped: float = 0.0
     labels_cover: float = 1.0
     mirrored: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a scan, or about all where ``subject`` is empty; ``left_out`` where it is not trained on."""
+    """Something about a scan, or about all where ``subject`` is empty; ``left_out`` where it is not trained on.
+
+    ``warnings`` are those of reading a scan that it stands for: they need not be said again.
+    """
 
     subject: str
     text: str
     left_out: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.subject or 'all scans'}: {self.text}"
@@ -76,19 +82,21 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
         image = read_image(subject.image)
     except InputError as error:
         return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
-    if any(LOOKS_LABELLED in text for text in warnings_of(image)):
+    warnings = warnings_of(image)
+    if any(LOOKS_LABELLED in text for text in warnings):
         text = (
             "looks like a label map, few values alike over wide regions; expected a scan; labels of one are found "
             "beside it where they have its name and _labels"
         )
-        return None, [Finding(subject.name, text, left_out=True)]
-    scan, findings = _scan(subject, image), []
+        return None, [Finding(subject.name, text, left_out=True, warnings=warnings)]
+    scan, findings = replace(_scan(subject, image), warnings=warnings), []
     if subject.labels is not None:
         try:
             labels, cover = _labels(image, subject.labels)
             values, extent = _about_labels(labels, subject.labels)
             scan = replace(scan, values=values, labels_mm=extent, labels_cover=cover)
             scan = replace(scan, mirrored=_mirrored(labels, *foreground_box(image)))
+            scan = replace(scan, warnings=(*warnings, *warnings_of(labels)))
         except InputError as error:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
             scan = replace(scan, subject=replace(subject, labels=None))

@@ -1,6 +1,7 @@
 """From a folder of scans to a model in one command, which goes on wherever it was stopped."""
 
 import html
+import json
 import shutil
 from dataclasses import replace
 
@@ -323,6 +324,34 @@ def test_a_plan_says_what_labels_will_serve_for_as_a_training_does(labelled, fol
     with pytest.raises(Cancelled):
         train_scans(find_scans(place), tmp_path / "run", tell=lambda finding: told.append(str(finding)), **how)
     assert told.count(said) == 1
+
+
+def test_scans_in_other_units_are_one_line_before_the_plan(folder, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for name in (f"s{n}{kind}.nii.gz" for n in range(3) for kind in ("", "_labels")):
+        image = sitk.ReadImage(str(folder / name))
+        image.SetSpacing([1000 * mm for mm in image.GetSpacing()])
+        image.SetOrigin([1000 * mm for mm in image.GetOrigin()])
+        sitk.WriteImage(image, str(place / name))
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    lines = [line for line in ran.out.splitlines() if "check the unit of its voxel size" in line]
+    assert len(lines) == 1 and lines[0].startswith("all scans: of 3 scans (s0, s1, s2) is said: the scan is 5.28e+04 ×")
+    assert ran.out.index(lines[0]) < ran.out.index("the plan for") and ran.err == ""
+    (tmp_path / "plan.toml").unlink()
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5", "--progress", "json")
+    events = [json.loads(line) for line in ran.out.splitlines()]
+    assert any(e["event"] == "finding" and e["text"] == lines[0] for e in events)
+
+
+def test_labels_that_no_name_tells_are_named_once(folder, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", place / f"s{n}.nii.gz")
+    shutil.copy(folder / "s0_labels.nii.gz", place / "s0_ground truth.nii.gz")
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    assert ran.out.count("s0_ground truth: looks like a label map") == 1 and ran.err == ""
 
 
 def until_the_reference(step, _):
