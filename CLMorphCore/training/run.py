@@ -15,7 +15,7 @@ from ..bundles import checkpoint
 from ..bundles.atlas import FILES, Structure
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
-from ..errors import InputError, OutputError, SettingError, counted
+from ..errors import InputError, OutputError, SettingError, counted, listed
 from ..io.images import read_labels
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose, read_manifest, write_manifest
@@ -246,7 +246,7 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
     unknown = sorted(set(left_out) - {s.name for s in collection.subjects})
     if unknown:
         raise InputError(
-            f"the plan leaves out {', '.join(unknown[:5])}, which the data lack; expected the plan of these data"
+            f"the plan leaves out {listed(unknown, 5)}, which the data lack; expected the plan of these data"
         )
     for finding in fingerprint.findings:
         if finding.subject not in left_out:
@@ -255,7 +255,7 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
     wanted = [s.name for s in collection.subjects if s.name not in left_out]
     if gone := [f"{name}: {fingerprint.left_out[name]}" for name in wanted if name not in readable]:
         raise InputError(
-            f"the plan uses scans that cannot be used ({'; '.join(gone[:5])})", "add them to its leave_out"
+            f"the plan uses scans that cannot be used ({listed(gone, 5, between='; ')})", "add them to its leave_out"
         )
     return [readable[name] for name in wanted]
 
@@ -267,7 +267,7 @@ def _check_trained(output: Path, plan: Plan) -> None:
     trained = from_dict(checkpoint.load(output / WEIGHTS)[1]["config"])
     if other := changed_since(plan, trained, settings_at_beginning(output)):
         raise InputError(
-            f"{output / PLAN} was changed after the training ended ({', '.join(other[:3])}); expected it as it was",
+            f"{output / PLAN} was changed after the training ended ({listed(other)}); expected it as it was",
             "put it back, or train by it in another folder, with `plan`",
         )
 
@@ -286,7 +286,7 @@ def go_on(
     there = {s.image.resolve() for s in collection.subjects}
     if other := [s.name for s in subjects if s.image.resolve() not in there]:
         raise InputError(
-            f"{output} holds a training of other scans (the data lack {', '.join(other[:3])}); expected those it began "
+            f"{output} holds a training of other scans (the data lack {listed(other)}); expected those it began "
             "with, or another folder"
         )
     check_beginning(output, own, subjects, named=PLAN, splits=SCANS)
@@ -294,7 +294,7 @@ def go_on(
     check_digests(output / DIGESTS, subjects)
     if plan is not None and (other := differing(plan, own)):
         raise InputError(
-            f"{output} holds a training by another plan, its {PLAN} ({', '.join(other[:3])} differ); expected that, or "
+            f"{output} holds a training by another plan, its {PLAN} ({listed(other)} differ); expected that, or "
             "another folder"
         )
     _check_trained(output, own)

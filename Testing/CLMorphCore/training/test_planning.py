@@ -15,7 +15,7 @@ from CLMorphCore.training.alignments import Alignment
 from CLMorphCore.training.fingerprint import Fingerprint
 from CLMorphCore.training.measuring import StepCost
 from CLMorphCore.training.plan import plan_text, read_plan, write_plan
-from CLMorphCore.training.planning import make_plan
+from CLMorphCore.training.planning import check_enough, make_plan
 from CLMorphCore.training.scans import Finding, Scan, kept_on_grid
 
 AFFINE = Alignment("affine", "tried", 1.0)
@@ -191,3 +191,12 @@ def test_what_a_coarser_grid_leaves_of_labels_is_measured(sheets, factor, least,
     image = sitk.GetImageFromArray(labels)
     image.SetSpacing((0.2, 0.2, 0.2))
     assert least <= kept_on_grid(image, factor) <= most
+
+
+def test_of_many_scans_that_are_left_out_the_error_names_a_few():
+    findings = tuple(Finding(f"s{n}", "cannot be used: " + "it is cut " * 30, left_out=True) for n in range(6))
+    with pytest.raises(InputError) as caught:
+        check_enough(Fingerprint((), findings))
+    said = str(caught.value)
+    assert len(said) < 600 and "s0: cannot be used: it is cut" in said and "s2: " in said and "s3: " not in said
+    assert " …)" in said and "expected at least 2" in said

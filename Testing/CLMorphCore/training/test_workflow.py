@@ -191,6 +191,11 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
         ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
         what = "atlas.subjects" if "subjects" in change[0] else "scans.leave_out"
         assert ran.code == 2 and f"by another plan, its plan.toml ({what} differ)" in ran.err
+    text = plan_file.read_text(encoding="utf-8").replace("steps = 8", "steps = 9").replace("width = 8", "width = 6")
+    text = text.replace("embedding = 8", "embedding = 4").replace("subjects = 3", "subjects = 2")
+    (tmp_path / "mine.toml").write_text(text)
+    ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert "its plan.toml (network.embedding, network.width, training.steps … differ)" in ran.err
     own = (tmp_path / "run" / "plan.toml").read_text(encoding="utf-8")
     (tmp_path / "run" / "plan.toml").write_text(own.replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run")
