@@ -195,7 +195,7 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
     text = text.replace("embedding = 8", "embedding = 4").replace("subjects = 3", "subjects = 2")
     (tmp_path / "mine.toml").write_text(text)
     ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
-    assert "its plan.toml (network.embedding, network.width, training.steps … differ)" in ran.err
+    assert "its plan.toml (network.width, network.embedding, training.steps … differ)" in ran.err
     own = (tmp_path / "run" / "plan.toml").read_text(encoding="utf-8")
     (tmp_path / "run" / "plan.toml").write_text(own.replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run")
