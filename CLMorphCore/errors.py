@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 PARAMETERS = {
     "affine",
@@ -144,6 +144,11 @@ class Cancelled(CLMorphError):
 def counted(number: int, one: str, several: str | None = None) -> str:
     """``1 scan``, ``2 scans``; of what is no plain plural both words are given."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def listed(words: Sequence[str], most: int = 3, *, between: str = ", ") -> str:
+    """'a, b, c …': the first words, and a sign where there are more."""
+    return between.join(words[:most]) + (" …" if len(words) > most else "")
 
 
 def printable(text: str) -> str:

@@ -135,6 +135,7 @@ class Reporter:
         self.bar: tqdm[Any] | None = None
         self.last = ("", -1.0)
         self.follows = False  # another process of the same training speaks for it
+        self.told: set[str] = set()  # warnings that were said in other words: they are not said again
         self.finished = False  # the results are in their place: nothing stops the run any more
 
     def __call__(self, step: str, fraction: float) -> None:

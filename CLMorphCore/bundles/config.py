@@ -200,7 +200,6 @@ NOT_NEGATIVE = (
     "refinement.smooth_step_mm",
     "refinement.window_mm",
 )
-MAX_RATE = 1.0  # of Adam, whose steps are as long as the rate: weights are far below one
 MAX_REFINEMENT = 50.0  # of a length of the refinement
 MAX_SIZE = 1_000_000  # of a whole number, but for those of a network, and of steps, seeds and the like
 MAX_WHOLE = {"network.": 10_000, "training.": 2**53}
@@ -301,8 +300,6 @@ def read_section(kind: type, values: Mapping[str, Any], section: str) -> Any:
         if section == "refinement" and isinstance(value, int | float) and value > MAX_REFINEMENT:
             unit = name.rpartition("_")[2]
             raise SettingError(f"{name} is {value}; expected at most {MAX_REFINEMENT:g} {unit}")
-        if name == "training.learning_rate" and isinstance(value, int | float) and value > MAX_RATE:
-            raise SettingError(f"{name} is {value:g}; expected at most {MAX_RATE:g}: usual are 1e-4 to 1e-3")
     return kind(**checked)
 
 

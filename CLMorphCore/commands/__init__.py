@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import Namespace
+from collections.abc import Collection
 
 import SimpleITK as sitk
 
@@ -41,10 +42,11 @@ class _Collected(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.texts[record.getMessage()] = None
 
-    def say(self) -> None:
-        """Has them on stderr."""
+    def say(self, told: Collection[str]) -> None:
+        """Has them on stderr, but those that were told."""
         for text in self.texts:
-            say(f"clmorph: warning: {text}", sys.stderr)
+            if text not in told:
+                say(f"clmorph: warning: {text}", sys.stderr)
 
 
 def run(options: Namespace, reporter: Reporter) -> None:
@@ -57,9 +59,9 @@ def run(options: Namespace, reporter: Reporter) -> None:
     LOG.addHandler(warned)
     try:
         VERBS[options.verb](options, reporter)
-        warned.say()
+        warned.say(reporter.told)
     except SomeFailed:  # the others have their results
-        warned.say()
+        warned.say(reporter.told)
         raise
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

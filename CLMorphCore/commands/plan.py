@@ -60,7 +60,8 @@ class Teller:
         self.reporter = reporter
 
     def finding(self, finding: Finding) -> None:
-        """One finding, with what becomes of the scan."""
+        """One finding, with what becomes of the scan; the warnings that it stands for are not said again."""
+        self.reporter.told.update(finding.warnings)
         self.note(f"{finding} (left out)" if finding.left_out else str(finding))
 
     def note(self, text: str) -> None:

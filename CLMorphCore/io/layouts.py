@@ -12,12 +12,13 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-from ..errors import FileError, InputError, counted
+from ..errors import FileError, InputError, counted, listed
 from .contrasts import one_contrast
 from .files import check_file, read_text, short
 from .folders import entries, files_below, is_result, series_below
 from .label_files import CHANNEL, bases, by_name, folders_of_labels, in_folders, is_image, pairs, scan_name, stem
 from .manifest import ENDINGS, SPLITS, Subject, check_names, read_manifest
+from .passed_over import passed_over, seen
 from .tables import doubled
 
 EXPECTED = "a folder of scans, a CSV manifest or a list of image files"
@@ -57,12 +58,15 @@ def find_scans(data: Path, labels_for: Mapping[Path, Path] | None = None) -> Col
     check_file(data, EXPECTED, folder=True)
     found = _folder(data) if data.is_dir() else _file(data)
     if not found.subjects:
-        more = f" ({'; '.join(found.notes)})" if found.notes else ""
+        notes = [note for note in (*found.notes, seen(data) if data.is_dir() else "") if note]
+        more = f" ({'; '.join(notes)})" if notes else ""
         raise FileError(
             f"{data} holds no scan{more}; expected {EXPECTED}, with files ending in {', '.join(ENDINGS)} or folders of "
             "one DICOM series each"
         )
     check_names(found.subjects)
+    if data.is_dir() and (rest := passed_over(data, {file for s in found.subjects for file in (s.image, s.labels)})):
+        found = replace(found, notes=(*found.notes, f"not taken for scans: {rest}"))
     return replace(found, subjects=_with_labels(found.subjects, labels_for or {}))
 
 
@@ -91,7 +95,7 @@ def _file(path: Path) -> Collection:
     if gone:
         raise FileError(
             f"{path} lists {counted(len(gone), 'file that does', 'files that do')} not exist "
-            f"({', '.join(gone[:3])}{' …' if len(gone) > 3 else ''}); "
+            f"({listed(gone)}); "
             "expected the path of an image on each line, from the list's own folder on"
         )
     alone = len({image.parent for image in images}) > 1
@@ -359,8 +363,8 @@ def _with_splits(subjects: Sequence[Subject], folder: Path) -> tuple[Subject, ..
     without = [s.name for s in found if not s.split]
     if unknown and without:  # perhaps the same ones, spelt otherwise, and a test scan would be trained on
         raise FileError(
-            f"{path} names {', '.join(map(short, unknown[:3]))}, which is no scan here, and has no split for "
-            f"{', '.join(map(short, without[:3]))}; expected the scans' own names",
+            f"{path} names {listed([short(name) for name in unknown])}, which is no scan here, and has no split for "
+            f"{listed([short(name) for name in without])}; expected the scans' own names",
             "correct the names, or delete the rows of scans that are not here",
         )
     return found
@@ -387,5 +391,4 @@ def _splits_of_folders(subjects: Sequence[Subject], folder: Path) -> tuple[list[
 
 def some(files: Sequence[Path], folder: Path) -> str:
     """'5 files (a, b, c …)', seen from a folder."""
-    names = ", ".join(os.path.relpath(path, folder) for path in files[:3])
-    return f"{counted(len(files), 'file')} ({names}{' …' if len(files) > 3 else ''})"
+    return f"{counted(len(files), 'file')} ({listed([os.path.relpath(path, folder) for path in files])})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -122,13 +123,13 @@ def _subject(row: dict[str, str], folder: Path) -> Subject:
 
 
 def _faults(subjects: Sequence[Subject], folder: Path, *, splits: bool, files: bool, others: bool) -> Iterable[str]:
-    seen = set()
+    seen, counts = set(), Counter(s.name for s in subjects)
     for row, s in enumerate(subjects, start=1):
         name = short(s.name, MAX_SHOWN)
         if not s.name:
             yield f"row {row} has no subject"
-        elif s.name in seen:
-            yield f"subject {name} appears twice"
+        elif counts[s.name] > 1 and s.name not in seen:
+            yield f"subject {name} appears {'twice' if counts[s.name] == 2 else f'{counts[s.name]} times'}"
         if fault := _fault_of_name(s.name):
             yield f"subject {name} {fault}, expected a name that a folder can have"
         seen.add(s.name)

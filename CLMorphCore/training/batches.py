@@ -15,7 +15,7 @@ from torch import Tensor
 from ..alignment import align, align_centres
 from ..bundles.config import Config
 from ..devices import memory_gb
-from ..errors import InputError, counted
+from ..errors import InputError, counted, listed
 from ..geometry import Grid, resample, whole_tensor
 from ..io.images import read_image
 from ..io.manifest import Subject, choose, read_subject
@@ -144,7 +144,7 @@ def _check_groups(subjects: Sequence[Subject]) -> None:
     if alone:
         raise InputError(
             f"pairs of one group are wanted, {len(alone)} subjects have no other image in their group: "
-            f"{', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}; "
+            f"{listed(alone, 5)}; "
             'fill the manifest\'s column group, or set training.moving = "random"'
         )
 

@@ -6,7 +6,6 @@ named.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations, product
@@ -16,7 +15,10 @@ import numpy as np
 from ..io.manifest import Subject
 from ..progress import Progress, silent
 from .intensities import clipped, other_scales
+from .labels import label_findings
+from .mirrored import mirrored_labels
 from .scans import Finding, Scan, look_at
+from .warned import warned
 
 INSIDE = 0.25  # of a thumbnail's mean: what is brighter is foreground
 DUPLICATE = 0.9995  # correlation of two thumbnails of one scan that was saved twice
@@ -27,7 +29,6 @@ ALIKE = 0.65
 MIN_DEVIATIONS = 3.5
 MAX_SIZE_RATIO = 1.8  # of the cube roots of the foregrounds' boxes
 MIN_LIKENESS = 0.0  # of two scans alone; genuine pairs of hearts had 0.03 and more, of mice and hippocampi 0.37
-MOST = 0.6  # of the labelled scans, that have a label which the others are then said to lack
 TURNED_ALIKE = 0.75  # of what the others resemble one another, after other axes, for a header to be taken for wrong
 MAX_INTENSITY_RATIO, MAX_SPACING_RATIO = 10.0, 1.5  # of two scans, that are not worth a word
 
@@ -60,10 +61,11 @@ def take_fingerprint(subjects: Sequence[Subject], progress: Progress = silent) -
         scan, found = look_at(subject)
         findings += found
         scans += [scan] if scan is not None else []
+    findings += warned(scans)
     for compare in (sizes, duplicates, strangers):  # each among those that nothing is wrong with so far
         findings += compare(_without(scans, findings))
     if good := _without(scans, findings):
-        findings += [*label_findings(good), *differences(good)]
+        findings += [*label_findings(good), *mirrored_labels(good), *differences(good)]
     return Fingerprint(tuple(scans), tuple(findings))
 
 
@@ -197,29 +199,6 @@ def _turned(thumbnail: np.ndarray) -> Iterator[np.ndarray]:
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
         if order != (0, 1, 2) or signs not in ((1, 1, 1), (1, 1, -1)):
             yield thumbnail.transpose(order)[:: signs[0], :: signs[1], :: signs[2]]
-
-
-def label_findings(scans: Sequence[Scan]) -> list[Finding]:
-    """Labels that most labelled scans have and one lacks, or that one alone has."""
-    labelled = [scan for scan in scans if scan.values is not None]
-    counts = Counter(value for scan in labelled for value in scan.values or ())
-    found = []
-    for scan in labelled if len(labelled) > 2 else []:
-        values = set(scan.values or ())
-        lacking = sorted(v for v, n in counts.items() if v not in values and n > MOST * len(labelled))
-        alone = sorted(v for v in values if counts[v] == 1)
-        if lacking:
-            least = min(counts[v] for v in lacking)
-            those = "all others have" if least == len(labelled) - 1 else f"{least} of {len(labelled)} scans have"
-            found.append(Finding(scan.subject.name, f"lacks {_listed(lacking)}, which {those}"))
-        if alone:
-            found.append(Finding(scan.subject.name, f"alone has {_listed(alone)}"))
-    return found
-
-
-def _listed(values: Sequence[int]) -> str:
-    shown = ", ".join(map(str, values[:8]))
-    return f"the label{'s' if len(values) > 1 else ''} {shown}{' …' if len(values) > 8 else ''}"
 
 
 def differences(scans: Sequence[Scan]) -> list[Finding]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..bundles.config import Config, from_dict
-from ..errors import InputError, counted
+from ..errors import InputError, counted, listed
+from ..io.files import short
 from . import starting
 from .alignments import Alignment
 from .fingerprint import Fingerprint
@@ -43,6 +44,7 @@ MIN_LABELS_SHARE = 0.25  # of a scan's box: where labels take less, the atlas is
 ATLAS_MARGIN = 0.25  # around them, of their longest side
 MUCH_LONGER = 1.25  # than the minutes: the whole, where that is said at once
 MIN_TRAINING_SHARE = 0.5  # of the minutes, whatever the rest may take
+MAX_SHOWN = 100  # characters of a finding, in an error
 EVERY_STEP = 1_000_000  # more than the minutes allow
 
 MIN_KEPT = 0.7  # Dice of labels put on the grid and back: on coarser ones brains did worse than in crops of finer ones
@@ -67,7 +69,7 @@ def make_plan(
 
     ``structures`` tells what a coarser grid leaves of the labels; without labels nothing is known to be lost.
     ``minutes`` are those of the whole, and it is told where these are too few; ``start`` is the model whose weights the
-    training begins with, ``processes`` how many share each batch. InputError, with every finding, where fewer than
+    training begins with, ``processes`` how many share each batch. InputError, with the first findings, where fewer than
     MIN_SCANS scans are left, and where these are too small for the start's network.
     """
     check_enough(fingerprint)
@@ -140,11 +142,13 @@ def _refinement_choices(noise: float) -> list[Choice]:
 
 
 def check_enough(fingerprint: Fingerprint) -> None:
-    """InputError, with what was found, where there are too few scans to train on."""
+    """InputError, with the first of what was found, where there are too few scans to train on."""
     count = sum(scan.subject.split != "test" for scan in fingerprint.kept)
     if count >= MIN_SCANS:
         return
-    found = "; ".join(str(finding) for finding in fingerprint.findings if finding.left_out)
+    # All of them are told as they are found; here is what most lines have room for.
+    left_out = [short(Exception(str(finding)), MAX_SHOWN) for finding in fingerprint.findings if finding.left_out]
+    found = listed(left_out, between="; ")
     raise InputError(
         f"{counted(count, 'scan')} can be trained on{f' ({found})' if found else ''}; expected at least "
         f"{MIN_SCANS}, to make a pair",

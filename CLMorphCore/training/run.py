@@ -15,7 +15,7 @@ from ..bundles import checkpoint
 from ..bundles.atlas import FILES, Structure
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
-from ..errors import InputError, OutputError, SettingError, counted
+from ..errors import InputError, OutputError, SettingError, counted, listed
 from ..io.images import read_labels
 from ..io.layouts import Collection
 from ..io.manifest import Subject, choose, read_manifest, write_manifest
@@ -94,6 +94,7 @@ def plan_scans(
         tell(finding)
     check_enough(fingerprint)
     _tell_unlike(start, fingerprint.kept, tell)
+    _tell_labelled(make_splits([scan.subject for scan in fingerprint.kept]), start, tell)
     kept = [scan for scan in fingerprint.kept if scan.subject.split != "test"]
     alignment = choose_alignment(kept, part(progress, 0.7, 0.95))
     progress("measuring a step", 0.95)
@@ -154,9 +155,9 @@ def begin(
         scans = [scan for scan in fingerprint.scans if scan.subject in kept]
         _check_planned(plan, scans)
         _tell_unlike(start, scans, tell)
+        _tell_labelled(make_splits(kept), start, tell)
     subjects = make_splits(kept)
     _check_pair(subjects)
-    _tell_held_out(subjects, tell)
     _tell_unnamed(structures, [scan for scan in fingerprint.scans if scan.subject in kept], tell)
     for finding in _across_splits(subjects, fingerprint):
         tell(finding)
@@ -204,9 +205,15 @@ def _check_pair(subjects: Sequence[Subject]) -> None:
         )
 
 
-def _tell_held_out(subjects: Sequence[Subject], tell: Tell) -> None:
-    """That nothing will be measured, where there are labels."""
+def _tell_labelled(subjects: Sequence[Subject], start: Start | None, tell: Tell) -> None:
+    """That there will be no atlas, where no training scan is labelled; that nothing will be measured, where labels are.
+
+    ``subjects`` are in their splits.
+    """
     labelled = [s for s in subjects if s.labels is not None]
+    if start is None and not any(s.split == "train" for s in labelled):
+        which = "no scan for training" if labelled else "no scan"
+        tell(Finding("", f"{which} is labelled: the model registers, and labels with an atlas that is given to it"))
     if labelled and not any(s.split in ("test", "validation") for s in labelled):
         groups = len({s.group for s in labelled if s.group})
         of = f" of {groups} persons, as their folders say" if groups else ""
@@ -222,16 +229,13 @@ def _tell_unnamed(structures: Sequence[Structure] | None, scans: Sequence[Scan],
         return
     named = {s.value for s in structures}
     if lacking := sorted(values - named):
-        tell(Finding("", f"no name is given for {_listed(lacking)}: they are called by their values"))
+        tell(Finding("", f"no name is given for {_of_labels(lacking)}: they are called by their values"))
     if strange := sorted(named - values - {0}):
-        tell(Finding("", f"names are given for {_listed(strange)}, which no scan has"))
+        tell(Finding("", f"names are given for {_of_labels(strange)}, which no scan has"))
 
 
-def _listed(labels: Sequence[int]) -> str:
-    """'the labels 1, 2, 5', at most MAX_LISTED of them, then how many more there are."""
-    first = ", ".join(map(str, labels[:MAX_LISTED]))
-    more = f" and {len(labels) - MAX_LISTED} more" if len(labels) > MAX_LISTED else ""
-    return f"the label{'s' if len(labels) > 1 else ''} {first}{more}"
+def _of_labels(values: Sequence[int]) -> str:
+    return f"the label{'s' if len(values) > 1 else ''} {listed([str(value) for value in values], MAX_LISTED)}"
 
 
 def _across_splits(subjects: Sequence[Subject], fingerprint: Fingerprint) -> list[Finding]:
@@ -262,7 +266,7 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
     unknown = sorted(set(left_out) - {s.name for s in collection.subjects})
     if unknown:
         raise InputError(
-            f"the plan leaves out {', '.join(unknown[:5])}, which the data lack; expected the plan of these data"
+            f"the plan leaves out {listed(unknown, 5)}, which the data lack; expected the plan of these data"
         )
     for finding in fingerprint.findings:
         if finding.subject not in left_out:
@@ -271,7 +275,7 @@ def _as_planned(plan: Plan, fingerprint: Fingerprint, collection: Collection, te
     wanted = [s.name for s in collection.subjects if s.name not in left_out]
     if gone := [f"{name}: {fingerprint.left_out[name]}" for name in wanted if name not in readable]:
         raise InputError(
-            f"the plan uses scans that cannot be used ({'; '.join(gone[:5])})", "add them to its leave_out"
+            f"the plan uses scans that cannot be used ({listed(gone, 5, between='; ')})", "add them to its leave_out"
         )
     return [readable[name] for name in wanted]
 
@@ -283,7 +287,7 @@ def _check_trained(output: Path, plan: Plan) -> None:
     trained = from_dict(checkpoint.load(output / WEIGHTS)[1]["config"])
     if other := changed_since(plan, trained, settings_at_beginning(output)):
         raise InputError(
-            f"{output / PLAN} was changed after the training ended ({', '.join(other[:3])}); expected it as it was",
+            f"{output / PLAN} was changed after the training ended ({listed(other)}); expected it as it was",
             "put it back, or train by it in another folder, with `plan`",
         )
 
@@ -302,7 +306,7 @@ def go_on(
     there = {s.image.resolve() for s in collection.subjects}
     if other := [s.name for s in subjects if s.image.resolve() not in there]:
         raise InputError(
-            f"{output} holds a training of other scans (the data lack {', '.join(other[:3])}); expected those it began "
+            f"{output} holds a training of other scans (the data lack {listed(other)}); expected those it began "
             "with, or another folder"
         )
     check_beginning(output, own, subjects, named=PLAN, splits=SCANS)
@@ -310,7 +314,7 @@ def go_on(
     check_digests(output / DIGESTS, subjects)
     if plan is not None and (other := differing(plan, own)):
         raise InputError(
-            f"{output} holds a training by another plan, its {PLAN} ({', '.join(other[:3])} differ); expected that, or "
+            f"{output} holds a training by another plan, its {PLAN} ({listed(other)} differ); expected that, or "
             "another folder"
         )
     _check_trained(output, own)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..io.manifest import Subject
 from ..metrics import dice_per_label
 
 THUMBNAIL = 24  # voxels of a side: the organ's shape and its large parts
+MIRRORED = tuple(product((1, -1), repeat=3))  # directions of the axes (S, P, L)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Scan:
     clipped     the share of the foreground that has the highest value
     thumbnail   (T, T, T) of the foreground's box; ``digest`` tells the same voxels, ``grid`` is of ``grid_of``
     values      label values, None without labels, and
-    labels_mm   the extent of the box around all labels
+    labels_mm   the extent of the box around all labels, and
+    labels_cover  the share of the scan's voxels that their file has, and
+    mirrored    (8, T, T, T) of them in the foreground's box, as they are and as by every other direction of the grid's
+                axes, in the order of ``MIRRORED``
+    warnings    what was said when scan and labels were read
     """
 
     subject: Subject
@@ -49,15 +55,22 @@ class Scan:
     values: tuple[int, ...] | None = None
     labels_mm: tuple[float, float, float] | None = None
     clipped: float = 0.0
+    labels_cover: float = 1.0
+    mirrored: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a scan, or about all where ``subject`` is empty; ``left_out`` where it is not trained on."""
+    """Something about a scan, or about all where ``subject`` is empty; ``left_out`` where it is not trained on.
+
+    ``warnings`` are those of reading a scan that it stands for: they need not be said again.
+    """
 
     subject: str
     text: str
     left_out: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.subject or 'all scans'}: {self.text}"
@@ -69,17 +82,21 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
         image = read_image(subject.image)
     except InputError as error:
         return None, [Finding(subject.name, f"cannot be used: {_reason(error)}", left_out=True)]
-    if any(LOOKS_LABELLED in text for text in warnings_of(image)):
+    warnings = warnings_of(image)
+    if any(LOOKS_LABELLED in text for text in warnings):
         text = (
             "looks like a label map, few values alike over wide regions; expected a scan; labels of one are found "
             "beside it where they have its name and _labels"
         )
-        return None, [Finding(subject.name, text, left_out=True)]
-    scan, findings = _scan(subject, image), []
+        return None, [Finding(subject.name, text, left_out=True, warnings=warnings)]
+    scan, findings = replace(_scan(subject, image), warnings=warnings), []
     if subject.labels is not None:
         try:
-            values, extent = _labels(image, subject.labels)
-            scan = replace(scan, values=values, labels_mm=extent)
+            labels, cover = _labels(image, subject.labels)
+            values, extent = _about_labels(labels, subject.labels)
+            scan = replace(scan, values=values, labels_mm=extent, labels_cover=cover)
+            scan = replace(scan, mirrored=_mirrored(labels, *foreground_box(image)))
+            scan = replace(scan, warnings=(*warnings, *warnings_of(labels)))
         except InputError as error:
             findings.append(Finding(subject.name, f"{_reason(error)}; it is trained on without labels"))
             scan = replace(scan, subject=replace(subject, labels=None))
@@ -99,9 +116,15 @@ def _reason(error: InputError) -> str:
     return short(Exception(error.problem), 400)
 
 
-def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-    """The values and the extent (z, y, x; mm) of labels that lie on the image's grid."""
-    labels = on_grid_of(image, read_labels(path), names=("the image", f"labels {path}"))
+def _labels(image: sitk.Image, path: Path) -> tuple[sitk.Image, float]:
+    """Labels on the image's grid, and the share of its voxels that their file has."""
+    labels = read_labels(path)
+    on_grid = on_grid_of(image, labels, names=("the image", f"labels {path}"))
+    return on_grid, labels.GetNumberOfPixels() / image.GetNumberOfPixels()
+
+
+def _about_labels(labels: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:
+    """The values and the extent (z, y, x; mm) of labels."""
     values = np.unique(sitk.GetArrayViewFromImage(labels)).tolist()
     if values[0] < 0 or values == [0]:
         raise InputError(f"labels {path} are {'empty' if values == [0] else 'negative in places'}")
@@ -109,6 +132,24 @@ def _labels(image: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float
     lower, upper = foreground_box(labels > 0) if values[0] == 0 else (everywhere.min(axis=0), everywhere.max(axis=0))
     x, y, z = (upper - lower).tolist()
     return tuple(v for v in values if v), (z, y, x)
+
+
+def _mirrored(labels: sitk.Image, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """(8, T, T, T): labels in a box, mirrored about the middle of their grid, as headers do that name other directions.
+
+    The axis of the grid that is mirrored is the one nearest to the anatomical one.
+    """
+    voxels, thumbnails = sitk.GetArrayViewFromImage(labels), []
+    of_lps = np.abs(np.reshape(labels.GetDirection(), (3, 3))).argmax(axis=0)  # of the grid's axes (x, y, z)
+    box = grid_over(lower, upper, ((upper - lower) / THUMBNAIL)[::-1].tolist())
+    for signs in MIRRORED:
+        steps = tuple(slice(None, None, signs[2 - axis]) for axis in of_lps[::-1])
+        turned = sitk.GetImageFromArray(np.ascontiguousarray(voxels[steps]))
+        turned.CopyInformation(labels)
+        small = sitk.GetArrayFromImage(resample(turned, box, labels=True))
+        thumbnails.append(small[:THUMBNAIL, :THUMBNAIL, :THUMBNAIL])
+    found = np.stack(thumbnails)
+    return found.astype(np.uint16 if found.max() < 2**16 else np.int64)
 
 
 def _scan(subject: Subject, image: sitk.Image) -> Scan:

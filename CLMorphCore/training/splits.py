@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, listed
 from ..io.manifest import Subject
 
 LOG = logging.getLogger(__name__)
@@ -59,6 +59,6 @@ def check_same(subjects: Sequence[Subject], found: Sequence[Subject], left_out: 
             LOG.warning(f"{s.name} is trained on without its labels {s.labels}, as the training has begun")
     if changed:
         raise InputError(
-            f"{output} holds a training of other scans ({'; '.join(changed[:3])}); expected those it began with, or "
-            "another folder"
+            f"{output} holds a training of other scans ({listed(changed, between='; ')}); expected those it began "
+            "with, or another folder"
         )

@@ -29,7 +29,7 @@ from ..bundles.model import BUNDLED, bundled_models, load_model
 from ..bundles.refinement import NAME as REFINEMENT
 from ..bundles.refinement import Refinement, write_refinement
 from ..bundles.template import average_image, build_atlas
-from ..errors import InputError
+from ..errors import InputError, listed
 from ..evaluation import RESULTS as EVALUATED
 from ..evaluation import SUMMARY, evaluate
 from ..instance_optimization import InstanceOptimization
@@ -222,7 +222,7 @@ def _check_names(run: Run) -> None:
         return
     given = {s.value: s.name for s in run.structures}
     if other := [f"{s.value} {s.name}" for s in read_structures(path) if given.get(s.value, s.name) != s.name]:
-        LOG.warning(f"the atlas is made and keeps its names ({', '.join(other[:3])}); change them in {path}")
+        LOG.warning(f"the atlas is made and keeps its names ({listed(other)}); change them in {path}")
 
 
 def _keep_atlas(run: Run) -> None:

@@ -62,7 +62,7 @@ LAYERS = (
         "reports.series",
     ),
     ("io.label_files", "io.folders"),
-    ("io.contrasts",),
+    ("io.contrasts", "io.passed_over"),
     (
         "series.volumes",
         "bundles.palette",
@@ -76,7 +76,7 @@ LAYERS = (
         "reports.training",
         "reports.atlas_picture",
     ),
-    ("cohorts.bids", "cohorts.places", "io.dicom_sr"),
+    ("cohorts.bids", "cohorts.places", "io.dicom_sr", "training.labels", "training.mirrored", "training.warned"),
     ("networks.clmorph_byol", "networks.baselines.faim", "networks.baselines.lapirn", "networks.baselines.lddmm"),
     ("networks.baselines.lvm", "networks.baselines.pdd_net", "networks.baselines.syn"),
     ("networks.baselines.voxelmorph", "networks.baselines.vtn", "bundles.phantom", "training.byol"),

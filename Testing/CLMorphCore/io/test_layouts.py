@@ -342,3 +342,26 @@ def test_labels_above_two_scans_are_of_neither(made, series):
     assert "p1/labels.nii.gz is taken for labels" in " ".join(find_scans(folder).notes)
     (folder / "scans.txt").write_text("p1/a\np1/b\np2/a\np2/b\n", encoding="utf-8")
     assert [s.labels for s in find_scans(folder / "scans.txt").subjects] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a.nii.gz", "b.nii.gz", "a.png", "p/b.PNG", "c.npy", "readme.txt"), "2 .png files, 1 .npy file"),
+        (
+            ("imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b.nii.gz", "imagesTs/c.nii.gz"),
+            "2 images in imagesTs, without labels in labelsTs",
+        ),
+        (
+            ("sub-1/anat/sub-1_T1w.nii.gz", "derivatives/x/sub-1/anat/sub-1_desc-preproc_T1w.nii.gz"),
+            "1 image below derivatives",
+        ),
+    ],
+)
+def test_what_is_not_taken_is_counted_in_one_line(names, said, made):
+    assert [note for note in find_scans(made(*names)).notes if "not taken" in note] == [f"not taken for scans: {said}"]
+
+
+def test_a_folder_without_scans_is_refused_with_what_was_seen(made):
+    with pytest.raises(InputError, match=r"holds no scan \(4 \.png files, 1 \.txt file\); expected"):
+        find_scans(made(*(f"{n}.png" for n in range(4)), "notes.txt"))

@@ -77,6 +77,13 @@ def test_every_fault_of_every_row_is_named_at_once(manifest):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("count", "said"), [(2, "twice"), (3, "3 times")])
+def test_a_subject_that_appears_again_is_named_once(count, said, manifest):
+    with pytest.raises(InputError) as caught:
+        read_manifest(manifest("subject,image,labels,split\n" + "s,a.nii.gz,,train\n" * count), files=False)
+    assert str(caught.value).count("subject 's' appears") == 1 and f"subject 's' appears {said}" in str(caught.value)
+
+
 def test_a_long_list_of_faults_is_cut(manifest):
     rows = "".join(f"{n},none.nii.gz,,train\n" for n in range(50))
     with pytest.raises(InputError, match=r"'19' not found: \S+; and 30 more$"):

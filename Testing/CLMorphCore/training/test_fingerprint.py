@@ -1,5 +1,7 @@
 """What is wrong with any scan is named before anything is trained, and nothing is said of good ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -7,6 +9,7 @@ from made_up import Ellipsoid, ellipsoid_atlas, off_grid
 
 from CLMorphCore.bundles.atlas import Structure
 from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.io.layouts import find_scans
 from CLMorphCore.io.manifest import Subject
 from CLMorphCore.training.fingerprint import take_fingerprint
 from CLMorphCore.training.intensities import clipped, other_scales
@@ -227,3 +230,54 @@ def test_scales_that_are_unlike_in_all_scans_are_nobodys_alone():
     ((name, text),) = other_scales([str(n) for n in range(30)], [100.0] * 24 + [5e4] * 6)
     assert name == "" and text.startswith("in 6 of 30 greys are on another scale, 5e+02 to 5e+02 times the usual 100")
     assert other_scales(["a", "b"], [1, 1000]) == []
+
+
+def relabelled(scan, change, folder):
+    """The scan with other labels, saved as name_labels."""
+    path = folder / f"{scan.name}_labels.nii.gz"
+    sitk.WriteImage(change(sitk.ReadImage(str(scan.labels))), str(path))
+    return replace(scan, labels=path)
+
+
+def test_a_label_that_one_of_two_has_is_named(scans, tmp_path):
+    other = relabelled(scans[0], lambda labels: sitk.ChangeLabel(labels, {2: 7}), tmp_path)
+    findings = take_fingerprint([other, scans[1]]).findings
+    assert [(f.subject, f.text) for f in findings] == [("0", "alone has the label 7"), ("1", "alone has the label 2")]
+
+
+def test_labels_that_are_cut_to_a_part_of_the_grid_are_named_with_that_part(scans, tmp_path):
+    cut = relabelled(scans[0], lambda labels: labels[:, 2:, :], tmp_path)
+    rows = "".join(f"{s.name},{s.image},{s.labels}\n" for s in (cut, *scans[1:]))
+    (tmp_path / "manifest.csv").write_text(f"subject,image,labels\n{rows}")
+    for subjects in ([cut, *scans[1:]], find_scans(tmp_path / "manifest.csv").subjects):
+        (found,) = take_fingerprint(subjects).findings
+        assert found.subject == "0" and not found.left_out
+        assert found.text.startswith("the labels' file covers 95% of the scan's grid; outside of it")  # 38 of 40 rows
+
+
+def test_labels_that_are_all_cut_are_one_line(scans, tmp_path):
+    cut = [relabelled(scan, lambda labels: labels[:, 2:, :], tmp_path) for scan in scans]
+    (found,) = take_fingerprint(cut).findings
+    assert found.subject == "" and "in 6 of 6 labelled ones the labels' file covers 95% to 95%" in found.text
+
+
+def turned(labels, axis):
+    """The same voxels and the same extent, one axis of the header in the other direction."""
+    other, matrix = sitk.Image(labels), np.reshape(labels.GetDirection(), (3, 3)).copy()
+    last = [0, 0, 0]
+    last[axis] = labels.GetSize()[axis] - 1
+    matrix[:, axis] *= -1
+    other.SetOrigin(labels.TransformIndexToPhysicalPoint(last))
+    other.SetDirection(matrix.ravel().tolist())
+    return other
+
+
+@pytest.mark.parametrize(
+    ("axis", "said", "count"),
+    [(0, "left and right", 6), *((a, s, n) for a, s in ((1, "front and back"), (2, "top and bottom")) for n in (4, 6))],
+)
+def test_labels_that_their_header_mirrors_are_named(axis, said, count, scans, tmp_path):
+    other = relabelled(scans[1], lambda labels: turned(labels, axis), tmp_path)
+    (found,) = take_fingerprint([scans[0], other, *scans[2:count]]).findings
+    assert found.subject == "1" and not found.left_out
+    assert found.text.startswith(f"its labels fit those of the others only after an exchange of {said}: ")

@@ -15,7 +15,7 @@ from CLMorphCore.training.alignments import Alignment
 from CLMorphCore.training.fingerprint import Fingerprint
 from CLMorphCore.training.measuring import StepCost
 from CLMorphCore.training.plan import plan_text, read_plan, write_plan
-from CLMorphCore.training.planning import make_plan
+from CLMorphCore.training.planning import check_enough, make_plan
 from CLMorphCore.training.scans import Finding, Scan, kept_on_grid
 
 AFFINE = Alignment("affine", "tried", 1.0)
@@ -203,3 +203,12 @@ def test_minutes_that_are_too_few_for_what_follows_the_training_are_named(minute
         "1 minute is too few: aligning, atlas and measuring take about" in text and ", the whole about" in text
         for text in said
     )
+
+
+def test_of_many_scans_that_are_left_out_the_error_names_a_few():
+    findings = tuple(Finding(f"s{n}", "cannot be used: " + "it is cut " * 30, left_out=True) for n in range(6))
+    with pytest.raises(InputError) as caught:
+        check_enough(Fingerprint((), findings))
+    said = str(caught.value)
+    assert len(said) < 600 and "s0: cannot be used: it is cut" in said and "s2: " in said and "s3: " not in said
+    assert " …)" in said and "expected at least 2" in said

@@ -1,6 +1,7 @@
 """From a folder of scans to a model in one command, which goes on wherever it was stopped."""
 
 import html
+import json
 import shutil
 from dataclasses import replace
 
@@ -191,6 +192,11 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
         ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
         what = "atlas.subjects" if "subjects" in change[0] else "scans.leave_out"
         assert ran.code == 2 and f"by another plan, its plan.toml ({what} differ)" in ran.err
+    text = plan_file.read_text(encoding="utf-8").replace("steps = 8", "steps = 9").replace("width = 8", "width = 6")
+    text = text.replace("embedding = 8", "embedding = 4").replace("subjects = 3", "subjects = 2")
+    (tmp_path / "mine.toml").write_text(text)
+    ran = clmorph("train", folder, "-o", tmp_path / "run", "--plan", tmp_path / "mine.toml")
+    assert "its plan.toml (network.width, network.embedding, training.steps … differ)" in ran.err
     own = (tmp_path / "run" / "plan.toml").read_text(encoding="utf-8")
     (tmp_path / "run" / "plan.toml").write_text(own.replace("steps = 8", "steps = 9"))
     ran = clmorph("train", folder, "-o", tmp_path / "run")
@@ -326,3 +332,59 @@ def test_names_that_do_not_fit_the_labels_are_told_before_training(folder, plan_
     said = [finding.text for finding in told]
     assert "no name is given for the labels 2, 3: they are called by their values" in said
     assert "names are given for the label 7, which no scan has" in said
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_plan_says_what_labels_will_serve_for_as_a_training_does(labelled, folder, plan_file, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", place / f"s{n}.nii.gz")
+        if labelled:
+            shutil.copy(folder / f"s{n}_labels.nii.gz", place / f"s{n}_labels.nii.gz")
+    said = (
+        "all scans: 3 labelled scans: none is held out, and how good the model is stays unknown"
+        if labelled
+        else "all scans: no scan is labelled: the model registers, and labels with an atlas that is given to it"
+    )
+    planned = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    assert planned.out.splitlines().count(said) == 1, planned.err
+    told = []
+    how = {"minutes": 5, "device": CPU, "progress": until_the_reference}
+    with pytest.raises(Cancelled):
+        train_scans(find_scans(place), tmp_path / "run", tell=lambda finding: told.append(str(finding)), **how)
+    assert told.count(said) == 1
+
+
+def test_scans_in_other_units_are_one_line_before_the_plan(folder, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for name in (f"s{n}{kind}.nii.gz" for n in range(3) for kind in ("", "_labels")):
+        image = sitk.ReadImage(str(folder / name))
+        image.SetSpacing([1000 * mm for mm in image.GetSpacing()])
+        image.SetOrigin([1000 * mm for mm in image.GetOrigin()])
+        sitk.WriteImage(image, str(place / name))
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    lines = [line for line in ran.out.splitlines() if "check the unit of its voxel size" in line]
+    assert len(lines) == 1 and lines[0].startswith("all scans: of 3 scans (s0, s1, s2) is said: the scan is 5.28e+04 ×")
+    assert ran.out.index(lines[0]) < ran.out.index("the plan for") and ran.err == ""
+    (tmp_path / "plan.toml").unlink()
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5", "--progress", "json")
+    events = [json.loads(line) for line in ran.out.splitlines()]
+    assert any(e["event"] == "finding" and e["text"] == lines[0] for e in events)
+
+
+def test_labels_that_no_name_tells_are_named_once(folder, clmorph, tmp_path):
+    place = tmp_path / "data"
+    place.mkdir()
+    for n in range(3):
+        shutil.copy(folder / f"s{n}.nii.gz", place / f"s{n}.nii.gz")
+    shutil.copy(folder / "s0_labels.nii.gz", place / "s0_ground truth.nii.gz")
+    ran = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
+    assert ran.out.count("s0_ground truth: looks like a label map") == 1 and ran.err == ""
+
+
+def until_the_reference(step, _):
+    """Stops a training as soon as it begins."""
+    if step.startswith("reference"):
+        raise Cancelled
