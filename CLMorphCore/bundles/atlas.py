@@ -154,10 +154,17 @@ def read_structures(path: Path) -> tuple[Structure, ...]:
             raise InputError(f"{path}: label {short(s.value)} has no name; expected value,name,color,terminology")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", s.color):
             raise InputError(f"{path}: label {short(s.value)} has colour {short(s.color)}; expected #rrggbb")
-    for name, count in Counter(s.name for s in structures).items():
-        if count > 1:
-            LOG.warning(f"{path} calls {count} labels {short(name)}: nothing will tell them apart but their values")
     return structures
+
+
+def same_names(structures: Sequence[Structure]) -> list[str]:
+    """'2 labels are called X …' of each name that several labels have."""
+    counts = Counter(s.name for s in structures)
+    return [
+        f"{count} labels are called {short(name)}: nothing tells them apart but their values"
+        for name, count in counts.items()
+        if count > 1
+    ]
 
 
 def _is_remark(row: dict[str, str]) -> bool:

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from ..applying.description import folded_inverses
 from ..applying.maps import Step
 from ..atomic import check_not_overwritten, check_writable, claimed
-from ..bundles.atlas import Atlas, make_atlas, read_atlases
+from ..bundles.atlas import Atlas, make_atlas, read_atlases, same_names
 from ..bundles.model import Model, affine_model, load_model, model_folder
 from ..bundles.palette import ATLAS, colored
 from ..console import say
@@ -86,7 +86,10 @@ def _own_atlas(options: Namespace) -> Atlas | None:
         return None
     if options.atlas is None or options.atlas_labels is None:
         raise InputError("--atlas and --atlas-labels go together", "give both, or neither to use the model's atlas")
-    return make_atlas(Path(options.atlas).name, options.atlas, options.atlas_labels, options.label_names)
+    atlas = make_atlas(Path(options.atlas).name, options.atlas, options.atlas_labels, options.label_names)
+    for text in same_names(atlas.structures):
+        LOG.warning(text)
+    return atlas
 
 
 def optimization(options: Namespace) -> InstanceOptimization | None:

@@ -22,6 +22,7 @@ OWN = {
     "scans": ("leave_out",),
     "start": ("model",),
 }  # sections that are not the training's
+EVERY_STEP = 1_000_000  # more than the minutes allow
 MAX_LINE = 120
 
 
@@ -170,6 +171,11 @@ def read_plan(path: Path) -> Plan:
         raise SettingError(f"start.model is {short(given)}; expected a model's name or its folder")
     config = from_dict(tree)
     check_trainable(config)
+    if not config.training.minutes and config.training.steps >= EVERY_STEP:
+        raise SettingError(
+            f"training.minutes is 0 and training.steps {config.training.steps}; expected minutes above zero, or "
+            "a number of steps that comes to an end"
+        )
     text = read_text(path, "a plan")
     return Plan(
         config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text, start=given

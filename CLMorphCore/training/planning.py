@@ -21,7 +21,7 @@ from .alignments import Alignment
 from .fingerprint import Fingerprint
 from .grids import NetworkGrid, crop_in_memory, grid_of_start, grid_over_scans, shortened, three
 from .measuring import StepCost
-from .plan import Choice, Plan, plan_of
+from .plan import EVERY_STEP, Choice, Plan, plan_of
 from .scans import Scan
 from .starting import Start
 
@@ -45,7 +45,6 @@ ATLAS_MARGIN = 0.25  # around them, of their longest side
 MUCH_LONGER = 1.25  # than the minutes: the whole, where that is said at once
 MIN_TRAINING_SHARE = 0.5  # of the minutes, whatever the rest may take
 MAX_SHOWN = 100  # characters of a finding, in an error
-EVERY_STEP = 1_000_000  # more than the minutes allow
 
 MIN_KEPT = 0.7  # Dice of labels put on the grid and back: on coarser ones brains did worse than in crops of finer ones
 

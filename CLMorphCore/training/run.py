@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..bundles import checkpoint
-from ..bundles.atlas import FILES, Structure
+from ..bundles.atlas import FILES, Structure, same_names
 from ..bundles.config import Config, from_dict
 from ..bundles.model import Model, load_model
 from ..errors import InputError, OutputError, SettingError, counted, listed
@@ -227,9 +227,11 @@ def _tell_unnamed(structures: Sequence[Structure] | None, scans: Sequence[Scan],
     values = {value for scan in scans for value in scan.values or ()}
     if structures is None or not values:
         return
+    for text in same_names(structures):
+        tell(Finding("", text))
     named = {s.value for s in structures}
     if lacking := sorted(values - named):
-        tell(Finding("", f"no name is given for {_of_labels(lacking)}: they are called by their values"))
+        tell(Finding("", f"no name is given for {_of_labels(lacking)}, whose values stand in for one"))
     if strange := sorted(named - values - {0}):
         tell(Finding("", f"names are given for {_of_labels(strange)}, which no scan has"))
 

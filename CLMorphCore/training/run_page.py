@@ -91,6 +91,8 @@ def habits(model: Model) -> list[str]:
     if model.refinement.on:
         gain = "" if model.refinement.gain is None else f": {model.refinement.gain:+.3f} of Dice on validation scans"
         said.append(f"Each answer of the network is refined by up to {model.refinement.steps} steps{gain}.")
+    else:
+        said.append("Answers are not refined unless --refine asks for it.")
     if all(s.name == f"Label {s.value}" for s in model.atlases[0].structures):
         said.append(
             "Structures are called by their values, for no names were given: write them into labels.csv of "

@@ -214,6 +214,7 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
         (["--set", "training.steps=3", "--tensorboard"], "--set and --tensorboard belong"),
         (["--data", "{folder}", "--minutes", "5"], "--minutes belong to a training of scans"),
         (["--minutes", "0"], "expected a number of minutes above zero"),
+        (["--plan", "{endless}"], "training.minutes is 0 and training.steps 1000000; expected minutes above zero"),
         (["--minutes", "nan"], "expected a number of minutes above zero"),
         (["--labels-for", "a.nii.gz"], "expected IMAGE=LABELS, two files"),
         (["--labels-for", "a.nii.gz=b.nii.gz"], "which is not among the 6 scans"),
@@ -221,7 +222,9 @@ def test_another_training_in_the_folder_is_not_gone_on_with(made, folder, faulty
     ],
 )
 def test_options_that_do_not_fit_are_refused_in_words(words, message, folder, plan_file, clmorph, tmp_path):
-    given = [word.format(plan=plan_file, folder=folder) for word in words]
+    endless = tmp_path / "endless.toml"
+    endless.write_text("[training]\nminutes = 0.0\nsteps = 1000000\n")
+    given = [word.format(plan=plan_file, folder=folder, endless=endless) for word in words]
     ran = clmorph("train", folder, "-o", tmp_path / "run", *given)
     assert ran.code == 2 and message in ran.err and not (tmp_path / "run").exists()
 
@@ -311,7 +314,7 @@ def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps
 
 
 def test_names_that_do_not_fit_the_labels_are_told_before_training(folder, plan_file, tmp_path):
-    (tmp_path / "names.csv").write_text("value,name\n0,Background\n1,First part\n7,Seventh\n")
+    (tmp_path / "names.csv").write_text("value,name\n0,Background\n1,First part\n7,First part\n")
     told = []
 
     def stop(step, fraction):
@@ -330,7 +333,8 @@ def test_names_that_do_not_fit_the_labels_are_told_before_training(folder, plan_
             progress=stop,
         )
     said = [finding.text for finding in told]
-    assert "no name is given for the labels 2, 3: they are called by their values" in said
+    assert "no name is given for the labels 2, 3, whose values stand in for one" in said
+    assert "2 labels are called 'First part': nothing tells them apart but their values" in said
     assert "names are given for the label 7, which no scan has" in said
 
 
