@@ -123,5 +123,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
                 raise FileError(f"the checkpoint holds {short(name)}, which fits no parameter; {COPY}")
             state.setdefault(number, {})[entry] = tensor
     if len({frozenset(entries) for entries in state.values()}) > 1:
-        raise FileError("the checkpoint lacks a part of the optimizer's state; expected a whole one; {COPY}")
+        raise FileError(f"the checkpoint lacks a part of the optimizer's state; expected a whole one; {COPY}")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

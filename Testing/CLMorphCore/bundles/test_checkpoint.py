@@ -96,3 +96,14 @@ def test_the_same_content_is_the_same_file(tmp_path):
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
     loaded, kept = checkpoint.load(tmp_path / "0.safetensors")
     assert kept == header and all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+
+
+def test_a_state_that_lacks_a_part_is_refused_with_what_to_do():
+    one = network()
+    optimizer = torch.optim.Adam(one.parameters())
+    one(torch.rand(2, 1, 4, 4, 4)).sum().backward()
+    optimizer.step()
+    tensors = checkpoint.optimizer_tensors(optimizer)
+    tensors.pop("optimizer.0.exp_avg")
+    with pytest.raises(InputError, match=r"lacks a part .* expected a whole one; copy it again, or make it anew$"):
+        checkpoint.restore_optimizer(optimizer, tensors)
