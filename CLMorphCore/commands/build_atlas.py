@@ -36,6 +36,7 @@ def _inputs(options: Namespace, subjects: Sequence[Subject]) -> list[Path | None
 def _run(options: Namespace, subjects: Sequence[Subject], reporter: Reporter) -> None:
     model = given.model(options) if options.model else None
     structures = read_structures(options.label_names) if options.label_names else None
+    given.warn_of_names(structures or ())
     if options.each:
         if others := [f"--{name}" for name in ("rounds", "typical", "margin") if getattr(options, name)]:
             raise InputError(

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from ..applying.description import folded_inverses
 from ..applying.maps import Step
 from ..atomic import check_not_overwritten, check_writable, claimed
-from ..bundles.atlas import Atlas, make_atlas, read_atlases, same_names
+from ..bundles.atlas import Atlas, Structure, make_atlas, read_atlases, same_names
 from ..bundles.model import Model, affine_model, load_model, model_folder
 from ..bundles.palette import ATLAS, colored
 from ..console import say
@@ -87,9 +87,14 @@ def _own_atlas(options: Namespace) -> Atlas | None:
     if options.atlas is None or options.atlas_labels is None:
         raise InputError("--atlas and --atlas-labels go together", "give both, or neither to use the model's atlas")
     atlas = make_atlas(Path(options.atlas).name, options.atlas, options.atlas_labels, options.label_names)
-    for text in same_names(atlas.structures):
-        LOG.warning(text)
+    warn_of_names(atlas.structures)
     return atlas
+
+
+def warn_of_names(structures: Sequence[Structure]) -> None:
+    """A warning for each name that several labels have."""
+    for text in same_names(structures):
+        LOG.warning(text)
 
 
 def optimization(options: Namespace) -> InstanceOptimization | None:

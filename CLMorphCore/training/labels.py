@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ..errors import listed
 from .intensities import MAX_NAMED
 from .scans import Finding, Scan
 
+MAX_LABELS = 8  # of a finding
 MOST = 0.6  # of the labelled scans, that have a label which the others are then said to lack
 
 
@@ -28,9 +30,9 @@ def _other_values(labelled: Sequence[Scan]) -> list[Finding]:
         if lacking:
             least = min(counts[v] for v in lacking)
             those = "all others have" if least == len(labelled) - 1 else f"{least} of {len(labelled)} scans have"
-            found.append(Finding(scan.subject.name, f"lacks {_listed(lacking)}, which {those}"))
+            found.append(Finding(scan.subject.name, f"lacks {of_labels(lacking)}, which {those}"))
         if alone:
-            found.append(Finding(scan.subject.name, f"alone has {_listed(alone)}"))
+            found.append(Finding(scan.subject.name, f"alone has {of_labels(alone)}"))
     return found
 
 
@@ -41,12 +43,12 @@ def _cut(labelled: Sequence[Scan]) -> list[Finding]:
         what = "of the scan's grid; outside of it all is taken as background"
         return [Finding(s.subject.name, f"the labels' file covers {_share(s.labels_cover)} {what}") for s in cut]
     shares = [scan.labels_cover for scan in cut]
-    shown = ", ".join(scan.subject.name for scan in cut[:MAX_NAMED])
+    shown = listed([scan.subject.name for scan in cut], MAX_NAMED)
     return [
         Finding(
             "",
             f"in {len(cut)} of {len(labelled)} labelled ones the labels' file covers {_share(min(shares))} to "
-            f"{_share(max(shares))} of the scan's grid ({shown} …); outside of it all is taken as background",
+            f"{_share(max(shares))} of the scan's grid ({shown}); outside of it all is taken as background",
         )
     ]
 
@@ -56,6 +58,6 @@ def _share(share: float) -> str:
     return f"{min(100 * share, 99.9):.3g}%"
 
 
-def _listed(values: Sequence[int]) -> str:
-    shown = ", ".join(map(str, values[:8]))
-    return f"the label{'s' if len(values) > 1 else ''} {shown}{' …' if len(values) > 8 else ''}"
+def of_labels(values: Sequence[int]) -> str:
+    """'the labels 1, 2, 5 …', or 'the label 1'."""
+    return f"the label{'s' if len(values) > 1 else ''} {listed([str(value) for value in values], MAX_LABELS)}"

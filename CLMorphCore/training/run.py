@@ -25,6 +25,7 @@ from . import starting
 from .alignments import choose_alignment
 from .digests import DIGESTS, check_digests, write_digests
 from .fingerprint import Fingerprint, duplicates, take_fingerprint
+from .labels import of_labels
 from .measuring import StepCost, measure_step
 from .plan import Plan, changed_since, differing, read_plan, starting_from, write_plan
 from .planning import MIN_SCANS, Structures, check_enough, make_plan
@@ -37,7 +38,6 @@ from .starting import Start, read_start
 PLAN, SCANS, CARD, WEIGHTS = "plan.toml", "scans.csv", "model/card.toml", "model/weights.safetensors"
 ATLAS = "model/atlases/average"
 MEASURED = 3  # labelled scans, of which it is measured what coarser grids leave
-MAX_LISTED = 10  # labels of a finding
 MIN_SIDE = 4  # voxels of the foreground, with fewer of which no network has two levels
 
 Tell = Callable[[Finding], None]
@@ -223,7 +223,7 @@ def _tell_labelled(subjects: Sequence[Subject], start: Start | None, tell: Tell)
 
 
 def _tell_unnamed(structures: Sequence[Structure] | None, scans: Sequence[Scan], tell: Tell) -> None:
-    """Which labels of the scans a table of names lacks, and how many of its names are of no label of theirs."""
+    """Equal names of a table, the labels of the scans that it lacks, and those of its own that no scan has."""
     values = {value for scan in scans for value in scan.values or ()}
     if structures is None or not values:
         return
@@ -231,13 +231,9 @@ def _tell_unnamed(structures: Sequence[Structure] | None, scans: Sequence[Scan],
         tell(Finding("", text))
     named = {s.value for s in structures}
     if lacking := sorted(values - named):
-        tell(Finding("", f"no name is given for {_of_labels(lacking)}, whose values stand in for one"))
+        tell(Finding("", f"no name is given for {of_labels(lacking)}, whose values stand in for one"))
     if strange := sorted(named - values - {0}):
-        tell(Finding("", f"names are given for {_of_labels(strange)}, which no scan has"))
-
-
-def _of_labels(values: Sequence[int]) -> str:
-    return f"the label{'s' if len(values) > 1 else ''} {listed([str(value) for value in values], MAX_LISTED)}"
+        tell(Finding("", f"names are given for {of_labels(strange)}, which no scan has"))
 
 
 def _across_splits(subjects: Sequence[Subject], fingerprint: Fingerprint) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..errors import counted
+from ..errors import counted, listed
 from .intensities import MAX_NAMED
 from .scans import Finding, Scan
 
@@ -21,9 +21,8 @@ def warned(scans: Sequence[Scan]) -> list[Finding]:
     for of_scan in kinds.values():
         if len(of_scan) > MAX_NAMED or len(of_scan) == len(scans) > 1:
             names, first = [*of_scan], next(iter(of_scan.values()))[0]
-            shown = ", ".join(names[:MAX_NAMED]) + (" …" if len(names) > MAX_NAMED else "")
             every = tuple(each for warnings in of_scan.values() for each in warnings)
-            text = f"of {counted(len(names), 'scan')} ({shown}) is said: {_sentence(first)}"
+            text = f"of {counted(len(names), 'scan')} ({listed(names, MAX_NAMED)}) is said: {_sentence(first)}"
             found.append(Finding("", text, warnings=every))
         else:
             found += [Finding(name, _sentence(each[0]), warnings=tuple(each)) for name, each in of_scan.items()]

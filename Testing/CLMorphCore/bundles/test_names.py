@@ -5,6 +5,7 @@ import json
 import pytest
 
 from CLMorphCore.bundles.atlas import default_structures, read_dataset_labels, read_structures, same_names, with_unnamed
+from CLMorphCore.commands.options import warn_of_names
 from CLMorphCore.errors import InputError
 
 
@@ -70,3 +71,9 @@ def test_two_labels_of_one_name_are_told(tmp_path):
     (tmp_path / "names.csv").write_text("value,name\n1,Liver\n2,Liver\n3,Spleen\n")
     (said,) = same_names(read_structures(tmp_path / "names.csv"))
     assert said.startswith("2 labels are called 'Liver'")
+
+
+def test_a_verb_that_takes_a_table_warns_of_equal_names(tmp_path, caplog):
+    (tmp_path / "names.csv").write_text("value,name\n1,Liver\n2,Liver\n")
+    warn_of_names(read_structures(tmp_path / "names.csv"))
+    assert ["2 labels are called 'Liver'" in record.message for record in caplog.records] == [True]

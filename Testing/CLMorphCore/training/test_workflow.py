@@ -292,22 +292,8 @@ def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps
     collection = find_scans(folder)
     twice = replace(collection.subjects[0], name="other", image=tmp_path / "other.nii.gz", labels=None, split="test")
     shutil.copy(collection.subjects[0].image, twice.image)
-    told = []
-
-    def stop(step, fraction):
-        if step.startswith("reference"):
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        train_scans(
-            replace(collection, subjects=(*collection.subjects, twice)),
-            tmp_path / "run",
-            minutes=1.0,
-            device=CPU,
-            plan=read_plan(plan_file),
-            tell=told.append,
-            progress=stop,
-        )
+    both = replace(collection, subjects=(*collection.subjects, twice))
+    told = told_before_training(both, tmp_path / "run", plan=read_plan(plan_file))
     assert any(
         str(f).startswith("other: has the same voxels as s0: a duplicate among splits (test and train)") for f in told
     )
@@ -315,24 +301,8 @@ def test_a_scan_in_two_splits_is_named_before_training_also_where_the_plan_keeps
 
 def test_names_that_do_not_fit_the_labels_are_told_before_training(folder, plan_file, tmp_path):
     (tmp_path / "names.csv").write_text("value,name\n0,Background\n1,First part\n7,First part\n")
-    told = []
-
-    def stop(step, fraction):
-        if step.startswith("reference"):
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        train_scans(
-            find_scans(folder),
-            tmp_path / "run",
-            minutes=1.0,
-            device=CPU,
-            plan=read_plan(plan_file),
-            structures=read_structures(tmp_path / "names.csv"),
-            tell=told.append,
-            progress=stop,
-        )
-    said = [finding.text for finding in told]
+    how = {"plan": read_plan(plan_file), "structures": read_structures(tmp_path / "names.csv")}
+    said = [finding.text for finding in told_before_training(find_scans(folder), tmp_path / "run", **how)]
     assert "no name is given for the labels 2, 3, whose values stand in for one" in said
     assert "2 labels are called 'First part': nothing tells them apart but their values" in said
     assert "names are given for the label 7, which no scan has" in said
@@ -353,11 +323,8 @@ def test_a_plan_says_what_labels_will_serve_for_as_a_training_does(labelled, fol
     )
     planned = clmorph("plan", place, "-o", tmp_path / "plan.toml", "--minutes", "5")
     assert planned.out.splitlines().count(said) == 1, planned.err
-    told = []
-    how = {"minutes": 5, "device": CPU, "progress": until_the_reference}
-    with pytest.raises(Cancelled):
-        train_scans(find_scans(place), tmp_path / "run", tell=lambda finding: told.append(str(finding)), **how)
-    assert told.count(said) == 1
+    told = told_before_training(find_scans(place), tmp_path / "run", minutes=5)
+    assert [str(finding) for finding in told].count(said) == 1
 
 
 def test_scans_in_other_units_are_one_line_before_the_plan(folder, clmorph, tmp_path):
@@ -388,7 +355,14 @@ def test_labels_that_no_name_tells_are_named_once(folder, clmorph, tmp_path):
     assert ran.out.count("s0_ground truth: looks like a label map") == 1 and ran.err == ""
 
 
-def until_the_reference(step, _):
-    """Stops a training as soon as it begins."""
-    if step.startswith("reference"):
-        raise Cancelled
+def told_before_training(collection, run, *, minutes=1.0, **how):
+    """The findings of a training that is stopped as soon as it begins."""
+    told = []
+
+    def stop(step, _):
+        if step.startswith("reference"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train_scans(collection, run, minutes=minutes, device=CPU, tell=told.append, progress=stop, **how)
+    return told
