@@ -107,8 +107,14 @@ def planned_runs(
     minutes: float,
     clock: str = CPU,
 ) -> list[Planned]:
-    """The runs behind an experiment on a data set; InputError for a name that is none of EXPERIMENTS."""
-    budget = Budget(minutes, clock)
+    """The runs of these systems behind an experiment on a data set; InputError for a name that is none of EXPERIMENTS."""
+    runs = _all_runs(experiment, dataset, systems, seeds, Budget(minutes, clock))
+    return [run for run in runs if run.system in systems]
+
+
+def _all_runs(
+    experiment: str, dataset: str, systems: Sequence[str], seeds: Sequence[int], budget: Budget
+) -> list[Planned]:
     if experiment not in EXPERIMENTS:
         raise InputError(f"unknown experiment {experiment!r}{did_you_mean(experiment, [*EXPERIMENTS, 'all'])}")
     if experiment == "table3":

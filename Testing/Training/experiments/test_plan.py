@@ -39,6 +39,14 @@ def test_the_ablation_has_every_term_with_every_seed_and_the_supervised_bound():
     assert "contrast" not in terms["recon+contrast"]["loss"]
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_only_the_systems_that_are_asked_for_are_run(experiment: str):
+    asked = ["clmorph", "clmorph-byol"]
+    runs = planned_runs(experiment, "acdc", systems=asked, minutes=3.0)
+    everything = planned_runs(experiment, "acdc", minutes=3.0)
+    assert [run.name for run in runs] == [run.name for run in everything if run.system in asked]
+
+
 def test_all_terms_together_are_the_system_itself_and_not_run_twice():
     runs = plan(["table1", "table3", "figure7"], ["hippocampus"], minutes=3.0, seeds=(0, 1))
     names = [run.name for run in runs]
