@@ -13,16 +13,18 @@ from .score import Quality
 def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
     """The score that fits the genuine observations, with their Dice, and the corrupted ones.
 
-    Subjects of the validation split, which the atlas is not made from, tell shift and intervals.
+    Subjects of the validation split, which the atlas is not made from, tell the shift, and with all others the
+    intervals.
     """
     known = [(o, o.evidence) for o in observations if o.evidence is not None]
     genuine = [(o, (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
     corrupted = [evidence for o, evidence in known if o.kind != GENUINE]
     held_out = [(o.subject, case) for o, case in genuine if o.split == "validation"]
-    seen = [case for o, case in genuine if o.split != "validation"]
-    if not any(dice is not None for _, dice in seen):
-        seen, held_out = [case for _, case in held_out], []
-    return score.fit(atlas, seen, corrupted, [case for _, case in held_out], [name for name, _ in held_out])
+    seen = [(o.subject, case) for o, case in genuine if o.split != "validation"]
+    if not any(dice is not None for _, (_, dice) in seen):
+        seen, held_out = held_out, []
+    names, cases = [name for name, _ in seen], [case for _, case in seen]
+    return score.fit(atlas, cases, corrupted, [case for _, case in held_out], [name for name, _ in held_out], names)
 
 
 def calibrated(quality: Quality, observations: Iterable[Observation]) -> Quality:

@@ -2,16 +2,17 @@
 
 For each structure a ridge regression on the logit of Dice predicts how far the structure lies from its own mean over
 the training subjects (reverse classification accuracy and its kin predict Dice without labels: Valindria et al., IEEE
-TMI 2017; Robinson et al., MICCAI 2018). Subjects that the atlas has not seen say how far that is off: by how much on
-the whole, and within which interval (split conformal prediction with scaled residuals: Lei et al., JASA 2018; each of
-these subjects about what the others say: Barber et al., Annals of Statistics 2021). Beside it, how far the case as a
-whole lies on the bad side of what training subjects look like says whether any of that can be believed.
+TMI 2017; Robinson et al., MICCAI 2018). How far that is off is told by subjects that it was not fitted to: those that
+the atlas has not seen tell by how much on the whole, and with them the others, each left out in turn, within which
+interval (conformal prediction with scaled residuals: Lei et al., JASA 2018; each subject about what others say: Barber
+et al., Annals of Statistics 2021). Beside it, how far the case as a whole lies on the bad side of what training
+subjects look like says whether any of that can be believed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,6 +116,7 @@ class Quality:
 
 
 Case = tuple[Evidence, np.ndarray | None]
+Named = tuple[str, Case]  # with the name of its subject
 
 
 def fit(
@@ -123,62 +125,94 @@ def fit(
     corrupted: Sequence[Evidence] = (),
     unseen: Sequence[Case] = (),
     subjects: Sequence[str] = (),
+    seen: Sequence[str] = (),
 ) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
-    Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, for the shift
-    and the intervals, and ``subjects`` whose they are, by default of one each; without them the intervals are the fit's
-    own residuals', and too narrow. The limit is what FALSE_ALARMS of all cases exceed, each under the checks of the
-    others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
+    Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, which tell
+    the shift; ``seen`` and ``subjects`` are the names of those whose the cases and the unseen ones are, by default of
+    one each. The intervals are as wide as all of them ask for, each left out in turn: few unseen ones may be alike by
+    chance; or as the unseen ones alone do if that is wider: an atlas may know its own subjects too well. The limit is
+    what FALSE_ALARMS of all cases exceed, each under the checks of the others, times MARGIN, or times less
+    where FLAGGED of ``corrupted`` would else not exceed it.
     """
     regression = _regression(atlas, cases)
     everything = [found for found, _ in (*cases, *unseen)]
     checks = np.array([found.case for found in everything])
-    names = subjects or [str(n) for n in range(len(unseen))]
-    held_out = [(name, case) for name, case in zip(names, unseen, strict=True) if case[1] is not None]
+    known, held_out = _labelled(seen, cases), _labelled(subjects, unseen)
+    left_out = _left_out(regression, known, len({name for name, _ in held_out}))
+    not_seen = _about_others(regression, held_out)
+    distances = [*left_out, *not_seen] or _about_others(regression, known)
     quality = replace(
-        calibrated(regression, held_out) if held_out else _with_own_reach(regression, cases),
+        regression,
+        shift=_shift(regression, [case for _, case in held_out]),
+        reach=max(_reach(each) for each in (distances, not_seen) if each),
         checks=tuple(checks.mean(axis=0).tolist()),
         spread=tuple(checks.std(axis=0).tolist()),
     )
     return replace(quality, limit=_limit(quality, everything, checks, corrupted))
 
 
-def calibrated(quality: Quality, cases: Sequence[tuple[str, Case]]) -> Quality:
+def _labelled(names: Sequence[str], cases: Sequence[Case]) -> list[Named]:
+    """The labelled cases, each with the name of its subject: of one each without names."""
+    pairs = zip(names or [str(n) for n in range(len(cases))], cases, strict=True)
+    return [(name, case) for name, case in pairs if case[1] is not None]
+
+
+def calibrated(quality: Quality, cases: Sequence[Named]) -> Quality:
     """The shift, and the reach with which the true Dice of the cases lie in the intervals, COVERED of them.
 
-    The reach is the ⌈(N + 1) · COVERED⌉-th smallest |residual − shift| / deviation of the N structures of all cases,
-    each subject's about the shift that the other subjects tell: its own is what a new subject's is not known to be.
+    Each subject's lies about the shift that the others tell: its own is what a new subject's is not known to be.
     """
-    residuals = [(name, *_residuals(quality, case)) for name, case in cases]
-    distances = []
-    for name, own, deviations in residuals:
-        others = [residual for other, residual, _ in residuals if other != name]
-        shift = np.concatenate(others).mean() if others else 0.0
-        distances.append(np.abs(own - shift) / deviations)
-    shift = float(np.concatenate([residual for _, residual, _ in residuals]).mean())
-    return replace(quality, shift=quality.shift + shift, reach=_reach(np.concatenate(distances)))
+    shift = quality.shift + _shift(quality, [case for _, case in cases])
+    return replace(quality, shift=shift, reach=_reach(_about_others(quality, cases)))
 
 
-def _with_own_reach(quality: Quality, cases: Sequence[Case]) -> Quality:
-    """The reach by the residuals of the cases of the fit themselves."""
-    residuals = [_residuals(quality, case) for case in cases if case[1] is not None]
-    return replace(quality, reach=_reach(np.concatenate([np.abs(own) / deviations for own, deviations in residuals])))
+def _shift(quality: Quality, cases: Sequence[Case]) -> float:
+    """The mean residual of all structures of the cases; 0 for no case."""
+    residuals = [residual for case in cases for residual in _residuals(quality, case).values()]
+    return float(np.mean(residuals)) if residuals else 0.0
 
 
-def _residuals(quality: Quality, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The true logit less the expected one of each structure that has a true Dice, and the structures' deviations."""
+def _about_others(quality: Quality, cases: Sequence[Named]) -> list[np.ndarray]:
+    """|residual − shift| / deviation of each case's structures, with the shift that all other subjects tell."""
+    shifts = {name: _shift(quality, [case for other, case in cases if other != name]) for name, _ in cases}
+    return [_distances(quality, case, shifts[name], quality.deviation) for name, case in cases]
+
+
+def _left_out(quality: Quality, cases: Sequence[Named], telling: int) -> list[np.ndarray]:
+    """|residual − shift| / deviation of each case's structures, by the fit to the other subjects; none of one subject.
+
+    The shift is what the next ``telling`` of these tell: as many as tell it of subjects that the atlas has not seen,
+    so that it is as uncertain as theirs. The deviations are the ``quality``'s, which is fitted to all.
+    """
+    names = list(dict.fromkeys(name for name, _ in cases))
+    found = []
+    for place, name in enumerate(names if len(names) > 1 else []):
+        following = [*names[place + 1 :], *names[:place]][:telling]
+        others = _regression(quality.atlas, [case for other, case in cases if other != name])
+        shift = _shift(others, [case for other, case in cases if other in following])
+        found += [_distances(others, case, shift, quality.deviation) for own, case in cases if own == name]
+    return found
+
+
+def _distances(quality: Quality, case: Case, shift: float, deviation: Mapping[int, float]) -> np.ndarray:
+    residuals = _residuals(quality, case)
+    return np.array([abs(residual - shift) / deviation[value] for value, residual in residuals.items()])
+
+
+def _residuals(quality: Quality, case: Case) -> dict[int, float]:
+    """The true logit less the expected one, of each structure that has a true Dice."""
     found, dice = case
     assert dice is not None
-    true = dict(zip(found.values, dice.tolist(), strict=True))
-    known = {value: logit for value, logit in quality._logits(found).items() if not np.isnan(true[value])}
-    residuals = [float(_logit(np.array(true[value]))) - logit for value, logit in known.items()]
-    return np.array(residuals), np.array([quality.deviation[value] for value in known])
+    true = {value: float(_logit(one)) for value, one in zip(found.values, dice, strict=True) if not np.isnan(one)}
+    return {value: true[value] - logit for value, logit in quality._logits(found).items() if value in true}
 
 
-def _reach(distances: np.ndarray) -> float:
-    rank = min(len(distances), int(np.ceil((len(distances) + 1) * COVERED)))
-    return float(np.sort(distances)[rank - 1])
+def _reach(distances: Sequence[np.ndarray]) -> float:
+    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances."""
+    ordered = np.sort(np.concatenate(distances))
+    return float(ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * COVERED))) - 1])
 
 
 def _regression(atlas: str, cases: Sequence[Case]) -> Quality:

@@ -107,7 +107,7 @@ def planned_runs(
     minutes: float,
     clock: str = CPU,
 ) -> list[Planned]:
-    """The runs of these systems behind an experiment on a data set; InputError for a name that is none of EXPERIMENTS."""
+    """These systems' runs behind an experiment on a data set; InputError for a name that is none of EXPERIMENTS."""
     runs = _all_runs(experiment, dataset, systems, seeds, Budget(minutes, clock))
     return [run for run in runs if run.system in systems]
 

@@ -157,6 +157,27 @@ def test_two_subjects_seen_often_are_two():
     assert np.mean(inside) > 0.6  # .46 by residuals about what both say; how far two differ tells little of a third
 
 
+def test_two_subjects_that_are_alike_by_chance_make_no_narrow_intervals():
+    """Where those of the fit differ as much as new ones do, nine of ten hold whatever two more happen to say."""
+    random, inside = np.random.default_rng(0), []
+    for _ in range(60):
+        seen, known = zip(*alike(random, 9, 2), strict=True)
+        subjects, held_out = zip(*alike(random, 2, 2), strict=True)
+        quality = fit("average", known, unseen=held_out, subjects=subjects, seen=seen)
+        for _, (found, dice) in alike(random, 10, 1):
+            ends = quality.interval(found)
+            inside += [ends[value][0] <= true <= ends[value][1] for value, true in zip(VALUES, dice, strict=True)]
+    assert 0.87 < np.mean(inside) < 0.95  # .72 by the two alone
+
+
+def test_without_unseen_subjects_each_is_told_by_the_others():
+    """Logits of 0, 0.3 and 0.9 lie up to 0.9 − (0 + 0.3) / 2 from what the two others say: so wide it is either way."""
+    same = Evidence(VALUES, np.zeros((3, len(FEATURES))), np.zeros(len(CHECKS)))
+    quality = fit("average", [(same, np.full(3, 1 / (1 + np.exp(-logit)))) for logit in (0.0, 0.3, 0.9)])
+    for ends in quality.interval(same).values():
+        assert ends == pytest.approx([1 / (1 + np.exp(-logit)) for logit in (0.4 - 0.75, 0.4 + 0.75)])
+
+
 def test_without_such_subjects_nothing_is_shifted():
     quality = fit("average", made_up(0))
     assert quality.shift == 0 and quality.reach > 0
