@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -213,9 +214,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     tree = read_toml(Path(path), "a TOML file with settings")
     for override in overrides:
         _set(tree, override)
-    config = from_dict(tree)
-    check_trainable(config)
+    with in_file(path) if not overrides else nullcontext():
+        config = from_dict(tree)
+        check_trainable(config)
     return config
+
+
+@contextmanager
+def in_file(path: str | Path) -> Iterator[None]:
+    """A SettingError within says which file the setting stands in."""
+    try:
+        yield
+    except SettingError as error:
+        raise SettingError(f"{path}: {error.problem}", error.remedy) from None
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import atomic_write
-from ..bundles.config import Config, check_trainable, from_dict, to_dict
+from ..bundles.config import Config, check_trainable, from_dict, in_file, to_dict
 from ..errors import SettingError, did_you_mean
 from ..io.files import read_text, read_toml, short
 
@@ -151,6 +151,12 @@ def write_plan(path: Path, plan: Plan) -> None:
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file, as ``plan_text`` writes it; sections may be left out. InputError for what is no plan."""
     tree = read_toml(path, "a plan, as clmorph plan writes it")
+    with in_file(path):
+        return replace(_plan(tree), text=read_text(path, "a plan"))
+
+
+def _plan(tree: dict[str, Any]) -> Plan:
+    """The plan in a file's tables, without its text."""
     for section, known in OWN.items():
         table = tree.get(section, {})
         if not isinstance(table, dict):
@@ -176,7 +182,5 @@ def read_plan(path: Path) -> Plan:
             f"training.minutes is 0 and training.steps {config.training.steps}; expected minutes above zero, or "
             "a number of steps that comes to an end"
         )
-    text = read_text(path, "a plan")
-    return Plan(
-        config, subjects, float(margin), dict.fromkeys(leave_out, "the plan leaves it out"), text=text, start=given
-    )
+    left_out = dict.fromkeys(leave_out, "the plan leaves it out")
+    return Plan(config, subjects, float(margin), left_out, start=given)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import fields
 
 import pytest
@@ -103,6 +104,21 @@ WRONG = {
 def test_what_does_not_fit_is_named(override, settings_file):
     with pytest.raises(InputError, match=WRONG[override]):
         load_config(settings_file(""), [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nsteps = 'many'\n", "training.steps is 'many'"),
+        ("[loss]\nsymmetric = true\n", "loss.symmetric needs a network with an inverse"),
+    ],
+)
+def test_a_fault_of_the_file_is_said_to_be_there(text, message, settings_file):
+    path = settings_file(text)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: {message}"):
+        load_config(path)
+    with pytest.raises(InputError, match=r"^training\.seed is -1"):
+        load_config(settings_file(""), ["training.seed=-1"])
 
 
 REFUSED = {
