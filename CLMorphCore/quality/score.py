@@ -129,24 +129,25 @@ def fit(
 ) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
-    Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, which tell
-    the shift; ``seen`` and ``subjects`` are the names of those whose the cases and the unseen ones are, by default of
-    one each. The intervals are as wide as all of them ask for, each left out in turn: few unseen ones may be alike by
-    chance; or as the unseen ones alone do if that is wider: an atlas may know its own subjects too well. The limit is
-    what FALSE_ALARMS of all cases exceed, each under the checks of the others, times MARGIN, or times less
-    where FLAGGED of ``corrupted`` would else not exceed it.
+    Cases without labels, or whose labels show no structure, serve for the checks only. ``unseen`` are cases that the
+    atlas was not made from, which tell the shift; ``seen`` and ``subjects`` are the names of those whose the cases and
+    the unseen ones are, by default of one each. The intervals are as wide as all of them ask for, each left out in
+    turn: few unseen ones may be alike by chance; or as the unseen ones alone do if that is wider: an atlas may know its
+    own subjects too well. The limit is what FALSE_ALARMS of all cases exceed, each under the checks of the others,
+    times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
     """
     regression = _regression(atlas, cases)
     everything = [found for found, _ in (*cases, *unseen)]
     checks = np.array([found.case for found in everything])
-    known, held_out = _labelled(seen, cases), _labelled(subjects, unseen)
+    known = _labelled(seen, cases)
+    held_out = [(name, case) for name, case in _labelled(subjects, unseen) if _residuals(regression, case)]
     left_out = _left_out(regression, known, len({name for name, _ in held_out}))
     not_seen = _about_others(regression, held_out)
     distances = [*left_out, *not_seen] or _about_others(regression, known)
     quality = replace(
         regression,
         shift=_shift(regression, [case for _, case in held_out]),
-        reach=max(_reach(each) for each in (distances, not_seen) if each),
+        reach=max(_reach(distances), _reach(not_seen)),
         checks=tuple(checks.mean(axis=0).tolist()),
         spread=tuple(checks.std(axis=0).tolist()),
     )
@@ -156,7 +157,12 @@ def fit(
 def _labelled(names: Sequence[str], cases: Sequence[Case]) -> list[Named]:
     """The labelled cases, each with the name of its subject: of one each without names."""
     pairs = zip(names or [str(n) for n in range(len(cases))], cases, strict=True)
-    return [(name, case) for name, case in pairs if case[1] is not None]
+    return [(name, case) for name, case in pairs if shows_structures(case[1])]
+
+
+def shows_structures(dice: np.ndarray | None) -> bool:
+    """Whether there are labels, and a structure among them."""
+    return dice is not None and not np.isnan(dice).all()
 
 
 def calibrated(quality: Quality, cases: Sequence[Named]) -> Quality:
@@ -210,14 +216,16 @@ def _residuals(quality: Quality, case: Case) -> dict[int, float]:
 
 
 def _reach(distances: Sequence[np.ndarray]) -> float:
-    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances."""
-    ordered = np.sort(np.concatenate(distances))
+    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances; 0, not known, for none."""
+    ordered = np.sort(np.concatenate([[], *distances]))
+    if not ordered.size:
+        return 0.0
     return float(ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * COVERED))) - 1])
 
 
 def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
     """The fit of the labelled cases' Dice, without what is known of whole cases."""
-    labelled = [(found, dice) for found, dice in cases if dice is not None]
+    labelled = [(found, dice) for found, dice in cases if dice is not None and shows_structures(dice)]
     values = labelled[0][0].values
     logits = np.array([_logit(dice) for _, dice in labelled])
     features = np.array([found.structures for found, _ in labelled])
