@@ -83,7 +83,7 @@ class Quality:
             return {}
         ends = {v: self.reach * self.deviation[v] for v in self.usual if v in self.deviation}
         return {
-            value: (_opened(float(_dice(logit - ends[value]))), _opened(float(_dice(logit + ends[value]))))
+            value: _opened(float(_dice(logit - ends[value])), float(_dice(logit + ends[value])))
             for value, logit in self._logits(found).items()
             if value in ends
         }
@@ -280,9 +280,9 @@ def _logit(dice: np.ndarray) -> np.ndarray:
     return np.log(bounded / (1 - bounded))
 
 
-def _opened(dice: float) -> float:
-    """0 or 1 for an end of an interval beyond which logits do not tell values apart."""
-    return 0.0 if dice <= MIN_DICE else 1.0 if dice >= 1 - MIN_DICE else dice
+def _opened(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval, with all Dice values beyond that logits do not tell apart from one within."""
+    return (0.0 if low <= MIN_DICE else min(low, 1 - MIN_DICE)), (1.0 if high >= 1 - MIN_DICE else max(high, MIN_DICE))
 
 
 def _dice(logit: np.ndarray | float) -> np.ndarray:

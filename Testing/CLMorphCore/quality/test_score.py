@@ -202,6 +202,16 @@ def test_without_such_subjects_nothing_is_shifted():
     assert set(quality.interval(made_up(1)[0][0])) == set(VALUES)
 
 
+def test_the_expected_dice_lies_in_its_interval_beyond_what_logits_tell_apart_too(quality):
+    (found, _), ends = made_up(1)[0], {}
+    for level in (5.0, -5.0):
+        certain = replace(quality, usual=dict.fromkeys(VALUES, level), weights=(0.0,) * len(FEATURES))
+        certain = replace(certain, deviation=dict.fromkeys(VALUES, 0.01), reach=1.0)
+        ends[level] = certain.interval(found)
+        assert all(low <= certain.expected_dice(found)[v] <= high for v, (low, high) in ends[level].items())
+    assert set(ends[5.0].values()) == {(0.98, 1.0)} and set(ends[-5.0].values()) == {(0.0, 0.02)}
+
+
 def test_ends_that_logits_do_not_tell_apart_are_open():
     quality = replace(fit("average", made_up(0)), reach=500.0)
     assert set(quality.interval(made_up(1)[0][0]).values()) == {(0.0, 1.0)}
