@@ -133,8 +133,8 @@ def fit(
     atlas was not made from, which tell the shift; ``seen`` and ``subjects`` are the names of those whose the cases and
     the unseen ones are, by default of one each. The intervals are as wide as all of them ask for, each left out in
     turn: few unseen ones may be alike by chance; or as the unseen ones alone do if that is wider: an atlas may know its
-    own subjects too well. The limit is what FALSE_ALARMS of all cases exceed, each under the checks of the others,
-    times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
+    own subjects too well; one subject alone tells none. The limit is what FALSE_ALARMS of all cases exceed, each under
+    the checks of the others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
     """
     regression = _regression(atlas, cases)
     everything = [found for found, _ in (*cases, *unseen)]
@@ -143,11 +143,10 @@ def fit(
     held_out = [(name, case) for name, case in _labelled(subjects, unseen) if _residuals(regression, case)]
     left_out = _left_out(regression, known, len({name for name, _ in held_out}))
     not_seen = _about_others(regression, held_out)
-    distances = [*left_out, *not_seen] or _about_others(regression, known)
     quality = replace(
         regression,
         shift=_shift(regression, [case for _, case in held_out]),
-        reach=max(_reach(distances), _reach(not_seen)),
+        reach=max(_reach([*left_out, *not_seen]), _reach(not_seen)),
         checks=tuple(checks.mean(axis=0).tolist()),
         spread=tuple(checks.std(axis=0).tolist()),
     )

@@ -202,6 +202,12 @@ def test_without_such_subjects_nothing_is_shifted():
     assert set(quality.interval(made_up(1)[0][0])) == set(VALUES)
 
 
+def test_one_subject_alone_tells_no_interval():
+    """Two scans of it differ by far less than two subjects do."""
+    quality = fit("average", made_up(0, 2), seen=["a", "a"])
+    assert quality.reach == 0 and quality.interval(made_up(1)[0][0]) == {}
+
+
 def test_the_expected_dice_lies_in_its_interval_beyond_what_logits_tell_apart_too(quality):
     (found, _), ends = made_up(1)[0], {}
     for level in (5.0, -5.0):
