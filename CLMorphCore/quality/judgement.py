@@ -167,7 +167,7 @@ def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]
         warnings.append(f"{_unlike(quality, found)}; do not use the labels without looking at them")
     if low:
         names = f"{', '.join(low[:5])}{' …' if len(low) > 5 else ''}"
-        warnings.append(f"{_lower(len(low), len(structures))}: {names}")
+        warnings.append(f"{_lower(len(values), len(quality.usual))}: {names}")
     return warnings
 
 

@@ -44,6 +44,7 @@ FORMER_NAMES = {
 MAX_NUMBER = 1e6  # of a fit: logits, correlations and their spreads are small
 COVERED = 0.9  # share of true Dice values that lie within their interval
 POOLED = 10  # rows that the spread of all structures' residuals counts beside a structure's own
+SCORE_DECIMALS = 3
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -104,8 +105,14 @@ class Quality:
         return [value for value, dice in self.expected_dice(found).items() if dice < self.usual_dice(value) - DROP]
 
     def outlier_score(self, found: Evidence) -> float:
-        """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's."""
-        return float(np.linalg.norm(self._deviations(found)) / self.limit)
+        """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's.
+
+        With as many decimals as reports show, so that they and what is concluded from it agree.
+        """
+        return round(self._distance(found) / self.limit, SCORE_DECIMALS)
+
+    def _distance(self, found: Evidence) -> float:
+        return float(np.linalg.norm(self._deviations(found)))
 
     def most_unusual(self, found: Evidence) -> str:
         """The check that lies farthest on the bad side."""
@@ -254,13 +261,13 @@ def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
 def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, corrupted: Sequence[Evidence]) -> float:
     others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
     scores = [
-        replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).outlier_score(one)
+        replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0)))._distance(one)
         for one, rest in zip(found, others, strict=True)
     ]
     least = float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher"))
     if not corrupted:
         return least
-    bad = float(np.quantile([quality.outlier_score(one) for one in corrupted], 1 - FLAGGED, method="lower"))
+    bad = float(np.quantile([quality._distance(one) for one in corrupted], 1 - FLAGGED, method="lower"))
     return min(max(least, 0.99 * bad), MARGIN * least)  # just below it, so that it lies beyond
 
 
