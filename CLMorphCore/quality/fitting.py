@@ -22,7 +22,7 @@ def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
     held_out = [(o.subject, case) for o, case in genuine if o.split == "validation"]
     seen = [(o.subject, case) for o, case in genuine if o.split != "validation"]
     if not any(score.shows_structures(dice) for _, (_, dice) in seen):
-        seen, held_out = held_out, []
+        seen, held_out = [*seen, *held_out], []  # what has no labels serves for the checks
     _check_labelled(seen)
     names, cases = [name for name, _ in seen], [case for _, case in seen]
     return score.fit(atlas, cases, corrupted, [case for _, case in held_out], [name for name, _ in held_out], names)

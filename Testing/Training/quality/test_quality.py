@@ -88,6 +88,15 @@ def test_one_labelled_subject_cannot_be_left_out(cases):
         leave_one_out("average", some)
 
 
+def test_scans_without_labels_serve_for_the_checks_where_validation_alone_is_labelled(cases):
+    labelled = [replace(s, split="validation") for s in cases if s.kind == GENUINE]
+    more = [replace(observed(f"u{n}", GENUINE, 0.0, None, odd=0.1 * n), split="train") for n in range(8)]
+    quality, alone = fitting.fit("average", [*more, *labelled]), fitting.fit("average", labelled)
+    assert quality.usual == alone.usual and quality.reach == alone.reach
+    expected = np.mean([s.evidence.case for s in (*more, *labelled)], axis=0)
+    assert quality.checks == pytest.approx(expected)
+
+
 def test_a_fit_that_knows_no_deviations_is_not_calibrated(cases):
     """Fits from before the intervals have none, and a file that was changed by hand may lack one."""
     quality = fitting.fit("average", cases)
