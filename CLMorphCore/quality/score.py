@@ -93,7 +93,8 @@ class Quality:
         """usual + shift + Σ weights (x − centre) / scale, per structure that was seen in the fit."""
         known = [n for n, value in enumerate(found.values) if value in self.usual]
         values = [found.values[n] for n in known]
-        change = (found.structures[known] - [self.centres[v] for v in values]) / self.scale @ np.array(self.weights)
+        centres = np.array([self.centres[v] for v in values]).reshape(-1, len(FEATURES))  # of none, too
+        change = (found.structures[known] - centres) / self.scale @ np.array(self.weights)
         return {v: self.usual[v] + self.shift + float(c) for v, c in zip(values, change, strict=True)}
 
     def usual_dice(self, value: int) -> float:

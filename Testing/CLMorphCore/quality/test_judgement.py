@@ -159,3 +159,14 @@ def test_reason_and_warning_count_the_same_structures(trusted, atlas):
     reason = verdict_of(quality, bad)[1]
     assert reason.endswith("2 of 2 structures")
     assert [each.startswith(reason) for each in _warnings(quality, bad, atlas.structures)] == [True]
+
+
+def test_a_fit_that_knows_none_of_the_structures_gives_no_score(trusted, phantom, tmp_path):
+    """Its file may have been changed by hand, or be of labels with other numbers."""
+    text = (trusted.folder / "quality.toml").read_text(encoding="utf-8").replace("[structures.", "[structures.7")
+    for changed in (text, f"{text.partition('[structures')[0]}[structures]"):
+        (tmp_path / "quality.toml").write_text(changed, encoding="utf-8")
+        found = segment(phantom.image, replace(trusted, folder=tmp_path), affine=sitk.AffineTransform(3))
+        assert found.report.quality == QualityEntry(
+            None, None, "no quality score: it was fitted for other structures than those of the atlas ellipsoids"
+        )
