@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from torch import Tensor
 
-from ..bundles.atlas import Atlas, Structure
+from ..bundles.atlas import Atlas, Structure, structures_of
 from ..bundles.model import Model
 from ..geometry import Grid
 from ..matching import Match
@@ -147,6 +147,8 @@ def _why_not(model: Model, quality: Quality | None, atlases: Sequence[Atlas], al
         return f"no quality score: it was fitted for the atlas {quality.atlas} alone, not for {', '.join(used)}"
     if not any(_same(own, atlases[0]) for own in model.atlases):
         return f"no quality score: it was fitted for the model's own atlas {quality.atlas}, another one has its name"
+    if not any(s.value in quality.usual for s in structures_of(atlases)):
+        return f"no quality score: it was fitted for other structures than those of the atlas {quality.atlas}"
     return "" if alternatives else "no quality score: the network gives no alternative displacement"
 
 
@@ -167,7 +169,7 @@ def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]
         warnings.append(f"{_unlike(quality, found)}; do not use the labels without looking at them")
     if low:
         names = f"{', '.join(low[:5])}{' …' if len(low) > 5 else ''}"
-        warnings.append(f"{_lower(len(low), len(structures))}: {names}")
+        warnings.append(f"{_lower(len(values), len(quality.usual))}: {names}")
     return warnings
 
 

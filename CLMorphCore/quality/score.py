@@ -44,6 +44,7 @@ FORMER_NAMES = {
 MAX_NUMBER = 1e6  # of a fit: logits, correlations and their spreads are small
 COVERED = 0.9  # share of true Dice values that lie within their interval
 POOLED = 10  # rows that the spread of all structures' residuals counts beside a structure's own
+SCORE_DECIMALS = 3
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
 
 
@@ -83,7 +84,7 @@ class Quality:
             return {}
         ends = {v: self.reach * self.deviation[v] for v in self.usual if v in self.deviation}
         return {
-            value: (_opened(float(_dice(logit - ends[value]))), _opened(float(_dice(logit + ends[value]))))
+            value: _opened(float(_dice(logit - ends[value])), float(_dice(logit + ends[value])))
             for value, logit in self._logits(found).items()
             if value in ends
         }
@@ -92,7 +93,8 @@ class Quality:
         """usual + shift + Σ weights (x − centre) / scale, per structure that was seen in the fit."""
         known = [n for n, value in enumerate(found.values) if value in self.usual]
         values = [found.values[n] for n in known]
-        change = (found.structures[known] - [self.centres[v] for v in values]) / self.scale @ np.array(self.weights)
+        centres = np.array([self.centres[v] for v in values]).reshape(-1, len(FEATURES))  # of none, too
+        change = (found.structures[known] - centres) / self.scale @ np.array(self.weights)
         return {v: self.usual[v] + self.shift + float(c) for v, c in zip(values, change, strict=True)}
 
     def usual_dice(self, value: int) -> float:
@@ -104,8 +106,14 @@ class Quality:
         return [value for value, dice in self.expected_dice(found).items() if dice < self.usual_dice(value) - DROP]
 
     def outlier_score(self, found: Evidence) -> float:
-        """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's."""
-        return float(np.linalg.norm(self._deviations(found)) / self.limit)
+        """√Σ max(0, (mean − check) / spread)², in units of the limit: above 1 the case is unlike the training's.
+
+        With as many decimals as reports show, so that they and what is concluded from it agree.
+        """
+        return round(self._distance(found) / self.limit, SCORE_DECIMALS)
+
+    def _distance(self, found: Evidence) -> float:
+        return float(np.linalg.norm(self._deviations(found)))
 
     def most_unusual(self, found: Evidence) -> str:
         """The check that lies farthest on the bad side."""
@@ -129,24 +137,24 @@ def fit(
 ) -> Quality:
     """The quality of cases with evidence and true Dice (K,), NaN where a structure is missing; None: without labels.
 
-    Cases without labels serve for the checks only. ``unseen`` are cases that the atlas was not made from, which tell
-    the shift; ``seen`` and ``subjects`` are the names of those whose the cases and the unseen ones are, by default of
-    one each. The intervals are as wide as all of them ask for, each left out in turn: few unseen ones may be alike by
-    chance; or as the unseen ones alone do if that is wider: an atlas may know its own subjects too well. The limit is
-    what FALSE_ALARMS of all cases exceed, each under the checks of the others, times MARGIN, or times less
-    where FLAGGED of ``corrupted`` would else not exceed it.
+    Cases without labels, or whose labels show no structure, serve for the checks only. ``unseen`` are cases that the
+    atlas was not made from, which tell the shift; ``seen`` and ``subjects`` are the names of those whose the cases and
+    the unseen ones are, by default of one each. The intervals are as wide as all of them ask for, each left out in
+    turn: few unseen ones may be alike by chance; or as the unseen ones alone do if that is wider: an atlas may know its
+    own subjects too well; one subject alone tells none. The limit is what FALSE_ALARMS of all cases exceed, each under
+    the checks of the others, times MARGIN, or times less where FLAGGED of ``corrupted`` would else not exceed it.
     """
     regression = _regression(atlas, cases)
     everything = [found for found, _ in (*cases, *unseen)]
     checks = np.array([found.case for found in everything])
-    known, held_out = _labelled(seen, cases), _labelled(subjects, unseen)
+    known = _labelled(seen, cases)
+    held_out = [(name, case) for name, case in _labelled(subjects, unseen) if _residuals(regression, case)]
     left_out = _left_out(regression, known, len({name for name, _ in held_out}))
     not_seen = _about_others(regression, held_out)
-    distances = [*left_out, *not_seen] or _about_others(regression, known)
     quality = replace(
         regression,
         shift=_shift(regression, [case for _, case in held_out]),
-        reach=max(_reach(each) for each in (distances, not_seen) if each),
+        reach=max(_reach([*left_out, *not_seen]), _reach(not_seen)),
         checks=tuple(checks.mean(axis=0).tolist()),
         spread=tuple(checks.std(axis=0).tolist()),
     )
@@ -156,7 +164,12 @@ def fit(
 def _labelled(names: Sequence[str], cases: Sequence[Case]) -> list[Named]:
     """The labelled cases, each with the name of its subject: of one each without names."""
     pairs = zip(names or [str(n) for n in range(len(cases))], cases, strict=True)
-    return [(name, case) for name, case in pairs if case[1] is not None]
+    return [(name, case) for name, case in pairs if shows_structures(case[1])]
+
+
+def shows_structures(dice: np.ndarray | None) -> bool:
+    """Whether there are labels, and a structure among them."""
+    return dice is not None and not np.isnan(dice).all()
 
 
 def calibrated(quality: Quality, cases: Sequence[Named]) -> Quality:
@@ -210,14 +223,16 @@ def _residuals(quality: Quality, case: Case) -> dict[int, float]:
 
 
 def _reach(distances: Sequence[np.ndarray]) -> float:
-    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances."""
-    ordered = np.sort(np.concatenate(distances))
+    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances; 0, not known, for none."""
+    ordered = np.sort(np.concatenate([[], *distances]))
+    if not ordered.size:
+        return 0.0
     return float(ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * COVERED))) - 1])
 
 
 def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
     """The fit of the labelled cases' Dice, without what is known of whole cases."""
-    labelled = [(found, dice) for found, dice in cases if dice is not None]
+    labelled = [(found, dice) for found, dice in cases if dice is not None and shows_structures(dice)]
     values = labelled[0][0].values
     logits = np.array([_logit(dice) for _, dice in labelled])
     features = np.array([found.structures for found, _ in labelled])
@@ -247,13 +262,13 @@ def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
 def _limit(quality: Quality, found: Sequence[Evidence], checks: np.ndarray, corrupted: Sequence[Evidence]) -> float:
     others = [np.delete(checks, n, axis=0) for n in range(len(checks))]
     scores = [
-        replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0))).outlier_score(one)
+        replace(quality, checks=tuple(rest.mean(axis=0)), spread=tuple(rest.std(axis=0)))._distance(one)
         for one, rest in zip(found, others, strict=True)
     ]
     least = float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher"))
     if not corrupted:
         return least
-    bad = float(np.quantile([quality.outlier_score(one) for one in corrupted], 1 - FLAGGED, method="lower"))
+    bad = float(np.quantile([quality._distance(one) for one in corrupted], 1 - FLAGGED, method="lower"))
     return min(max(least, 0.99 * bad), MARGIN * least)  # just below it, so that it lies beyond
 
 
@@ -272,9 +287,9 @@ def _logit(dice: np.ndarray) -> np.ndarray:
     return np.log(bounded / (1 - bounded))
 
 
-def _opened(dice: float) -> float:
-    """0 or 1 for an end of an interval beyond which logits do not tell values apart."""
-    return 0.0 if dice <= MIN_DICE else 1.0 if dice >= 1 - MIN_DICE else dice
+def _opened(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval, with all Dice values beyond that logits do not tell apart from one within."""
+    return (0.0 if low <= MIN_DICE else min(low, 1 - MIN_DICE)), (1.0 if high >= 1 - MIN_DICE else max(high, MIN_DICE))
 
 
 def _dice(logit: np.ndarray | float) -> np.ndarray:

@@ -74,9 +74,10 @@ def _expected(report: Report) -> str:
     score, refined = report.quality.outlier_score, report.refinement_steps > 0
     if score is None:
         return ""
+    digits = 3 if round(score, 2) == 1 else 2  # so that 1.003 is not shown as the 1 that is usual
     return (
         f"mean over structures, without labels{' and before the refinement' if refined else ''}; "
-        f"outlier score of the scan {score:.2f}, "
+        f"outlier score of the scan {page.number(score, digits)}, "
         f"{'above 1: look first' if score > 1 else 'usual up to 1'}"
     )
 

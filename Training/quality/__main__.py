@@ -50,8 +50,8 @@ def _run(options: argparse.Namespace) -> None:
     observations = list(_observations(model, options))
     atlas = model.atlases[0].name
     if quality is None or options.verb == "fit":
-        write_quality(output, fit(atlas, observations))
         scored = leave_one_out(atlas, observations)
+        write_quality(output, fit(atlas, observations))
     else:
         if options.verb == "calibrate":
             quality = calibrated(quality, observations)

@@ -11,7 +11,7 @@ from made_up import match_images
 
 from CLMorphCore.bundles.phantom import make_phantom
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence, evidence
-from CLMorphCore.quality.judgement import verdict_of
+from CLMorphCore.quality.judgement import _warnings, verdict_of
 from CLMorphCore.quality.score import fit, write_quality
 from CLMorphCore.quality.uncertainty import alternative_displacements
 from CLMorphCore.reports.report import QualityEntry
@@ -133,3 +133,40 @@ def test_the_command_says_the_verdict(trusted, tiny_model, atlas, clmorph, tmp_p
     for model, told in ((bundle, r"report\.html; verdict: (pass|review)\n"), (tiny_model, r"report\.html\n")):
         ran = clmorph("segment", scan, "--model", model, "-o", tmp_path / model.name)
         assert ran.code == 0 and re.search(told, ran.out)
+
+
+def test_a_score_that_is_shown_as_1_is_usual():
+    """The report's 1.0 says "usual up to 1": the verdict must not call the scan unlike the others by what it drops."""
+    rows = [
+        (Evidence((1,), np.zeros((1, len(FEATURES))), np.full(len(CHECKS), 0.01 * n)), np.array([0.9]))
+        for n in range(9)
+    ]
+    quality = fit("average", rows)
+    found = rows[0][0]
+    score = replace(quality, limit=1.0).outlier_score(found)
+    for limit, verdict in ((score / 1.0004, "pass"), (score / 1.0006, "review"), (score / 2.0004, "review")):
+        assert verdict_of(replace(quality, limit=limit), found)[0] == verdict
+
+
+def test_reason_and_warning_count_the_same_structures(trusted, atlas):
+    """A fit may know fewer structures than the atlas has: labels of its scans may all miss one."""
+    cases = []
+    for seed in range(4):
+        seen = Evidence((1, 2, 3), np.full((3, len(FEATURES)), 0.1 * seed), np.zeros(len(CHECKS)))
+        cases.append((seen, np.array([0.5 + 0.1 * seed, 0.5 + 0.1 * seed, np.nan])))
+    quality = replace(fit(atlas.name, cases), limit=100.0)
+    bad = replace(cases[0][0], structures=np.full((3, len(FEATURES)), -3.0))
+    reason = verdict_of(quality, bad)[1]
+    assert reason.endswith("2 of 2 structures")
+    assert [each.startswith(reason) for each in _warnings(quality, bad, atlas.structures)] == [True]
+
+
+def test_a_fit_that_knows_none_of_the_structures_gives_no_score(trusted, phantom, tmp_path):
+    """Its file may have been changed by hand, or be of labels with other numbers."""
+    text = (trusted.folder / "quality.toml").read_text(encoding="utf-8").replace("[structures.", "[structures.7")
+    for changed in (text, f"{text.partition('[structures')[0]}[structures]"):
+        (tmp_path / "quality.toml").write_text(changed, encoding="utf-8")
+        found = segment(phantom.image, replace(trusted, folder=tmp_path), affine=sitk.AffineTransform(3))
+        assert found.report.quality == QualityEntry(
+            None, None, "no quality score: it was fitted for other structures than those of the atlas ellipsoids"
+        )

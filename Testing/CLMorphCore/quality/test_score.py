@@ -178,10 +178,44 @@ def test_without_unseen_subjects_each_is_told_by_the_others():
         assert ends == pytest.approx([1 / (1 + np.exp(-logit)) for logit in (0.4 - 0.75, 0.4 + 0.75)])
 
 
+def test_labels_that_show_none_of_the_structures_tell_nothing():
+    """Neither of a subject of the fit nor of one that the atlas has not seen: both serve for the checks alone."""
+    nothing = [(found, np.full(3, np.nan)) for found, _ in made_up(20, 2)]
+    unlabelled = [(found, None) for found, _ in nothing]
+    known, held_out = made_up(0, 6), unseen(1, 4)
+    expected = fit("average", [*known, *unlabelled], unseen=[*held_out, *unlabelled])
+    assert fit("average", [*known, *nothing], unseen=[*held_out, *nothing]) == expected
+
+
+def test_structures_that_the_fit_does_not_know_tell_no_interval():
+    known, held_out = made_up(0, 6), unseen(1, 4)
+    for _, dice in known:
+        dice[2] = np.nan
+    for _, dice in held_out:
+        dice[:2] = np.nan
+    assert fit("average", known, unseen=held_out).reach == fit("average", known).reach > 0
+
+
 def test_without_such_subjects_nothing_is_shifted():
     quality = fit("average", made_up(0))
     assert quality.shift == 0 and quality.reach > 0
     assert set(quality.interval(made_up(1)[0][0])) == set(VALUES)
+
+
+def test_one_subject_alone_tells_no_interval():
+    """Two scans of it differ by far less than two subjects do."""
+    quality = fit("average", made_up(0, 2), seen=["a", "a"])
+    assert quality.reach == 0 and quality.interval(made_up(1)[0][0]) == {}
+
+
+def test_the_expected_dice_lies_in_its_interval_beyond_what_logits_tell_apart_too(quality):
+    (found, _), ends = made_up(1)[0], {}
+    for level in (5.0, -5.0):
+        certain = replace(quality, usual=dict.fromkeys(VALUES, level), weights=(0.0,) * len(FEATURES))
+        certain = replace(certain, deviation=dict.fromkeys(VALUES, 0.01), reach=1.0)
+        ends[level] = certain.interval(found)
+        assert all(low <= certain.expected_dice(found)[v] <= high for v, (low, high) in ends[level].items())
+    assert set(ends[5.0].values()) == {(0.98, 1.0)} and set(ends[-5.0].values()) == {(0.0, 0.02)}
 
 
 def test_ends_that_logits_do_not_tell_apart_are_open():

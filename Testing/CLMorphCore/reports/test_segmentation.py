@@ -276,6 +276,9 @@ def test_without_a_verdict_nothing_is_claimed(html):
 def test_an_odd_scan_is_told_beside_the_figure():
     page = page_of(scene(), report=report(quality={"expected_dice": 0.5, "outlier_score": 3.0, "note": ""}))
     assert "outlier score of the scan 3.00, above 1: look first" in page
+    for score, told in ((1.0, "1.000, usual up to 1"), (1.003, "1.003, above 1: look first"), (0.984, "0.98, usual")):
+        quality = {"expected_dice": 0.5, "outlier_score": score, "note": ""}
+        assert f"outlier score of the scan {told}" in page_of(scene(), report=report(quality=quality))
     assert "before the refinement" not in page
     assert "without labels and before the refinement" in page_of(scene(), report=report(refinement_steps=90))
 

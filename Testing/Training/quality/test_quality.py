@@ -2,6 +2,8 @@
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import SimpleITK as sitk
 from made_up import ellipsoid_atlas, fresh_model
 
 from CLMorphCore.bundles.phantom import make_phantom
+from CLMorphCore.errors import InputError
 from CLMorphCore.io.manifest import Subject
+from CLMorphCore.quality import fitting
 from CLMorphCore.quality.evidence import CHECKS, FEATURES, Evidence
 from CLMorphCore.quality.fitting import leave_one_out
 from CLMorphCore.quality.observations import GENUINE, Observation
@@ -63,6 +67,43 @@ def test_a_subject_has_no_part_in_the_fit_it_is_measured_with(cases):
     changed[0] = observed("s0", GENUINE, 0.0, 0.95)
     before, after = ({s.subject: q for q, s in leave_one_out("average", some)} for some in (cases, changed))
     assert before["s0"] == after["s0"] and before["s1"] != after["s1"]
+
+
+def unlabelled(cases):
+    """Observations whose labels show none of the structures."""
+    return [replace(s, dice=None if s.dice is None else np.full(2, np.nan)) for s in cases]
+
+
+def test_without_labels_nothing_is_fitted_or_calibrated(cases):
+    for some in (unlabelled(cases), [replace(s, dice=None) for s in cases]):
+        for make in (partial(fitting.fit, "average"), partial(fitting.calibrated, fitting.fit("average", cases))):
+            with pytest.raises(InputError, match="none of the scans shows any of the structures"):
+                make(some)
+
+
+def test_one_labelled_subject_cannot_be_left_out(cases):
+    some = [*cases[:2], *unlabelled(cases[2:])]
+    assert set(fitting.fit("average", some).usual) == {1, 2}
+    with pytest.raises(InputError, match="s0 is the only subject with labels; expected two or more"):
+        leave_one_out("average", some)
+
+
+def test_scans_without_labels_serve_for_the_checks_where_validation_alone_is_labelled(cases):
+    labelled = [replace(s, split="validation") for s in cases if s.kind == GENUINE]
+    more = [replace(observed(f"u{n}", GENUINE, 0.0, None, odd=0.1 * n), split="train") for n in range(8)]
+    quality, alone = fitting.fit("average", [*more, *labelled]), fitting.fit("average", labelled)
+    assert quality.usual == alone.usual and quality.reach == alone.reach
+    expected = np.mean([s.evidence.case for s in (*more, *labelled)], axis=0)
+    assert quality.checks == pytest.approx(expected)
+
+
+def test_a_fit_that_knows_no_deviations_is_not_calibrated(cases):
+    """Fits from before the intervals have none, and a file that was changed by hand may lack one."""
+    quality = fitting.fit("average", cases)
+    with pytest.raises(InputError, match="tells no deviation of structure 1, 2; expected one of every structure"):
+        fitting.calibrated(replace(quality, deviation={}), cases)
+    with pytest.raises(InputError, match="tells no deviation of structure 2;"):
+        fitting.calibrated(replace(quality, deviation={1: 0.3}), cases)
 
 
 def test_a_case_that_the_engine_refuses_counts_as_flagged(cases):
