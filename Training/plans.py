@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.atomic import atomic_write
 from CLMorphCore.bundles.config import load_config, to_dict
 from CLMorphCore.devices import choose_device, use_threads
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("organs", nargs="+", metavar="ORGAN=MANIFEST.csv", help="of a recipe, and its scans")
     add("--minutes", type=float, default=60.0, help="of a training (default: 60)")
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("-o", "--output", type=Path, required=True, metavar="FILE.md")
     return parser
 

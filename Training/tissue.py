@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="name or folder of a model")
     add("--data", required=True, type=Path, metavar="MANIFEST.csv")
     add("--split", default="validation", help="to choose by (default: validation)")
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("-o", "--output", type=Path, help="folder of tissue.toml (default: MODEL)")
     add("--figures", type=Path, metavar="JSON", help="file for what was tried")
     return parser

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from Training.command_line import exit_code
@@ -97,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "has only one: the most typical training subject, the shipped average, a random training subject for each, "
         "or an atlas' folder (default: typical)",
     )
-    add("--pairs", type=int, metavar="N", help="only the first N pairs of each data set")
+    add("--pairs", type=kinds.above_zero, metavar="N", help="only the first N pairs of each data set")
     add("--system", action="append", default=[], help=f"may be repeated (default: all of {', '.join(TOOLS)})")
-    add("--threads", type=int, default=2, help="of every system (default: 2)")
+    add("--threads", type=kinds.threads, default=2, help="of every system (default: 2)")
     add("--limit-s", type=float, default=3600.0, metavar="S", help="a run that takes longer is ended (default: 3600)")
     add(
         "--python",

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="FOLDER", help="folder of the patients")
     add("--model", nargs="+", default=["brain"], help="the first one's T1 labels are the reference (default: brain)")
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("--figures", type=Path, metavar="JSON", help="file for what is found")
     return parser
 

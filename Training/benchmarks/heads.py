@@ -14,6 +14,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
 from CLMorphCore.extraction.brain import extract_brain
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, type=Path, metavar="FOLDER", help="folder of the heads")
     add("--brains", type=Path, metavar="MANIFEST.csv", help="scans that are stripped already")
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("--figures", type=Path, metavar="JSON", help="file for what is found")
     return parser
 

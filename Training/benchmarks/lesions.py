@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.geometry import Grid, displacement_field, placed
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Training.benchmarks.lesions", description=__doc__)
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST.csv")
     parser.add_argument("--model", default="brain", help="(default: brain)")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=kinds.threads)
     parser.add_argument("--figures", type=Path, metavar="JSON", help="file for what is found")
     options = parser.parse_args(arguments)
     return exit_code("lesions", lambda: _run(options))

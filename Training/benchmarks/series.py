@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.geometry import Grid, placed, resample, resample_labels
 from CLMorphCore.instance_optimization import InstanceOptimization
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", choices=("cine", "pairs"))
-    parser.add_argument("--steps", type=int, default=FOLLOWING.steps, help="of each frame's optimization")
-    parser.add_argument("--patients", type=int, default=6, help="the first so many of the split")
+    parser.add_argument("--steps", type=kinds.above_zero, default=FOLLOWING.steps, help="of each frame's optimization")
+    parser.add_argument("--patients", type=kinds.above_zero, default=6, help="the first so many of the split")
     parser.add_argument("--figures", type=Path, metavar="JSON", help="file for what is found")
     options = parser.parse_args(arguments)
     return exit_code("series", lambda: _run(options))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, type=Path, metavar="MANIFEST.csv", help="whole brains with FreeSurfer's labels")
     add("--model", default="hippocampus")
     add("--split", default="test")
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("--figures", type=Path, metavar="JSON", help="file for what is found")
     return parser
 

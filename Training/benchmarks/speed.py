@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.atomic import check_writable
 from CLMorphCore.bundles.config import Config
 from CLMorphCore.bundles.model import Model, load_model
@@ -164,15 +165,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="brain", help="a shipped model, or a model's folder (default: brain)")
     add(
         "--size",
-        type=int,
+        type=kinds.above_zero,
         nargs=3,
         default=(160, 192, 160),
         metavar=("X", "Y", "Z"),
         help="voxels; the network's divisor must divide them (default: 160 192 160, a brain at 1 mm)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    add("--threads", type=int, help="of the CPU (default: all)")
-    add("--repeats", type=int, default=10, help="calls or steps that are averaged (default: 10)")
+    add("--threads", type=kinds.threads, help="of the CPU (default: all)")
+    add("--repeats", type=kinds.above_zero, default=10, help="calls or steps that are averaged (default: 10)")
     add("--out", type=Path, metavar="JSON", help="file for the figures")
     return parser
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.atomic import atomic_write
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.devices import choose_device, use_threads
@@ -131,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="shipped models, or models' folders")
     add("--device", default="cpu", help="auto, cpu, cuda, cuda:N or mps (default: cpu)")
-    add("--threads", type=int, default=1, help="of the CPU (default: 1)")
-    add("--repeats", type=int, default=5, help="steps, of which the median counts (default: 5)")
+    add("--threads", type=kinds.threads, default=1, help="of the CPU (default: 1)")
+    add("--repeats", type=kinds.above_zero, default=5, help="steps, of which the median counts (default: 5)")
     add("-o", "--output", type=Path, metavar="FILE.md")
     return parser
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.atomic import atomic_write, check_writable
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import InputError
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m Training.benchmarks.whole", description=__doc__)
     parser.add_argument("scans", nargs="+", metavar="WHAT=MODEL=IMAGE", help="its name in the table, model and file")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the command (default: 2)")
+    parser.add_argument("--threads", type=kinds.threads, default=2, help="CPU threads of the command (default: 2)")
     parser.add_argument("--runs", type=int, default=3, help="of each scan, whose median counts (default: 3)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="CSV; rows of other scans in it stay")
     return parser

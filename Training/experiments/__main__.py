@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.devices import choose_device, use_threads
 from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
 from CLMorphCore.progress import Reporter
@@ -77,9 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         help="so many steps of every system in place of minutes, whatever else the machine does meanwhile",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--threads", type=int, help="CPU threads of each process (default: all)")
+    parser.add_argument("--threads", type=kinds.threads, help="CPU threads of each process (default: all)")
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="trainings side by side on the device (default: 1)"
+        "--processes",
+        type=kinds.above_zero,
+        default=1,
+        metavar="N",
+        help="trainings side by side on the device (default: 1)",
     )
     parser.add_argument(
         "--stop-after",

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.bundles.model import Model, load_model
 from CLMorphCore.devices import use_threads
 from CLMorphCore.errors import InputError
@@ -99,19 +100,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", help="of calibrate (default: validation) and measure (default: test)")
     add(
         "--most",
-        type=int,
+        type=kinds.above_zero,
         metavar="N",
         help="about so many subjects, evenly spaced; of fit with all of validation (default: all)",
     )
     add(
         "--corrupt-every",
         "--spoil-every",  # its former name
-        type=int,
+        type=kinds.above_zero,
         default=1,
         metavar="N",
         help="corrupt the scans of every Nth subject (default: 1)",
     )
-    add("--threads", type=int)
+    add("--threads", type=kinds.threads)
     add("-o", "--output", type=Path, help="of fit and calibrate (default: MODEL/quality.toml)")
     add("--figures", type=Path, metavar="JSON", help="file for what is printed")
     return parser

@@ -19,7 +19,7 @@ Scored = Sequence[tuple[Quality, Observation]]
 def figures(scored: Scored) -> dict[str, float]:
     """Correlation, mean error, false alarms and the share of each kind of corrupted scan that is flagged."""
     labelled = list(_labelled(scored))
-    errors = [np.nanmean(list(q.expected_dice(shown).values())) - np.nanmean(dice) for q, shown, dice in labelled]
+    errors = [np.mean([expected - true for expected, true in pairs]) for one in labelled if (pairs := _pairs(*one))]
     within = [inside for one in labelled for inside in _within(*one)]
     table: dict[str, float] = {
         "subjects": len({o.subject for _, o in scored if o.kind == GENUINE and o.dice is not None}),
@@ -44,15 +44,19 @@ def figures(scored: Scored) -> dict[str, float]:
 
 def correlation(scored: Scored) -> float:
     """Spearman's correlation of expected and true Dice over the structures of the genuine, labelled scans."""
-    expected, true = [], []
-    for quality, shown, dice_of_structures in _labelled(scored):
-        expected_dice = quality.expected_dice(shown)
-        for value, dice in zip(shown.values, dice_of_structures, strict=True):
-            if value in expected_dice and not np.isnan(dice):
-                expected.append(expected_dice[value])
-                true.append(dice)
+    expected, true = zip(*(pair for one in _labelled(scored) for pair in _pairs(*one)), strict=True)
     test: Any = spearmanr(expected, true)
     return float(test.statistic)
+
+
+def _pairs(quality: Quality, found: Evidence, dice: np.ndarray) -> list[tuple[float, float]]:
+    """The expected and the true Dice of each structure that the fit knows and the subject has."""
+    expected = quality.expected_dice(found)
+    return [
+        (expected[value], float(true))
+        for value, true in zip(found.values, dice, strict=True)
+        if value in expected and not np.isnan(true)
+    ]
 
 
 def _labelled(scored: Scored) -> Iterator[tuple[Quality, Evidence, np.ndarray]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from CLMorphCore.arguments import kinds
 from CLMorphCore.io.images import read_file
 
 from .mutations import flipped, mutated
@@ -34,7 +35,9 @@ FLIPS = 200
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m Training.robustness", description=__doc__)
-    parser.add_argument("--files", type=int, default=2000, help="damaged files of each kind (default: 2000)")
+    parser.add_argument(
+        "--files", type=kinds.above_zero, default=2000, help="damaged files of each kind (default: 2000)"
+    )
     parser.add_argument("--only", choices=list(samples()), metavar="KIND", help="one kind; --out keeps the others'")
     parser.add_argument("--out", type=Path, default=Path("Training/results/robustness.json"))
     parser.add_argument("--keep", type=Path, help="folder for the files that end in nothing good")

@@ -170,3 +170,10 @@ def test_a_fit_that_knows_none_of_the_structures_gives_no_score(trusted, phantom
         assert found.report.quality == QualityEntry(
             None, None, "no quality score: it was fitted for other structures than those of the atlas ellipsoids"
         )
+
+
+def test_evidence_that_is_no_number_is_rejected():
+    case = np.full(len(CHECKS), 0.5)
+    same = [(Evidence((1,), np.zeros((1, len(FEATURES))), case + 0.01 * n), np.array([0.8])) for n in range(5)]
+    nothing = Evidence((1,), np.zeros((1, len(FEATURES))), np.full(len(CHECKS), np.nan))
+    assert verdict_of(fit("average", same), nothing)[0] == "reject"

@@ -119,6 +119,21 @@ def test_a_missing_structure_is_left_out_of_the_correlation(cases):
     assert correlation(gap) == correlation(whole)
 
 
+def test_what_is_expected_is_compared_with_the_structures_that_a_subject_has(cases):
+    quality = fit("average", [(one.evidence, one.dice) for one in cases if one.dice is not None])
+    (first, *_) = cases
+    half = replace(first, dice=np.array([np.nan, first.dice[1]]))
+    expected = quality.expected_dice(first.evidence)[2]
+    assert figures([(quality, half)])["mean_error"] == pytest.approx(expected - first.dice[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("option", ["--most", "--corrupt-every", "--threads"])
+def test_numbers_are_above_zero(option, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["measure", "--model", "heart", "--data", "none.csv", option, "0"])
+    assert "0 given, expected a whole number above zero" in capsys.readouterr().err
+
+
 def test_the_command_fits_and_measures(atlas_model, atlas, tmp_path, monkeypatch, capsys):
     rows = ["subject,image,labels,split"]
     for seed in range(3):
