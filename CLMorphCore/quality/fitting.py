@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import InputError
+from ..errors import InputError, listed
 from . import score
 from .observations import GENUINE, Observation
 from .score import Quality
@@ -35,8 +35,7 @@ def calibrated(quality: Quality, observations: Iterable[Observation]) -> Quality
     """
     if unknown := [str(value) for value in quality.usual if value not in quality.deviation]:
         raise InputError(
-            f"the fit tells no deviation of structure {', '.join(unknown[:8])}{', …' if len(unknown) > 8 else ''}; "
-            "expected one of every structure",
+            f"the fit tells no deviation of structure {listed(unknown, 8)}; expected one of every structure",
             "make it again with python -m Training.quality fit",
         )
     known = [(o, o.evidence) for o in observations if o.evidence is not None and score.shows_structures(o.dice)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..bundles.atlas import Atlas, Structure, structures_of
 from ..bundles.model import Model
+from ..errors import listed
 from ..geometry import Grid
 from ..matching import Match
 from ..reports.report import QualityEntry
@@ -123,8 +124,8 @@ def _quality(
 def verdict_of(quality: Quality, found: Evidence) -> tuple[str, str]:
     """(pass, review or reject, why): reject where labels should not be used, review where someone has to look first."""
     score, low, count = quality.outlier_score(found), len(quality.lower_than_usual(found)), len(quality.usual)
-    if not score <= 1:  # one that is not a number is no pass
-        return (REVIEW if score <= REJECTED else REJECT), _unlike(quality, found)
+    if score > 1:
+        return (REJECT if score > REJECTED else REVIEW), _unlike(quality, found)
     if low > MAX_LOW * count:
         return REVIEW, _lower(low, count)
     return PASS, ""
@@ -165,12 +166,11 @@ def _equal(one: sitk.Image, other: sitk.Image) -> bool:
 def _warnings(quality: Quality, found: Evidence, structures: Sequence[Structure]) -> list[str]:
     warnings, values = [], set(quality.lower_than_usual(found))
     low = [s.name for s in structures if s.value in values]
-    if not (score := quality.outlier_score(found)) <= 1:
-        looking = " without looking at them" if score <= REJECTED else ""
+    if (score := quality.outlier_score(found)) > 1:
+        looking = "" if score > REJECTED else " without looking at them"
         warnings.append(f"{_unlike(quality, found)}; do not use the labels{looking}")
     if low:
-        names = f"{', '.join(low[:5])}{' …' if len(low) > 5 else ''}"
-        warnings.append(f"{_lower(len(values), len(quality.usual))}: {names}")
+        warnings.append(f"{_lower(len(values), len(quality.usual))}: {listed(low, 5)}")
     return warnings
 
 

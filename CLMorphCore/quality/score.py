@@ -120,7 +120,8 @@ class Quality:
         return CHECKS[int(np.argmax(self._deviations(found)))]
 
     def _deviations(self, found: Evidence) -> np.ndarray:
-        return np.maximum(0.0, (np.array(self.checks) - found.case) / np.hypot(self.spread, MIN_SPREAD))
+        below = (np.array(self.checks) - found.case) / np.hypot(self.spread, MIN_SPREAD)
+        return np.maximum(0.0, np.nan_to_num(below, nan=MAX_NUMBER))  # what is no number is as bad as can be
 
 
 Case = tuple[Evidence, np.ndarray | None]
@@ -189,7 +190,8 @@ def _shift(quality: Quality, cases: Sequence[Case]) -> float:
 
 def _about_others(quality: Quality, cases: Sequence[Named]) -> list[np.ndarray]:
     """|residual − shift| / deviation of each case's structures, with the shift that all other subjects tell."""
-    shifts = {name: _shift(quality, [case for other, case in cases if other != name]) for name, _ in cases}
+    names = {name for name, _ in cases}
+    shifts = {name: _shift(quality, [case for other, case in cases if other != name]) for name in names}
     return [_distances(quality, case, shifts[name], quality.deviation) for name, case in cases]
 
 

@@ -176,4 +176,5 @@ def test_evidence_that_is_no_number_is_rejected():
     case = np.full(len(CHECKS), 0.5)
     same = [(Evidence((1,), np.zeros((1, len(FEATURES))), case + 0.01 * n), np.array([0.8])) for n in range(5)]
     nothing = Evidence((1,), np.zeros((1, len(FEATURES))), np.full(len(CHECKS), np.nan))
-    assert verdict_of(fit("average", same), nothing)[0] == "reject"
+    quality = fit("average", same)
+    assert verdict_of(quality, nothing)[0] == "reject" and quality.outlier_score(nothing) > 2
