@@ -14,7 +14,7 @@ def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
     """The score that fits the genuine observations, with their Dice, and the corrupted ones.
 
     Subjects of the validation split, which the atlas is not made from, tell the shift, and with all others the
-    intervals. Raises InputError where no scan shows any structure.
+    intervals. Raises InputError where no scan shows any structure, or one scan alone could be registered.
     """
     known = [(o, o.evidence) for o in observations if o.evidence is not None]
     genuine = [(o, (evidence, o.dice)) for o, evidence in known if o.kind == GENUINE]
@@ -24,6 +24,8 @@ def fit(atlas: str, observations: Iterable[Observation]) -> Quality:
     if not any(score.shows_structures(dice) for _, (_, dice) in seen):
         seen, held_out = [*seen, *held_out], []  # what has no labels serves for the checks
     _check_labelled(seen)
+    if len(genuine) == 1:
+        raise InputError("one scan alone could be registered; expected two or more, which tell how scans differ")
     names, cases = [name for name, _ in seen], [case for _, case in seen]
     return score.fit(atlas, cases, corrupted, [case for _, case in held_out], [name for name, _ in held_out], names)
 
@@ -52,10 +54,15 @@ def _check_labelled(cases: Iterable[score.Named]) -> None:
 
 
 def leave_one_out(atlas: str, observations: Sequence[Observation]) -> list[tuple[Quality, Observation]]:
-    """Each observation with the score that fits those of all other subjects; InputError for one labelled subject."""
+    """Each observation with the score that fits those of all other subjects.
+
+    Raises InputError for one labelled subject, and for two scans.
+    """
     labelled = {o.subject for o in observations if o.evidence is not None and score.shows_structures(o.dice)}
     if len(labelled) == 1:
         raise InputError(f"{labelled.pop()} is the only subject with labels; expected two or more, to leave each out")
+    if sum(o.kind == GENUINE and o.evidence is not None for o in observations) == 2:
+        raise InputError("two scans could be registered; expected three or more, to leave each out")
     subjects = {o.subject for o in observations}
     fits = {name: fit(atlas, (o for o in observations if o.subject != name)) for name in subjects}
     return [(fits[o.subject], o) for o in observations]

@@ -43,6 +43,7 @@ FORMER_NAMES = {
 }
 MAX_NUMBER = 1e6  # of a fit: logits, correlations and their spreads are small
 COVERED = 0.9  # share of true Dice values that lie within their interval
+MIN_REACH = 1e-3  # where the Dice values are so high, or so low, that their logits are all alike
 POOLED = 10  # rows that the spread of all structures' residuals counts beside a structure's own
 SCORE_DECIMALS = 3
 DROP = 0.1  # of the expected Dice below a structure's usual one that is worth a warning
@@ -225,11 +226,11 @@ def _residuals(quality: Quality, case: Case) -> dict[int, float]:
 
 
 def _reach(distances: Sequence[np.ndarray]) -> float:
-    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances; 0, not known, for none."""
+    """The ⌈(N + 1) · COVERED⌉-th smallest of the N distances, at least MIN_REACH; 0, not known, for none."""
     ordered = np.sort(np.concatenate([[], *distances]))
     if not ordered.size:
         return 0.0
-    return float(ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * COVERED))) - 1])
+    return max(MIN_REACH, float(ordered[min(len(ordered), int(np.ceil((len(ordered) + 1) * COVERED))) - 1]))
 
 
 def _regression(atlas: str, cases: Sequence[Case]) -> Quality:
@@ -341,9 +342,9 @@ def read_quality(folder: Path | None) -> Quality | None:
             {v: _numbers([entry["logit"]], 1)[0] for v, entry in structures.items()},
             {v: _numbers(entry["centre"], len(FEATURES)) for v, entry in structures.items()},
             scale=_numbers(tree["scale"], len(FEATURES), above=True),
-            weights=_numbers(tree["weights"], len(FEATURES)),
+            weights=_numbers(tree["weights"], len(FEATURES), least=0.0),
             checks=_numbers(tree["mean"], len(CHECKS)),
-            spread=_numbers(tree["spread"], len(CHECKS)),
+            spread=_numbers(tree["spread"], len(CHECKS), least=0.0),
             limit=_numbers([tree["limit"]], 1, above=True)[0],
             # Older fits have none of these.
             shift=_numbers([tree.get("shift", 0.0)], 1)[0],
@@ -352,7 +353,7 @@ def read_quality(folder: Path | None) -> Quality | None:
                 for v, entry in structures.items()
                 if "deviation" in entry
             },
-            reach=max(0.0, _numbers([tree.get("reach", 0.0)], 1)[0]),
+            reach=_numbers([tree.get("reach", 0.0)], 1, least=0.0)[0],
         )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
@@ -361,11 +362,13 @@ def read_quality(folder: Path | None) -> Quality | None:
         ) from None
 
 
-def _numbers(values: Sequence[float], count: int, *, above: bool = False) -> tuple[float, ...]:
-    """``count`` numbers below MAX_NUMBER, with ``above`` all above zero; ValueError or TypeError for others."""
+def _numbers(
+    values: Sequence[float], count: int, *, least: float = -MAX_NUMBER, above: bool = False
+) -> tuple[float, ...]:
+    """``count`` numbers from ``least`` to MAX_NUMBER, with ``above`` all above zero; ValueError or TypeError else."""
     found = tuple(float(value) for value in values)
     if len(found) != count or isinstance(values, str) or any(isinstance(value, bool | str) for value in values):
         raise ValueError(f"{count} numbers expected")
-    if not all(abs(value) <= MAX_NUMBER and (value > 0 or not above) for value in found):
+    if not all(least <= value <= MAX_NUMBER and (value > 0 or not above) for value in found):
         raise ValueError("a number is out of range")
     return found

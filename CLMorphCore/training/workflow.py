@@ -297,7 +297,12 @@ def _fit_quality(run: Run, progress: Progress) -> None:
         progress(f"quality: {subject.name} ({n + 1}/{len(chosen)})", n / len(chosen))
         corrupt = n % CORRUPT_EVERY == 0
         observations += genuine_and_corrupted(model, prepared, subject, others, n, corrupt=corrupt)
-    write_quality(run.output / QUALITY, fit_quality(model.atlases[0].name, observations))
+    try:
+        quality = fit_quality(model.atlases[0].name, observations)
+    except InputError as error:
+        LOG.warning(f"the model gives no quality score: {error.problem}")
+        return
+    write_quality(run.output / QUALITY, quality)
 
 
 def _measure(run: Run, split: str, progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """A fit predicts Dice from evidence, never praises worse evidence, marks odd cases, and comes back from its file."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,16 @@ def test_no_file_is_no_fit_and_a_wrong_one_is_said(tmp_path, quality):
     (tmp_path / "quality.toml").write_text("limit = [", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as a quality fit"):
         read_quality(tmp_path)
+
+
+def test_a_fit_that_would_praise_worse_evidence_or_narrow_intervals_below_nothing_is_refused(tmp_path, quality):
+    write_quality(tmp_path / "quality.toml", quality)
+    text = (tmp_path / "quality.toml").read_text(encoding="utf-8")
+    for key in ("weights", "spread", "reach"):
+        changed = re.sub(rf"^{key} = (\[?)", rf"{key} = \1-", text, flags=re.MULTILINE)
+        (tmp_path / "quality.toml").write_text(changed, encoding="utf-8")
+        with pytest.raises(InputError, match=r"cannot be read as a quality fit .*out of range"):
+            read_quality(tmp_path)
 
 
 def test_a_fit_of_version_0_1_is_read_under_its_evidences_former_names(tmp_path, quality):
@@ -206,6 +217,15 @@ def test_one_subject_alone_tells_no_interval():
     """Two scans of it differ by far less than two subjects do."""
     quality = fit("average", made_up(0, 2), seen=["a", "a"])
     assert quality.reach == 0 and quality.interval(made_up(1)[0][0]) == {}
+
+
+def test_structures_that_are_always_all_but_whole_have_an_interval():
+    """Logits do not tell a Dice of 0.985 from one of 0.995, so that no residual is left; the interval is open to 1."""
+    quality = fit("average", [(found, np.full(3, 0.985 + 0.001 * n)) for n, (found, _) in enumerate(made_up(0, 8))])
+    for found, _ in made_up(1, 3):
+        for low, high in quality.interval(found).values():
+            assert low == pytest.approx(0.98, abs=1e-3) and low <= 0.98 and high == 1.0
+        assert len(quality.interval(found)) == len(VALUES)
 
 
 def test_the_expected_dice_lies_in_its_interval_beyond_what_logits_tell_apart_too(quality):

@@ -9,6 +9,7 @@ from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles.model import load_model
 from CLMorphCore.errors import Cancelled
 from CLMorphCore.io.layouts import find_scans
+from CLMorphCore.quality.observations import GENUINE, Observation
 from CLMorphCore.training.plan import read_plan
 from CLMorphCore.training.stages import ATLAS, BEGINNING
 from CLMorphCore.training.workflow import train_scans
@@ -85,6 +86,20 @@ def test_a_run_of_an_earlier_version_has_no_such_record_and_goes_on(made, folder
         (run / name).unlink()
     edit(run / "plan.toml", "subjects = 3", "subjects = 2")
     train_scans(find_scans(folder), run, minutes=1.0, device=CPU)
+
+
+def test_where_no_scan_can_be_judged_the_model_is_made_without_a_quality_score(
+    made, folder, clmorph, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    (run / "model" / "quality.toml").unlink()
+    refused = [Observation("s0", GENUINE, None, None)]
+    monkeypatch.setattr("CLMorphCore.training.workflow.genuine_and_corrupted", lambda *_, **__: refused)
+    ran = clmorph("train", folder, "-o", run)
+    assert ran.code == 0, ran.err
+    assert "the model gives no quality score: none of the scans shows any of the structures" in ran.err
+    assert not (run / "model" / "quality.toml").exists() and (run / "report.html").exists()
 
 
 def test_what_may_change_while_it_trains_is_known_at_the_end(folder, plan_file, tmp_path):

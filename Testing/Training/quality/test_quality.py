@@ -88,6 +88,17 @@ def test_one_labelled_subject_cannot_be_left_out(cases):
         leave_one_out("average", some)
 
 
+def test_one_scan_does_not_tell_how_scans_differ(cases):
+    """Neither is a fit made of one, nor one left out of two."""
+    genuine = [s for s in cases if s.kind == GENUINE]
+    for some in (genuine[:1], [s for s in cases if s.subject == genuine[0].subject]):
+        with pytest.raises(InputError, match="one scan alone could be registered; expected two or more"):
+            fitting.fit("average", some)
+    with pytest.raises(InputError, match="two scans could be registered; expected three or more, to leave each out"):
+        leave_one_out("average", genuine[:2])
+    assert len(leave_one_out("average", genuine[:3])) == 3
+
+
 def test_scans_without_labels_serve_for_the_checks_where_validation_alone_is_labelled(cases):
     labelled = [replace(s, split="validation") for s in cases if s.kind == GENUINE]
     more = [replace(observed(f"u{n}", GENUINE, 0.0, None, odd=0.1 * n), split="train") for n in range(8)]
