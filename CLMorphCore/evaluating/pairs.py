@@ -20,7 +20,7 @@ from ..guidance.masks import checked_mask
 from ..io.checksums import seal
 from ..io.displacement_fields import read_any
 from ..io.images import read_image, read_labels
-from ..io.label_grid import on_grid_of
+from ..io.label_grid import covered, covers_a_part, on_grid_of
 from ..io.outputs import check_results
 from ..io.pairs import PairFiles
 from ..io.points import read_landmarks
@@ -105,7 +105,7 @@ def _measured(files: PairFiles) -> tuple[PairRow, list[RegionRow], list[Landmark
     jacobian = to_image(jacobian_of(displacement_field(transform, grid)), grid)
     inside = _where(jacobian, mask)
     landmarks, doubts = _landmark_rows(files, transform, grid, Grid.of(moving))
-    regions = _region_rows(files, fixed, moving, transform, jacobian, mask)
+    regions, of_labels = _region_rows(files, fixed, moving, transform, jacobian, mask)
     errors = [row.error_mm for row in landmarks]
     inverse = None
     if files.inverse is not None:
@@ -130,7 +130,7 @@ def _measured(files: PairFiles) -> tuple[PairRow, list[RegionRow], list[Landmark
         inverse_mean_mm=None if inverse is None else _number(inverse.mean_mm),
         inverse_max_mm=None if inverse is None else _number(inverse.max_mm),
     )
-    return row, regions, landmarks, doubts
+    return row, regions, landmarks, doubts + of_labels
 
 
 def _where(image: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
@@ -170,11 +170,12 @@ def _region_rows(
     transform: sitk.Transform,
     jacobian: sitk.Image,
     mask: sitk.Image | None,
-) -> list[RegionRow]:
+) -> tuple[list[RegionRow], list[str]]:
+    """A row for each structure, and what is doubtful about the labels."""
     if files.fixed_labels is None or files.moving_labels is None:
-        return []
-    expected, own = (
-        on_grid_of(image, read_labels(path), names=(str(image_path), f"labels {path}"))
+        return [], []
+    (expected, of_fixed), (own, of_moving) = (
+        _labels(image, image_path, path)
         for image, image_path, path in (
             (fixed, files.fixed, files.fixed_labels),
             (moving, files.moving, files.moving_labels),
@@ -187,7 +188,7 @@ def _region_rows(
     if not values:
         raise InputError(f"labels {files.fixed_labels} are empty; expected at least one label above zero")
     at_first = dice_per_label(before, expected, values)
-    return [
+    rows = [
         RegionRow(
             files.pair,
             value,
@@ -202,6 +203,15 @@ def _region_rows(
         )
         for value, found in compare_labels(carried, expected, values).items()
     ]
+    return rows, of_fixed + of_moving
+
+
+def _labels(image: sitk.Image, image_path: Path, path: Path) -> tuple[sitk.Image, list[str]]:
+    """Labels on the image's grid, and that their file has a part of it."""
+    labels = read_labels(path)
+    on_grid = on_grid_of(image, labels, names=(str(image_path), f"labels {path}"))
+    share = covered(labels, image)
+    return on_grid, [f"{path.name}: {covers_a_part(share)}"] if share < 1 else []
 
 
 def _within(labels: sitk.Image, mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:

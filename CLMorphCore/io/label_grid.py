@@ -30,6 +30,21 @@ def on_grid_of(image: sitk.Image, labels: sitk.Image, *, names: tuple[str, str])
     return found
 
 
+def covered(labels: sitk.Image, image: sitk.Image) -> float:
+    """The share of the image's voxels that a file of labels on a part of its grid has."""
+    return labels.GetNumberOfPixels() / image.GetNumberOfPixels()
+
+
+def shown_share(share: float) -> str:
+    """In percent, never the whole where a part is missing: 99.97 % are not 100 %."""
+    return f"{min(100 * share, 99.9):.3g}%"
+
+
+def covers_a_part(share: float) -> str:
+    """What is said of labels that have a share of their scan's voxels below 1."""
+    return f"the labels' file covers {shown_share(share)} of the scan's grid; outside of it all is taken as background"
+
+
 def _is_part(part: Grid, whole: Grid) -> bool:
     """Whether each voxel of a grid is one of another, along whichever axes and in whichever direction."""
     index = np.array(list(product(*[(0, n - 1) for n in part.size])))

@@ -15,8 +15,9 @@ from ..atomic import atomic_write
 from ..errors import FileError, did_you_mean, printable
 from .files import check_file, read_text, short
 from .images import read_image, read_labels
-from .label_grid import on_grid_of
+from .label_grid import covered, covers_a_part, on_grid_of
 from .tables import doubled, more_cells, other_separator
+from .volume import add_warning
 
 EXPECTED = "a CSV manifest or a folder of images"
 MAX_SHOWN = 80  # characters of what a cell holds
@@ -88,12 +89,18 @@ def choose(subjects: Iterable[Subject], split: str, *, labelled: bool = False) -
 
 
 def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
-    """Image and labels of a subject, on the image's grid; InputError if the labels lie on another one."""
+    """Image and labels of a subject, on the image's grid; InputError if the labels lie on another one.
+
+    That labels have a part of the grid alone is what ``warnings_of`` them tells.
+    """
     image = read_image(subject.image)
     if subject.labels is None:
         return image, None
     labels = read_labels(subject.labels)
-    return image, on_grid_of(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    on_grid = on_grid_of(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
+    if (share := covered(labels, image)) < 1:
+        add_warning(on_grid, covers_a_part(share))
+    return image, on_grid
 
 
 def _folder(folder: Path) -> list[Subject]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..errors import listed
+from ..io.label_grid import covers_a_part, shown_share
 from .intensities import MAX_NAMED
 from .scans import Finding, Scan
 
@@ -40,22 +41,16 @@ def _cut(labelled: Sequence[Scan]) -> list[Finding]:
     """Labels whose file has a part of the scan's grid; many, as some programs save all of them, are one line."""
     cut = [scan for scan in labelled if scan.labels_cover < 1]
     if len(cut) <= MAX_NAMED:
-        what = "of the scan's grid; outside of it all is taken as background"
-        return [Finding(s.subject.name, f"the labels' file covers {_share(s.labels_cover)} {what}") for s in cut]
+        return [Finding(s.subject.name, covers_a_part(s.labels_cover)) for s in cut]
     shares = [scan.labels_cover for scan in cut]
     shown = listed([scan.subject.name for scan in cut], MAX_NAMED)
     return [
         Finding(
             "",
-            f"in {len(cut)} of {len(labelled)} labelled ones the labels' file covers {_share(min(shares))} to "
-            f"{_share(max(shares))} of the scan's grid ({shown}); outside of it all is taken as background",
+            f"in {len(cut)} of {len(labelled)} labelled ones the labels' file covers {shown_share(min(shares))} to "
+            f"{shown_share(max(shares))} of the scan's grid ({shown}); outside of it all is taken as background",
         )
     ]
-
-
-def _share(share: float) -> str:
-    """Never the whole: 99.97 % are not 100 %."""
-    return f"{min(100 * share, 99.9):.3g}%"
 
 
 def of_labels(values: Sequence[int]) -> str:

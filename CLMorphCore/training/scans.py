@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..geometry import Grid, foreground_box, grid_over, resample
 from ..io.files import short
 from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
-from ..io.label_grid import on_grid_of
+from ..io.label_grid import covered, on_grid_of
 from ..io.manifest import Subject
 from ..metrics import dice_per_label
 
@@ -120,7 +120,7 @@ def _labels(image: sitk.Image, path: Path) -> tuple[sitk.Image, float]:
     """Labels on the image's grid, and the share of its voxels that their file has."""
     labels = read_labels(path)
     on_grid = on_grid_of(image, labels, names=("the image", f"labels {path}"))
-    return on_grid, labels.GetNumberOfPixels() / image.GetNumberOfPixels()
+    return on_grid, covered(labels, image)
 
 
 def _about_labels(labels: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:

@@ -130,6 +130,16 @@ def test_a_subject_that_is_among_the_atlases_is_said(model, subjects, atlas):
     ]
 
 
+def test_labels_of_a_part_of_the_scan_are_said(model, subjects, tmp_path):
+    labels = sitk.ReadImage(str(subjects[0].labels))
+    sitk.WriteImage(labels[:, :, : labels.GetSize()[2] // 2], str(tmp_path / "half.nii.gz"))
+    share = 100 * (labels.GetSize()[2] // 2) / labels.GetSize()[2]
+    half = Subject("half", subjects[0].image, tmp_path / "half.nii.gz", "test")
+    assert evaluate(model, [subjects[0], half]).summary.warnings == (
+        f"half: the labels' file covers {share:.3g}% of the scan's grid; outside of it all is taken as background",
+    )
+
+
 def test_nothing_to_evaluate_is_said(model, subjects):
     with pytest.raises(InputError, match="no labelled subject with split validation; nothing to evaluate"):
         evaluate(model, subjects, split="validation")

@@ -166,6 +166,17 @@ def test_bad_input_of_the_command(clmorph, folder):
     assert not (folder / "out").exists()
 
 
+def test_labels_of_a_part_of_the_grid_are_told(folder, clmorph):
+    """Half of the planes, those with a structure: what lies on the others counts as background."""
+    labels = sitk.ReadImage(str(folder / "moving_labels.nii.gz"))
+    size = list(labels.GetSize())
+    sitk.WriteImage(labels[:, :, size[2] // 4 : size[2] // 4 + size[2] // 2], str(folder / "moving_labels.nii.gz"))
+    ran = clmorph("evaluate", "--pairs", write_rows(folder / "pairs.csv", [WHOLE]), "-o", folder / "out")
+    assert ran.code == 0, ran.err
+    told = "pair known: moving_labels.nii.gz: the labels' file covers 50% of the scan's grid; outside of it"
+    assert told in ran.err and told in json.loads((folder / "out" / "summary.json").read_text())["warnings"][0]
+
+
 def test_landmarks_that_do_not_count_or_are_exchanged_are_told_and_a_bad_row_is_named(folder, clmorph):
     write_points(folder / "other.csv", "abcdz", np.zeros((5, 3)) + 1000)
     marks = {"fixed_landmarks": "fixed.csv", "moving_landmarks": "other.csv"}
