@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from Training.spread import Spread
 
@@ -114,7 +115,10 @@ def boxes(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
             _name_systems(line[0], selection, palette)
         for axes, region in zip(grid[0], regions, strict=False):
             axes.set_title(region, fontsize=10, fontweight="bold", color=palette.ink)
-        figure.suptitle(f"{title_of(dataset)}: Dice, HD and ASSD per region, over the test subjects", fontsize=12)
+        figure.suptitle(
+            f"{title_of(dataset)}: Dice, HD and ASSD per region, over the test subjects{_trained(selection)}",
+            fontsize=12,
+        )
     return figure
 
 
@@ -142,7 +146,10 @@ def significance(results: Results, dataset: str, palette: Palette = LIGHT) -> Fi
             handlelength=1.2,
             handleheight=1.2,
         )
-        figure.suptitle(f"{title_of(dataset)}: median difference of the row's system from the column's", fontsize=12)
+        figure.suptitle(
+            f"{title_of(dataset)}: median difference of the row's system from the column's{_trained(selection)}",
+            fontsize=12,
+        )
     return figure
 
 
@@ -167,17 +174,27 @@ def weights(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure 
         axes.set_ylabel("α, weight of the smoothness")
         axes.tick_params(length=0)
         figure.colorbar(drawn, ax=axes, label="mean Dice", shrink=0.9).outline.set_visible(False)
-        axes.set_title(f"{title_of(dataset)}: Dice by loss weights")
+        axes.set_title(f"{title_of(dataset)}: Dice by loss weights{_trained(weight_runs(results, dataset))}")
     return figure
 
 
 def weight_grid(results: Results, dataset: str) -> Mapping[tuple[float, float], Spread]:
     """(alpha, beta) → Dice over the test subjects; a spread without values where it was not run."""
-    selection = select(results, dataset, WEIGHT_GRID.values())
+    selection = weight_runs(results, dataset)
     return {
         weights: Spread.of(per_subject(selection, selection.of(*variant), DICE).values())
         for weights, variant in WEIGHT_GRID.items()
     }
+
+
+def weight_runs(results: Results, dataset: str) -> Selection:
+    """The trainings of figure 8, of one budget."""
+    return select(results, dataset, WEIGHT_GRID.values())
+
+
+def _trained(selection: Selection) -> str:
+    """The end of a title: what all that is trained was given."""
+    return f"\ntrainings of {selection.budget}" if selection.budget else ""
 
 
 def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, palette: Palette) -> None:
@@ -205,7 +222,13 @@ def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, pa
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4)
+    if metric.key == DICE.key:
+        axes.locator_params(axis="x", nbins=4)
+    else:  # one system's islands of labels, ten times as far away, would press all others into one line
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(metric.title)
 
