@@ -239,8 +239,26 @@ def draw_embeddings(arms: Sequence[Arm]) -> Figure:
             ylabel="alignment, E‖u − v‖²: lower is more alike",
             title="filled: two views of one image; hollow: two images, which the paper's pairs are",
         )
+        _spread_near_zero(axes, low)
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _spread_near_zero(axes: Axes, low: float) -> None:
+    """Axes of square roots: most encoders' embeddings are all but one, and one that spreads them must not hide that."""
+
+    def root(values: np.ndarray) -> np.ndarray:
+        return np.sign(values) * np.sqrt(np.abs(values))
+
+    def square(values: np.ndarray) -> np.ndarray:
+        return np.sign(values) * np.square(values)
+
+    axes.set_xscale("function", functions=(root, square))
+    axes.set_yscale("function", functions=(root, square))
+    axes.set_xticks([tick for tick in (-4.0, -3.0, -2.0, -1.0, -0.5, -0.2, -0.05, 0.0) if tick >= 1.4 * low])
+    axes.set_yticks([0.0, 0.02, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0])
+    axes.set_xlim(1.2 * low, 0.005)
+    axes.set_ylim(-0.002, None)
 
 
 def draw_read_outs(arms: Sequence[Arm]) -> Figure:
@@ -253,9 +271,6 @@ def draw_read_outs(arms: Sequence[Arm]) -> Figure:
             for shade, level in zip(shades, _levels(arm), strict=False):
                 values = [of[level] for of in arm.measured]
                 axes.plot(values, [line] * len(values), "|", color=arm.colour, alpha=shade, ms=13, mew=2)
-                if line == 0 and values:
-                    name = level.removeprefix(f"{READ_OUT}_level")
-                    axes.annotate(name, (values[0], -0.42), ha="center", fontsize=7, color=LIGHT.soft)
             whole = [of[READ_OUT] for of in arm.measured]
             axes.plot(whole, [line] * len(whole), "o", color=arm.colour, ms=8)
         places = [of[READ_OUT_POSITION] for arm in arms for of in arm.measured]
