@@ -107,9 +107,17 @@ def by_budget(rows: Sequence[TableRow]) -> dict[Budget | None, list[TableRow]]:
 def _of_each_budget(
     results: Results, dataset: str, variants: Sequence[Variant], under: Callable[[Budget | None], list[TableRow]]
 ) -> list[TableRow]:
-    """Under the budget that most runs have every variant, also what was not run; under any other what was."""
+    """Under the budget that most runs have every variant, also what was not run; under any other what was.
+
+    Of another budget under which nothing was trained that has such figures there is no table.
+    """
     first, *others = budgets(results, dataset, variants) or [None]
-    return under(first) + [row for budget in others for row in under(budget) if row.status == RUN]
+    found = under(first)
+    for budget in others:
+        run = [row for row in under(budget) if row.status == RUN]
+        if any(row.cost.get("train_steps") for row in run):
+            found += run
+    return found
 
 
 def _ablation(table: str, results: Results, dataset: str, variants: Sequence[Variant]) -> list[TableRow]:

@@ -2,14 +2,16 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import synthetic
-from synthetic import measured, results_of
+from synthetic import measured, results_of, rows_of
 
 from Training.experiments.catalogue import AS_PUBLISHED
 from Training.experiments.measures import select
+from Training.experiments.store import BY_PRODUCT
 from Training.experiments.tables import ALL, NO_DEFORMATION, NOT_RUN, SEEDS, load_paper, table1, table2, table3, table4
 from Training.experiments.views.csv_tables import flat, write_table
 from Training.spread import Spread
@@ -103,6 +105,17 @@ def test_one_table_shows_one_training_time():
     assert selection.budget_minutes == 5 and selection.left_out == ("hippocampus/clmorph/paper/seed0/60min",)
     assert of(table1(results, "hippocampus"), "clmorph").figures["dice"].mean == pytest.approx(0.7)
     assert of(table1(results, "hippocampus"), "syn").status != NOT_RUN  # has nothing to train
+
+
+def test_a_training_time_without_any_trained_system_of_a_table_has_none():
+    """The U-Net has no by-product: of minutes that it alone was given only table I tells something."""
+    both = [measured(system, DICE) for system in ("clmorph", "vtn", "syn")]
+    swapped = [(run, rows_of(run, DICE, direction=BY_PRODUCT), []) for run, *_ in both]
+    longer = measured("unet", DICE, budget=60.0)
+    found = results_of(*both, longer)
+    found = replace(found, regions=found.regions + tuple(row for _, rows, _ in swapped for row in rows))
+    minutes = [{row.budget.minutes for row in table(found, "hippocampus")} for table in (table1, table2)]
+    assert minutes == [{5.0, 60.0}, {5.0}]
 
 
 def test_the_papers_figures_stand_beside_ours():

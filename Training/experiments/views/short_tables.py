@@ -102,12 +102,13 @@ def _ablation(rows: Sequence[TableRow]) -> str:
                     row.title,
                     row.figure(DICE).text(DICE.digits, NO_FIGURE),
                     ", ".join(seeds),
+                    number(row.deformation["folding_percent"], 2),
                     str(row.cost["train_steps"]),
                     number(row.cost["contrast_loss"], 4),
                     number(row.paper.get(DICE.key, Spread()).mean, 3),
                 ]
             )
-    heads = ["loss", "Dice", "of each seed", "steps", "contrastive loss at the end", "paper: Dice"]
+    heads = ["loss", "Dice", "of each seed", "folding (%)", "steps", "contrastive loss at the end", "paper: Dice"]
     return markdown.table(heads, lines)
 
 
