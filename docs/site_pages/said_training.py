@@ -20,7 +20,16 @@ STEPS = "100 steps"  # of those that are compared by steps, on brains
 
 def training() -> dict[str, Sentences]:
     """Of each page with figures, by its path in the project."""
-    said = [*_in_short(), *_what_can_be_read(), *_hippocampus(), *_pyramid(), *_mindboggle(), *_acdc(), *_weights()]
+    said = [
+        *_in_short(),
+        *_what_can_be_read(),
+        *_hippocampus(),
+        *_pyramid(),
+        *_mindboggle(),
+        *_brains_ablation(),
+        *_acdc(),
+        *_weights(),
+    ]
     return {
         "Training/README.md": Sentences(
             (
@@ -51,16 +60,20 @@ def training() -> dict[str, Sentences]:
                 "2 mm here, 1 mm there",
                 "17 brains here, 42 there",
                 "after 4 minutes",
-                "(their 4 minutes)",
                 "(4 on `hippocampus` and `acdc`, 10 on `mindboggle101`)",
                 "30 minutes in place of four",
                 "**In 30 minutes**",
                 "which is ln 3",
+                "half of ln 3",
                 "ln(2B − 1)",
                 "stays at ln 3",
                 "4 minutes** (",
                 "(95 % interval over seeds −",
-                "95 % intervals that hold 0",
+                "(intervals that hold 0)",
+                "the 30 minutes of CLMorph and VoxelMorph",
+                "U-Net's on hippocampi and its 10 and 30 on brains",
+                "after 4 minutes, one seed, over the 20 test",
+                "the 4 minutes)",
                 "(figure 8: one seed, 2 minutes",
                 "with a cosine to 0",
                 "below 0.05, and none is claimed",
@@ -70,8 +83,6 @@ def training() -> dict[str, Sentences]:
                 "at α = 1, β = 0.01*",
                 "Decathlon's task 4",
                 "(Dice above 0.9)",
-                "whose finest level saw 30 steps",
-                "600 of them there",
             ),
         ),
     }
@@ -134,8 +145,6 @@ def _in_short() -> list[str]:
                for name in ("faim", "vtn", "clmorph-pyramid")]  # fmt: skip
     unet = of_table("table3", H, "unet", "dice", over="seeds")
     best = max(of_table("table1", H, name, "dice") for name in ("lddmm", "syn", "voxelmorph", "faim", "vtn", "clmorph"))
-    hearts = ("lddmm", "syn", "voxelmorph", "faim", "lapirn", "vtn", "pdd-net", "clmorph")
-    best_heart = max(of_table("table4", A, name, "dice") for name in hearts)
     gains = paper_gains().values()
     byol = [test_of(each, f"{loss}+byol", loss)["difference"] for each in (H, A) for loss in ("recon", "recon+smooth")]
     hd = [
@@ -159,20 +168,26 @@ def _in_short() -> list[str]:
     distances = f"{min(hd):.0f} to {max(hd):.0f}"
     eight = of_table("contrast", H, "clmorph", "contrast_loss", variant="eight+pairs", over="seeds")
     return [
-        f"on `hippocampus` ({unet:.3f} after 4 minutes, {_longer('dice', H):.3f} after 30; the best unsupervised row "
-        f"{best:.3f}), and given time on `acdc`: {of_table('table3', A, 'unet', 'dice', over='seeds'):.3f} after 4 "
-        f"minutes, {_longer('dice'):.3f} after 30, where the best unsupervised row is {best_heart:.3f}",
-        f"On brains it has {_dice(M, 'unet')} after 10 minutes and {_longer('dice', M):.3f} after 30, SyN "
-        f"{_dice(M, 'syn')}",
-        f"on `acdc` it goes from {_dice(A, 'clmorph')} to {_longer('dice', A, 'clmorph'):.3f} in 30 minutes, on "
-        f"`hippocampus` from {_dice(H, 'clmorph')} to {_longer('dice', H, 'clmorph'):.3f}",
+        f"({unet:.3f} after 4 minutes, three seeds, {_longer('dice', H):.3f} after 30; the best unsupervised row "
+        f"{best:.3f})",
+        f"on `acdc` {of_table('table3', A, 'unet', 'dice', over='seeds'):.3f} after 4 minutes and "
+        f"{_longer('dice'):.3f} after 30, on brains {_longer('dice', M):.3f} "
+        f"after 30 and {_hour('dice'):.3f} after 60, SyN {_dice(M, 'syn')}",
+        f"on `acdc` it goes from {_dice(A, 'clmorph')} to {_longer('dice', A, 'clmorph'):.3f} with "
+        f"{_longer('train_steps', A, 'clmorph'):.0f} for {_steps(A, ['clmorph'])[0]}, on `hippocampus` from "
+        f"{_dice(H, 'clmorph')} to {_longer('dice', H, 'clmorph'):.3f} with "
+        f"{_longer('train_steps', H, 'clmorph'):.0f} for {_steps(H, ['clmorph'])[0]}",
         f"by {min(gained):.2f} to {max(gained):.2f}, but for PDD-Net",
-        f"*The contrastive term adds {min(gains):.2f} to {max(gains):.2f} of Dice*: no; {_gain(H, 'recon')} and "
-        f"{_gain(H, 'recon+smooth', digits=3)} (`hippocampus`), {_gain(A, 'recon', digits=3)} and "
-        f"{_gain(A, 'recon+smooth', digits=3)} (`acdc`",
+        f"*The contrastive term adds {min(gains):.2f} to {max(gains):.2f} of Dice*: no. Without and with the "
+        f"smoothness term {_gain(H, 'recon')} and {_gain(H, 'recon+smooth', digits=3)} on `hippocampus` (the latter's "
+        f"95 % interval is above 0, and its fields fold in {_folding(H, 'paper'):.0f} % of the voxels for "
+        f"{_folding(H, 'recon+smooth'):.0f} %), {_gain(A, 'recon', digits=3)} and "
+        f"{_gain(A, 'recon+smooth', digits=3)} on `acdc`, {_gain(M, 'recon')} and {_gain(M, 'recon+smooth', digits=3)} "
+        "on brains (intervals that hold 0)",
         f"(eight: {eight:.3f}, ln 15)",
         f"{min(byol):+.3f} to {max(byol):+.3f} of Dice, within the seeds' spread".replace("-", "−"),
-        f"α matters by {max(spreads[0], spreads[2]):.2f}, β by {max(spreads[1], spreads[3]):.3f}",
+        f"(brains: {_gain(M, 'recon', 'byol', 3)} and {_gain(M, 'recon+smooth', 'byol', 3)})",
+        f"α matters by {spreads[0]:.2f} and {spreads[2]:.2f}, β by {max(spreads[1], spreads[3]):.3f}",
         f"distances {distances} mm where the paper has {min(theirs):.0f} to {max(theirs):.0f}",
         f"Distances (HD {distances} mm, the paper {min(theirs):.0f} to {max(theirs):.0f}) tell",
     ]  # fmt: skip
@@ -185,7 +200,9 @@ def _what_can_be_read() -> list[str]:
     seeds = [f"{float(each['dice']):.3f}" for each in rows("Training/results/report/table3.csv")
              if (each["dataset"], each["system"], each["variant"], each["region"], each["spread_over"])
              == (H, "clmorph-byol", "paper", "all", "subjects")]  # fmt: skip
+    fast, slow = (_steps_a_minute(f"{H}/clmorph/paper/seed0/{minutes}min") for minutes in (4, 30))
     return [
+        f"on those of 28 November CLMorph made {slow:.0f} steps of hippocampi a minute, of 25 November {fast:.0f}",
         f"are {min(steps)} to {max(steps)} steps, so",
         f"PDD-Net ({_steps(H, ['pdd-net'])[0]} steps) and LVM-S3 ({_steps(H, ['lvm-s3'])[0]}) stay",
         f"differ by up to {max(map(float, seeds)) - min(map(float, seeds)):.2f} in mean Dice (CLMorph with BYOL: "
@@ -211,7 +228,8 @@ def _hippocampus() -> list[str]:
         f"folds in {of_table('table1', H, 'clmorph', 'folding_percent'):.0f} % of its voxels",
         f"U-Net {_longer('dice', H):.3f}, VoxelMorph {_longer('dice', H, 'voxelmorph'):.3f} "
         f"({_longer('train_steps', H, 'voxelmorph'):.0f} steps) and CLMorph {_longer('dice', H, 'clmorph'):.3f} "
-        f"({_longer('train_steps', H, 'clmorph'):.0f} steps)",
+        f"({_longer('train_steps', H, 'clmorph'):.0f} steps, for {_steps(H, ['clmorph'])[0]} in the 4 minutes)",
+        f"fold in {_folding(H, 'paper'):.1f} % of the voxels, {_folding(H, 'recon+smooth'):.1f} % without it",
         f"reports {' and '.join(reported)} (LPBA40) and {' and '.join(brains)} (Mindboggle101) of Dice",
         f"Here it is {_gain(H, 'recon')} (95 % interval over seeds {_interval(H, 'recon', 4)}) without and "
         f"{_gain(H, 'recon+smooth')} ({_interval(H, 'recon+smooth', 4)}) with it; for BYOL {byol[0]} and {byol[1]}",
@@ -247,9 +265,30 @@ def _mindboggle() -> list[str]:
         f"{min(steps)} to {max(steps)} steps",
         f"SyN {_both(M, 'syn')} and LDDMM {_both(M, 'lddmm')} are ahead of all networks, and LapIRN "
         f"({_dice(M, 'lapirn')})",
-        f"U-Net has {_dice(M, 'unet')} after 10 minutes ({_steps(M, ['unet'])[0]} steps) and {_longer('dice', M):.3f} "
-        f"after 30 ({_longer('train_steps', M):.0f} steps)",
+        f"U-Net has {_dice(M, 'unet')} after 10 minutes ({_steps(M, ['unet'])[0]} steps), {_longer('dice', M):.3f} "
+        f"after 30 ({_longer('train_steps', M):.0f} steps) and {_hour('dice'):.3f} after 60 of a faster server "
+        f"({_hour('train_steps'):.0f} steps)",
         f"does fall, to {_of(M, 'clmorph', 'contrast_loss'):.2f}: the two",
+    ]
+
+
+def _brains_ablation() -> list[str]:
+    def said(variant: str) -> str:
+        dice, spread = (of_table("table3", M, "clmorph", key, variant=variant, over="seeds", budget=STEPS)
+                        for key in ("dice", "dice_sd"))  # fmt: skip
+        return f"{dice:.3f} ± {spread:.3f}"
+
+    gains = paper_gains()
+    lost = [of_table("table3", M, "clmorph", "contrast_loss", variant=each, over="seeds", budget=STEPS)
+            for each in ("recon+contrast", "paper")]  # fmt: skip
+    byol = [_gain(M, loss, "byol", 3) for loss in ("recon", "recon+smooth")]
+    return [
+        f"three seeds, {STEPS} each.** Reconstruction alone has a Dice of {said('recon')}, with the smoothness term "
+        f"{said('recon+smooth')}. The contrastive term adds {_gain(M, 'recon')} (95 % interval over seeds "
+        f"{_interval(M, 'recon', 3)}) without and {_gain(M, 'recon+smooth', digits=3)} "
+        f"({_interval(M, 'recon+smooth', 3)}) with it, where the paper has {gains[M, 'recon']:+.3f} and "
+        f"{gains[M, 'recon+smooth']:+.3f}; BYOL {byol[0]} and {byol[1]}",
+        f"does fall, to {lost[0]:.2f} and {lost[1]:.2f}: what",
     ]
 
 
@@ -267,9 +306,9 @@ def _acdc() -> list[str]:
         f"U-Net ({_unet(A)} over three seeds, {of_table('table3', A, 'unet', 'train_steps', over='seeds'):.0f} steps)",
         f"islands of labels {of_table('table4', A, 'unet', 'hd_mm'):.0f} mm away",
         f"of one heart starts at a Dice of {_dice(A, 'affine')}",
-        f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} in as many minutes "
-        f"({_longer('train_steps', A, 'clmorph'):.0f} steps), level with what SyN does to each pair, VoxelMorph "
-        f"{_longer('dice', A, 'voxelmorph'):.3f} ({_longer('train_steps', A, 'voxelmorph'):.0f} steps); from "
+        f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} ({_longer('train_steps', A, 'clmorph'):.0f} steps), "
+        f"level with what SyN does to each pair, VoxelMorph {_longer('dice', A, 'voxelmorph'):.3f} "
+        f"({_longer('train_steps', A, 'voxelmorph'):.0f} steps), both in minutes of a third of the worth; from "
         f"end-systole to end-diastole it is {_back('clmorph')} and {_back('voxelmorph')}",
         f"(one seed, {_longer('train_steps'):.0f} steps) lift it to a test Dice of {_longer('dice'):.3f}, above every "
         f"unsupervised row, with distances of {_longer('hd_mm'):.0f} mm",
@@ -286,6 +325,21 @@ def _acdc() -> list[str]:
 def _longer(column: str, dataset: str = A, system: str = "unet") -> float:
     """What a system reaches in 30 minutes."""
     return of_table(TABLES[dataset], dataset, system, column, budget="30 min")
+
+
+def _hour(column: str) -> float:
+    """What the U-Net reaches on brains in 60 minutes."""
+    return of_table("table1", M, "unet", column, budget="60 min")
+
+
+def _folding(dataset: str, variant: str) -> float:
+    """Percent of the voxels where CLMorph's fields fold, over its seeds."""
+    return of_table("table3", dataset, "clmorph", "folding_percent", variant=variant, over="seeds")
+
+
+def _steps_a_minute(name: str) -> float:
+    run = next(each for each in rows("Training/results/runs.csv") if each["run"] == name)
+    return 60 * float(run["train_steps"]) / float(run["train_seconds"])
 
 
 def _back(system: str) -> str:

@@ -27,6 +27,7 @@ from ..store import Results
 
 AVERAGE = "Average"
 LEVELS = ((0.001, "***"), (0.01, "**"), (SIGNIFICANT, "*"))
+WIDE = 10.0  # times the least distance, where an axis becomes logarithmic
 PAPERS_WEIGHTS = (1.0, 0.01)  # alpha, beta
 
 
@@ -113,6 +114,8 @@ def boxes(results: Results, dataset: str, palette: Palette = LIGHT) -> Figure | 
             for axes, region in zip(line, regions, strict=False):
                 _box_panel(axes, selection, metric, region, palette)
             _name_systems(line[0], selection, palette)
+            if metric.key != DICE.key:
+                _spread_small(line)
         for axes, region in zip(grid[0], regions, strict=False):
             axes.set_title(region, fontsize=10, fontweight="bold", color=palette.ink)
         figure.suptitle(
@@ -222,15 +225,25 @@ def _box_panel(axes: Axes, selection: Selection, metric: Metric, region: str, pa
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    if metric.key == DICE.key:
-        axes.locator_params(axis="x", nbins=4)
-    else:  # one system's islands of labels, ten times as far away, would press all others into one line
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+    axes.locator_params(axis="x", nbins=4)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(metric.title)
+
+
+def _spread_small(row: Sequence[Axes]) -> None:
+    """A logarithmic axis where values differ much: one system's far islands of labels would press all others together.
+
+    The panels of a row share their axis.
+    """
+    ends = np.array([axes.dataLim.intervalx for axes in row])
+    low, high = ends.min(), ends.max()
+    if low <= 0 or high < WIDE * low:
+        return
+    axes = row[0]
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _name_systems(axes: Axes, selection: Selection, palette: Palette) -> None:
