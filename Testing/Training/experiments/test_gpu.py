@@ -208,6 +208,116 @@ def test_the_script_does_what_is_packed_and_brings_back_results_and_unfinished_t
     assert "Training.experiments " not in (folder / "calls").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def gpu(tmp_path) -> Path:
+    """A folder of the script with a made-up pack, and a Python beside it that merges truly and trains nothing."""
+    if sys.platform == "win32":
+        pytest.skip("a shell script, for the machine with the GPU")
+    folder = tmp_path / "gpu"
+    folder.mkdir()
+    (folder / "hippocampus.pack").write_text("found", encoding="utf-8")
+    put_python(folder, "exit 0")
+    return folder
+
+
+def put_python(folder, otherwise):
+    """A Python that writes down its path of modules and does ``otherwise`` what is no merge."""
+    merging = f'[ "$2" = Training.experiments.merge ] && exec "{sys.executable}" "$@"'
+    lines = ["#!/bin/sh", merging, f'echo "$PYTHONPATH" >> "{folder}/paths"', otherwise]
+    (folder.parent / "python").write_text("\n".join(lines), encoding="utf-8")
+    (folder.parent / "python").chmod(0o755)
+
+
+def call_script(folder, budget="30", **settings):
+    environment = {name: value for name, value in os.environ.items() if name not in ("OUT", "FOLDER", "SITE")}
+    environment |= {"PYTHON": str(folder.parent / "python")} | settings
+    words = ["sh", "Training/experiments/gpu.sh", budget, str(folder)]
+    return subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+def archived(folder, target):
+    """Packs what is in a folder, and returns the archive."""
+    with tarfile.open(target, "w:gz") as archive:
+        for path in folder.iterdir():
+            archive.add(path, path.name)
+    return target
+
+
+def training_at(folder, seed, state):
+    work = folder / "work" / "hippocampus" / "clmorph" / "paper" / f"seed{seed}" / "3min-cuda"
+    work.mkdir(parents=True)
+    for name in ("checkpoint.safetensors", "log.jsonl"):
+        (work / name).write_text(state, encoding="utf-8")
+    return work
+
+
+def assert_refused(done, code, *expected):
+    assert done.returncode == code and done.stderr.count("\n") == 1, done.stderr
+    assert all(words in done.stderr for words in expected), done.stderr
+
+
+def test_an_older_archive_replaces_nothing_of_newer_results(gpu, tmp_path):
+    """A call that was killed packs nothing: its runs and checkpoints are in the folder alone."""
+    for system in ("clmorph", "vtn"):
+        add_run(tmp_path / "old", system, [[0.7, 0.8]])
+    archived(tmp_path / "old", gpu / "results.tar.gz")
+    for seed in (0, 1):
+        training_at(tmp_path / f"old{seed}", seed, "old")
+        archived(tmp_path / f"old{seed}", gpu / f"unfinished-{seed}.tar.gz")
+    for system in ("clmorph", "faim"):
+        add_run(gpu / "results", system, [[0.7, 0.8]])
+    kept = training_at(gpu / "results", 0, "new")
+    assert (done := call_script(gpu)).returncode == 0, done.stderr
+    found = load(gpu / "results")
+    assert {run.system for run in found.runs} == {"clmorph", "vtn", "faim"}
+    assert {(kept / name).read_text(encoding="utf-8") for name in ("checkpoint.safetensors", "log.jsonl")} == {"new"}
+    added = kept.parents[1] / "seed1" / "3min-cuda"
+    assert {path.name for path in added.iterdir()} == {"checkpoint.safetensors", "log.jsonl"}
+    with tarfile.open(gpu / "results.tar.gz") as archive:
+        archive.extractall(tmp_path / "back", filter="data")
+    assert load(tmp_path / "back").runs == found.runs
+    assert not [path.name for path in gpu.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["results.tar.gz", "unfinished-one.tar.gz"])
+def test_a_cut_archive_is_named_in_one_line_and_nothing_of_it_is_taken(gpu, tmp_path, name):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "runs.csv").write_bytes(os.urandom(50_000))
+    whole = archived(tmp_path / "old", gpu / name).read_bytes()
+    (gpu / name).write_bytes(whole[:30_000])
+    assert_refused(call_script(gpu), 2, f"{gpu}/{name} cannot be unpacked", "copy it again, or delete it")
+    assert not list((gpu / "results").iterdir()) and (gpu / name).read_bytes() == whole[:30_000]
+
+
+def test_packages_of_the_machine_lie_where_python_looks_for_them(gpu, tmp_path):
+    (tmp_path / "packages" / "SimpleITK").mkdir(parents=True)
+    site = archived(tmp_path / "packages", tmp_path / "site.tar.gz")
+    put_python(gpu, f'ls "${{PYTHONPATH##*:}}" >> "{gpu}/packages"')
+    assert call_script(gpu, SITE=str(site)).returncode == 0
+    assert set((gpu / "packages").read_text(encoding="utf-8").split()) == {"SimpleITK"}
+    assert "//" not in (gpu / "paths").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("budget", ["0", "-5", "-n", "nine", "1.2.3", "inf", "nan", "."])
+def test_a_budget_that_is_no_time_is_refused(gpu, budget):
+    assert_refused(call_script(gpu, budget), 2, f"BUDGET {budget}: expected minutes above zero")
+    assert [path.name for path in gpu.iterdir()] == ["hippocampus.pack"]
+
+
+def test_a_folder_without_packs_is_refused(gpu):
+    (gpu / "hippocampus.pack").unlink()
+    assert_refused(call_script(gpu), 2, f"{gpu} holds no mindboggle101.pack", "Training.experiments.pack")
+    assert not list(gpu.iterdir())
+
+
+def test_a_call_in_which_nothing_went_well_says_so(gpu):
+    put_python(gpu, '[ "$2" != Training.experiments ]')
+    assert_refused(call_script(gpu), 1, "no phase went well", f"{gpu}/log.txt")
+    put_python(gpu, '[ "$3" != contrast ]')
+    assert call_script(gpu).returncode == 0
+    assert "hippocampus contrast: not all was done" in (gpu / "log.txt").read_text(encoding="utf-8")
+
+
 def test_processes_is_no_part_of_what_a_run_is():
     run = Planned("acdc", "unet", "paper", 0, 3.0)
     assert replace(run, processes=4) == run
