@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,43 @@ def test_what_is_no_pack_is_refused_in_one_line(tmp_path, capsys):
     assert command.main(words) == 2
     said = capsys.readouterr().err
     assert "one.pack cannot be read" in said and said.count("\n") == 1
+
+
+def without(packed, target, *lacking):
+    """A copy of a pack that lacks the members whose names begin so."""
+    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(target, "w") as less:
+        for name in archive.namelist():
+            if not name.startswith(tuple(f"hippocampus/{each}" for each in lacking)):
+                less.writestr(name, archive.read(name))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("volumes", "the volumes to train on (hippocampus/volumes.safetensors)"),
+        ("atlas", "the atlas (hippocampus/atlas/image.nii.gz)"),
+        ("subjects", "its list of test subjects (hippocampus/subjects.csv)"),
+    ],
+)
+def test_a_pack_that_lacks_a_part_says_which(packed, tmp_path, lacking, said):
+    file = without(packed, tmp_path / "less.pack", lacking)
+    with pytest.raises(InputError) as refused:
+        pack.unpack(file, tmp_path / "work")
+    assert f"{file} lacks {said}" in str(refused.value) and not (tmp_path / "work").exists()
+
+
+def test_a_pack_of_other_subjects_than_those_that_are_there_is_refused(packed, tmp_path):
+    pack.unpack(packed, tmp_path)
+    assert pack.unpack(packed, tmp_path) == ["hippocampus"]
+    prepared = tmp_path / "hippocampus" / "prepared"
+    lines = (prepared / "subjects.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (prepared / "subjects.csv").write_text("".join(lines[:-1]), encoding="utf-8")
+    (prepared / "volumes.safetensors").unlink()
+    with pytest.raises(InputError) as refused:
+        pack.unpack(packed, tmp_path)
+    assert str(refused.value).endswith(f"choose another --out, or delete {prepared}")
+    assert not (prepared / "volumes.safetensors").exists()
 
 
 def test_trainings_side_by_side_are_measured_once_each_and_say_so(packed, tmp_path):
@@ -142,6 +180,14 @@ def test_a_merge_adds_each_run_once_and_replaces_none(tmp_path, capsys):
     assert "0 runs added" in capsys.readouterr().out and load(here) == found
     with pytest.raises(InputError, match="no finished run"):
         merge(tmp_path / "nothing", here)
+
+
+def test_a_merge_into_a_file_is_refused(tmp_path, capsys):
+    add_run(tmp_path / "there", "clmorph", [[0.7, 0.8]])
+    (tmp_path / "here").write_text("mine", encoding="utf-8")
+    assert merge_main([str(tmp_path / "there"), str(tmp_path / "here")]) == 2
+    said = capsys.readouterr().err
+    assert "here is a file; expected a folder" in said and said.count("\n") == 1
 
 
 def test_rows_from_before_the_new_columns_are_read(tmp_path):
