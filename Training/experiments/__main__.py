@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 from CLMorphCore.arguments import kinds
+from CLMorphCore.atomic import check_writable
 from CLMorphCore.devices import choose_device, use_threads
-from CLMorphCore.errors import Cancelled, CLMorphError, InputError, did_you_mean
+from CLMorphCore.errors import Cancelled, CLMorphError, InputError
 from CLMorphCore.progress import Reporter
 
-from .catalogue import AFFINE, CPU, CUDA, STEPS, SYSTEMS
+from .catalogue import AFFINE, CPU, CUDA, STEPS, SYSTEMS, check_names
 from .plan import EXPERIMENTS, Planned, plan
 from .store import load
 
@@ -104,13 +105,14 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     deadline = time.time() + 60 * options.stop_after if options.stop_after is not None else math.inf
     use_threads(options.threads)
     device = choose_device(options.device)
-    _check_names("system", options.systems, list(SYSTEMS))
+    check_names("system", options.systems, list(SYSTEMS))
     experiments = list(EXPERIMENTS) if "all" in options.experiments else options.experiments
     _check_numbers(options)
+    check_writable(options.out)
     packs = [unpack(file, options.out / "work") for file in options.packed or ()]
     there = datasets_in(options.data) if options.data else sorted({name for of_one in packs for name in of_one})
     datasets = options.datasets or there
-    _check_names("data set", datasets, there)
+    check_names("data set", datasets, there)
     clock = {"cpu": CPU, "cuda": CUDA}.get(device.type, device.type)
     minutes, of = (options.budget, clock) if options.steps is None else (options.steps, STEPS)
     runs = plan(experiments, datasets, systems=options.systems, seeds=options.seeds, minutes=minutes, clock=of)
@@ -185,7 +187,7 @@ def prepared_in(results: Path, dataset: str, data: Path) -> None:
     from .datasets import datasets_in, prepare_protocol
     from .performing import prepared_folder
 
-    _check_names("data set", [dataset], datasets_in(data))
+    check_names("data set", [dataset], datasets_in(data))
     prepare_protocol(dataset, data, prepared_folder(results, dataset), divisor_of(dataset), say)
 
 
@@ -196,16 +198,9 @@ def _check_numbers(options: argparse.Namespace) -> None:
         ("processes", options.processes),
         ("steps", options.steps),
     ):
-        if value is not None and not value > 0:
-            raise InputError(
-                f"--{name} {value:g}: expected {name if name in ('processes', 'steps') else 'minutes'} above zero"
-            )
-
-
-def _check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise InputError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+        if value is not None and not 0 < value < math.inf:
+            what = name if name in ("processes", "steps") else "minutes"
+            raise InputError(f"--{name} {value:g}: expected {what} above zero{' and finite' if value > 0 else ''}")
 
 
 def say(text: str) -> None:

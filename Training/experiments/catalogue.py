@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from CLMorphCore.errors import InputError, did_you_mean
 
 Overrides = Mapping[str, Mapping[str, Any]]  # section → setting → value
 
@@ -32,6 +34,13 @@ DATASETS: Mapping[str, DataSet] = {
     "acdc": DataSet("ACDC", ("ACDC",), flat_levels=2, cardiac=True),
     "hippocampus": DataSet("Hippocampus", ("Task04_Hippocampus",)),
 }
+
+
+def check_names(kind: str, given: Sequence[str], known: Collection[str]) -> None:
+    """InputError for a name of a ``kind``, a data set or a system, that is none of the known ones."""
+    for name in given:
+        if name not in known:
+            raise InputError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
 
 
 def title_of(dataset: str) -> str:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from CLMorphCore.alignment import align
+from CLMorphCore.atomic import atomic_write, check_writable
 from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles.atlas import Atlas, Structure, read_atlas, save_atlas
 from CLMorphCore.bundles.config import Config, from_dict, to_dict
 from CLMorphCore.bundles.template import build_atlas
-from CLMorphCore.errors import InputError
+from CLMorphCore.errors import InputError, listed
 from CLMorphCore.geometry import chain
 from CLMorphCore.io.images import write_image
 from CLMorphCore.io.manifest import Subject, choose, read_manifest, read_subject
@@ -33,6 +34,7 @@ from .catalogue import DATASETS
 from .supervised import network_of
 
 SUBJECTS, VOLUMES = "subjects.csv", "volumes.safetensors"  # of a prepared data set
+Stored = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and header of its volumes
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,16 @@ def prepare_protocol(
 ) -> Protocol:
     """Reads a data set, or what an earlier call left in ``cache``; without ``data`` a packed one, unpacked there.
 
-    ``divisor`` (D, H, W): every system's network grid must be divisible by it.
+    ``divisor`` (D, H, W): every system's network grid must be divisible by it. InputError where ``cache`` holds what
+    was prepared of other subjects.
     """
+    check_writable(cache)
     cache.mkdir(parents=True, exist_ok=True)
     settings = shared_settings(name)
     regions = read_regions(RECIPES / name / "regions.csv")
     structures = _structures(regions)
-    subjects = _with_regions(name, data, cache, regions) if data else read_manifest(cache / SUBJECTS)
+    stored = checkpoint.load(cache / VOLUMES) if (cache / VOLUMES).exists() else None
+    subjects = _with_regions(name, data, cache, regions, stored) if data else read_manifest(cache / SUBJECTS)
     if settings["training"].get("moving") == "group":
         cases = list(_cases_of_groups(choose(subjects, "test", labelled=True)))
     else:
@@ -94,7 +99,8 @@ def prepare_protocol(
                 affine=settings["data"].get("alignment", "affine") == "affine",
             )
         )
-    volumes = _volumes(from_dict(settings), subjects, divisor, cache / VOLUMES, say)
+    config = from_dict(settings)
+    volumes = _volumes(stored or _prepared(config, subjects, divisor, cache / VOLUMES, say))
     return Protocol(name, settings, {s.value: s.name for s in structures}, volumes, cases)
 
 
@@ -105,10 +111,28 @@ def shared_settings(name: str) -> dict[str, Any]:
     return shared | {"network": {"flat_levels": DATASETS[name].flat_levels}}
 
 
-def _with_regions(name: str, data: Path, cache: Path, regions: Sequence[Region]) -> list[Subject]:
+def _with_regions(
+    name: str, data: Path, cache: Path, regions: Sequence[Region], stored: Stored | None
+) -> list[Subject]:
     """The recipe's subjects with label files that hold regions' numbers, made where they are missing."""
-    prepare_of(name).main(data, cache / SUBJECTS)
-    return [_relabelled(s, cache / "regions", regions) for s in read_manifest(cache / SUBJECTS)]
+    with atomic_write(cache / SUBJECTS) as temporary:
+        prepare_of(name).main(data, temporary)
+        subjects = read_manifest(temporary)
+        if stored is not None:
+            _check_same(stored[1], subjects, cache)
+    return [_relabelled(s, cache / "regions", regions) for s in subjects]
+
+
+def _check_same(header: dict[str, Any], subjects: Sequence[Subject], cache: Path) -> None:
+    """InputError where prepared volumes are of other subjects than those that the splits now have."""
+    for split in ("train", "validation"):
+        wanted = {s.name for s in choose(subjects, split, labelled=split == "validation")}
+        if others := sorted(wanted ^ {volume["name"] for volume in header[split]}):
+            raise InputError(
+                f"{cache} was prepared of other subjects, the data set's {split} split differs in {listed(others)}; "
+                "expected what is prepared to be of the split that the data set has now",
+                f"choose another --out, or delete {cache}",
+            )
 
 
 def _relabelled(subject: Subject, folder: Path, regions: Sequence[Region]) -> Subject:
@@ -172,14 +196,18 @@ def _cases_of_groups(subjects: Sequence[Subject]) -> Iterator[Case]:
             )
 
 
-def _volumes(
+def _prepared(
     config: Config, subjects: Sequence[Subject], divisor: Sequence[int], path: Path, say: Callable[[str], None]
-) -> Dataset:
-    """The volumes of train and validation on the network's grid; prepared once, then read from ``path``."""
-    if not path.exists():
-        say("preparing the volumes of train and validation")
-        _save_volumes(path, load_dataset(config, subjects, divisor=divisor), config)
-    tensors, header = checkpoint.load(path)
+) -> Stored:
+    """The volumes of train and validation on the network's grid, as they are now stored in ``path``."""
+    say("preparing the volumes of train and validation")
+    _save_volumes(path, load_dataset(config, subjects, divisor=divisor), config)
+    return checkpoint.load(path)
+
+
+def _volumes(stored: Stored) -> Dataset:
+    """The volumes that ``_save_volumes`` has stored."""
+    tensors, header = stored
     tensors = {name: tensor.long() if name.endswith("labels") else tensor.float() for name, tensor in tensors.items()}
     volumes = {
         split: [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from CLMorphCore.atomic import check_writable
 from CLMorphCore.errors import CLMorphError, InputError
 
 from . import encoders
@@ -32,6 +33,7 @@ def merge(source: Path, target: Path) -> Merged:
     found = load(source)
     if not found.runs:
         raise InputError(f"{source} holds no finished run; expected a results folder with runs.csv")
+    check_writable(target)
     there = {run.name: run for run in load(target).runs}
     added, known, differing = [], [], []
     for run in found.runs:

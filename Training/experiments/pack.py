@@ -12,17 +12,19 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from CLMorphCore.atomic import atomic_write
+from CLMorphCore.bundles.atlas import NAMES
 from CLMorphCore.errors import CLMorphError, FileError, InputError
 from CLMorphCore.io.manifest import COLUMNS, Subject, choose, read_manifest
 from Training.csv_rows import write_lines
 
 from .catalogue import DATASETS
-from .datasets import SUBJECTS, VOLUMES, halved
+from .datasets import SUBJECTS, VOLUMES, halved, shared_settings
 
 WHOLE = ("atlas", "affine")  # folders of a prepared data set that are packed as they are
 
@@ -68,7 +70,10 @@ def _extension(path: Path) -> str:
 
 
 def unpack(file: Path, work: Path) -> list[str]:
-    """Unpacks a file into WORK/DATASET/prepared where these are not there yet; returns the data sets that it holds."""
+    """Unpacks a file into WORK/DATASET/prepared where these are not there yet; returns the data sets that it holds.
+
+    InputError, and nothing is unpacked, where it lacks a part, or where other subjects are prepared there.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             members = [PurePosixPath(name) for name in archive.namelist()]
@@ -76,6 +81,9 @@ def unpack(file: Path, work: Path) -> list[str]:
             strange = [str(m) for m in members if m.is_absolute() or ".." in m.parts or m.parts[0] not in DATASETS]
             if strange or not members:
                 raise FileError(f"{file} is no pack of data sets ({strange[0] if strange else 'empty'})", _EXPECTED)
+            for dataset in datasets:
+                _check_whole(file, dataset, archive.namelist())
+                _check_same(file, archive.read(f"{dataset}/{SUBJECTS}"), work / dataset / "prepared")
             for member in members:
                 dataset, *rest = member.parts
                 place = work.joinpath(dataset, "prepared", *rest)
@@ -83,8 +91,29 @@ def unpack(file: Path, work: Path) -> list[str]:
                     with atomic_write(place) as temporary:
                         temporary.write_bytes(archive.read(str(member)))
             return datasets
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise FileError(f"{file} cannot be read ({type(error).__name__}: {error})", _EXPECTED) from None
+
+
+def _check_whole(file: Path, dataset: str, names: Collection[str]) -> None:
+    """FileError where a pack lacks what every one has; pairs of one patient's scans need no atlas."""
+    grouped = shared_settings(dataset)["training"].get("moving") == "group"
+    parts = {SUBJECTS: "its list of test subjects", VOLUMES: "the volumes to train on"}
+    parts |= {} if grouped else {f"atlas/{name}": "the atlas" for name in ("image.nii.gz", "labels.nii.gz", NAMES)}
+    for part, what in parts.items():
+        if f"{dataset}/{part}" not in names:
+            raise FileError(f"{file} lacks {what} ({dataset}/{part}); {_EXPECTED}", "make the pack again")
+
+
+def _check_same(file: Path, subjects: bytes, prepared: Path) -> None:
+    """InputError where ``prepared`` is of other subjects than the pack's."""
+    there = prepared / SUBJECTS
+    if there.exists() and there.read_bytes() != subjects:
+        raise InputError(
+            f"{prepared} was prepared of other subjects, or from elsewhere, and not from {file}; "
+            f"expected it to have the {SUBJECTS} of the pack",
+            f"choose another --out, or delete {prepared}",
+        )
 
 
 _EXPECTED = "expected a file that python -m Training.experiments.pack has written"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from CLMorphCore.errors import CLMorphError
 
-from .catalogue import DATASETS
+from .catalogue import DATASETS, check_names
 from .store import load
 
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run_on = {run.dataset for run in load(options.results).runs}
+        for given in (options.datasets, options.pictures_of):
+            check_names("data set", given or (), {*DATASETS, *run_on})
         datasets = options.datasets or [name for name in DATASETS if name in run_on]
         write_report(options.results, options.results / "report", datasets, slices_of=options.pictures_of)
         for path in (options.results / "report" / "report.html", *write_encoders(options.results)):

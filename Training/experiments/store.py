@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CLMorphCore.errors import InputError
+from CLMorphCore.errors import FileError, InputError
+from CLMorphCore.io.files import parse_json, short
 from Training.csv_rows import read_rows, write_rows
 
 from .catalogue import RunKey
@@ -126,19 +128,46 @@ def example_path(folder: Path, run: str) -> Path:
 
 
 def load(folder: Path) -> Results:
-    """Reads a results folder; one that does not exist has no runs. InputError for files that are none of ours."""
+    """Reads a results folder; one that does not exist has no runs.
+
+    InputError for files that are none of ours, and for a row that is there twice, which would count as two.
+    """
     if not (folder / RUNS).exists():
         return Results(folder)
     runs = read_rows(folder / RUNS, Run, derived=RUN_NAME)
     done = {run.name for run in runs}
-    regions = read_rows(folder / REGIONS, RegionRow)
+    regions = [row for row in read_rows(folder / REGIONS, RegionRow) if row.run in done]
     deformations = read_rows(folder / DEFORMATIONS, DeformationRow) if (folder / DEFORMATIONS).exists() else []
-    return Results(
-        folder,
-        tuple(runs),
-        tuple(row for row in regions if row.run in done),
-        tuple(row for row in deformations if row.run in done),
-    )
+    deformations = [row for row in deformations if row.run in done]
+    _check_once(folder / RUNS, ((run.name,) for run in runs))
+    _check_once(folder / REGIONS, ((row.run, row.direction, row.subject, row.region) for row in regions))
+    _check_once(folder / DEFORMATIONS, ((row.run, row.direction, row.subject) for row in deformations))
+    for run in runs:
+        _check_losses(folder / RUNS, run)
+    return Results(folder, tuple(runs), tuple(regions), tuple(deformations))
+
+
+def _check_once(path: Path, keys: Iterable[tuple[str | int, ...]]) -> None:
+    """FileError where what tells the rows of a file apart is that of several rows."""
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise FileError(
+            f"{path} has two rows of {', '.join(map(str, twice))}; expected one, or it would count as two",
+            "delete one of the rows",
+        )
+
+
+def _check_losses(path: Path, run: Run) -> None:
+    """FileError where a run's losses are no numbers by the names of their terms."""
+    try:
+        losses = parse_json(run.losses)
+    except ValueError:
+        losses = None
+    if not isinstance(losses, dict) or not all(isinstance(value, int | float) for value in losses.values()):
+        raise FileError(
+            f"{path} has the losses {short(run.losses)} of the run {run.name}; expected JSON, each term's number",
+            "write {} where they are not known",
+        )
 
 
 def add(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,43 @@ def test_what_is_no_pack_is_refused_in_one_line(tmp_path, capsys):
     assert command.main(words) == 2
     said = capsys.readouterr().err
     assert "one.pack cannot be read" in said and said.count("\n") == 1
+
+
+def without(packed, target, *lacking):
+    """A copy of a pack that lacks the members whose names begin so."""
+    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(target, "w") as less:
+        for name in archive.namelist():
+            if not name.startswith(tuple(f"hippocampus/{each}" for each in lacking)):
+                less.writestr(name, archive.read(name))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("volumes", "the volumes to train on (hippocampus/volumes.safetensors)"),
+        ("atlas", "the atlas (hippocampus/atlas/image.nii.gz)"),
+        ("subjects", "its list of test subjects (hippocampus/subjects.csv)"),
+    ],
+)
+def test_a_pack_that_lacks_a_part_says_which(packed, tmp_path, lacking, said):
+    file = without(packed, tmp_path / "less.pack", lacking)
+    with pytest.raises(InputError) as refused:
+        pack.unpack(file, tmp_path / "work")
+    assert f"{file} lacks {said}" in str(refused.value) and not (tmp_path / "work").exists()
+
+
+def test_a_pack_of_other_subjects_than_those_that_are_there_is_refused(packed, tmp_path):
+    pack.unpack(packed, tmp_path)
+    assert pack.unpack(packed, tmp_path) == ["hippocampus"]
+    prepared = tmp_path / "hippocampus" / "prepared"
+    lines = (prepared / "subjects.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (prepared / "subjects.csv").write_text("".join(lines[:-1]), encoding="utf-8")
+    (prepared / "volumes.safetensors").unlink()
+    with pytest.raises(InputError) as refused:
+        pack.unpack(packed, tmp_path)
+    assert str(refused.value).endswith(f"choose another --out, or delete {prepared}")
+    assert not (prepared / "volumes.safetensors").exists()
 
 
 def test_trainings_side_by_side_are_measured_once_each_and_say_so(packed, tmp_path):
@@ -144,6 +182,14 @@ def test_a_merge_adds_each_run_once_and_replaces_none(tmp_path, capsys):
         merge(tmp_path / "nothing", here)
 
 
+def test_a_merge_into_a_file_is_refused(tmp_path, capsys):
+    add_run(tmp_path / "there", "clmorph", [[0.7, 0.8]])
+    (tmp_path / "here").write_text("mine", encoding="utf-8")
+    assert merge_main([str(tmp_path / "there"), str(tmp_path / "here")]) == 2
+    said = capsys.readouterr().err
+    assert "here is a file; expected a folder" in said and said.count("\n") == 1
+
+
 def test_rows_from_before_the_new_columns_are_read(tmp_path):
     add_run(tmp_path, "clmorph", [[0.7, 0.8]])
     before = load(tmp_path).runs
@@ -206,6 +252,116 @@ def test_the_script_does_what_is_packed_and_brings_back_results_and_unfinished_t
     assert (work / "seed0" / "3min-cuda" / "checkpoint.safetensors").read_text(encoding="utf-8") == "state\n" * 4
     assert (folder / "results" / "runs.csv").exists()
     assert "Training.experiments " not in (folder / "calls").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def gpu(tmp_path) -> Path:
+    """A folder of the script with a made-up pack, and a Python beside it that merges truly and trains nothing."""
+    if sys.platform == "win32":
+        pytest.skip("a shell script, for the machine with the GPU")
+    folder = tmp_path / "gpu"
+    folder.mkdir()
+    (folder / "hippocampus.pack").write_text("found", encoding="utf-8")
+    put_python(folder, "exit 0")
+    return folder
+
+
+def put_python(folder, otherwise):
+    """A Python that writes down its path of modules and does ``otherwise`` what is no merge."""
+    merging = f'[ "$2" = Training.experiments.merge ] && exec "{sys.executable}" "$@"'
+    lines = ["#!/bin/sh", merging, f'echo "$PYTHONPATH" >> "{folder}/paths"', otherwise]
+    (folder.parent / "python").write_text("\n".join(lines), encoding="utf-8")
+    (folder.parent / "python").chmod(0o755)
+
+
+def call_script(folder, budget="30", **settings):
+    environment = {name: value for name, value in os.environ.items() if name not in ("OUT", "FOLDER", "SITE")}
+    environment |= {"PYTHON": str(folder.parent / "python")} | settings
+    words = ["sh", "Training/experiments/gpu.sh", budget, str(folder)]
+    return subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+def archived(folder, target):
+    """Packs what is in a folder, and returns the archive."""
+    with tarfile.open(target, "w:gz") as archive:
+        for path in folder.iterdir():
+            archive.add(path, path.name)
+    return target
+
+
+def training_at(folder, seed, state):
+    work = folder / "work" / "hippocampus" / "clmorph" / "paper" / f"seed{seed}" / "3min-cuda"
+    work.mkdir(parents=True)
+    for name in ("checkpoint.safetensors", "log.jsonl"):
+        (work / name).write_text(state, encoding="utf-8")
+    return work
+
+
+def assert_refused(done, code, *expected):
+    assert done.returncode == code and done.stderr.count("\n") == 1, done.stderr
+    assert all(words in done.stderr for words in expected), done.stderr
+
+
+def test_an_older_archive_replaces_nothing_of_newer_results(gpu, tmp_path):
+    """A call that was killed packs nothing: its runs and checkpoints are in the folder alone."""
+    for system in ("clmorph", "vtn"):
+        add_run(tmp_path / "old", system, [[0.7, 0.8]])
+    archived(tmp_path / "old", gpu / "results.tar.gz")
+    for seed in (0, 1):
+        training_at(tmp_path / f"old{seed}", seed, "old")
+        archived(tmp_path / f"old{seed}", gpu / f"unfinished-{seed}.tar.gz")
+    for system in ("clmorph", "faim"):
+        add_run(gpu / "results", system, [[0.7, 0.8]])
+    kept = training_at(gpu / "results", 0, "new")
+    assert (done := call_script(gpu)).returncode == 0, done.stderr
+    found = load(gpu / "results")
+    assert {run.system for run in found.runs} == {"clmorph", "vtn", "faim"}
+    assert {(kept / name).read_text(encoding="utf-8") for name in ("checkpoint.safetensors", "log.jsonl")} == {"new"}
+    added = kept.parents[1] / "seed1" / "3min-cuda"
+    assert {path.name for path in added.iterdir()} == {"checkpoint.safetensors", "log.jsonl"}
+    with tarfile.open(gpu / "results.tar.gz") as archive:
+        archive.extractall(tmp_path / "back", filter="data")
+    assert load(tmp_path / "back").runs == found.runs
+    assert not [path.name for path in gpu.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["results.tar.gz", "unfinished-one.tar.gz"])
+def test_a_cut_archive_is_named_in_one_line_and_nothing_of_it_is_taken(gpu, tmp_path, name):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "runs.csv").write_bytes(os.urandom(50_000))
+    whole = archived(tmp_path / "old", gpu / name).read_bytes()
+    (gpu / name).write_bytes(whole[:30_000])
+    assert_refused(call_script(gpu), 2, f"{gpu}/{name} cannot be unpacked", "copy it again, or delete it")
+    assert not list((gpu / "results").iterdir()) and (gpu / name).read_bytes() == whole[:30_000]
+
+
+def test_packages_of_the_machine_lie_where_python_looks_for_them(gpu, tmp_path):
+    (tmp_path / "packages" / "SimpleITK").mkdir(parents=True)
+    site = archived(tmp_path / "packages", tmp_path / "site.tar.gz")
+    put_python(gpu, f'ls "${{PYTHONPATH##*:}}" >> "{gpu}/packages"')
+    assert call_script(gpu, SITE=str(site)).returncode == 0
+    assert set((gpu / "packages").read_text(encoding="utf-8").split()) == {"SimpleITK"}
+    assert "//" not in (gpu / "paths").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("budget", ["0", "-5", "-n", "nine", "1.2.3", "inf", "nan", "."])
+def test_a_budget_that_is_no_time_is_refused(gpu, budget):
+    assert_refused(call_script(gpu, budget), 2, f"BUDGET {budget}: expected minutes above zero")
+    assert [path.name for path in gpu.iterdir()] == ["hippocampus.pack"]
+
+
+def test_a_folder_without_packs_is_refused(gpu):
+    (gpu / "hippocampus.pack").unlink()
+    assert_refused(call_script(gpu), 2, f"{gpu} holds no mindboggle101.pack", "Training.experiments.pack")
+    assert not list(gpu.iterdir())
+
+
+def test_a_call_in_which_nothing_went_well_says_so(gpu):
+    put_python(gpu, '[ "$2" != Training.experiments ]')
+    assert_refused(call_script(gpu), 1, "no phase went well", f"{gpu}/log.txt")
+    put_python(gpu, '[ "$3" != contrast ]')
+    assert call_script(gpu).returncode == 0
+    assert "hippocampus contrast: not all was done" in (gpu / "log.txt").read_text(encoding="utf-8")
 
 
 def test_processes_is_no_part_of_what_a_run_is():

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(data, tmp_path, capsy
         (["table1", "--systems", "voxelmorf"], "unknown system 'voxelmorf'; did you mean voxelmorph"),
         (["table1", "--datasets", "lpba40"], "unknown data set 'lpba40'"),
         (["table1", "--budget", "-1"], "--budget -1: expected minutes above zero"),
+        (["table1", "--budget", "inf"], "--budget inf: expected minutes above zero and finite"),
+        (["table1", "--budget", "nan"], "--budget nan: expected minutes above zero"),
         (["table1", "--steps", "0"], "--steps 0: expected steps above zero"),
     ],
 )
@@ -195,6 +198,31 @@ def test_bad_input_is_one_line(words, expected, data, tmp_path, capsys):
     said = capsys.readouterr().err
     assert expected in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_results_folder_that_is_a_file_is_refused(data, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    assert command.main(["table1", "--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "out is a file; expected a folder" in said and said.count("\n") == 1
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_was_prepared_of_another_split_is_refused(data, tmp_path):
+    """Volumes of the old train split were trained on, while the new one was measured on them."""
+    cache, other = tmp_path / "prepared", tmp_path / "data"
+    prepare_protocol("hippocampus", data, cache, (16, 16, 16), lambda text: None)
+    shutil.copytree(data, other)
+    split = other / "Task04_Hippocampus" / "split.csv"
+    text = split.read_text(encoding="utf-8")
+    split.write_text(text.replace("003,train", "003,test").replace("005,test", "005,train"), encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+    with pytest.raises(InputError) as refused:
+        prepare_protocol("hippocampus", other, cache, (16, 16, 16), lambda text: None)
+    said = str(refused.value)
+    assert "train split differs in hippocampus_003, hippocampus_005" in said
+    assert said.endswith(f"choose another --out, or delete {cache}")
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_without_data_sets_is_named(tmp_path, capsys):

@@ -112,6 +112,28 @@ def test_other_files_are_refused(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "of_row"), [("runs", ""), ("regions", ", segmentation, one, 1"), ("deformations", ", segmentation, one")]
+)
+def test_a_row_that_is_there_twice_is_refused(tmp_path, name, of_row):
+    """A row pasted twice counted as two seeds, or two measurements."""
+    add(tmp_path, RUN, rows(RUN.name), deformation(RUN.name))
+    file = tmp_path / f"{name}.csv"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([*lines, lines[1]]), encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        load(tmp_path)
+    said = str(refused.value)
+    assert f"{file} has two rows of {RUN.name}{of_row};" in said and said.endswith("delete one of the rows")
+
+
+@pytest.mark.parametrize("losses", ["none", "", "[1.0]", '{"contrast": "low"}'])
+def test_losses_that_are_no_numbers_by_name_are_refused(tmp_path, losses):
+    add(tmp_path, replace(RUN, losses=losses), rows(RUN.name), [])
+    with pytest.raises(InputError, match=r"runs.csv has the losses .* of the run acdc/clmorph/.*; expected JSON"):
+        load(tmp_path)
+
+
 def images():
     """A box of label 1 in an anisotropic volume, brighter towards the left (+x)."""
     values = np.zeros((6, 24, 20), np.uint8)

@@ -45,8 +45,9 @@ def _trained(budget: Budget | None, rows: Sequence[TableRow]) -> str:
         return ""
     devices = ", ".join(dict.fromkeys(row.cost["device"] for row in rows if row.cost["train_steps"]))
     beside = max(row.cost["processes"] for row in rows)
-    shared = f", up to {beside} trainings side by side" if beside > 1 else ""
-    return f"Training: {budget} ({devices}{shared}). "
+    shared = f"up to {beside} trainings side by side" if beside > 1 else ""
+    where = ", ".join(words for words in (devices, shared) if words)  # nothing, of systems that are not trained
+    return f"Training: {budget}{f' ({where})' if where else ''}. "
 
 
 def _overview(findings: Sequence[Findings]) -> str:

@@ -2,12 +2,17 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import synthetic
 
 from CLMorphCore.errors import InputError
+from Training.experiments.catalogue import Budget
+from Training.experiments.report import main as report_main
+from Training.experiments.tables import TableRow
+from Training.experiments.views import short_tables
 from Training.experiments.views.page import write_report, write_view
 
 SYSTEMS = {"syn": 0.6, "clmorph": 0.75, "unet": 0.85}
@@ -50,6 +55,28 @@ def test_is_one_page_with_its_files_beside_it(report):
     } <= names
     assert {f"figure{n}-hippocampus.png" for n in (2, 4, 5, 6, 7)} <= names
     assert all((report / name).stat().st_size > 5000 for name in names if name.endswith(".png"))
+
+
+def test_rows_that_were_not_trained_name_no_device():
+    """Of systems without weights, under the budget of runs that this table does not have."""
+    of_budget = {"device": "cpu", "train_steps": 0, "processes": 1}
+    row = TableRow("table2", "acdc", "syn", "paper", "SyN", "run", cost=of_budget)
+    trained = replace(row, cost={**of_budget, "train_steps": 9})
+    assert short_tables._trained(Budget(30.0), [row]) == "Training: 30 min of one core. "
+    assert short_tables._trained(Budget(30.0), [row, trained]) == "Training: 30 min of one core (cpu). "
+    beside = replace(trained, cost={**trained.cost, "processes": 2})
+    assert short_tables._trained(Budget(3.0, "cuda"), [beside]) == (
+        "Training: 3 min on a GPU (cpu, up to 2 trainings side by side). "
+    )
+
+
+@pytest.mark.parametrize("option", ["--datasets", "--pictures-of"])
+def test_a_report_of_an_unknown_data_set_is_refused(tmp_path, capsys, option):
+    synthetic.add_run(tmp_path, "clmorph", [[0.7, 0.8]])
+    assert report_main([str(tmp_path), option, "hippo"]) == 2
+    said = capsys.readouterr().err
+    assert said == "report: unknown data set 'hippo'; did you mean hippocampus?\n"
+    assert not (tmp_path / "report").exists()
 
 
 def test_the_tables_are_there_in_short_for_a_readme(report):
