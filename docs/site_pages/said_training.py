@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import mean
 
 from CLMorphCore.tissue.choosing import MIN_GAIN
+from Training.experiments.catalogue import SYSTEMS
 from Training.robustness.processes import MEMORY, SECONDS
 
 from .figures import Sentences
@@ -65,6 +66,7 @@ def training() -> dict[str, Sentences]:
                 "**In 30 minutes**",
                 "which is ln 3",
                 "half of ln 3",
+                "After 100 steps each",
                 "ln(2B − 1)",
                 "stays at ln 3",
                 "4 minutes** (",
@@ -147,21 +149,8 @@ def _in_short() -> list[str]:
     best = max(of_table("table1", H, name, "dice") for name in ("lddmm", "syn", "voxelmorph", "faim", "vtn", "clmorph"))
     gains = paper_gains().values()
     byol = [test_of(each, f"{loss}+byol", loss)["difference"] for each in (H, A) for loss in ("recon", "recon+smooth")]
-    hd = [
-        of_table("table4", A, name, "hd_mm")
-        for name in (
-            "lddmm",
-            "syn",
-            "voxelmorph",
-            "faim",
-            "lapirn",
-            "vtn",
-            "pdd-net",
-            "clmorph",
-            "clmorph-byol",
-            "clmorph-pyramid",
-        )
-    ]
+    apart = ("affine", "lvm-s3", "unet")
+    hd = [_of(A, name, "hd_mm") for name in SYSTEMS if name not in apart]
     theirs = [paper(A, name, "hd_mm", "table4") for name in ("syn", "voxelmorph", "clmorph")]
     by = [_by_weight(each, place) for each in (H, A) for place in (0, 1)]
     spreads = [max(each.values()) - min(each.values()) for each in by]
@@ -171,7 +160,7 @@ def _in_short() -> list[str]:
         f"({unet:.3f} after 4 minutes, three seeds, {_longer('dice', H):.3f} after 30; the best unsupervised row "
         f"{best:.3f})",
         f"on `acdc` {of_table('table3', A, 'unet', 'dice', over='seeds'):.3f} after 4 minutes and "
-        f"{_longer('dice'):.3f} after 30, on brains {_longer('dice', M):.3f} "
+        f"{_longer('dice'):.3f} after 30 (VTN {_longer('dice', A, 'vtn'):.3f}), on brains {_longer('dice', M):.3f} "
         f"after 30 and {_hour('dice'):.3f} after 60, SyN {_dice(M, 'syn')}",
         f"on `acdc` it goes from {_dice(A, 'clmorph')} to {_longer('dice', A, 'clmorph'):.3f} with "
         f"{_longer('train_steps', A, 'clmorph'):.0f} for {_steps(A, ['clmorph'])[0]}, on `hippocampus` from "
@@ -263,11 +252,12 @@ def _mindboggle() -> list[str]:
         f"VoxelMorph {_both(M, 'voxelmorph')}, CLMorph {_both(M, 'clmorph')} and CLMorph with BYOL "
         f"({_dice(M, 'clmorph-byol')}) lift the affine alignment ({_dice(M, 'affine')}) by a tenth within 10 minutes, "
         f"{min(steps)} to {max(steps)} steps",
-        f"SyN {_both(M, 'syn')} and LDDMM {_both(M, 'lddmm')} are ahead of all networks, and LapIRN "
-        f"({_dice(M, 'lapirn')})",
+        f"SyN {_both(M, 'syn')} and LDDMM {_both(M, 'lddmm')} are ahead of all networks that learn without labels, "
+        f"and LapIRN ({_dice(M, 'lapirn')})",
         f"U-Net has {_dice(M, 'unet')} after 10 minutes ({_steps(M, ['unet'])[0]} steps), {_longer('dice', M):.3f} "
         f"after 30 ({_longer('train_steps', M):.0f} steps) and {_hour('dice'):.3f} after 60 of a faster server "
         f"({_hour('train_steps'):.0f} steps)",
+        f"(HD {_hour('hd_mm'):.0f} mm, SyN {_of(M, 'syn', 'hd_mm'):.0f})",
         f"does fall, to {_of(M, 'clmorph', 'contrast_loss'):.2f}: the two",
     ]
 
@@ -288,6 +278,9 @@ def _brains_ablation() -> list[str]:
         f"{_interval(M, 'recon', 3)}) without and {_gain(M, 'recon+smooth', digits=3)} "
         f"({_interval(M, 'recon+smooth', 3)}) with it, where the paper has {gains[M, 'recon']:+.3f} and "
         f"{gains[M, 'recon+smooth']:+.3f}; BYOL {byol[0]} and {byol[1]}",
+        f"CLMorph with BYOL has {_by_steps('clmorph-byol')}, VoxelMorph {_by_steps('voxelmorph')}, CLMorph "
+        f"{_by_steps('clmorph')}, FAIM {_by_steps('faim')}",
+        f"VTN {_by_steps('vtn')}: at the learning rate",
         f"does fall, to {lost[0]:.2f} and {lost[1]:.2f}: what",
     ]
 
@@ -310,6 +303,7 @@ def _acdc() -> list[str]:
         f"level with what SyN does to each pair, VoxelMorph {_longer('dice', A, 'voxelmorph'):.3f} "
         f"({_longer('train_steps', A, 'voxelmorph'):.0f} steps), both in minutes of a third of the worth; from "
         f"end-systole to end-diastole it is {_back('clmorph')} and {_back('voxelmorph')}",
+        f"VTN has {_longer('dice', A, 'vtn'):.3f} after 30 minutes ({_longer('train_steps', A, 'vtn'):.0f} steps)",
         f"(one seed, {_longer('train_steps'):.0f} steps) lift it to a test Dice of {_longer('dice'):.3f}, above every "
         f"unsupervised row, with distances of {_longer('hd_mm'):.0f} mm",
         f"On the way, at {once('unet acdc steps')} steps and {once('unet acdc test')}, its Dice was "
@@ -330,6 +324,10 @@ def _longer(column: str, dataset: str = A, system: str = "unet") -> float:
 def _hour(column: str) -> float:
     """What the U-Net reaches on brains in 60 minutes."""
     return of_table("table1", M, "unet", column, budget="60 min")
+
+
+def _by_steps(system: str) -> str:
+    return f"{of_table('table1', M, system, 'dice', budget=STEPS):.3f}"
 
 
 def _folding(dataset: str, variant: str) -> float:
