@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import torch
 
 from CLMorphCore.bundles import checkpoint
 from CLMorphCore.devices import use_threads
-from CLMorphCore.errors import Cancelled, CLMorphError
+from CLMorphCore.errors import Cancelled, CLMorphError, FileError
 from CLMorphCore.progress import Progress
 
 from . import runs as running
@@ -134,12 +135,16 @@ def _until(deadline: float, progress: Progress) -> Progress:
 
 
 def unfinished(out: Path) -> list[str]:
-    """Names of the trainings in a results folder that have a checkpoint but no row yet, the longest first."""
+    """Names of the trainings in a results folder that have a checkpoint but no row yet, the longest first.
+
+    One whose checkpoint is damaged cannot go on, and is none.
+    """
     done, found = load(out), []
     for state in (out / "work").glob("*/*/*/*/*/checkpoint.safetensors"):
         name = state.parent.relative_to(out / "work").as_posix()
         if not done.has(name):
-            found.append((-float(checkpoint.load(state)[1].get("seconds", 0.0)), name))
+            with contextlib.suppress(FileError):
+                found.append((-float(checkpoint.load(state)[1].get("seconds", 0.0)), name))
     return [name for _, name in sorted(found)]
 
 

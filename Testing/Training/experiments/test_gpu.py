@@ -138,6 +138,11 @@ def test_a_training_that_the_time_ends_goes_on_where_it_was(packed, tmp_path, sy
     assert unfinished(tmp_path) == []
     assert perform_all([run], work_of(tmp_path, deadline=4), SILENT, SILENT) == {run.name: LATER}
     assert unfinished(tmp_path) == [run.name] and not load(tmp_path).runs
+    (state,) = tmp_path.rglob("checkpoint.safetensors")
+    damaged = tmp_path / "work/hippocampus/vtn/paper/seed0/3min" / state.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(state.read_bytes()[:100])
+    assert unfinished(tmp_path) == [run.name], "one that is damaged cannot go on"
     log = tmp_path / "work" / run.name / "log.jsonl"
     first = log.read_text(encoding="utf-8")
     assert perform_all([run], work_of(tmp_path), SILENT, SILENT) == {run.name: DONE}
