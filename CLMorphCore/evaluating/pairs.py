@@ -19,8 +19,8 @@ from ..geometry import Grid, displacement_field, resample_labels, to_image
 from ..guidance.masks import checked_mask
 from ..io.checksums import seal
 from ..io.displacement_fields import read_any
-from ..io.images import read_image, read_labels
-from ..io.label_grid import covered, covers_a_part, on_grid_of
+from ..io.images import read_image, read_labels, read_labels_of
+from ..io.label_grid import covers_a_part
 from ..io.outputs import check_results
 from ..io.pairs import PairFiles
 from ..io.points import read_landmarks
@@ -208,10 +208,8 @@ def _region_rows(
 
 def _labels(image: sitk.Image, image_path: Path, path: Path) -> tuple[sitk.Image, list[str]]:
     """Labels on the image's grid, and that their file has a part of it."""
-    labels = read_labels(path)
-    on_grid = on_grid_of(image, labels, names=(str(image_path), f"labels {path}"))
-    share = covered(labels, image)
-    return on_grid, [f"{path.name}: {covers_a_part(share)}"] if share < 1 else []
+    labels, share = read_labels_of(image, path, name=str(image_path))
+    return labels, [f"{path.name}: {covers_a_part(share)}"] if share < 1 else []
 
 
 def _within(labels: sitk.Image, mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:

@@ -21,6 +21,7 @@ from ..errors import FileError, counted, printable
 from . import dicom, itk, metaimage, mgh, nifti, nifti_writer, nrrd
 from .compression import GZIP
 from .files import LFS, cannot_read, check_file, pointer
+from .label_grid import on_grid_of
 from .volume import (
     MAX_SHEAR,
     Volume,
@@ -36,7 +37,16 @@ from .volume import (
     warnings_of,
 )
 
-__all__ = ["check_image", "check_sources", "read_file", "read_image", "read_labels", "warnings_of", "write_image"]
+__all__ = [
+    "check_image",
+    "check_sources",
+    "read_file",
+    "read_image",
+    "read_labels",
+    "read_labels_of",
+    "warnings_of",
+    "write_image",
+]
 
 LOG = logging.getLogger(__name__)
 EXPECTED = "an image file or a folder with a DICOM series"
@@ -256,6 +266,16 @@ def read_labels(path: str | Path) -> sitk.Image:
     if whole:
         return image
     return sitk.Cast(image, sitk.sitkInt32 if array.max() <= np.iinfo(np.int32).max else sitk.sitkInt64)
+
+
+def read_labels_of(image: sitk.Image, path: Path, *, name: str) -> tuple[sitk.Image, float]:
+    """A file's labels on the grid of the image called ``name``, and the share of its voxels that they have.
+
+    Raises InputError, as ``on_grid_of`` does, for labels of another grid.
+    """
+    labels = read_labels(path)
+    share = labels.GetNumberOfPixels() / image.GetNumberOfPixels()
+    return on_grid_of(image, labels, names=(name, f"labels {path}")), share
 
 
 def _check_scattered(array: np.ndarray, name: str) -> None:

@@ -30,11 +30,6 @@ def on_grid_of(image: sitk.Image, labels: sitk.Image, *, names: tuple[str, str])
     return found
 
 
-def covered(labels: sitk.Image, image: sitk.Image) -> float:
-    """The share of the image's voxels that a file of labels on a part of its grid has."""
-    return labels.GetNumberOfPixels() / image.GetNumberOfPixels()
-
-
 def shown_share(share: float) -> str:
     """In percent, never the whole where a part is missing: 99.97 % are not 100 %."""
     return f"{min(100 * share, 99.9):.3g}%"

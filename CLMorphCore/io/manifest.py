@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from ..atomic import atomic_write
 from ..errors import FileError, did_you_mean, printable
 from .files import check_file, read_text, short
-from .images import read_image, read_labels
-from .label_grid import covered, covers_a_part, on_grid_of
+from .images import read_image, read_labels_of
+from .label_grid import covers_a_part
 from .tables import doubled, more_cells, other_separator
 from .volume import add_warning
 
@@ -96,11 +96,10 @@ def read_subject(subject: Subject) -> tuple[sitk.Image, sitk.Image | None]:
     image = read_image(subject.image)
     if subject.labels is None:
         return image, None
-    labels = read_labels(subject.labels)
-    on_grid = on_grid_of(image, labels, names=(str(subject.image), f"labels {subject.labels}"))
-    if (share := covered(labels, image)) < 1:
-        add_warning(on_grid, covers_a_part(share))
-    return image, on_grid
+    labels, share = read_labels_of(image, subject.labels, name=str(subject.image))
+    if share < 1:
+        add_warning(labels, covers_a_part(share))
+    return image, labels
 
 
 def _folder(folder: Path) -> list[Subject]:

@@ -16,8 +16,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..geometry import Grid, foreground_box, grid_over, resample
 from ..io.files import short
-from ..io.images import LOOKS_LABELLED, read_image, read_labels, warnings_of
-from ..io.label_grid import covered, on_grid_of
+from ..io.images import LOOKS_LABELLED, read_image, read_labels_of, warnings_of
 from ..io.manifest import Subject
 from ..metrics import dice_per_label
 
@@ -92,7 +91,7 @@ def look_at(subject: Subject) -> tuple[Scan | None, list[Finding]]:
     scan, findings = replace(_scan(subject, image), warnings=warnings), []
     if subject.labels is not None:
         try:
-            labels, cover = _labels(image, subject.labels)
+            labels, cover = read_labels_of(image, subject.labels, name="the image")
             values, extent = _about_labels(labels, subject.labels)
             scan = replace(scan, values=values, labels_mm=extent, labels_cover=cover)
             scan = replace(scan, mirrored=_mirrored(labels, *foreground_box(image)))
@@ -114,13 +113,6 @@ def kept_on_grid(labels: sitk.Image, factor: float) -> float:
 
 def _reason(error: InputError) -> str:
     return short(Exception(error.problem), 400)
-
-
-def _labels(image: sitk.Image, path: Path) -> tuple[sitk.Image, float]:
-    """Labels on the image's grid, and the share of its voxels that their file has."""
-    labels = read_labels(path)
-    on_grid = on_grid_of(image, labels, names=("the image", f"labels {path}"))
-    return on_grid, covered(labels, image)
 
 
 def _about_labels(labels: sitk.Image, path: Path) -> tuple[tuple[int, ...], tuple[float, float, float]]:

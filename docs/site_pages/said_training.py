@@ -19,6 +19,50 @@ MINUTES = {H: "4 min", M: "10 min", A: "4 min"}  # of the trainings that are com
 STEPS = "100 steps"  # of those that are compared by steps, on brains
 
 
+SETTLED_TRAINING = (
+    "learns at 3e-4",  # TestingCLMorphCore/training holds it
+    "agree to 1e-10 after ten steps",
+    "at least 1/N of the device",
+    "intensities from 0 to 1000",
+    "(0.15 mm, 37 labels, noise 37 % of the contrast)",
+    "a network of 26 minutes",
+    "NCC 2x2x2, 100x50x10, labels by LABEL 0.2vox",
+    "At step 0 and",
+    "Process 0 does",
+)
+SETTLED_RESULTS = (
+    "20 hours of a P100",
+    "20 hours on a P100 with batches of eight",
+    "2 mm here, 1 mm there",
+    "17 brains here, 42 there",
+    "after 4 minutes",
+    "(4 on `hippocampus` and `acdc`, 10 on `mindboggle101`)",
+    "30 minutes in place of four",
+    "**In 30 minutes**",
+    "which is ln 3",
+    "half of ln 3",
+    "After 100 steps each",
+    "ln(2B − 1)",
+    "stays at ln 3",
+    "4 minutes** (",
+    "(95 % interval over seeds −",
+    "(intervals that hold 0)",
+    "the 30 minutes of CLMorph and VoxelMorph",
+    "U-Net's on hippocampi and its 10 and 30 on brains",
+    "after 4 minutes, one seed, over the 20 test",
+    "the 4 minutes)",
+    "(figure 8: one seed, 2 minutes",
+    "with a cosine to 0",
+    "below 0.05, and none is claimed",
+    "20 test subjects",
+    "over the 20 test patients",
+    "at α = 1 and β = 0.01",
+    "at α = 1, β = 0.01*",
+    "Decathlon's task 4",
+    "(Dice above 0.9)",
+)
+
+
 def training() -> dict[str, Sentences]:
     """Of each page with figures, by its path in the project."""
     said = [
@@ -41,52 +85,9 @@ def training() -> dict[str, Sentences]:
                 f"the libraries themselves are about {once('libraries of a reader')}",
                 f"as a `.tar.xz` {once('packed site')} MB",
             ),
-            (
-                "learns at 3e-4",  # TestingCLMorphCore/training holds it
-                "agree to 1e-10 after ten steps",
-                "at least 1/N of the device",
-                "intensities from 0 to 1000",
-                "(0.15 mm, 37 labels, noise 37 % of the contrast)",
-                "a network of 26 minutes",
-                "NCC 2x2x2, 100x50x10, labels by LABEL 0.2vox",
-                "At step 0 and",
-                "Process 0 does",
-            ),
+            SETTLED_TRAINING,
         ),
-        "Training/results/README.md": Sentences(
-            tuple(said),
-            (
-                "20 hours of a P100",
-                "20 hours on a P100 with batches of eight",
-                "2 mm here, 1 mm there",
-                "17 brains here, 42 there",
-                "after 4 minutes",
-                "(4 on `hippocampus` and `acdc`, 10 on `mindboggle101`)",
-                "30 minutes in place of four",
-                "**In 30 minutes**",
-                "which is ln 3",
-                "half of ln 3",
-                "After 100 steps each",
-                "ln(2B − 1)",
-                "stays at ln 3",
-                "4 minutes** (",
-                "(95 % interval over seeds −",
-                "(intervals that hold 0)",
-                "the 30 minutes of CLMorph and VoxelMorph",
-                "U-Net's on hippocampi and its 10 and 30 on brains",
-                "after 4 minutes, one seed, over the 20 test",
-                "the 4 minutes)",
-                "(figure 8: one seed, 2 minutes",
-                "with a cosine to 0",
-                "below 0.05, and none is claimed",
-                "20 test subjects",
-                "over the 20 test patients",
-                "at α = 1 and β = 0.01",
-                "at α = 1, β = 0.01*",
-                "Decathlon's task 4",
-                "(Dice above 0.9)",
-            ),
-        ),
+        "Training/results/README.md": Sentences(tuple(said), SETTLED_RESULTS),
     }
 
 
@@ -103,9 +104,9 @@ def _dice(dataset: str, system: str) -> str:
     return f"{_of(dataset, system, 'dice'):.3f}"
 
 
-def _of(dataset: str, system: str, column: str) -> float:
-    """Of a system's segmentations, after the minutes that all are compared under."""
-    return of_table(TABLES[dataset], dataset, system, column, budget=MINUTES[dataset])
+def _of(dataset: str, system: str, column: str, budget: str = "") -> float:
+    """Of a system's segmentations, under a budget or after the minutes that all are compared under."""
+    return of_table(TABLES[dataset], dataset, system, column, budget=budget or MINUTES[dataset])
 
 
 def _paper(dataset: str, system: str) -> str:
@@ -116,9 +117,10 @@ def _both(dataset: str, system: str) -> str:
     return f"({_dice(dataset, system)}, the paper {_paper(dataset, system)})"
 
 
-def _unet(dataset: str) -> str:
-    """Mean and spread over three seeds."""
-    dice, spread = (of_table("table3", dataset, "unet", key, over="seeds") for key in ("dice", "dice_sd"))
+def _over_seeds(table: str, dataset: str, system: str, variant: str = "paper", budget: str = "") -> str:
+    """Mean Dice and its spread over the seeds of an ablation's row."""
+    row = {"variant": variant, "over": "seeds", "budget": budget}
+    dice, spread = (of_table(table, dataset, system, key, **row) for key in ("dice", "dice_sd"))
     return f"{dice:.3f} ± {spread:.3f}"
 
 
@@ -209,7 +211,7 @@ def _hippocampus() -> list[str]:
     byol = [_gain(H, loss, "byol") for loss in ("recon", "recon+smooth")]
     collapsed = of_table("table3", H, "clmorph", "contrast_loss", variant="recon+byol", over="seeds")
     return [
-        f"U-Net ({_unet(H)} over three seeds) stands",
+        f"U-Net ({_over_seeds('table3', H, 'unet')} over three seeds) stands",
         f"improve on the affine alignment ({_dice(H, 'affine')})",
         f"CLMorph ({_dice(H, 'clmorph')}) does not lead; VoxelMorph ({_dice(H, 'voxelmorph')}), FAIM and VTN "
         f"({_dice(H, 'vtn')}) are within",
@@ -229,9 +231,7 @@ def _hippocampus() -> list[str]:
 
 def _pyramid() -> list[str]:
     def said(variant: str) -> str:
-        dice, spread = (of_table("pyramid", H, "clmorph-pyramid", key, variant=variant, over="seeds")
-                        for key in ("dice", "dice_sd"))  # fmt: skip
-        return f"{dice:.3f} ± {spread:.3f}"
+        return _over_seeds("pyramid", H, "clmorph-pyramid", variant)
 
     def of(key: str, variant: str) -> float:
         return of_table("pyramid", H, "clmorph-pyramid", key, variant=variant, over="seeds")
@@ -264,9 +264,7 @@ def _mindboggle() -> list[str]:
 
 def _brains_ablation() -> list[str]:
     def said(variant: str) -> str:
-        dice, spread = (of_table("table3", M, "clmorph", key, variant=variant, over="seeds", budget=STEPS)
-                        for key in ("dice", "dice_sd"))  # fmt: skip
-        return f"{dice:.3f} ± {spread:.3f}"
+        return _over_seeds("table3", M, "clmorph", variant, STEPS)
 
     gains = paper_gains()
     lost = [of_table("table3", M, "clmorph", "contrast_loss", variant=each, over="seeds", budget=STEPS)
@@ -296,7 +294,8 @@ def _acdc() -> list[str]:
         f"VTN ({_dice(A, 'vtn')}), SyN, PDD-Net ({_dice(A, 'pdd-net')}, whose",
         f"LapIRN ({_dice(A, 'lapirn')}) and LDDMM ({_dice(A, 'lddmm')}) are ahead of it, CLMorph with BYOL "
         f"({_dice(A, 'clmorph-byol')}), CLMorph-Pyramid ({_dice(A, 'clmorph-pyramid')}) and FAIM ({_dice(A, 'faim')})",
-        f"U-Net ({_unet(A)} over three seeds, {of_table('table3', A, 'unet', 'train_steps', over='seeds'):.0f} steps)",
+        f"U-Net ({_over_seeds('table3', A, 'unet')} over three seeds, "
+        f"{of_table('table3', A, 'unet', 'train_steps', over='seeds'):.0f} steps)",
         f"islands of labels {of_table('table4', A, 'unet', 'hd_mm'):.0f} mm away",
         f"of one heart starts at a Dice of {_dice(A, 'affine')}",
         f"CLMorph reaches {_longer('dice', A, 'clmorph'):.3f} ({_longer('train_steps', A, 'clmorph'):.0f} steps), "
@@ -318,16 +317,16 @@ def _acdc() -> list[str]:
 
 def _longer(column: str, dataset: str = A, system: str = "unet") -> float:
     """What a system reaches in 30 minutes."""
-    return of_table(TABLES[dataset], dataset, system, column, budget="30 min")
+    return _of(dataset, system, column, "30 min")
 
 
 def _hour(column: str) -> float:
     """What the U-Net reaches on brains in 60 minutes."""
-    return of_table("table1", M, "unet", column, budget="60 min")
+    return _of(M, "unet", column, "60 min")
 
 
 def _by_steps(system: str) -> str:
-    return f"{of_table('table1', M, system, 'dice', budget=STEPS):.3f}"
+    return f"{_of(M, system, 'dice', STEPS):.3f}"
 
 
 def _folding(dataset: str, variant: str) -> float:
