@@ -32,15 +32,26 @@ class Conv3d(nn.Conv3d):
 
     What torch does itself with a batch of one takes three to seven times as long (8 to 16 channels at 48³: 107 ms, with
     its gradients 442, against 17 and 120), which is what the network's coarse levels are in every registration.
+
+    Volumes with a side no longer than the kernel's span are taken in full precision there: in bfloat16, oneDNN 3.12,
+    which is torch 2.13's, leaves parts of their weights' gradient unwritten and writes elsewhere (a forward fault of
+    the kind is pytorch's issue 169688).
     """
 
     def forward(self, input: Tensor) -> Tensor:  # torch calls it so
+        if input.device.type == "cpu" and torch.is_autocast_enabled("cpu") and self._spans_a_side_of(input):
+            with full_precision(input):
+                return self.forward(input.float())
         small = input.shape[0] == 1 and input.shape[1:4].numel() <= SMALL
         if not small or input.device.type != "cpu" or input.dtype != torch.float32:
             return super().forward(input)
         if not torch.backends.mkldnn.is_available() or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         return super().forward(input.to_mkldnn()).to_dense()
+
+    def _spans_a_side_of(self, volumes: Tensor) -> bool:
+        spans = (step * (size - 1) + 1 for step, size in zip(self.dilation, self.kernel_size, strict=True))
+        return any(side <= span for side, span in zip(volumes.shape[2:], spans, strict=True))
 
 
 def conv_block(

@@ -43,15 +43,37 @@ def test_unet_halves_at_every_level_and_leaves_thick_slices_alone():
 
 @pytest.mark.parametrize(("batch", "side", "stride"), [(1, 6, 1), (1, 7, 2), (1, 40, 1), (2, 6, 1)])
 def test_convolutions_and_their_gradients_are_those_of_double_precision(batch, side, stride):
+    found, right = with_gradients(batch, (side, side, side + 1), 3, stride, mixed=False)
+    assert (found - right).abs().max() < 1e-5 * right.abs().max()
+
+
+THIN = [(2, 2, 2), (2, 4, 8), (1, 3, 5), (3, 1, 4), (4, 5, 1), (9, 1, 6), (3, 2, 2)]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_volumes_thinner_than_the_kernel_have_the_right_gradients_in_either_precision(batch, kernel, stride, mixed):
+    for shape in [*THIN, (4, 6, 9)] if kernel == 5 else THIN:
+        found, right = with_gradients(batch, shape, kernel, stride, mixed=mixed)
+        assert (found - right).abs().max() < (2e-2 if mixed else 1e-5) * right.abs().max(), shape
+
+
+def with_gradients(batch, shape, kernel, stride, *, mixed):
+    """Output and gradients of a convolution, flattened, and the same of torch's own in double precision."""
     torch.manual_seed(0)
-    conv = Conv3d(16, 8, 3, stride=stride, padding=1)
-    volume = torch.randn(batch, 16, side, side, side + 1, requires_grad=True)
-    exact = torch.nn.Conv3d(16, 8, 3, stride=stride, padding=1).double()
+    how = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
+    conv = Conv3d(16, 8, **how)
+    volume = torch.randn(batch, 16, *shape, requires_grad=True)
+    exact = torch.nn.Conv3d(16, 8, **how).double()
     exact.load_state_dict({name: value.double() for name, value in conv.state_dict().items()})
     wide = volume.detach().double().requires_grad_()
-    weights = torch.randn(conv(volume).shape)
-    (conv(volume) * weights).sum().backward()
+    weights = torch.randn(exact(wide).shape)
+    for size in (10**3, 10**4, 10**5):  # what a gradient that is not written holds then is no right one by chance
+        torch.full((size,), torch.nan)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        output = conv(volume)
+    (output * weights).sum().backward()
     (exact(wide) * weights.double()).sum().backward()
-    found, right = (torch.cat([p.flatten() for p in (c(v), c.weight.grad, c.bias.grad, v.grad)]).double()
-                    for c, v in ((conv, volume), (exact, wide)))  # fmt: skip
-    assert (found - right).abs().max() < 1e-5 * right.abs().max()
+    return (torch.cat([p.flatten() for p in (y, c.weight.grad, c.bias.grad, v.grad)]).double()
+            for y, c, v in ((output, conv, volume), (exact(wide), exact, wide)))  # fmt: skip
