@@ -10,7 +10,7 @@
     │   └── DeviceError     a device that is not there
     ├── OutOfMemory       too little memory, on the machine or on its GPU
     ├── SomeFailed        scans of a cohort without a result; the others have theirs
-    ├── Diverged          a training whose loss is no number any more
+    ├── Diverged          a training whose loss or gradient is no number
     ├── OthersEnded       a training of several processes, one of which is gone
     └── Cancelled         the user asked to stop
 
@@ -127,7 +127,7 @@ class SomeFailed(CLMorphError):
 
 
 class Diverged(CLMorphError):
-    """A training whose loss is no number any more."""
+    """A training whose loss or gradient is no number."""
 
 
 class OthersEnded(CLMorphError):

@@ -40,18 +40,23 @@ class Learner:
         terms = loss_terms(self.config.loss, batch, prediction, self.contrast, team.gathered)
         total = weighted(self.config.loss, terms)
         if not torch.isfinite(total):
-            raise Diverged(
-                f"training diverged at step {at}: loss {total.item()}; lower training.learning_rate, "
-                f"{self.config.training.learning_rate:g}, and resume from the last checkpoint"
-            )
+            raise self._diverged(at, f"loss {total.item()}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         team.average_gradients(self.parts.parameters())
+        if not has_finite_gradients(self.parts):  # before the weights, which may be saved, take it in
+            raise self._diverged(at, "a gradient that is no number")
         self.optimizer.step()
         if self.contrast is not None:
             self.contrast.update()
         loss, *means = team.mean(torch.stack([total, *terms.values()])).tolist()
         return {"loss": loss, **dict(zip(terms, means, strict=True))}
+
+    def _diverged(self, at: int, how: str) -> Diverged:
+        return Diverged(
+            f"training diverged at step {at}: {how}; lower training.learning_rate, "
+            f"{self.config.training.learning_rate:g}, and resume from the last checkpoint"
+        )
 
 
 def learner_of(config: Config, network: RegistrationNetwork, device: torch.device) -> Learner:
@@ -70,6 +75,12 @@ def predicted(network: RegistrationNetwork, batch: Batch) -> TrainingPrediction:
         return prediction
     assert isinstance(network, Siamese), "see check_trainable: no other network has a projection"
     return replace(prediction, embeddings=(torch.cat(prediction.embeddings), network.embed(batch.again)))
+
+
+def has_finite_gradients(parts: nn.Module) -> bool:
+    """Whether every gradient of the parts' parameters is a number, asked of the device once."""
+    sizes = [p.grad.norm() for p in parts.parameters() if p.grad is not None]
+    return bool(torch.isfinite(torch.stack(sizes)).all())
 
 
 def _byol_beside(network: RegistrationNetwork, loss: LossConfig, device: torch.device) -> Byol | None:

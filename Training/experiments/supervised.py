@@ -33,7 +33,7 @@ from CLMorphCore.networks.halvings import Halvings
 from CLMorphCore.progress import Progress, silent
 from CLMorphCore.training.augmentation import crop, flip, random_rotation, rotate
 from CLMorphCore.training.batches import Dataset, Volume, mixed
-from CLMorphCore.training.learner import mixed_precision
+from CLMorphCore.training.learner import has_finite_gradients, mixed_precision
 from CLMorphCore.training.log import Log
 from CLMorphCore.training.loop import (
     checkpoint_path,
@@ -163,9 +163,11 @@ def fit(
             logits = network(images)
         loss = label_agreement(logits, labels, network.label_values)
         if not torch.isfinite(loss):
-            raise Diverged(f"training diverged at step {step}: loss {loss.item()}", "lower training.learning_rate")
+            raise _diverged(step, f"loss {loss.item()}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if not has_finite_gradients(network):
+            raise _diverged(step, "a gradient that is no number")
         optimizer.step()
 
         done, seconds = step + 1, clock() - began
@@ -185,6 +187,10 @@ def fit(
             raise
     log.close()
     return output / "model"
+
+
+def _diverged(step: int, how: str) -> Diverged:
+    return Diverged(f"training diverged at step {step}: {how}", "lower training.learning_rate")
 
 
 def draw_batch(

@@ -11,9 +11,13 @@ import torch
 from CLMorphCore.bundles import checkpoint
 from CLMorphCore.bundles.config import Config, TrainingConfig, from_dict
 from CLMorphCore.bundles.phantom import make_phantom
-from CLMorphCore.errors import InputError
+from CLMorphCore.errors import Diverged, InputError
 from CLMorphCore.io.manifest import Subject
+from CLMorphCore.networks import build
+from CLMorphCore.training.batches import Batch
+from CLMorphCore.training.learner import learner_of
 from CLMorphCore.training.loop import done_fraction, learning_rate, train
+from CLMorphCore.training.processes import ALONE
 
 PYRAMID = {
     "network": {"name": "clmorph-pyramid", "channels": [4, 8, 8], "width": 8, "embedding": 8},
@@ -128,6 +132,17 @@ def test_weights_diverging_are_reported(subjects, tmp_path):
     config = from_dict(PYRAMID | {"training": PYRAMID["training"] | {"learning_rate": 1e30}})
     with pytest.raises(Exception, match=r"diverged at step \d+.*lower training\.learning_rate"):
         train(config, subjects, tmp_path / "run", device=CPU)
+
+
+def test_a_gradient_that_is_no_number_is_reported_before_the_weights_take_it_in():
+    config = from_dict(PYRAMID)
+    learner = learner_of(config, build(config.network.name, config.network.settings), CPU)
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    next(learner.network.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+    batch = Batch(torch.randn(2, 1, 32, 32, 32), torch.randn(2, 1, 32, 32, 32))
+    with pytest.raises(Diverged, match="diverged at step 7: a gradient that is no number; lower"):
+        learner.step(batch, 1e-3, 7, ALONE)
+    assert all(torch.equal(value, before[name]) for name, value in learner.network.state_dict().items())
 
 
 @pytest.mark.parametrize(
