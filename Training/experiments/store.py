@@ -130,7 +130,8 @@ def example_path(folder: Path, run: str) -> Path:
 def load(folder: Path) -> Results:
     """Reads a results folder; one that does not exist has no runs.
 
-    InputError for files that are none of ours, and for a row that is there twice, which would count as two.
+    InputError for files that are none of ours, for a row that is there twice, which would count as two, and for runs
+    some of whose rows are gone, which would count as whole.
     """
     if not (folder / RUNS).exists():
         return Results(folder)
@@ -144,6 +145,7 @@ def load(folder: Path) -> Results:
     _check_once(folder / DEFORMATIONS, ((row.run, row.direction, row.subject) for row in deformations))
     for run in runs:
         _check_losses(folder / RUNS, run)
+    _check_whole(folder, regions, deformations)
     return Results(folder, tuple(runs), tuple(regions), tuple(deformations))
 
 
@@ -154,6 +156,32 @@ def _check_once(path: Path, keys: Iterable[tuple[str | int, ...]]) -> None:
         raise FileError(
             f"{path} has two rows of {', '.join(map(str, twice))}; expected one, or it would count as two",
             "delete one of the rows",
+        )
+
+
+def _check_whole(folder: Path, regions: Iterable[RegionRow], deformations: Iterable[DeformationRow]) -> None:
+    """FileError where a run lacks a region of a subject that it has otherwise, or a subject in one of two files."""
+    measured: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for row in regions:
+        measured.setdefault((row.run, row.direction), {}).setdefault(row.subject, set()).add(row.region)
+    deformed: dict[tuple[str, str], set[str]] = {}
+    for moved in deformations:
+        deformed.setdefault((moved.run, moved.direction), set()).add(moved.subject)
+    for run, direction in sorted({*measured, *deformed}):
+        found = measured.get((run, direction), {})
+        moved_ones = deformed.get((run, direction), found.keys())  # a system without a deformation has no rows there
+        every = set().union(*found.values())
+        short_of = next((subject for subject, its in found.items() if its != every), None)
+        if short_of is not None:
+            lacks = f"{REGIONS} lacks the region {min(every - found[short_of])} of {short_of}"
+        elif found.keys() != moved_ones:
+            in_one = min(found.keys() ^ moved_ones)
+            lacks = f"{DEFORMATIONS if in_one in found else REGIONS} lacks {in_one}"
+        else:
+            continue
+        raise FileError(
+            f"{folder / lacks} in the run {run} ({direction}); expected all rows of a run, was the file cut short?",
+            f"copy the folder again, or delete the run's row in {RUNS} to have it made anew",
         )
 
 

@@ -127,6 +127,30 @@ def test_a_row_that_is_there_twice_is_refused(tmp_path, name, of_row):
     assert f"{file} has two rows of {RUN.name}{of_row};" in said and said.endswith("delete one of the rows")
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "lacks"),
+    [
+        ("regions", 4, r"regions\.csv lacks the region 2 of two"),
+        ("regions", 3, r"regions\.csv lacks two"),
+        ("regions", 1, r"regions\.csv lacks one"),
+        ("deformations", 2, r"deformations\.csv lacks two"),
+    ],
+)
+def test_a_file_that_was_cut_short_is_no_whole_run(tmp_path, name, kept, lacks):
+    """What was left counted as the measurement of all subjects."""
+    measured = [
+        replace(rows(RUN.name)[0], subject=subject, region=region) for subject in ("one", "two") for region in (1, 2)
+    ]
+    moved = [replace(deformation(RUN.name)[0], subject=subject) for subject in ("one", "two")]
+    add(tmp_path, RUN, measured, moved)
+    assert len(load(tmp_path).regions) == 4
+    file = tmp_path / f"{name}.csv"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:kept]), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{lacks} in the run acdc/clmorph/.* was the file cut short"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("losses", ["none", "", "[1.0]", '{"contrast": "low"}'])
 def test_losses_that_are_no_numbers_by_name_are_refused(tmp_path, losses):
     add(tmp_path, replace(RUN, losses=losses), rows(RUN.name), [])
